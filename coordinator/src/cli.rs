@@ -1,0 +1,161 @@
+//! The `coordinator` program: from its arguments to its exit status.
+
+mod args;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context;
+use quartet_shared::report;
+use quartet_shared::shutdown::Shutdown;
+use quartet_shared::spec;
+use quartet_shared::telemetry;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use crate::experiment::Experiment;
+use crate::local::{LocalFleet, Plan};
+use crate::server::{Coordinator, Ended, Snapshots, Timing};
+use crate::status::live::Screen;
+use crate::store::Store;
+
+pub use args::Args;
+
+/// Least time between two updates of the screen.
+const SCREEN_INTERVAL: Duration = Duration::from_millis(250);
+
+/// Exit status for arguments and input that cannot be used.
+const USAGE: u8 = 2;
+
+/// Runs the program.
+#[must_use]
+pub fn run(args: Args) -> ExitCode {
+    if let Some(shell) = args.completions {
+        args::print_completions(shell);
+        return ExitCode::SUCCESS;
+    }
+    // The screen shows what goes on; the log is for what goes wrong.
+    if let Err(error) = telemetry::init("warn") {
+        return fail(&error.into(), USAGE);
+    }
+    let request = match args.request() {
+        Ok(request) => request,
+        Err(error) => return fail(&error, USAGE),
+    };
+    if args.print_experiment {
+        return match io::stdout().write_all(spec::to_toml(&request.spec).as_bytes()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(&error.into(), 1),
+        };
+    }
+    // Few threads: the coordinator waits more than it computes, and shares the machine with workers.
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let done = match runtime {
+        Ok(runtime) => {
+            let done = runtime.block_on(coordinate(args, request));
+            runtime.shutdown_timeout(Duration::from_secs(1));
+            done
+        }
+        Err(error) => Err(error.into()),
+    };
+    match done {
+        Ok(code) => code,
+        Err(error) => fail(&error, if error.is::<crate::data::DataError>() { USAGE } else { 1 }),
+    }
+}
+
+fn fail(error: &anyhow::Error, code: u8) -> ExitCode {
+    let _ = writeln!(io::stderr(), "error: {error:#}");
+    ExitCode::from(code)
+}
+
+async fn coordinate(args: Args, request: crate::experiment::Request) -> anyhow::Result<ExitCode> {
+    let shutdown = Shutdown::on_signals()?;
+    let listener = TcpListener::bind(args.listen).await.with_context(|| {
+        format!("cannot listen on {}; is another coordinator running? --listen takes another address", args.listen)
+    })?;
+    let address = listener.local_addr()?;
+    if !address.ip().is_loopback() {
+        tracing::warn!(%address, "anyone who reaches this address can join and read everything: there is no authentication yet");
+    }
+    let store = Store::open(&args.store)?;
+    let experiment = Experiment::open(store.clone(), request).await?;
+    let folder = store.display_key(&experiment.layout.prefix());
+    let layout = experiment.layout.clone();
+    say(&format!(
+        "experiment {} · {} runs · listening on {address} · results in {folder}",
+        experiment.spec.experiment.name,
+        experiment.spec.experiment.runs.len(),
+    ));
+    let coordinator = Coordinator::new(experiment, args.workers, Timing::default()).await?;
+    let (stop, stopped) = watch::channel(false);
+    let screen = tokio::spawn(show(coordinator.snapshots(), stopped));
+    let mut local = match args.local {
+        true => Some(LocalFleet::start(&Plan::new(args.workers, address)?)?),
+        false => {
+            say(&format!("join workers with: worker --coordinator {address}"));
+            None
+        }
+    };
+    let ended = tokio::select! {
+        ended = coordinator.serve(listener, shutdown) => ended,
+        reason = all_gone(&mut local) => Err(reason.context("no local worker is left")),
+    };
+    if let Some(local) = local {
+        local.stop().await;
+    }
+    stop.send_replace(true);
+    screen.await.context("the display panicked")?;
+    match ended? {
+        Ended::Finished(report) => {
+            say(&report::render(&report));
+            say(&format!(
+                "evaluation: {}\nbest weights: {}runs/*/checkpoints/",
+                store.display_key(&layout.evaluation()),
+                folder
+            ));
+            Ok(ExitCode::SUCCESS)
+        }
+        Ended::Failed(reasons) => {
+            for reason in &reasons {
+                let _ = writeln!(io::stderr(), "failed: {reason}");
+            }
+            Ok(ExitCode::FAILURE)
+        }
+        Ended::Interrupted => {
+            say("stopped; start it again with the same --store and --name to go on");
+            Ok(ExitCode::from(130))
+        }
+    }
+}
+
+async fn all_gone(local: &mut Option<LocalFleet>) -> anyhow::Error {
+    match local {
+        Some(local) => local.all_gone().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Shows the experiment as it goes: redrawn on a terminal, else a line for each change.
+async fn show(mut snapshots: Snapshots, mut stop: watch::Receiver<bool>) {
+    let mut screen = Screen::on_stdout();
+    // An error means that nobody reads our output; the training goes on.
+    while screen.show(&snapshots.now()).is_ok() && !*stop.borrow() {
+        let next = async {
+            tokio::time::sleep(SCREEN_INTERVAL).await;
+            snapshots.changed().await;
+        };
+        tokio::select! {
+            () = next => {}
+            // The last state is shown, too.
+            _ = stop.wait_for(|stop| *stop) => {}
+        }
+    }
+    screen.release();
+}
+
+/// A line on standard output. Someone who closed it does not stop the training.
+fn say(line: &str) {
+    let _ = writeln!(io::stdout(), "{line}");
+}

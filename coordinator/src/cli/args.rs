@@ -1,0 +1,131 @@
+//! The arguments of `coordinator`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use anyhow::Context;
+use clap::{CommandFactory, Parser};
+use quartet_shared::ids::ExperimentName;
+use quartet_shared::spec::{self, ExperimentSpec, Preset};
+
+use crate::data::{self, Source};
+use crate::experiment::Request;
+
+const EXAMPLES: &str = "\
+Examples:
+  coordinator --workers 4 --local                        the demo: synthetic faces, 4 workers on this machine
+  coordinator --workers 4 --data fer2013.csv             FER2013; start the workers yourself
+  coordinator --workers 2 --data faces/ --experiment my.toml --store s3://bucket/prefix
+  coordinator --data fer2013.csv --print-experiment > my.toml
+
+Started again with the same --store and --name it goes on where it was.
+Exit status: 0 the ensemble is evaluated, 1 a run failed for good, 2 wrong arguments or data.";
+
+/// Trains an experiment on a fleet of workers and evaluates the ensemble.
+#[derive(Debug, Parser)]
+#[command(name = "coordinator", version, after_help = EXAMPLES)]
+pub struct Args {
+    /// Workers that the fleet is expected to have; work begins with the first.
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub workers: u32,
+    /// Start the workers on this machine, restart those that crash, stop them at the end.
+    #[arg(long)]
+    pub local: bool,
+    /// FER2013-like CSV, folder with such files, folder of images (train|valid|test/<class>/*), or "synthetic" [default: synthetic].
+    #[arg(long, value_name = "PATH|synthetic")]
+    pub data: Option<String>,
+    /// Where everything is kept: a directory or s3://bucket/prefix (credentials and endpoint from AWS_* variables).
+    #[arg(long, value_name = "URL|DIR", env = "QUARTET_STORE", default_value = "./runs")]
+    pub store: String,
+    /// What to train: fer2013 (the default with --data), demo (the default for synthetic data), or a TOML file.
+    #[arg(long, value_name = "PRESET|FILE.toml")]
+    pub experiment: Option<String>,
+    /// Name of the experiment, its folder in the store [default: as the experiment says].
+    #[arg(long)]
+    pub name: Option<ExperimentName>,
+    /// Address to listen on.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:50051")]
+    pub listen: SocketAddr,
+    /// Skip bad rows and images of the data, and count them, instead of stopping at the first.
+    #[arg(long)]
+    pub skip_bad_rows: bool,
+    /// Print the TOML of what would be trained, to be edited and passed to --experiment, and exit.
+    #[arg(long)]
+    pub print_experiment: bool,
+    /// Print a completion script for this shell and exit.
+    #[arg(long, value_name = "SHELL")]
+    pub completions: Option<clap_complete::Shell>,
+}
+
+pub(super) fn print_completions(shell: clap_complete::Shell) {
+    clap_complete::generate(shell, &mut Args::command(), "coordinator", &mut std::io::stdout());
+}
+
+impl Args {
+    /// What the arguments ask for.
+    pub(super) fn request(&self) -> anyhow::Result<Request> {
+        let source = match self.data.as_deref() {
+            None | Some("synthetic") => Source::Synthetic,
+            Some(path) => Source::Path(PathBuf::from(path)),
+        };
+        let mut spec = self.spec(&source)?;
+        if let Some(name) = &self.name {
+            spec.name = name.clone();
+        }
+        let data = data::Options { skip_bad_rows: self.skip_bad_rows, ..data::Options::default() };
+        Ok(Request {
+            spec,
+            spec_is_explicit: self.experiment.is_some(),
+            source,
+            source_is_explicit: self.data.is_some(),
+            data,
+        })
+    }
+
+    fn spec(&self, source: &Source) -> anyhow::Result<ExperimentSpec> {
+        let Some(experiment) = self.experiment.as_deref() else {
+            let preset = match source {
+                Source::Synthetic => Preset::Demo,
+                Source::Path(_) => Preset::Fer2013,
+            };
+            return Ok(preset.spec());
+        };
+        if let Ok(preset) = experiment.parse::<Preset>() {
+            return Ok(preset.spec());
+        }
+        let text = std::fs::read_to_string(experiment).with_context(|| {
+            format!("cannot read --experiment {experiment}: it is neither a preset (fer2013, demo) nor a readable TOML file")
+        })?;
+        Ok(spec::from_toml(&text, experiment)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(args: &[&str]) -> anyhow::Result<Request> {
+        Args::try_parse_from([&["coordinator"], args].concat())?.request()
+    }
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn the_preset_follows_the_data() {
+        assert_eq!(request(&[]).unwrap().spec, Preset::Demo.spec());
+        assert_eq!(request(&["--data", "synthetic"]).unwrap().spec, Preset::Demo.spec());
+        assert_eq!(request(&["--data", "x.csv"]).unwrap().spec, Preset::Fer2013.spec());
+        let demo = request(&["--data", "x.csv", "--experiment", "demo", "--name", "mine"]).unwrap();
+        assert_eq!(demo.spec.name.as_str(), "mine");
+        assert_eq!(demo.spec.runs, Preset::Demo.spec().runs);
+    }
+
+    #[test]
+    fn an_unknown_preset_is_named() {
+        let error = format!("{:#}", request(&["--experiment", "fer2031"]).unwrap_err());
+        assert!(error.contains("fer2031") && error.contains("demo"), "{error}");
+    }
+}

@@ -1,0 +1,172 @@
+//! An experiment as the store has it: its spec, its data, who rules it, and how far its runs are.
+
+mod history;
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, bail, ensure};
+use bytes::Bytes;
+use quartet_shared::checkpoint::{Blob, BlobRef, Checksum};
+use quartet_shared::human;
+use quartet_shared::ids::Term;
+use quartet_shared::layout::{self, Layout};
+use quartet_shared::spec::{ExperimentSpec, StoredSpec};
+use serde::{Deserialize, Serialize};
+
+use crate::data::{self, Source};
+use crate::store::{Creation, Store};
+
+pub use history::read as read_history;
+
+/// Version of the store's layout and formats that this build reads and writes.
+const FORMAT: u32 = 1;
+
+/// What the user asks for.
+#[derive(Debug)]
+pub struct Request {
+    /// The experiment to train, or to go on with when the store has it already.
+    pub spec: ExperimentSpec,
+    /// Whether the spec was given explicitly, and so must equal the stored one.
+    pub spec_is_explicit: bool,
+    /// Where the images come from.
+    pub source: Source,
+    /// Whether the source was given explicitly, and so must equal the stored data.
+    pub source_is_explicit: bool,
+    /// How to read the source.
+    pub data: data::Options,
+}
+
+/// An experiment that this process coordinates.
+#[derive(Clone, Debug)]
+pub struct Experiment {
+    /// The store.
+    pub store: Store,
+    /// The experiment's keys in it.
+    pub layout: Layout,
+    /// What is trained, on what.
+    pub spec: StoredSpec,
+    /// This coordinator's claim.
+    pub term: Term,
+}
+
+/// A coordinator's claim of a term.
+#[derive(Debug, Serialize, Deserialize)]
+struct Claim {
+    term: Term,
+    pid: u32,
+    /// Seconds since the Unix epoch.
+    claimed_at: u64,
+}
+
+impl Experiment {
+    /// Opens the experiment, creating it when the store does not have it, and claims the next term.
+    pub async fn open(store: Store, request: Request) -> anyhow::Result<Self> {
+        let layout = Layout::new(request.spec.name.clone());
+        let spec = match store.read_json::<StoredSpec>(&layout.spec()).await? {
+            Some(stored) => {
+                check_same(&stored, &request, &store.display_key(&layout.spec())).await?;
+                tracing::info!(experiment = %request.spec.name, "going on with an experiment of the store");
+                stored
+            }
+            None => create(&store, &layout, request).await?,
+        };
+        let term = claim_term(&store, &layout).await?;
+        Ok(Self { store, layout, spec, term })
+    }
+}
+
+async fn check_same(stored: &StoredSpec, request: &Request, place: &str) -> anyhow::Result<()> {
+    let name = &request.spec.name;
+    ensure!(
+        stored.format == FORMAT,
+        "{place} has format {}, this version of Quartet reads {FORMAT}",
+        stored.format
+    );
+    if request.spec_is_explicit && stored.experiment != request.spec {
+        bail!(
+            "experiment {name:?} exists and differs from the one given; \
+             choose another name with --name, or leave --experiment out to go on with it ({place})"
+        );
+    }
+    if request.source_is_explicit {
+        let packed = pack(request).await?;
+        ensure!(
+            packed.blob == stored.dataset.blob,
+            "experiment {name:?} was begun with other data than {}; \
+             choose another name with --name, or leave --data out to go on with it ({place})",
+            request.source
+        );
+    }
+    Ok(())
+}
+
+struct Packed {
+    bytes: Bytes,
+    blob: Blob,
+}
+
+/// Reads and packs the data, off the asynchronous threads.
+async fn pack(request: &Request) -> anyhow::Result<Packed> {
+    let (source, options) = (request.source.clone(), request.data.clone());
+    let packed = tokio::task::spawn_blocking(move || -> anyhow::Result<Packed> {
+        let started = std::time::Instant::now();
+        let loaded = data::load(&source, &options)?;
+        for warning in &loaded.warnings {
+            tracing::warn!("{warning}");
+        }
+        let images = loaded.dataset.splits.each_ref().map(|split| split.labels.len());
+        let bytes = Bytes::from(loaded.dataset.encode());
+        let blob = Blob { size: bytes.len() as u64, sha256: Checksum::of(&bytes) };
+        tracing::info!(
+            source = %source,
+            train = images[0],
+            valid = images[1],
+            test = images[2],
+            skipped = loaded.skipped,
+            size = %human::size(blob.size),
+            took = %human::duration(started.elapsed()),
+            "packed the data"
+        );
+        Ok(Packed { bytes, blob })
+    });
+    packed.await.context("reading the data panicked")?
+}
+
+async fn create(store: &Store, layout: &Layout, request: Request) -> anyhow::Result<StoredSpec> {
+    let Packed { bytes, blob } = pack(&request).await?;
+    let key = layout::dataset(blob.sha256);
+    if !store.exists(&key).await? {
+        let mut upload = store.upload(&key);
+        upload.write(bytes).await?;
+        if let Err(found) = upload.finish(blob).await? {
+            bail!("the packed data changed while it was written: {found:?} instead of {blob:?}");
+        }
+    }
+    let dataset = BlobRef { key, blob };
+    let spec = StoredSpec { format: FORMAT, experiment: request.spec, dataset };
+    if store.create_json(&layout.spec(), &spec).await? == Creation::Exists {
+        bail!(
+            "another coordinator has just created experiment {:?}; start this one again to go on with it",
+            spec.experiment.name
+        );
+    }
+    Ok(spec)
+}
+
+async fn claim_term(store: &Store, layout: &Layout) -> anyhow::Result<Term> {
+    let mut term = store
+        .list(&layout.coordinators())
+        .await?
+        .iter()
+        .filter_map(|key| key.rsplit('/').next()?.strip_suffix(".json")?.parse().ok().map(Term))
+        .max()
+        .unwrap_or_default();
+    let claimed_at = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
+    loop {
+        term = term.next();
+        let claim = Claim { term, pid: std::process::id(), claimed_at };
+        if store.create_json(&layout.coordinator(term), &claim).await? == Creation::Created {
+            return Ok(term);
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! `--local`: worker processes on this machine, started, restarted after a crash, and stopped at the end.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio::process::{Child, Command};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+/// Crashes in a row, each within [`HEALTHY`] of its start, after which a worker is given up.
+const MAX_CRASHES: u32 = 5;
+/// A worker that ran this long was fine when it started.
+const HEALTHY: Duration = Duration::from_secs(30);
+/// How long workers may take to leave by themselves at the end.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// Local workers and who looks after them. Dropped, it kills them.
+#[derive(Debug)]
+pub struct LocalFleet {
+    watchers: JoinSet<anyhow::Error>,
+    stop: tokio::sync::watch::Sender<bool>,
+}
+
+/// How to start local workers.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// How many.
+    pub workers: u32,
+    /// Where the coordinator listens.
+    pub coordinator: SocketAddr,
+    /// The program.
+    pub program: PathBuf,
+    /// CPU threads of each.
+    pub threads: u32,
+}
+
+impl Plan {
+    /// Workers of the program beside this one (or of the PATH), with the machine's CPUs divided among them.
+    pub fn new(workers: u32, coordinator: SocketAddr) -> anyhow::Result<Self> {
+        let beside = std::env::current_exe()?.with_file_name("worker");
+        let program = if beside.is_file() { beside } else { PathBuf::from("worker") };
+        let cpus = std::thread::available_parallelism().map_or(1, |n| n.get() as u32);
+        Ok(Self { workers, coordinator, program, threads: (cpus / workers.max(1)).max(1) })
+    }
+
+    fn start(&self, index: u32) -> anyhow::Result<Child> {
+        let mut command = Command::new(&self.program);
+        command
+            .arg(format!("--coordinator={}", self.coordinator))
+            .arg(format!("--name=local-{index}"))
+            .arg(format!("--threads={}", self.threads))
+            // The worker exits when this end of its input closes, even if we are killed.
+            .arg("--exit-with-parent")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .kill_on_drop(true);
+        if std::env::var_os("QUARTET_LOG").is_none() {
+            command.env("QUARTET_LOG", "warn");
+        }
+        // A signal from the terminal goes to the coordinator, which then stops its workers.
+        command.process_group(0);
+        command.spawn().with_context(|| {
+            format!(
+                "cannot start {}: build it (cargo build --release) or put `worker` beside `coordinator` or on the PATH",
+                self.program.display()
+            )
+        })
+    }
+}
+
+impl LocalFleet {
+    /// Starts the workers.
+    pub fn start(plan: &Plan) -> anyhow::Result<Self> {
+        let stop = tokio::sync::watch::Sender::new(false);
+        let mut watchers = JoinSet::new();
+        for index in 0..plan.workers {
+            let child = plan.start(index)?;
+            watchers.spawn(look_after(plan.clone(), index, child, stop.subscribe()));
+        }
+        Ok(Self { watchers, stop })
+    }
+
+    /// Resolves with the reason when no local worker is left because each crashed again and again.
+    pub async fn all_gone(&mut self) -> anyhow::Error {
+        let mut last = anyhow::anyhow!("no local worker was started");
+        while let Some(gone) = self.watchers.join_next().await {
+            last = gone.unwrap_or_else(Into::into);
+            tracing::error!("{last:#}");
+        }
+        last
+    }
+
+    /// Waits until the workers have left by themselves, then kills what is left of them.
+    pub async fn stop(mut self) {
+        self.stop.send_replace(true);
+        let left = async { while self.watchers.join_next().await.is_some() {} };
+        if tokio::time::timeout(GRACE, left).await.is_err() {
+            tracing::warn!("some local workers did not leave in time and are killed");
+        }
+    }
+}
+
+async fn look_after(
+    plan: Plan,
+    index: u32,
+    mut child: Child,
+    mut stop: tokio::sync::watch::Receiver<bool>,
+) -> anyhow::Error {
+    let mut crashes = 0;
+    loop {
+        let started = Instant::now();
+        let exit = child.wait().await;
+        if *stop.borrow() {
+            return anyhow::anyhow!("stopped");
+        }
+        crashes = if started.elapsed() < HEALTHY { crashes + 1 } else { 1 };
+        let how = exit.map_or_else(|e| e.to_string(), |status| describe(status));
+        if crashes >= MAX_CRASHES {
+            return anyhow::anyhow!(
+                "local-{index} ended {crashes} times in a row ({how}); it is not started again"
+            );
+        }
+        tracing::warn!(worker = format!("local-{index}"), %how, "a local worker ended; starting it again");
+        // The first restart is at once.
+        let pause = Duration::from_millis(500) * (crashes - 1);
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            _ = stop.wait_for(|stop| *stop) => return anyhow::anyhow!("stopped"),
+        }
+        child = match plan.start(index) {
+            Ok(child) => child,
+            Err(error) => return error,
+        };
+    }
+}
+
+fn describe(status: ExitStatus) -> String {
+    status.to_string()
+}

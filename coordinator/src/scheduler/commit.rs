@@ -1,0 +1,153 @@
+//! Commits and completions. Both write to the store between a beginning and an end, and pin their
+//! lease for that time: nothing under another lease can be written meanwhile.
+
+use quartet_shared::ids::Epoch;
+use quartet_shared::task::{LeaseId, Task};
+
+use super::Scheduler;
+use super::config::{CommittedEpoch, Now};
+use super::refusal::Refusal;
+use super::state::{Completion, Lease, Pin, TaskState, WorkerState};
+
+/// The right to write one epoch's manifest. Has to be handed back to [`Scheduler::end_commit`], whatever
+/// comes of it: until then the task is not leased again.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use = "a lease stays pinned until its ticket is handed back"]
+pub struct CommitTicket {
+    lease: LeaseId,
+    epoch: Epoch,
+}
+
+/// The right to write a task's result. Has to be handed back to [`Scheduler::end_complete`], whatever
+/// comes of it: until then the task is not leased again.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use = "a lease stays pinned until its ticket is handed back"]
+pub struct CompleteTicket {
+    lease: LeaseId,
+}
+
+impl Scheduler {
+    /// Whether a lease is live.
+    pub fn check(&self, lease: &LeaseId) -> Result<(), Refusal> {
+        self.record(&lease.task)?.live(lease).map(drop)
+    }
+
+    /// A worker wants to commit an epoch; the shell may write its manifest with the ticket in hand.
+    pub fn begin_commit(
+        &mut self,
+        lease: &LeaseId,
+        epoch: Epoch,
+        now: Now,
+    ) -> Result<CommitTicket, Refusal> {
+        self.check(lease)?;
+        let task = lease.task.clone();
+        let run = match &task {
+            Task::Train(name) => self.run(name),
+            Task::Evaluate => None,
+        };
+        let Some(run) = run else { return Err(Refusal::NoSuchEpoch { task, epoch }) };
+        let expected = run.last_epoch().next();
+        if epoch == Epoch(0) || epoch.0 > run.plan.epochs {
+            return Err(Refusal::NoSuchEpoch { task, epoch });
+        }
+        if epoch < expected {
+            return Err(Refusal::AlreadyCommitted { task, epoch });
+        }
+        if epoch > expected {
+            return Err(Refusal::OutOfOrder { task, epoch, expected });
+        }
+        self.pin(lease, Pin::Commit(epoch), now)?;
+        Ok(CommitTicket { lease: lease.clone(), epoch })
+    }
+
+    /// A commit has ended: `Some` when the manifest is in the store, `None` when it was given up.
+    pub fn end_commit(
+        &mut self,
+        ticket: CommitTicket,
+        committed: Option<CommittedEpoch>,
+        now: Now,
+    ) {
+        let CommitTicket { lease: id, epoch } = ticket;
+        let config = self.config;
+        let Some(lease) = self.pinned(&id, Pin::Commit(epoch)) else { return };
+        if committed.is_some() {
+            lease.last_progress_at = now;
+        }
+        let Task::Train(name) = &id.task else { return };
+        let Some(run) = self.run_mut(name) else { return };
+        if let Some(committed) = committed {
+            run.committed = Some((epoch, committed));
+        }
+        run.record.unpin(&config, now);
+    }
+
+    /// A worker wants to end its task; the shell may write the result with the ticket in hand. `None`
+    /// when this lease has ended the task already: the worker asks again because it did not hear so.
+    pub fn begin_complete(
+        &mut self,
+        lease: &LeaseId,
+        now: Now,
+    ) -> Result<Option<CompleteTicket>, Refusal> {
+        let record = self.record(&lease.task)?;
+        if matches!(record.state, TaskState::Finished(_)) {
+            let same = match &record.issued {
+                Some(last) => last == lease,
+                // It finished under an older coordinator; the store does not say under whose lease.
+                None => lease.attempt >= record.attempt,
+            };
+            let refusal = || Refusal::Ended { task: lease.task.clone() };
+            return if same { Ok(None) } else { Err(refusal()) };
+        }
+        record.live(lease)?;
+        if let Task::Train(name) = &lease.task
+            && let Some(run) = self.run(name)
+            && !run.is_trained()
+        {
+            let (task, committed) = (lease.task.clone(), run.last_epoch());
+            return Err(Refusal::Incomplete { task, committed });
+        }
+        self.pin(lease, Pin::Complete, now)?;
+        Ok(Some(CompleteTicket { lease: lease.clone() }))
+    }
+
+    /// A completion has ended: `Some` when the result is in the store, `None` when it was given up.
+    pub fn end_complete(
+        &mut self,
+        ticket: CompleteTicket,
+        completion: Option<Completion>,
+        now: Now,
+    ) {
+        let CompleteTicket { lease } = ticket;
+        let config = self.config;
+        if self.pinned(&lease, Pin::Complete).is_none() {
+            return;
+        }
+        let Ok(record) = self.record_mut(&lease.task) else { return };
+        match completion {
+            Some(completion) => {
+                record.finish(completion);
+                self.free_worker(&lease, WorkerState::Idle);
+                self.unblock_evaluation();
+            }
+            None => record.unpin(&config, now),
+        }
+    }
+
+    /// Keeps a live lease from ending. That its worker asks is a sign of life.
+    fn pin(&mut self, id: &LeaseId, pin: Pin, now: Now) -> Result<(), Refusal> {
+        let expires_at = now + self.config.lease;
+        let lease = self.record_mut(&id.task)?.live_mut(id)?;
+        if lease.pin.is_some() {
+            return Err(Refusal::Busy { lease: id.clone() });
+        }
+        lease.pin = Some(pin);
+        lease.expires_at = lease.expires_at.max(expires_at);
+        lease.last_progress_at = now;
+        Ok(())
+    }
+
+    fn pinned(&mut self, id: &LeaseId, pin: Pin) -> Option<&mut Lease> {
+        let lease = self.record_mut(&id.task).ok()?.leased_mut()?;
+        (lease.id == *id && lease.pin == Some(pin)).then_some(lease)
+    }
+}

@@ -1,0 +1,150 @@
+//! How leases end other than by completion, and when to look again.
+
+use std::fmt;
+use std::time::Duration;
+
+use quartet_shared::task::LeaseId;
+
+use super::Scheduler;
+use super::config::Now;
+use super::refusal::Refusal;
+use super::state::{Ending, Lease, TaskState, WorkerState};
+
+/// What becomes of a task that failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FailDecision {
+    /// It is tried again.
+    Retry {
+        /// Not before then.
+        not_before: Now,
+        /// Failures so far.
+        failures: u32,
+    },
+    /// Its budget is spent: it has failed for good.
+    Final,
+}
+
+/// A lease that has run out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Expired {
+    /// The lease, to be revoked.
+    pub lease: LeaseId,
+    /// Why.
+    pub reason: ExpiryReason,
+}
+
+/// Why a lease has run out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExpiryReason {
+    /// No heartbeat named it for this long.
+    Silent(Duration),
+    /// Its worker's connection ended, and it did not come back for this long.
+    Disconnected(Duration),
+    /// Its worker lives, but the task did not move for this long.
+    NoProgress(Duration),
+}
+
+impl fmt::Display for ExpiryReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Silent(lease) => write!(f, "no heartbeat for {lease:?}"),
+            Self::Disconnected(grace) => {
+                write!(f, "its worker was disconnected and did not come back within {grace:?}")
+            }
+            Self::NoProgress(timeout) => write!(f, "no progress for {timeout:?}"),
+        }
+    }
+}
+
+impl Scheduler {
+    /// A task has failed on its worker, which becomes idle.
+    pub fn fail(
+        &mut self,
+        lease: &LeaseId,
+        reason: String,
+        now: Now,
+    ) -> Result<FailDecision, Refusal> {
+        let record = self.record(&lease.task)?;
+        record.live(lease)?;
+        let failures = record.failures + 1;
+        let decision = if failures > self.config.max_failures {
+            FailDecision::Final
+        } else {
+            let not_before = now + self.config.backoff_after(failures);
+            FailDecision::Retry { not_before, failures }
+        };
+        self.end_lease(lease, Ending::Failed(reason), WorkerState::Idle, now);
+        Ok(decision)
+    }
+
+    /// A worker that shuts down hands its task back. This counts against nothing, and the worker gets
+    /// no more tasks.
+    pub fn release(&mut self, lease: &LeaseId, now: Now) -> Result<(), Refusal> {
+        self.check(lease)?;
+        self.end_lease(lease, Ending::HandedBack, WorkerState::Draining, now);
+        Ok(())
+    }
+
+    /// Ends the leases that have run out, and loses workers that are silent.
+    #[must_use]
+    pub fn expire_leases(&mut self, now: Now) -> Vec<Expired> {
+        let leases = self.records().filter_map(|record| record.lease());
+        let expired: Vec<_> = leases
+            .filter_map(|lease| {
+                let (_, reason) = self.expiry(lease).filter(|(at, _)| *at <= now)?;
+                Some(Expired { lease: lease.id.clone(), reason })
+            })
+            .collect();
+        for Expired { lease, reason } in &expired {
+            self.end_lease(lease, Ending::Lost(reason.to_string()), WorkerState::Lost, now);
+        }
+        let Self { config, workers, .. } = self;
+        for worker in workers.values_mut() {
+            let free = matches!(worker.state, WorkerState::Idle | WorkerState::Draining);
+            if free && worker.last_seen + config.lease <= now {
+                worker.state = WorkerState::Lost;
+            }
+        }
+        workers.retain(|_, worker| {
+            worker.state != WorkerState::Lost || worker.last_seen + config.forget_after > now
+        });
+        expired
+    }
+
+    /// When [`expire_leases`](Self::expire_leases) or [`assign`](Self::assign) will next have something
+    /// to do if nothing happens before. Always in the future once both have been called.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Now> {
+        let leases = self.records().filter_map(|record| self.expiry(record.lease()?));
+        let leases = leases.map(|(at, _)| at);
+        let free = |state: &WorkerState| matches!(state, WorkerState::Idle | WorkerState::Draining);
+        let workers = self.workers.values().filter(|worker| free(&worker.state));
+        let workers = workers.map(|worker| worker.last_seen + self.config.lease);
+        // A task that is ready already waits for a worker, not for the time.
+        let waits = self.records().filter_map(|record| match record.state {
+            TaskState::Pending { not_before } => Some(not_before),
+            _ => None,
+        });
+        let waits = waits.filter(|_| !self.idle_workers().is_empty());
+        leases.chain(workers).chain(waits).min()
+    }
+
+    /// When and why a lease will run out; never while it is pinned.
+    fn expiry(&self, lease: &Lease) -> Option<(Now, ExpiryReason)> {
+        if lease.pin.is_some() {
+            return None;
+        }
+        let connected = self.workers.get(&lease.id.worker).is_some_and(|worker| worker.connected);
+        let silent = if connected {
+            ExpiryReason::Silent(self.config.lease)
+        } else {
+            ExpiryReason::Disconnected(self.config.reattach_grace)
+        };
+        let stuck_at = lease.last_progress_at + self.config.progress_timeout;
+        if stuck_at < lease.expires_at {
+            Some((stuck_at, ExpiryReason::NoProgress(self.config.progress_timeout)))
+        } else {
+            Some((lease.expires_at, silent))
+        }
+    }
+}

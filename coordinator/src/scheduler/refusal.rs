@@ -1,0 +1,83 @@
+//! Why the scheduler refuses what a worker asks for.
+
+use quartet_shared::ids::{Attempt, Epoch, WorkerId};
+use quartet_shared::task::{LeaseId, Task};
+
+/// A refusal. The messages are for a person who reads the worker's log.
+///
+/// A worker may ask again after [`Busy`](Self::Busy) and, once it has joined, after
+/// [`NotAttached`](Self::NotAttached); after all others it drops the task.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The experiment has no such task.
+    #[error("this experiment has no run {task}")]
+    UnknownTask {
+        /// What was asked for.
+        task: Task,
+    },
+    /// The lease has ended: it ran out, was handed back or failed, or the task has a newer one.
+    #[error("{lease} has ended; the newest attempt is {newest}")]
+    StaleLease {
+        /// The lease that was named.
+        lease: LeaseId,
+        /// The newest attempt of its task.
+        newest: Attempt,
+    },
+    /// The lease may be good, from before this coordinator started, but its worker has not joined yet.
+    #[error("{lease} is not known to this coordinator; the worker has to join again first")]
+    NotAttached {
+        /// The lease that was named.
+        lease: LeaseId,
+    },
+    /// The task has ended, not by this lease.
+    #[error("{task} has ended already")]
+    Ended {
+        /// The task.
+        task: Task,
+    },
+    /// Another commit or completion under the lease is in progress.
+    #[error("another commit or completion of {lease} is in progress")]
+    Busy {
+        /// The lease.
+        lease: LeaseId,
+    },
+    /// The epoch is committed: not an error when this lease committed it and did not hear so.
+    #[error("epoch {epoch} of {task} is committed already")]
+    AlreadyCommitted {
+        /// The run.
+        task: Task,
+        /// The epoch that was offered.
+        epoch: Epoch,
+    },
+    /// Epochs are committed one after the other.
+    #[error("epoch {epoch} of {task} is out of order: epoch {expected} is next")]
+    OutOfOrder {
+        /// The run.
+        task: Task,
+        /// The epoch that was offered.
+        epoch: Epoch,
+        /// The epoch that has to come.
+        expected: Epoch,
+    },
+    /// The run has fewer epochs, or the task has none at all.
+    #[error("{task} has no epoch {epoch}")]
+    NoSuchEpoch {
+        /// The task.
+        task: Task,
+        /// The epoch that was offered.
+        epoch: Epoch,
+    },
+    /// The committed epochs are not all, and they do not call for stopping early either.
+    #[error("{task} is not complete with {committed} committed epochs")]
+    Incomplete {
+        /// The run.
+        task: Task,
+        /// The last committed epoch, 0 for none.
+        committed: Epoch,
+    },
+}
+
+/// A worker that has not joined, or whose connection has ended: it has to join (again).
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("worker {0} has not joined")]
+pub struct UnknownWorker(pub WorkerId);

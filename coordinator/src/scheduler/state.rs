@@ -1,0 +1,167 @@
+//! The states of tasks and workers.
+
+use quartet_shared::checkpoint::Outcome;
+use quartet_shared::ids::{Attempt, Epoch, WorkerId};
+use quartet_shared::progress::Progress;
+use quartet_shared::task::{LeaseId, Task};
+
+use super::config::{CommittedEpoch, Now, RunPlan};
+
+/// Where a task is.
+///
+/// ```text
+/// Blocked ──all runs finished──> Pending ──assign──> Leased ──complete──> Finished
+/// (evaluation only)                 ^ ^                │ │
+///                                   │ └──adopt (join)──┘ │ lost, expired, failed, handed back
+///                                   └──budget left───────┤
+///                                                        └──budget spent──> Failed
+/// ```
+/// A lease that is pinned by a commit or a completion ends when that does, not before.
+#[derive(Clone, Debug, PartialEq)]
+pub enum TaskState {
+    /// Waits for other tasks.
+    Blocked,
+    /// Waits for a worker.
+    Pending {
+        /// Not handed out before then: the wait after a failure.
+        not_before: Now,
+    },
+    /// A worker is at it.
+    Leased(Lease),
+    /// Done.
+    Finished(Completion),
+    /// Given up.
+    Failed {
+        /// Why, for people.
+        reason: String,
+    },
+}
+
+/// What a finished task has come to.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Completion {
+    /// A run is trained.
+    Trained(Outcome),
+    /// The ensemble is evaluated.
+    Evaluated,
+}
+
+/// A live lease.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Lease {
+    /// The lease.
+    pub id: LeaseId,
+    /// When it was given or adopted.
+    pub granted_at: Now,
+    /// When it ends unless a heartbeat names it before.
+    pub expires_at: Now,
+    /// When the task last moved.
+    pub last_progress_at: Now,
+    /// The worker's last report.
+    pub progress: Option<Progress>,
+    /// What keeps the lease from ending now.
+    pub(super) pin: Option<Pin>,
+    /// How the lease ends once it is no longer pinned; the worker is free of it already.
+    pub(super) ending: Option<Ending>,
+}
+
+/// A write to the store under a lease. While it lasts, the task is not leased again: the write
+/// could succeed after a newer lease was given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pin {
+    Commit(Epoch),
+    Complete,
+}
+
+/// How a lease ends other than by completion.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// Counts against the budget of lost workers.
+    Lost(String),
+    /// Counts against the budget of failures.
+    Failed(String),
+    /// Counts against nothing.
+    HandedBack,
+}
+
+impl Lease {
+    /// The epoch that is being committed.
+    #[must_use]
+    pub fn committing(&self) -> Option<Epoch> {
+        match self.pin {
+            Some(Pin::Commit(epoch)) => Some(epoch),
+            Some(Pin::Complete) | None => None,
+        }
+    }
+}
+
+/// What runs and the evaluation have in common.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TaskRecord {
+    pub(super) state: TaskState,
+    /// The newest attempt that is known of.
+    pub(super) attempt: Attempt,
+    /// The newest lease that this scheduler gave or adopted; an older coordinator's are not here.
+    pub(super) issued: Option<LeaseId>,
+    pub(super) worker_losses: u32,
+    pub(super) failures: u32,
+    pub(super) last_reason: Option<String>,
+    /// Where it failed last.
+    pub(super) avoid: Option<WorkerId>,
+}
+
+/// A run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Run {
+    /// What is to be trained.
+    pub plan: RunPlan,
+    pub(super) record: TaskRecord,
+    pub(super) committed: Option<(Epoch, CommittedEpoch)>,
+}
+
+/// What a worker says about itself when it joins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkerInfo {
+    /// Its identity.
+    pub id: WorkerId,
+    /// Its name for people.
+    pub name: String,
+    /// What it computes on.
+    pub device: String,
+}
+
+/// What a worker is at.
+///
+/// ```text
+///         assign, re-attach                release
+///  Idle ───────────────────> Busy ───────────────────> Draining
+///  ^  ^ <───────────────────  │                           │
+///  │  complete, fail          │ lease lost or expired     │
+///  │                          v                           │
+///  └──heartbeat, join────── Lost <──silent, disconnected──┘ (from Idle as well)
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WorkerState {
+    /// Ready for a task.
+    Idle,
+    /// Holds the live lease of this task.
+    Busy(Task),
+    /// Has handed its task back because it shuts down; gets no more.
+    Draining,
+    /// Disconnected or silent, or its task got stuck. It is idle again when it joins, or says that it
+    /// works on nothing.
+    Lost,
+}
+
+/// A worker that has joined at some time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Worker {
+    /// What it said about itself.
+    pub info: WorkerInfo,
+    /// What it is at.
+    pub state: WorkerState,
+    /// When it was last heard of.
+    pub last_seen: Now,
+    /// Whether its connection stands.
+    pub connected: bool,
+}

@@ -1,0 +1,218 @@
+//! The shell around the scheduler: its clock, its lock, the workers' outboxes, and the driver that carries decisions out.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use quartet_proto::v1;
+use quartet_shared::human;
+use quartet_shared::ids::WorkerId;
+use quartet_shared::report::EvaluationReport;
+use quartet_shared::task::LeaseId;
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::time::Instant;
+
+use crate::experiment::Experiment;
+use crate::scheduler::{Now, Scheduler};
+
+/// Messages that wait for one worker's stream.
+pub(super) type Outbox = mpsc::Sender<Result<v1::CoordinatorMessage, tonic::Status>>;
+
+/// How many messages may wait for a worker; more means that its stream is dead.
+pub(super) const OUTBOX_SIZE: usize = 16;
+
+/// The stream that currently speaks for a worker.
+struct Attached {
+    /// Tells this stream from an older one of the same worker, whose end comes late.
+    stream: u64,
+    outbox: Outbox,
+}
+
+#[derive(Default)]
+struct Streams {
+    last: u64,
+    attached: HashMap<WorkerId, Attached>,
+}
+
+/// Everything that the services and the driver share.
+pub(super) struct Shell {
+    pub(super) experiment: Experiment,
+    scheduler: Mutex<Scheduler>,
+    streams: Mutex<Streams>,
+    started: Instant,
+    wake: Notify,
+    report: OnceLock<EvaluationReport>,
+    ended: watch::Sender<bool>,
+    version: watch::Sender<u64>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Shell {
+    pub(super) fn new(experiment: Experiment, scheduler: Scheduler) -> Self {
+        Self {
+            experiment,
+            scheduler: Mutex::new(scheduler),
+            streams: Mutex::default(),
+            started: Instant::now(),
+            wake: Notify::new(),
+            report: OnceLock::new(),
+            ended: watch::Sender::new(false),
+            version: watch::Sender::new(0),
+        }
+    }
+
+    pub(super) fn uptime(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// Reads the scheduler.
+    pub(super) fn read<T>(&self, read: impl FnOnce(&Scheduler, Now) -> T) -> T {
+        let now = Now(self.uptime());
+        read(&lock(&self.scheduler), now)
+    }
+
+    /// Tells the scheduler a fact, then has the driver carry out what follows from it.
+    pub(super) fn tell<T>(&self, tell: impl FnOnce(&mut Scheduler, Now) -> T) -> T {
+        let now = Now(self.uptime());
+        let told = tell(&mut lock(&self.scheduler), now);
+        self.wake.notify_one();
+        self.version.send_modify(|version| *version += 1);
+        told
+    }
+
+    /// The ensemble's evaluation, once there is one.
+    pub(super) fn report(&self) -> Option<&EvaluationReport> {
+        self.report.get()
+    }
+
+    pub(super) fn set_report(&self, report: EvaluationReport) {
+        // A second one can only be the same: the store keeps the first.
+        let _ = self.report.set(report);
+    }
+
+    /// Resolves when the experiment has ended.
+    pub(super) async fn ended(&self) {
+        // The sender lives in self, so this waits until the value is there.
+        let _ = self.ended.subscribe().wait_for(|ended| *ended).await;
+    }
+
+    /// Changes with every fact.
+    pub(super) fn changes(&self) -> watch::Receiver<u64> {
+        self.version.subscribe()
+    }
+
+    /// Makes a stream the one that speaks for a worker; returns its number.
+    pub(super) fn attach(&self, worker: WorkerId, outbox: Outbox) -> u64 {
+        let mut streams = lock(&self.streams);
+        streams.last += 1;
+        let stream = streams.last;
+        streams.attached.insert(worker, Attached { stream, outbox });
+        stream
+    }
+
+    /// A worker's stream has ended. Nothing happens when a newer one speaks for the worker.
+    pub(super) fn detach(&self, worker: &WorkerId, stream: u64) {
+        let mut streams = lock(&self.streams);
+        if streams.attached.get(worker).is_some_and(|attached| attached.stream == stream) {
+            streams.attached.remove(worker);
+            drop(streams);
+            self.tell(|scheduler, now| scheduler.disconnected(worker, now));
+        }
+    }
+
+    /// Puts a message into a worker's outbox. A worker whose outbox is full or gone will be noticed by its missing heartbeats.
+    pub(super) fn send(&self, worker: &WorkerId, message: v1::coordinator_message::Message) {
+        let streams = lock(&self.streams);
+        let message = v1::CoordinatorMessage { message: Some(message) };
+        let sent = streams
+            .attached
+            .get(worker)
+            .is_some_and(|attached| attached.outbox.try_send(Ok(message)).is_ok());
+        if !sent {
+            tracing::debug!(%worker, "no stream takes the message");
+        }
+    }
+
+    pub(super) fn revoke(&self, lease: &LeaseId, reason: &str) {
+        let revocation =
+            v1::Revocation { lease: Some(lease.clone().into()), reason: reason.to_owned() };
+        self.send(&lease.worker, v1::coordinator_message::Message::Revocation(revocation));
+    }
+
+    /// Tells every worker to exit.
+    pub(super) fn dismiss(&self, reason: &str) {
+        let workers: Vec<WorkerId> = lock(&self.streams).attached.keys().cloned().collect();
+        for worker in workers {
+            let goodbye = v1::Goodbye { reason: reason.to_owned() };
+            self.send(&worker, v1::coordinator_message::Message::Goodbye(goodbye));
+        }
+    }
+
+    /// Whether any worker's stream is open.
+    pub(super) fn has_workers(&self) -> bool {
+        !lock(&self.streams).attached.is_empty()
+    }
+
+    /// Carries out the scheduler's decisions until the experiment has ended.
+    pub(super) async fn drive(&self) {
+        loop {
+            let (ended, deadline) = self.step();
+            if ended {
+                self.ended.send_replace(true);
+                return;
+            }
+            let next_deadline = async {
+                match deadline {
+                    Some(Now(deadline)) => {
+                        tokio::time::sleep_until(self.started + deadline).await;
+                    }
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = self.wake.notified() => {}
+                () = next_deadline => {}
+            }
+        }
+    }
+
+    fn step(&self) -> (bool, Option<Now>) {
+        let now = Now(self.uptime());
+        let (expired, assignments, ended, deadline) = {
+            let mut scheduler = lock(&self.scheduler);
+            let expired = scheduler.expire_leases(now);
+            let assignments = scheduler.assign(now);
+            let ended = scheduler.experiment_state().has_ended();
+            (expired, assignments, ended, scheduler.next_deadline())
+        };
+        for expired in &expired {
+            tracing::warn!(lease = %expired.lease, reason = %expired.reason, "lease ended");
+            self.revoke(&expired.lease, &expired.reason.to_string());
+        }
+        for assignment in &assignments {
+            tracing::info!(
+                task = %assignment.lease.task,
+                attempt = %assignment.lease.attempt,
+                worker = %assignment.lease.worker,
+                resume_epoch = assignment.resume.map(|epoch| epoch.0),
+                after = %human::duration(now.0),
+                "task assigned"
+            );
+            let message = v1::Assignment {
+                lease: Some(assignment.lease.clone().into()),
+                resume_epoch: assignment.resume.map(|epoch| epoch.0),
+            };
+            self.send(
+                &assignment.lease.worker,
+                v1::coordinator_message::Message::Assignment(message),
+            );
+        }
+        if !expired.is_empty() || !assignments.is_empty() || ended {
+            self.version.send_modify(|version| *version += 1);
+        }
+        (ended, deadline)
+    }
+}

@@ -1,0 +1,189 @@
+//! The status service: what people watch.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::{Stream, StreamExt};
+use quartet_proto::v1;
+use quartet_shared::task::Task;
+use tonic::{Request, Response, Status};
+
+use super::shell::Shell;
+use crate::scheduler::{self, Lease, Now, Run, Scheduler, TaskRecord};
+use crate::status::snapshot::{
+    EvaluationStatus, ExperimentState, RunStatus, Snapshot, SplitAccuracy, TaskState, WorkerState,
+    WorkerStatus,
+};
+
+/// Least time between two snapshots of a stream.
+const MIN_INTERVAL: Duration = Duration::from_millis(200);
+/// Longest such time that a watcher may ask for.
+const MAX_INTERVAL: Duration = Duration::from_secs(60);
+
+pub(super) struct StatusService {
+    pub(super) shell: Arc<Shell>,
+}
+
+#[tonic::async_trait]
+impl v1::status_server::Status for StatusService {
+    type WatchStream = Pin<Box<dyn Stream<Item = Result<v1::Snapshot, Status>> + Send>>;
+
+    async fn get_snapshot(
+        &self,
+        _: Request<v1::GetSnapshotRequest>,
+    ) -> Result<Response<v1::Snapshot>, Status> {
+        Ok(Response::new(snapshot(&self.shell).into()))
+    }
+
+    async fn watch(
+        &self,
+        request: Request<v1::WatchRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        let asked = Duration::from_millis(request.into_inner().min_interval_ms.into());
+        let interval = asked.clamp(MIN_INTERVAL, MAX_INTERVAL);
+        let shell = Arc::clone(&self.shell);
+        let changes = shell.changes();
+        let watch = Watch { shell, changes, interval, first: true, ended: false };
+        Ok(Response::new(futures::stream::unfold(watch, Watch::next).boxed()))
+    }
+}
+
+struct Watch {
+    shell: Arc<Shell>,
+    changes: tokio::sync::watch::Receiver<u64>,
+    interval: Duration,
+    first: bool,
+    ended: bool,
+}
+
+impl Watch {
+    /// The next snapshot; the one that says that the experiment has ended is the last.
+    async fn next(mut self) -> Option<(Result<v1::Snapshot, Status>, Self)> {
+        if self.ended {
+            return None;
+        }
+        if !std::mem::replace(&mut self.first, false) {
+            let end = self.shell.ended();
+            tokio::select! {
+                () = tokio::time::sleep(self.interval) => {}
+                () = end => {}
+            }
+            // The shell, which we hold, holds the sender.
+            let _ = self.changes.changed().await;
+        }
+        self.changes.mark_unchanged();
+        let snapshot = snapshot(&self.shell);
+        self.ended =
+            matches!(snapshot.state, ExperimentState::Finished | ExperimentState::Failed);
+        Some((Ok(snapshot.into()), self))
+    }
+}
+
+/// The state now.
+pub(super) fn snapshot(shell: &Shell) -> Snapshot {
+    let spec = &shell.experiment.spec.experiment;
+    let splits = shell.report().map_or_else(Vec::new, |report| {
+        let splits = report.splits.iter().map(|split| SplitAccuracy {
+            split: split.split.to_string(),
+            images: split.images,
+            accuracy: split.ensemble.accuracy,
+        });
+        splits.collect()
+    });
+    shell.read(|scheduler, now| Snapshot {
+        experiment: spec.name.clone(),
+        term: shell.experiment.term,
+        state: match scheduler.experiment_state() {
+            scheduler::ExperimentState::Waiting => ExperimentState::Waiting,
+            scheduler::ExperimentState::Training => ExperimentState::Training,
+            scheduler::ExperimentState::Evaluating => ExperimentState::Evaluating,
+            scheduler::ExperimentState::Finished => ExperimentState::Finished,
+            scheduler::ExperimentState::Failed { .. } => ExperimentState::Failed,
+        },
+        workers_expected: scheduler.config().workers_expected,
+        runs: scheduler.runs().iter().map(|run| run_status(scheduler, run)).collect(),
+        workers: scheduler.workers().map(|worker| worker_status(worker, now)).collect(),
+        uptime: now.0,
+        evaluation: evaluation_status(scheduler, splits),
+    })
+}
+
+fn task_state(record: &TaskRecord) -> TaskState {
+    match record.state() {
+        scheduler::TaskState::Blocked => TaskState::Blocked,
+        scheduler::TaskState::Pending { .. } => TaskState::Pending,
+        scheduler::TaskState::Leased(_) => TaskState::Leased,
+        scheduler::TaskState::Finished(_) => TaskState::Finished,
+        scheduler::TaskState::Failed { .. } => TaskState::Failed,
+    }
+}
+
+/// The name of the worker that holds the task.
+fn holder(scheduler: &Scheduler, record: &TaskRecord) -> Option<String> {
+    let holder = &record.lease()?.id.worker;
+    let known = scheduler.workers().find(|worker| worker.info.id == *holder);
+    Some(known.map_or_else(|| holder.to_string(), |worker| worker.info.name.clone()))
+}
+
+fn run_status(scheduler: &Scheduler, run: &Run) -> RunStatus {
+    let record = run.record();
+    let committed = run.committed();
+    let epochs_committed = committed.map_or(0, |(epoch, _)| epoch.0);
+    RunStatus {
+        name: run.plan.name.clone(),
+        backbone: run.plan.backbone,
+        state: task_state(record),
+        attempt: record.attempt(),
+        worker: holder(scheduler, record),
+        epochs_committed,
+        epochs: run.plan.epochs,
+        metrics: committed.map(|(_, epoch)| epoch.metrics),
+        early_stopping: committed.map(|(_, epoch)| epoch.early_stopping),
+        progress: record.lease().and_then(|lease| lease.progress),
+        eta: record.lease().and_then(|lease| eta(run, lease)),
+        reason: record.reason().map(str::to_owned),
+    }
+}
+
+/// Until all epochs are trained, at the speed of the last one; `None` before there was one.
+fn eta(run: &Run, lease: &Lease) -> Option<Duration> {
+    let (epoch, committed) = run.committed()?;
+    let progress = lease.progress?;
+    let within = if progress.epoch > epoch && progress.steps > 0 {
+        f64::from(progress.step) / f64::from(progress.steps)
+    } else {
+        0.0
+    };
+    let left = (f64::from(run.plan.epochs.saturating_sub(epoch.0)) - within).max(0.0);
+    Duration::try_from_secs_f64(left * committed.metrics.seconds).ok()
+}
+
+fn evaluation_status(scheduler: &Scheduler, splits: Vec<SplitAccuracy>) -> EvaluationStatus {
+    let record = scheduler.evaluation();
+    EvaluationStatus {
+        state: task_state(record),
+        attempt: record.attempt(),
+        worker: holder(scheduler, record),
+        progress: record.lease().and_then(|lease| lease.progress),
+        reason: record.reason().map(str::to_owned),
+        splits,
+    }
+}
+
+fn worker_status(worker: &scheduler::Worker, now: Now) -> WorkerStatus {
+    let (state, task): (_, Option<Task>) = match &worker.state {
+        scheduler::WorkerState::Idle => (WorkerState::Idle, None),
+        scheduler::WorkerState::Busy(task) => (WorkerState::Busy, Some(task.clone())),
+        scheduler::WorkerState::Draining => (WorkerState::Draining, None),
+        scheduler::WorkerState::Lost => (WorkerState::Lost, None),
+    };
+    WorkerStatus {
+        id: worker.info.id.clone(),
+        name: worker.info.name.clone(),
+        device: worker.info.device.clone(),
+        state,
+        task,
+        since_heartbeat: now.since(worker.last_seen),
+    }
+}

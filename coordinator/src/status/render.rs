@@ -1,0 +1,89 @@
+//! Snapshots for people: pure functions from data to text without colour.
+
+mod columns;
+mod lines;
+mod table;
+#[cfg(test)]
+mod tests;
+
+use std::borrow::Cow;
+
+use quartet_shared::human;
+use quartet_shared::progress::Phase;
+
+use super::snapshot::{EvaluationStatus, RunStatus, Snapshot};
+
+pub use lines::lines;
+pub use table::table;
+
+/// `1.23 45.1 %`.
+fn loss_and_accuracy(loss: f64, accuracy: f64) -> String {
+    format!("{loss:.2} {}", percent(accuracy))
+}
+
+/// Tenths of a percent: what a validation set of some thousand images can tell apart.
+fn percent(fraction: f64) -> String {
+    format!("{:.1} %", fraction * 100.0)
+}
+
+fn phase(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Preparing => "preparing",
+        Phase::Training => "training",
+        Phase::Validating => "validating",
+        Phase::Evaluating => "evaluating",
+        Phase::Uploading => "uploading",
+    }
+}
+
+/// `experiment fer2013: training, 2 of 4 workers`.
+fn headline(snapshot: &Snapshot) -> String {
+    format!(
+        "experiment {}: {}, {} of {} workers",
+        snapshot.experiment,
+        snapshot.state,
+        snapshot.workers_present(),
+        snapshot.workers_expected
+    )
+}
+
+/// `finished after 5 of 8 epochs, best 47.0 % (epoch 3)`.
+fn finished(run: &RunStatus) -> String {
+    let best = run.early_stopping.map_or_else(String::new, |early| {
+        format!(
+            ", best {} (epoch {})",
+            percent(early.best_valid_accuracy),
+            early.best_epoch
+        )
+    });
+    format!(
+        "finished after {} of {} epochs{best}",
+        run.epochs_committed, run.epochs
+    )
+}
+
+/// `accuracy: valid 62.10 % of 3589 images, test 63.00 % of 3589 images`.
+fn accuracies(evaluation: &EvaluationStatus) -> String {
+    let splits = evaluation.splits.iter().map(|split| {
+        let accuracy = human::percentage(split.accuracy);
+        format!(
+            "{} {accuracy} of {} images",
+            clean(&split.split),
+            split.images
+        )
+    });
+    format!("accuracy: {}", splits.collect::<Vec<_>>().join(", "))
+}
+
+/// Text from elsewhere on one line, without the control characters that would move a terminal's cursor.
+fn clean(text: &str) -> Cow<'_, str> {
+    if text.contains(char::is_control) {
+        text.split(char::is_control)
+            .filter(|part| !part.is_empty())
+            .collect::<Vec<_>>()
+            .join(" ")
+            .into()
+    } else {
+        text.into()
+    }
+}

@@ -1,0 +1,185 @@
+//! The state of the experiment and of the fleet as people see it, named as in `status.proto`.
+
+mod wire;
+
+use std::fmt;
+use std::time::Duration;
+
+use quartet_shared::early_stopping::EarlyStopping;
+use quartet_shared::ids::{Attempt, ExperimentName, RunName, Term, WorkerId};
+use quartet_shared::progress::{EpochMetrics, Progress};
+use quartet_shared::spec::Backbone;
+use quartet_shared::task::Task;
+
+pub use wire::InvalidSnapshot;
+
+/// Everything at one moment.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Snapshot {
+    /// The experiment's name.
+    pub experiment: ExperimentName,
+    /// The coordinator's claim on it; grows with every restart.
+    pub term: Term,
+    /// Where the experiment is.
+    pub state: ExperimentState,
+    /// How many workers the fleet should have.
+    pub workers_expected: u32,
+    /// The runs, in the order of the experiment's spec.
+    pub runs: Vec<RunStatus>,
+    /// The workers, the lost ones included.
+    pub workers: Vec<WorkerStatus>,
+    /// Since this coordinator started.
+    pub uptime: Duration,
+    /// The ensemble's evaluation.
+    pub evaluation: EvaluationStatus,
+}
+
+impl Snapshot {
+    /// How many workers are there.
+    #[must_use]
+    pub fn workers_present(&self) -> usize {
+        self.workers
+            .iter()
+            .filter(|worker| worker.state != WorkerState::Lost)
+            .count()
+    }
+}
+
+/// Where an experiment is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExperimentState {
+    /// No worker has joined yet.
+    Waiting,
+    /// Runs are being trained.
+    Training,
+    /// The ensemble is being evaluated.
+    Evaluating,
+    /// All is done.
+    Finished,
+    /// Something failed for good, and nothing else is left to do.
+    Failed,
+}
+
+/// Where a task is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TaskState {
+    /// It waits for other tasks (the evaluation only).
+    Blocked,
+    /// It waits for a worker.
+    Pending,
+    /// A worker has it.
+    Leased,
+    /// It is done.
+    Finished,
+    /// It failed for good.
+    Failed,
+}
+
+/// Where a worker is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WorkerState {
+    /// It waits for a task.
+    Idle,
+    /// It works on one.
+    Busy,
+    /// It hands its task back and leaves.
+    Draining,
+    /// It has not been heard for too long, or its connection broke.
+    Lost,
+}
+
+/// One run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RunStatus {
+    /// Its name.
+    pub name: RunName,
+    /// What it trains.
+    pub backbone: Backbone,
+    /// Where it is.
+    pub state: TaskState,
+    /// Number of leases so far; 0 before the first.
+    pub attempt: Attempt,
+    /// Name of the worker that trains it now.
+    pub worker: Option<String>,
+    /// Epochs whose checkpoints are in the store.
+    pub epochs_committed: u32,
+    /// Epochs at most.
+    pub epochs: u32,
+    /// Of the last committed epoch.
+    pub metrics: Option<EpochMetrics>,
+    /// After the last committed epoch.
+    pub early_stopping: Option<EarlyStopping>,
+    /// What its worker last said.
+    pub progress: Option<Progress>,
+    /// Until all epochs are trained, were none stopped early.
+    pub eta: Option<Duration>,
+    /// Why it failed, or why its last attempt ended.
+    pub reason: Option<String>,
+}
+
+/// The ensemble's evaluation.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EvaluationStatus {
+    /// Where it is.
+    pub state: TaskState,
+    /// Number of leases so far; 0 before the first.
+    pub attempt: Attempt,
+    /// Name of the worker that evaluates now.
+    pub worker: Option<String>,
+    /// What its worker last said.
+    pub progress: Option<Progress>,
+    /// Why it failed, or why its last attempt ended.
+    pub reason: Option<String>,
+    /// The ensemble's accuracy by split, once finished.
+    pub splits: Vec<SplitAccuracy>,
+}
+
+/// The ensemble's accuracy on one split.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SplitAccuracy {
+    /// The split's name.
+    pub split: String,
+    /// How many images it has.
+    pub images: u64,
+    /// Accuracy, a fraction of 1.
+    pub accuracy: f64,
+}
+
+/// One worker.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WorkerStatus {
+    /// Its identity.
+    pub id: WorkerId,
+    /// Its name for people.
+    pub name: String,
+    /// What it computes on.
+    pub device: String,
+    /// Where it is.
+    pub state: WorkerState,
+    /// What it works on.
+    pub task: Option<Task>,
+    /// Since its last heartbeat.
+    pub since_heartbeat: Duration,
+}
+
+macro_rules! words {
+    ($type:ident: $($variant:ident = $word:literal),+) => {
+        impl $type {
+            /// The state as a lower-case word.
+            #[must_use]
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $word),+ }
+            }
+        }
+
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(self.as_str())
+            }
+        }
+    };
+}
+
+words!(ExperimentState: Waiting = "waiting", Training = "training", Evaluating = "evaluating", Finished = "finished", Failed = "failed");
+words!(TaskState: Blocked = "blocked", Pending = "pending", Leased = "leased", Finished = "finished", Failed = "failed");
+words!(WorkerState: Idle = "idle", Busy = "busy", Draining = "draining", Lost = "lost");

@@ -1,0 +1,4 @@
+//! The program against a real server, and sample snapshots.
+
+mod program;
+pub(super) mod sample;

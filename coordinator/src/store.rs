@@ -1,0 +1,286 @@
+//! The object store: a local directory or S3, behind the few operations that Quartet needs.
+//!
+//! Objects are created once and never changed. Small ones (manifests, specs) are created with
+//! `PutMode::Create`, which both kinds of store do atomically; blobs have keys that no two writers share.
+
+use std::path::Path as FsPath;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::{Stream, StreamExt, TryStreamExt};
+use object_store::aws::AmazonS3Builder;
+use object_store::buffered::BufWriter;
+use object_store::local::LocalFileSystem;
+use object_store::path::Path;
+use object_store::prefix::PrefixStore;
+use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions};
+use quartet_shared::checkpoint::{Blob, Checksum};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use sha2::{Digest, Sha256};
+use tokio::io::AsyncWriteExt;
+
+/// Part size of multipart uploads: S3's least, so that an upload holds few bytes in memory.
+const PART_SIZE: usize = 5 * 1024 * 1024;
+
+/// What can go wrong with the store. Every message names the store and the key.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The location cannot be a store.
+    #[error("cannot use {location:?} as a store: {reason}")]
+    Location {
+        /// As the user gave it.
+        location: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// An operation failed.
+    #[error("cannot {operation} {key:?} in store {store}: {source}")]
+    Operation {
+        /// Such as "read".
+        operation: &'static str,
+        /// The object.
+        key: String,
+        /// The store as the user named it.
+        store: String,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// There is no such object.
+    #[error("there is no object {key:?} in store {store}")]
+    NotFound {
+        /// The object.
+        key: String,
+        /// The store as the user named it.
+        store: String,
+    },
+}
+
+/// Whether a creation made the object or found it there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Creation {
+    /// The object is new.
+    Created,
+    /// An object of this key was there; it is unchanged.
+    Exists,
+}
+
+/// A handle to the store; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Store {
+    inner: Arc<dyn ObjectStore>,
+    location: Arc<str>,
+    directory: Option<Arc<FsPath>>,
+}
+
+impl Store {
+    /// Opens `location`: `s3://bucket/prefix`, or a directory, which is made if it is not there. S3 takes its credentials,
+    /// region and endpoint from the usual `AWS_*` variables.
+    pub fn open(location: &str) -> Result<Self, StoreError> {
+        let invalid =
+            |reason: String| StoreError::Location { location: location.to_owned(), reason };
+        if let Some(bucket) = location.strip_prefix("s3://") {
+            let (bucket, prefix) = bucket.split_once('/').unwrap_or((bucket, ""));
+            if bucket.is_empty() {
+                return Err(invalid("it names no bucket; use s3://bucket/prefix".into()));
+            }
+            let s3 = AmazonS3Builder::from_env()
+                .with_bucket_name(bucket)
+                .build()
+                .map_err(|e| invalid(e.to_string()))?;
+            let prefix = Path::parse(prefix.trim_end_matches('/'))
+                .map_err(|e| invalid(e.to_string()))?;
+            let inner: Arc<dyn ObjectStore> = if prefix.as_ref().is_empty() {
+                Arc::new(s3)
+            } else {
+                Arc::new(PrefixStore::new(s3, prefix))
+            };
+            return Ok(Self { inner, location: location.into(), directory: None });
+        }
+        if let Some((scheme, _)) = location.split_once("://")
+            && scheme != "file"
+        {
+            return Err(invalid(format!("scheme {scheme:?} is not known; use s3:// or a directory")));
+        }
+        let directory = FsPath::new(location.strip_prefix("file://").unwrap_or(location));
+        std::fs::create_dir_all(directory).map_err(|e| invalid(e.to_string()))?;
+        let directory = directory.canonicalize().map_err(|e| invalid(e.to_string()))?;
+        let local = LocalFileSystem::new_with_prefix(&directory)
+            .map_err(|e| invalid(e.to_string()))?
+            .with_fsync(true);
+        Ok(Self {
+            inner: Arc::new(local),
+            location: location.into(),
+            directory: Some(directory.into()),
+        })
+    }
+
+    /// Where an object lies, for people: a path of a local store, else a URL.
+    #[must_use]
+    pub fn display_key(&self, key: &str) -> String {
+        match &self.directory {
+            Some(directory) => directory.join(key).display().to_string(),
+            None => format!("{}/{key}", self.location.trim_end_matches('/')),
+        }
+    }
+
+    fn error(&self, operation: &'static str, key: &str, source: object_store::Error) -> StoreError {
+        let (key, store) = (key.to_owned(), self.location.to_string());
+        match source {
+            object_store::Error::NotFound { .. } if operation == "read" => {
+                StoreError::NotFound { key, store }
+            }
+            source => StoreError::Operation { operation, key, store, source: source.into() },
+        }
+    }
+
+    /// Creates an object; never overwrites one.
+    pub async fn create(&self, key: &str, content: Bytes) -> Result<Creation, StoreError> {
+        let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
+        match self.inner.put_opts(&Path::from(key), content.into(), options).await {
+            Ok(_) => Ok(Creation::Created),
+            Err(object_store::Error::AlreadyExists { .. }) => Ok(Creation::Exists),
+            Err(e) => Err(self.error("create", key, e)),
+        }
+    }
+
+    /// Creates an object with the JSON form of `value`; never overwrites one.
+    pub async fn create_json(
+        &self,
+        key: &str,
+        value: &impl Serialize,
+    ) -> Result<Creation, StoreError> {
+        let mut json = serde_json::to_vec_pretty(value).map_err(|e| StoreError::Operation {
+            operation: "write",
+            key: key.to_owned(),
+            store: self.location.to_string(),
+            source: e.into(),
+        })?;
+        json.push(b'\n');
+        self.create(key, json.into()).await
+    }
+
+    /// The value of a JSON object, `None` when there is no such object.
+    pub async fn read_json<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, StoreError> {
+        let bytes = match self.inner.get(&Path::from(key)).await {
+            Ok(object) => object.bytes().await.map_err(|e| self.error("read", key, e))?,
+            Err(object_store::Error::NotFound { .. }) => return Ok(None),
+            Err(e) => return Err(self.error("read", key, e)),
+        };
+        let value = serde_json::from_slice(&bytes).map_err(|e| StoreError::Operation {
+            operation: "read",
+            key: key.to_owned(),
+            store: self.location.to_string(),
+            source: e.into(),
+        })?;
+        Ok(Some(value))
+    }
+
+    /// Whether there is such an object.
+    pub async fn exists(&self, key: &str) -> Result<bool, StoreError> {
+        match self.inner.head(&Path::from(key)).await {
+            Ok(_) => Ok(true),
+            Err(object_store::Error::NotFound { .. }) => Ok(false),
+            Err(e) => Err(self.error("look for", key, e)),
+        }
+    }
+
+    /// The bytes of an object, in chunks.
+    pub async fn read(
+        &self,
+        key: &str,
+    ) -> Result<impl Stream<Item = Result<Bytes, StoreError>> + Send + use<>, StoreError> {
+        let object =
+            self.inner.get(&Path::from(key)).await.map_err(|e| self.error("read", key, e))?;
+        let (store, key) = (self.clone(), key.to_owned());
+        Ok(object.into_stream().map(move |chunk| chunk.map_err(|e| store.error("read", &key, e))))
+    }
+
+    /// The keys of all objects in a folder, sorted.
+    pub async fn list(&self, folder: &str) -> Result<Vec<String>, StoreError> {
+        let mut keys: Vec<String> = self
+            .inner
+            .list(Some(&Path::from(folder)))
+            .map_ok(|object| object.location.to_string())
+            .try_collect()
+            .await
+            .map_err(|e| self.error("list", folder, e))?;
+        keys.sort_unstable();
+        Ok(keys)
+    }
+
+    /// Deletes an object; one that is not there is no error.
+    pub async fn delete(&self, key: &str) -> Result<(), StoreError> {
+        match self.inner.delete(&Path::from(key)).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(e) => Err(self.error("delete", key, e)),
+        }
+    }
+
+    /// Begins to write a large object. It appears when [`Upload::finish`] returns, whole or not at all.
+    #[must_use]
+    pub fn upload(&self, key: &str) -> Upload {
+        let writer =
+            BufWriter::with_capacity(Arc::clone(&self.inner), Path::from(key), PART_SIZE)
+                .with_max_concurrency(2);
+        Upload {
+            store: self.clone(),
+            key: key.to_owned(),
+            writer,
+            hasher: Sha256::new(),
+            size: 0,
+        }
+    }
+}
+
+/// A large object in the making, hashed as it is written.
+#[derive(Debug)]
+pub struct Upload {
+    store: Store,
+    key: String,
+    writer: BufWriter,
+    hasher: Sha256,
+    size: u64,
+}
+
+impl Upload {
+    /// Bytes written so far.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Appends bytes. Holds back while the store is slower than the sender.
+    pub async fn write(&mut self, chunk: Bytes) -> Result<(), StoreError> {
+        self.hasher.update(&chunk);
+        self.size += chunk.len() as u64;
+        self.writer.put(chunk).await.map_err(|e| self.store.error("write", &self.key, e))
+    }
+
+    /// Completes the object if its size and checksum are the expected ones; otherwise gives back what they were
+    /// and leaves no object.
+    pub async fn finish(mut self, expected: Blob) -> Result<Result<(), Blob>, StoreError> {
+        let found = Blob { size: self.size, sha256: Checksum(self.hasher.finalize_reset().into()) };
+        if found != expected {
+            self.abort().await;
+            return Ok(Err(found));
+        }
+        self.writer.shutdown().await.map_err(|e| StoreError::Operation {
+            operation: "write",
+            key: self.key,
+            store: self.store.location.to_string(),
+            source: e.into(),
+        })?;
+        Ok(Ok(()))
+    }
+
+    /// Gives the object up; what was written of it is removed as far as the store lets us.
+    pub async fn abort(mut self) {
+        if let Err(error) = self.writer.abort().await {
+            tracing::warn!(key = self.key, %error, "could not remove an unfinished upload");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

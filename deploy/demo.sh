@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# Builds Quartet and runs the main job on this machine: a coordinator with four local workers, the four
+# backbones at a reduced width, synthetic faces, and the ensemble's evaluation. Arguments go to the coordinator.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+command -v cargo >/dev/null || {
+  echo "demo.sh: cargo is not installed; see https://rustup.rs" >&2
+  exit 2
+}
+cargo build --release --locked --package quartet-coordinator --package quartet-worker
+exec "${CARGO_TARGET_DIR:-target}/release/coordinator" --workers 4 --local \
+  --store runs --name "demo-$(date +%Y%m%d-%H%M%S)" "$@"

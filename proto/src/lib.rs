@@ -1,0 +1,13 @@
+//! Quartet's gRPC protocol, generated from `quartet/v1/*.proto`.
+//!
+//! Nothing is written by hand here but the version; the domain types and their conversions live in
+//! `quartet-shared`.
+
+/// The version of the protocol that this build speaks; checked when a worker attaches.
+pub const PROTOCOL_VERSION: u32 = 1;
+
+/// Messages and services of package `quartet.v1`.
+#[expect(missing_docs, clippy::all, clippy::allow_attributes, reason = "generated code")]
+pub mod v1 {
+    tonic::include_proto!("quartet.v1");
+}

@@ -1,0 +1,114 @@
+//! Manifests: what the store says about a committed epoch and about a finished run.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::early_stopping::EarlyStopping;
+use crate::ids::{Attempt, Epoch, RunName, WorkerId};
+use crate::progress::EpochMetrics;
+
+/// A SHA-256 checksum; hexadecimal in JSON and on display.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Checksum(pub [u8; 32]);
+
+impl Checksum {
+    /// The checksum of `bytes`.
+    #[must_use]
+    pub fn of(bytes: &[u8]) -> Self {
+        Self(Sha256::digest(bytes).into())
+    }
+}
+
+impl fmt::Display for Checksum {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex::encode(self.0))
+    }
+}
+
+impl fmt::Debug for Checksum {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl From<Checksum> for String {
+    fn from(sum: Checksum) -> String {
+        sum.to_string()
+    }
+}
+
+impl TryFrom<String> for Checksum {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        let mut bytes = [0; 32];
+        hex::decode_to_slice(&text, &mut bytes)
+            .map_err(|e| format!("{text:?} is not a SHA-256 checksum: {e}"))?;
+        Ok(Self(bytes))
+    }
+}
+
+/// Size and checksum of some bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Blob {
+    /// Size in bytes.
+    pub size: u64,
+    /// Checksum of the bytes.
+    pub sha256: Checksum,
+}
+
+/// An object of the store with the size and checksum that its bytes must have.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BlobRef {
+    /// Its key in the store.
+    pub key: String,
+    /// Its size and checksum.
+    #[serde(flatten)]
+    pub blob: Blob,
+}
+
+/// The manifest of a committed epoch, at [`crate::layout::Layout::manifest`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// The run.
+    pub run: RunName,
+    /// The epoch that this checkpoint is the end of.
+    pub epoch: Epoch,
+    /// The attempt that trained it.
+    pub attempt: Attempt,
+    /// The worker that trained it.
+    pub worker: WorkerId,
+    /// The epoch's metrics.
+    pub metrics: EpochMetrics,
+    /// Best epoch and patience after it.
+    pub early_stopping: EarlyStopping,
+    /// The weights: safetensors, one tensor per parameter and running statistic.
+    pub weights: BlobRef,
+    /// The rest of what a resume needs: optimizer moments and counters, as safetensors.
+    pub training_state: BlobRef,
+}
+
+/// Why a run's training ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StopReason {
+    /// All epochs of the spec are trained.
+    Epochs,
+    /// Validation accuracy did not improve for `patience` epochs.
+    EarlyStopping,
+}
+
+/// The result of a finished run, at [`crate::layout::Layout::outcome`].
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// Epochs trained.
+    pub epochs: u32,
+    /// The epoch whose weights join the ensemble.
+    pub best_epoch: Epoch,
+    /// Its validation accuracy, a fraction of 1.
+    pub best_valid_accuracy: f64,
+    /// Why training ended.
+    pub stop_reason: StopReason,
+}

@@ -1,0 +1,142 @@
+//! The packed data set: gray images of one size, u8, in three splits, with seven classes.
+//!
+//! Format `QDS1`, little endian: magic `QDS1` (4 bytes), width u16, height u16, class count u16, reserved u16 (0);
+//! per class a name (u16 length, UTF-8); for each split in the order of [`Split::ALL`] its image count u64; then for each split
+//! its labels (1 byte each), then for each split its pixels (row-major, `width * height` bytes an image). Nothing follows.
+
+mod codec;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+pub use codec::DatasetError;
+
+/// The part that an image plays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Split {
+    /// Trained on.
+    Train,
+    /// Chooses the best epoch (FER2013: `PublicTest`).
+    Valid,
+    /// Only for the final evaluation (FER2013: `PrivateTest`).
+    Test,
+}
+
+impl Split {
+    /// All splits in the order of the format.
+    pub const ALL: [Self; 3] = [Self::Train, Self::Valid, Self::Test];
+
+    /// The name that people and files use: `train`, `valid` or `test`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Train => "train",
+            Self::Valid => "valid",
+            Self::Test => "test",
+        }
+    }
+}
+
+impl fmt::Display for Split {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// The classes of FER2013 in the order of their numbers.
+pub const EMOTIONS: [&str; 7] = [
+    "angry", "disgust", "fear", "happy", "sad", "surprise", "neutral",
+];
+
+/// Images of one split.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Images {
+    /// Class of each image.
+    pub labels: Vec<u8>,
+    /// Pixels of all images, `[n, height, width]`, 0 black to 255 white.
+    pub pixels: Vec<u8>,
+}
+
+impl Images {
+    /// How many images there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.labels.len()
+    }
+
+    /// Whether there is no image.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.labels.is_empty()
+    }
+}
+
+/// A packed data set in memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dataset {
+    /// Width in pixels.
+    pub width: u16,
+    /// Height in pixels.
+    pub height: u16,
+    /// Names of the classes.
+    pub classes: Vec<String>,
+    /// The splits in the order of [`Split::ALL`].
+    pub splits: [Images; 3],
+}
+
+impl Dataset {
+    /// The images of a split.
+    #[must_use]
+    pub fn split(&self, split: Split) -> &Images {
+        &self.splits[split as usize]
+    }
+
+    /// How many images a split has.
+    #[must_use]
+    pub fn len(&self, split: Split) -> usize {
+        self.split(split).len()
+    }
+
+    /// Whether a split has no image.
+    #[must_use]
+    pub fn is_empty(&self, split: Split) -> bool {
+        self.split(split).is_empty()
+    }
+
+    /// Pixels (bytes) of one image.
+    #[must_use]
+    pub fn image_len(&self) -> usize {
+        usize::from(self.width) * usize::from(self.height)
+    }
+
+    /// The pixels of one image, row-major; `None` past the end of the split.
+    #[must_use]
+    pub fn image(&self, split: Split, index: usize) -> Option<&[u8]> {
+        let start = index.checked_mul(self.image_len())?;
+        self.split(split)
+            .pixels
+            .get(start..start.checked_add(self.image_len())?)
+    }
+
+    /// The class of one image; `None` past the end of the split.
+    #[must_use]
+    pub fn label(&self, split: Split, index: usize) -> Option<u8> {
+        self.split(split).labels.get(index).copied()
+    }
+
+    /// How many images of each class a split has, in the order of the classes.
+    #[must_use]
+    pub fn class_counts(&self, split: Split) -> Vec<usize> {
+        let mut counts = vec![0; self.classes.len()];
+        for &label in &self.split(split).labels {
+            if let Some(count) = counts.get_mut(usize::from(label)) {
+                *count += 1;
+            }
+        }
+        counts
+    }
+}

@@ -1,0 +1,143 @@
+//! Names and numbers that identify things, each a type of its own.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// A text that cannot be a name. Names are also parts of store keys: 1 to 64 characters of
+/// `a-z A-Z 0-9 . _ -`, beginning with a letter or a digit.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+#[error(
+    "{0:?} is not a valid name: use 1 to 64 letters, digits, '.', '_' or '-', beginning with a letter or a digit"
+)]
+pub struct InvalidName(pub String);
+
+fn check_name(name: &str) -> Result<(), InvalidName> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    let valid = (1..=64).contains(&name.len())
+        && name.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && name.chars().all(allowed);
+    if valid {
+        Ok(())
+    } else {
+        Err(InvalidName(name.to_owned()))
+    }
+}
+
+macro_rules! name_type {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(String);
+
+        impl $name {
+            /// The name as text.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = InvalidName;
+            fn from_str(name: &str) -> Result<Self, InvalidName> {
+                check_name(name)?;
+                Ok(Self(name.to_owned()))
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = InvalidName;
+            fn try_from(name: String) -> Result<Self, InvalidName> {
+                check_name(&name)?;
+                Ok(Self(name))
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(name: $name) -> String {
+                name.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(&self.0)
+            }
+        }
+    };
+}
+
+name_type! {
+    /// Name of an experiment: the folder of the store that holds all of it.
+    ExperimentName
+}
+name_type! {
+    /// Name of a run: the training of one backbone within an experiment.
+    RunName
+}
+name_type! {
+    /// Identity of one worker process, chosen at random when it starts.
+    WorkerId
+}
+
+macro_rules! number_type {
+    ($(#[$doc:meta])* $name:ident, $inner:ty) => {
+        $(#[$doc])*
+        #[derive(
+            Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+        )]
+        #[serde(transparent)]
+        pub struct $name(pub $inner);
+
+        impl $name {
+            /// The number that follows this one.
+            #[must_use]
+            pub fn next(self) -> Self {
+                Self(self.0 + 1)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(&self.0, f)
+            }
+        }
+    };
+}
+
+number_type! {
+    /// How many times a task has been leased, from 1: the fencing token of a lease.
+    Attempt, u32
+}
+number_type! {
+    /// A training epoch, from 1.
+    Epoch, u32
+}
+number_type! {
+    /// A coordinator's claim on an experiment, from 1; the newest rules.
+    Term, u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_safe_in_keys_and_paths() {
+        for good in ["vgg16", "A.b_c-9", "0", &"x".repeat(64)] {
+            assert_eq!(good.parse::<RunName>().unwrap().as_str(), good);
+        }
+        for bad in ["", ".", "..", "-x", "a/b", "a b", "é", &"x".repeat(65)] {
+            let error = bad.parse::<RunName>().unwrap_err();
+            assert_eq!(error, InvalidName(bad.to_owned()));
+        }
+    }
+
+    #[test]
+    fn a_name_is_checked_when_it_is_deserialized() {
+        assert!(serde_json::from_str::<RunName>("\"../x\"").is_err());
+    }
+}

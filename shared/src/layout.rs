@@ -1,0 +1,126 @@
+//! The keys of the object store, in one place.
+//!
+//! ```text
+//! datasets/<sha256>.qds
+//! <experiment>/spec.json
+//! <experiment>/coordinators/<term>.json
+//! <experiment>/runs/<run>/epochs/<epoch>.json
+//! <experiment>/runs/<run>/checkpoints/<epoch>-<attempt>.weights.safetensors
+//! <experiment>/runs/<run>/checkpoints/<epoch>-<attempt>.state.safetensors
+//! <experiment>/runs/<run>/outcome.json
+//! <experiment>/evaluation.json
+//! <experiment>/evaluation.txt
+//! ```
+//! Epochs and attempts are written with leading zeros, so that a listing is in order.
+
+use crate::checkpoint::Checksum;
+use crate::ids::{Attempt, Epoch, ExperimentName, RunName, Term};
+
+/// The keys of one experiment, relative to the root of the store.
+#[derive(Clone, Debug)]
+pub struct Layout {
+    experiment: ExperimentName,
+}
+
+impl Layout {
+    /// The layout of `experiment`.
+    #[must_use]
+    pub fn new(experiment: ExperimentName) -> Self {
+        Self { experiment }
+    }
+
+    /// The experiment's folder, with a slash at its end.
+    #[must_use]
+    pub fn prefix(&self) -> String {
+        format!("{}/", self.experiment)
+    }
+
+    /// What is trained; immutable.
+    #[must_use]
+    pub fn spec(&self) -> String {
+        format!("{}/spec.json", self.experiment)
+    }
+
+    /// The folder of the coordinators' claims.
+    #[must_use]
+    pub fn coordinators(&self) -> String {
+        format!("{}/coordinators", self.experiment)
+    }
+
+    /// A coordinator's claim of a term.
+    #[must_use]
+    pub fn coordinator(&self, term: Term) -> String {
+        format!("{}/{:06}.json", self.coordinators(), term.0)
+    }
+
+    fn run(&self, run: &RunName) -> String {
+        format!("{}/runs/{run}", self.experiment)
+    }
+
+    /// The folder of a run's manifests.
+    #[must_use]
+    pub fn manifests(&self, run: &RunName) -> String {
+        format!("{}/epochs", self.run(run))
+    }
+
+    /// The manifest of an epoch.
+    #[must_use]
+    pub fn manifest(&self, run: &RunName, epoch: Epoch) -> String {
+        format!("{}/{:04}.json", self.manifests(run), epoch.0)
+    }
+
+    /// The folder of a run's checkpoint blobs.
+    #[must_use]
+    pub fn checkpoints(&self, run: &RunName) -> String {
+        format!("{}/checkpoints", self.run(run))
+    }
+
+    /// The weights after an epoch, as one attempt wrote them.
+    #[must_use]
+    pub fn weights(&self, run: &RunName, epoch: Epoch, attempt: Attempt) -> String {
+        format!(
+            "{}/{:04}-{:03}.weights.safetensors",
+            self.checkpoints(run),
+            epoch.0,
+            attempt.0
+        )
+    }
+
+    /// The training state after an epoch, as one attempt wrote it.
+    #[must_use]
+    pub fn training_state(&self, run: &RunName, epoch: Epoch, attempt: Attempt) -> String {
+        format!(
+            "{}/{:04}-{:03}.state.safetensors",
+            self.checkpoints(run),
+            epoch.0,
+            attempt.0
+        )
+    }
+
+    /// The result of a finished run.
+    #[must_use]
+    pub fn outcome(&self, run: &RunName) -> String {
+        format!("{}/outcome.json", self.run(run))
+    }
+
+    /// The ensemble's evaluation.
+    #[must_use]
+    pub fn evaluation(&self) -> String {
+        format!("{}/evaluation.json", self.experiment)
+    }
+
+    /// The ensemble's evaluation as a table for people.
+    #[must_use]
+    pub fn evaluation_text(&self) -> String {
+        format!("{}/evaluation.txt", self.experiment)
+    }
+}
+
+/// The folder of packed data sets, shared by all experiments of a store.
+pub const DATASETS: &str = "datasets";
+
+/// The packed data set with this content.
+#[must_use]
+pub fn dataset(content: Checksum) -> String {
+    format!("{DATASETS}/{content}.qds")
+}

@@ -1,0 +1,25 @@
+//! The words that Quartet's coordinator and its workers share. No server, no tensors.
+//!
+//! - [`ids`]: names and numbers of experiments, runs, workers, attempts
+//! - [`spec`]: what an experiment trains, its TOML form and its presets
+//! - [`task`]: tasks and leases
+//! - [`progress`], [`checkpoint`], [`report`]: what comes back
+//! - [`early_stopping`]: which epoch is best and when to stop
+//! - [`layout`]: the keys of the object store
+//! - [`dataset`]: the packed data set
+//! - [`wire`]: conversions from and to the messages of `quartet-proto`
+//! - [`human`], [`telemetry`], [`shutdown`]: durations and sizes for people, logs, signals
+
+pub mod checkpoint;
+pub mod dataset;
+pub mod early_stopping;
+pub mod human;
+pub mod ids;
+pub mod layout;
+pub mod progress;
+pub mod report;
+pub mod shutdown;
+pub mod spec;
+pub mod task;
+pub mod telemetry;
+pub mod wire;

@@ -1,0 +1,138 @@
+//! The request to stop, from a signal or from within.
+
+use std::io;
+use std::sync::Arc;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+
+/// A request to stop that many tasks can wait for. Clones share it; once triggered it stays so.
+#[derive(Clone, Debug)]
+pub struct Shutdown {
+    requested: Arc<watch::Sender<bool>>,
+}
+
+impl Default for Shutdown {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Shutdown {
+    /// A request that only [`Self::trigger`] makes.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            requested: Arc::new(watch::Sender::new(false)),
+        }
+    }
+
+    /// A request that the first SIGTERM or SIGINT makes. A second one ends the process at once, with the exit code
+    /// that shells give to a process killed by it: 143 or 130. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// The handlers cannot be installed.
+    pub fn on_signals() -> io::Result<Self> {
+        let shutdown = Self::new();
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let this = shutdown.clone();
+        tokio::spawn(async move {
+            let name = either(&mut terminate, &mut interrupt).await.0;
+            tracing::info!(signal = name, "stopping; a second signal stops at once");
+            this.trigger();
+            let (name, code) = either(&mut terminate, &mut interrupt).await;
+            tracing::warn!(signal = name, "stopped at once");
+            std::process::exit(code);
+        });
+        Ok(shutdown)
+    }
+
+    /// Makes the request; does nothing where it has been made.
+    pub fn trigger(&self) {
+        self.requested.send_replace(true);
+    }
+
+    /// Whether the request has been made.
+    #[must_use]
+    pub fn is_triggered(&self) -> bool {
+        *self.requested.borrow()
+    }
+
+    /// Waits for the request; returns at once where it has been made. Can be dropped at any point.
+    pub async fn triggered(&self) {
+        let mut requested = self.requested.subscribe();
+        // The sender lives as long as `self`, so this cannot fail.
+        let _ = requested.wait_for(|requested| *requested).await;
+    }
+}
+
+/// Name and exit code of the next signal.
+async fn either(terminate: &mut Signal, interrupt: &mut Signal) -> (&'static str, i32) {
+    tokio::select! {
+        _ = terminate.recv() => ("SIGTERM", 143),
+        _ = interrupt.recv() => ("SIGINT", 130),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Command, Stdio};
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn all_clones_hear_of_it_once_and_for_all() {
+        let shutdown = Shutdown::new();
+        let clone = shutdown.clone();
+        let waiting = tokio::spawn(async move { clone.triggered().await });
+        tokio::task::yield_now().await;
+        assert!(!shutdown.is_triggered() && !waiting.is_finished());
+        shutdown.trigger();
+        shutdown.trigger();
+        waiting.await.unwrap();
+        shutdown.triggered().await;
+        assert!(shutdown.is_triggered());
+    }
+
+    const CHILD: &str = "QUARTET_TEST_SHUTDOWN_CHILD";
+
+    fn send_to_self(signal: &str) {
+        let command = format!("kill -{signal} {}", std::process::id());
+        assert!(
+            Command::new("sh")
+                .args(["-c", &command])
+                .status()
+                .unwrap()
+                .success()
+        );
+    }
+
+    /// Not a test of its own: the process that `the_second_signal_ends_the_process` starts.
+    #[tokio::test]
+    async fn child_of_the_test_below() {
+        let Ok(signals) = std::env::var(CHILD) else {
+            return;
+        };
+        let (first, second) = signals.split_once(' ').unwrap();
+        let shutdown = Shutdown::on_signals().unwrap();
+        send_to_self(first);
+        shutdown.triggered().await;
+        send_to_self(second);
+        tokio::time::sleep(Duration::from_secs(20)).await;
+    }
+
+    #[test]
+    fn the_second_signal_ends_the_process() {
+        for (signals, code) in [("INT TERM", 143), ("TERM INT", 130)] {
+            let status = Command::new(std::env::current_exe().unwrap())
+                .args(["--exact", "shutdown::tests::child_of_the_test_below"])
+                .env(CHILD, signals)
+                .stdout(Stdio::null())
+                .status()
+                .unwrap();
+            assert_eq!(status.code(), Some(code), "{signals}");
+        }
+    }
+}

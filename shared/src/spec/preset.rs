@@ -1,0 +1,186 @@
+//! Experiments that have a name.
+
+use std::fmt;
+use std::str::FromStr;
+
+use super::{Augmentation, Backbone, ExperimentSpec, Precision, RunSpec, Weights, derived_seed};
+
+/// An experiment that comes with Quartet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Preset {
+    /// The notebook's numbers: four backbones at 200x200, made for GPUs.
+    Fer2013,
+    /// The same four, narrow and small: minutes on a CPU.
+    Demo,
+}
+
+/// A name that is no preset's.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("there is no preset {0:?}; there are fer2013 and demo")]
+pub struct UnknownPreset(pub String);
+
+impl Preset {
+    /// All presets.
+    pub const ALL: [Self; 2] = [Self::Fer2013, Self::Demo];
+
+    /// Its name on the command line.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Fer2013 => "fer2013",
+            Self::Demo => "demo",
+        }
+    }
+
+    /// The experiment; it has the preset's name.
+    #[must_use]
+    pub fn spec(self) -> ExperimentSpec {
+        match self {
+            Self::Fer2013 => fer2013(),
+            Self::Demo => demo(),
+        }
+    }
+}
+
+impl fmt::Display for Preset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl FromStr for Preset {
+    type Err = UnknownPreset;
+
+    fn from_str(name: &str) -> Result<Self, UnknownPreset> {
+        Self::ALL
+            .into_iter()
+            .find(|preset| preset.as_str() == name)
+            .ok_or_else(|| UnknownPreset(name.to_owned()))
+    }
+}
+
+const SEED: u64 = 1;
+
+/// The notebook's four, in its order.
+const FOUR: [Backbone; 4] = [
+    Backbone::InceptionResnetV2,
+    Backbone::Vgg16,
+    Backbone::Resnet50,
+    Backbone::InceptionV3,
+];
+
+fn fer2013() -> ExperimentSpec {
+    let run = |backbone: Backbone| {
+        let name = backbone
+            .as_str()
+            .parse()
+            .expect("backbones have valid names");
+        RunSpec {
+            seed: derived_seed(SEED, &name),
+            name,
+            backbone,
+            learning_rate: if backbone == Backbone::InceptionResnetV2 {
+                1e-4
+            } else {
+                5e-4
+            },
+            decay: 1e-3,
+            dropout: 0.5,
+            width: 1.0,
+            image_size: 200,
+            weights: Weights::None,
+            ensemble_weight: 1.0,
+        }
+    };
+    ExperimentSpec {
+        name: Preset::Fer2013
+            .as_str()
+            .parse()
+            .expect("presets have valid names"),
+        seed: SEED,
+        batch_size: 32,
+        epochs: 50,
+        patience: 10,
+        batch_norm_momentum: 0.99,
+        precision: Precision::F32,
+        augmentation: Augmentation {
+            height_shift: 0.1,
+            width_shift: 0.1,
+            zoom: 0.1,
+            horizontal_flip: true,
+        },
+        runs: FOUR.map(run).to_vec(),
+    }
+}
+
+fn demo() -> ExperimentSpec {
+    let full = fer2013();
+    let run = |run: RunSpec| RunSpec {
+        learning_rate: 2e-3,
+        dropout: 0.2,
+        width: 0.125,
+        image_size: run.backbone.minimum_image_size().max(48),
+        ..run
+    };
+    ExperimentSpec {
+        name: Preset::Demo
+            .as_str()
+            .parse()
+            .expect("presets have valid names"),
+        epochs: 8,
+        patience: 4,
+        batch_norm_momentum: 0.9,
+        augmentation: Augmentation {
+            height_shift: 0.05,
+            width_shift: 0.05,
+            zoom: 0.05,
+            horizontal_flip: true,
+        },
+        runs: full.runs.into_iter().map(run).collect(),
+        ..full
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn presets_are_valid_and_found_by_name() {
+        for preset in Preset::ALL {
+            assert_eq!(preset.to_string().parse(), Ok(preset));
+            assert_eq!(preset.spec().name.as_str(), preset.as_str());
+            preset.spec().validate().unwrap();
+        }
+        assert!("full".parse::<Preset>().is_err());
+    }
+
+    #[test]
+    fn fer2013_is_the_notebook() {
+        let spec = Preset::Fer2013.spec();
+        let names: Vec<_> = spec.runs.iter().map(|run| run.name.as_str()).collect();
+        assert_eq!(
+            names,
+            ["inception_resnet_v2", "vgg16", "resnet50", "inception_v3"]
+        );
+        let rates: Vec<_> = spec.runs.iter().map(|run| run.learning_rate).collect();
+        assert_eq!(rates, [1e-4, 5e-4, 5e-4, 5e-4]);
+        assert!(
+            spec.runs
+                .iter()
+                .all(|run| run.image_size == 200 && run.decay == 1e-3)
+        );
+        assert_eq!((spec.batch_size, spec.epochs, spec.patience), (32, 50, 10));
+    }
+
+    #[test]
+    fn demo_images_are_as_small_as_the_backbones_allow() {
+        let sizes: Vec<_> = Preset::Demo
+            .spec()
+            .runs
+            .iter()
+            .map(|run| run.image_size)
+            .collect();
+        assert_eq!(sizes, [75, 48, 48, 75]);
+    }
+}

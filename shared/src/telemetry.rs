@@ -1,0 +1,110 @@
+//! Logs of the binaries: to stderr, so that stdout is for data alone.
+
+use std::io::IsTerminal as _;
+
+use tracing_subscriber::EnvFilter;
+
+/// The variables that set the filter, the first that is set and not empty wins.
+const FILTER_VARIABLES: [&str; 2] = ["QUARTET_LOG", "RUST_LOG"];
+
+/// Why logs cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum TelemetryError {
+    /// The filter cannot be parsed.
+    #[error(
+        "{origin} is not a log filter such as \"info\" or \"quartet_worker=debug\": {filter:?}: {source}"
+    )]
+    Filter {
+        /// The variable that it came from, or `the default`.
+        origin: &'static str,
+        /// The filter.
+        filter: String,
+        /// What is wrong with it.
+        source: tracing_subscriber::filter::ParseError,
+    },
+    /// Something else has been set up to receive the logs of this process.
+    #[error("logs are set up already")]
+    AlreadySet,
+}
+
+/// Sends this process's logs to stderr, one line each. What is logged is set by `QUARTET_LOG`, else `RUST_LOG`,
+/// else `default_filter` (such as `info`). Colours only on a terminal, and not if `NO_COLOR` is set.
+///
+/// # Errors
+/// A filter that cannot be parsed, or a second call.
+pub fn init(default_filter: &str) -> Result<(), TelemetryError> {
+    let variable = |name: &str| std::env::var(name).ok();
+    let filter = filter(variable, default_filter)?;
+    tracing_subscriber::fmt()
+        .compact()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(colours(variable, std::io::stderr().is_terminal()))
+        .try_init()
+        .map_err(|_| TelemetryError::AlreadySet)
+}
+
+fn filter(
+    variable: impl Fn(&str) -> Option<String>,
+    default_filter: &str,
+) -> Result<EnvFilter, TelemetryError> {
+    let set = FILTER_VARIABLES.into_iter().find_map(|name| {
+        let value = variable(name).filter(|value| !value.is_empty())?;
+        Some((name, value))
+    });
+    let (origin, filter) = set.unwrap_or_else(|| ("the default", default_filter.to_owned()));
+    EnvFilter::builder()
+        .parse(&filter)
+        .map_err(|source| TelemetryError::Filter {
+            origin,
+            filter,
+            source,
+        })
+}
+
+/// As <https://no-color.org> has it: set and not empty.
+fn colours(variable: impl Fn(&str) -> Option<String>, terminal: bool) -> bool {
+    terminal && variable("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quartets_own_variable_comes_first() {
+        let both = |name: &str| {
+            Some(
+                if name == "QUARTET_LOG" {
+                    "debug"
+                } else {
+                    "warn"
+                }
+                .to_owned(),
+            )
+        };
+        assert_eq!(filter(both, "info").unwrap().to_string(), "debug");
+        let rust = |name: &str| Some(if name == "RUST_LOG" { "warn" } else { "" }.to_owned());
+        assert_eq!(filter(rust, "info").unwrap().to_string(), "warn");
+        assert_eq!(filter(|_| None, "info").unwrap().to_string(), "info");
+    }
+
+    #[test]
+    fn a_wrong_filter_is_named() {
+        let message = filter(|_| Some("a=b=c".to_owned()), "info")
+            .unwrap_err()
+            .to_string();
+        assert!(
+            message.starts_with("QUARTET_LOG is not a log filter"),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn colours_are_for_terminals_that_want_them() {
+        assert!(colours(|_| None, true));
+        assert!(colours(|_| Some(String::new()), true));
+        assert!(!colours(|_| Some("1".to_owned()), true));
+        assert!(!colours(|_| None, false));
+    }
+}

@@ -1,0 +1,186 @@
+//! Coordinators and workers as real processes. Dropped, they are killed.
+
+use std::io::{BufRead, BufReader, Lines, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::programs::program;
+
+/// Longest time that anything in a test may take.
+pub const LIMIT: Duration = Duration::from_secs(300);
+
+/// A process that does not outlive its test.
+#[derive(Debug)]
+pub struct Process(Child);
+
+impl Process {
+    /// Starts a program.
+    pub fn spawn(command: &mut Command) -> Self {
+        Self(command.spawn().expect("the program starts"))
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.0.id()
+    }
+
+    /// Kills it as `kill -9` does.
+    pub fn kill(&mut self) {
+        self.0.kill().expect("the process is there");
+        self.0.wait().expect("the process is ours");
+    }
+
+    /// Waits for its end.
+    pub fn wait(&mut self) -> ExitStatus {
+        let started = Instant::now();
+        loop {
+            if let Some(status) = self.0.try_wait().expect("the process is ours") {
+                return status;
+            }
+            assert!(started.elapsed() < LIMIT, "process {} did not end", self.id());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A running coordinator.
+#[derive(Debug)]
+pub struct Coordinator {
+    /// The process.
+    pub process: Process,
+    /// Where it listens.
+    pub address: String,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl Coordinator {
+    /// Starts a coordinator on a free port and waits until it listens.
+    #[must_use]
+    pub fn start(store: &Path, args: &[&str]) -> Self {
+        let mut child = Command::new(program("coordinator"))
+            .arg("--store")
+            .arg(store)
+            .args(["--listen", "127.0.0.1:0"])
+            .args(args)
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the coordinator starts");
+        let stdout = child.stdout.take().expect("stdout is piped");
+        let mut lines = BufReader::new(stdout).lines();
+        let process = Process(child);
+        let address = lines
+            .by_ref()
+            .map(|line| line.expect("the coordinator writes text"))
+            .find_map(|line| {
+                let (_, rest) = line.split_once("listening on ")?;
+                rest.split_whitespace().next().map(str::to_owned)
+            })
+            .expect("the coordinator says where it listens");
+        Self { process, address, lines }
+    }
+
+    /// What it still writes to its standard output, and how it ends.
+    pub fn finish(mut self) -> (String, ExitStatus) {
+        let text: Vec<String> = self.lines.by_ref().map_while(Result::ok).collect();
+        (text.join("\n"), self.process.wait())
+    }
+
+    /// Starts a worker of this coordinator.
+    #[must_use]
+    pub fn worker(&self, name: &str, cache: &Path) -> Process {
+        Process::spawn(
+            Command::new(program("worker"))
+                .args(["--coordinator", &self.address, "--name", name, "--threads", "1"])
+                .arg("--cache-dir")
+                .arg(cache),
+        )
+    }
+
+    /// Watches the experiment as `status --follow --json` shows it.
+    #[must_use]
+    pub fn watch(&self) -> Watch {
+        let mut child = Command::new(program("status"))
+            .args(["--coordinator", &self.address, "--follow", "--json"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("status starts");
+        let stdout = child.stdout.take().expect("stdout is piped");
+        Watch { process: Process(child), lines: BufReader::new(stdout).lines() }
+    }
+}
+
+/// The stream of snapshots of an experiment.
+#[derive(Debug)]
+pub struct Watch {
+    process: Process,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl Watch {
+    /// The next snapshot for which `found` gives something.
+    pub fn until<T>(&mut self, mut found: impl FnMut(&serde_json::Value) -> Option<T>) -> T {
+        for line in self.lines.by_ref() {
+            let line = line.expect("status writes text");
+            let snapshot = serde_json::from_str(&line).expect("each line is a JSON object");
+            if let Some(found) = found(&snapshot) {
+                return found;
+            }
+        }
+        panic!("the experiment ended before that happened");
+    }
+
+    /// Reads to the end; how `status` ends.
+    pub fn finish(mut self) -> ExitStatus {
+        self.lines.by_ref().for_each(drop);
+        self.process.wait()
+    }
+}
+
+/// All files below a folder, relative to it, sorted.
+#[must_use]
+pub fn files(folder: &Path) -> Vec<PathBuf> {
+    fn walk(folder: &Path, root: &Path, found: &mut Vec<PathBuf>) {
+        for entry in std::fs::read_dir(folder).expect("the folder is readable") {
+            let path = entry.expect("the folder is readable").path();
+            if path.is_dir() {
+                walk(&path, root, found);
+            } else {
+                found.push(path.strip_prefix(root).expect("below the root").to_owned());
+            }
+        }
+    }
+    let mut found = Vec::new();
+    walk(folder, folder, &mut found);
+    found.sort();
+    found
+}
+
+/// The standard output of a finished program, its standard error, and how it ended.
+pub fn output(command: &mut Command) -> (String, String, ExitStatus) {
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    let mut stderr = child.stderr.take().expect("stderr is piped");
+    let errors = std::thread::spawn(move || {
+        let mut text = String::new();
+        stderr.read_to_string(&mut text).map(|_| text)
+    });
+    let mut text = String::new();
+    let mut stdout = child.stdout.take().expect("stdout is piped");
+    stdout.read_to_string(&mut text).expect("the program writes text");
+    let status = child.wait().expect("the process is ours");
+    let errors = errors.join().expect("no panic").expect("the program writes text");
+    (text, errors, status)
+}

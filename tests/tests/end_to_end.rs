@@ -1,0 +1,119 @@
+//! The main job with real processes and real training, on a CSV file and an experiment of our own.
+
+use std::collections::BTreeSet;
+use std::process::Command;
+
+use quartet_shared::checkpoint::{Checksum, Manifest};
+use quartet_shared::ids::ExperimentName;
+use quartet_shared::report::EvaluationReport;
+use quartet_tests::fixtures;
+use quartet_tests::fleet::{Coordinator, files, output};
+use quartet_tests::programs::program;
+use serde_json::Value;
+
+fn read<T: serde::de::DeserializeOwned>(path: impl AsRef<std::path::Path>) -> T {
+    let text = std::fs::read_to_string(path.as_ref()).expect("the file is there");
+    serde_json::from_str(&text).expect("the file is of this type")
+}
+
+#[test]
+fn two_workers_train_and_evaluate_an_experiment() {
+    let dir = tempfile::tempdir().unwrap();
+    let (data, toml) = (fixtures::csv(dir.path()), fixtures::experiment(dir.path(), 2));
+    let store = dir.path().join("store");
+    let args = ["--workers", "2", "--data", data.to_str().unwrap(), "--experiment", toml.to_str().unwrap()];
+    let coordinator = Coordinator::start(&store, &args);
+    let watch = coordinator.watch();
+    let cache = dir.path().join("cache");
+    let mut workers = [coordinator.worker("one", &cache), coordinator.worker("two", &cache)];
+    let (text, status) = coordinator.finish();
+    assert!(status.success(), "{text}");
+    for worker in &mut workers {
+        assert!(worker.wait().success());
+    }
+    assert!(watch.finish().success());
+
+    // The report is whole and agrees with what was printed.
+    let report: EvaluationReport = read(store.join("small/evaluation.json"));
+    report.validate().unwrap();
+    assert_eq!(report.experiment, "small".parse::<ExperimentName>().unwrap());
+    let images: Vec<u64> = report.splits.iter().map(|split| split.images).collect();
+    assert_eq!(images, fixtures::IMAGES[1..].iter().map(|n| u64::from(*n)).collect::<Vec<_>>());
+    assert!(text.contains("residual") && text.contains("evaluation.json"), "{text}");
+
+    // The store holds what its manifests say, and no more blobs than best and latest.
+    for run in ["vgg16", "residual"] {
+        let mut blobs = BTreeSet::new();
+        for epoch in [1, 2] {
+            let path = store.join(format!("small/runs/{run}/epochs/{epoch:04}.json"));
+            let manifest: Manifest = read(path);
+            let is_kept = epoch == 2 || manifest.early_stopping.best_epoch.0 == epoch;
+            if !is_kept {
+                continue;
+            }
+            for object in [&manifest.weights, &manifest.training_state] {
+                if let Ok(bytes) = std::fs::read(store.join(&object.key)) {
+                    assert_eq!(bytes.len() as u64, object.blob.size);
+                    assert_eq!(Checksum::of(&bytes), object.blob.sha256);
+                    blobs.insert(object.key.clone());
+                }
+            }
+        }
+        assert!(blobs.len() >= 2, "{run} has its latest checkpoint: {blobs:?}");
+    }
+
+    // Asked again, the coordinator finds the experiment finished.
+    let (text, _, status) = output(
+        Command::new(program("coordinator"))
+            .args(["--listen", "127.0.0.1:0", "--experiment", toml.to_str().unwrap(), "--store"])
+            .arg(&store),
+    );
+    assert!(status.success() && text.contains("residual"), "{text}");
+    assert!(files(&store).iter().any(|file| file.ends_with("coordinators/000002.json")));
+}
+
+/// Enough that a worker can be killed in the middle.
+const EPOCHS: u32 = 12;
+
+#[test]
+fn the_run_of_a_killed_worker_goes_on_elsewhere() {
+    let dir = tempfile::tempdir().unwrap();
+    let (data, toml) = (fixtures::csv(dir.path()), fixtures::experiment(dir.path(), EPOCHS));
+    let store = dir.path().join("store");
+    let args = ["--workers", "2", "--data", data.to_str().unwrap(), "--experiment", toml.to_str().unwrap()];
+    let coordinator = Coordinator::start(&store, &args);
+    let mut watch = coordinator.watch();
+    let cache = dir.path().join("cache");
+    let mut victim = coordinator.worker("victim", &cache);
+    // The victim is killed in the middle of its run, with at least one epoch committed.
+    let run = watch.until(|snapshot| {
+        let run = held_by(snapshot, "victim")?;
+        (run["epochs_committed"].as_u64()? >= 1).then(|| run["name"].as_str().unwrap().to_owned())
+    });
+    victim.kill();
+    let _heir = coordinator.worker("heir", &cache);
+    let taken_over = watch.until(|snapshot| {
+        let run = held_by(snapshot, "heir").filter(|held| held["name"] == run.as_str())?;
+        Some(run.clone())
+    });
+    assert_eq!(taken_over["attempt"], 2);
+    let (text, status) = coordinator.finish();
+    assert!(status.success(), "{text}");
+    assert!(watch.finish().success());
+
+    // What was committed stayed, and the heir went on from there.
+    let attempts: Vec<u32> = (1..=EPOCHS)
+        .map(|epoch| {
+            let path = store.join(format!("small/runs/{run}/epochs/{epoch:04}.json"));
+            read::<Manifest>(path).attempt.0
+        })
+        .collect();
+    assert_eq!((attempts.first(), attempts.last()), (Some(&1), Some(&2)), "{attempts:?}");
+    assert!(attempts.is_sorted(), "{attempts:?}");
+    read::<EvaluationReport>(store.join("small/evaluation.json")).validate().unwrap();
+}
+
+/// The run that the worker of this name trains.
+fn held_by<'a>(snapshot: &'a Value, worker: &str) -> Option<&'a Value> {
+    snapshot["runs"].as_array()?.iter().find(|run| run["worker"] == worker)
+}

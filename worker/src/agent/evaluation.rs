@@ -1,0 +1,42 @@
+//! The evaluation task: fetch every run's best weights, evaluate the ensemble on a thread, report.
+
+use std::sync::Arc;
+
+use quartet_proto::v1;
+use quartet_shared::checkpoint::{Manifest, Outcome};
+use quartet_shared::layout::Layout;
+use quartet_shared::spec::StoredSpec;
+
+use super::link::Link;
+use super::running::{Context, Shared, TaskError, complete, on_thread};
+use super::training;
+use crate::evaluate::{self, Evaluated, Member};
+
+/// Evaluates the ensemble of all runs.
+pub(super) async fn run(context: Context, shared: &Arc<Shared>) -> Result<(), TaskError> {
+    let layout = Layout::new(context.experiment.clone());
+    let stored: StoredSpec = context.objects.json(&layout.spec(), shared).await?;
+    let dataset = training::dataset(&context.objects, &stored, shared).await?;
+    let mut members = Vec::new();
+    for run in &stored.experiment.runs {
+        let outcome: Outcome = context.objects.json(&layout.outcome(&run.name), shared).await?;
+        let manifest: Manifest = context
+            .objects
+            .json(&layout.manifest(&run.name, outcome.best_epoch), shared)
+            .await?;
+        let weights = context.spool.path().join(format!("{}.best.safetensors", run.name));
+        context.objects.download(&manifest.weights, &weights, shared).await?;
+        members.push(Member { run: run.clone(), best_epoch: outcome.best_epoch, weights });
+    }
+    let device = context.device.device.clone();
+    let mut link = Link::new(shared, None);
+    let evaluated = on_thread("evaluate", move || {
+        evaluate::evaluate(&stored.experiment, &members, &dataset, &device, &mut link)
+            .map_err(TaskError::failed)
+    });
+    let Evaluated::Finished(report) = evaluated.await? else {
+        return Err(TaskError::Stopped);
+    };
+    let json = serde_json::to_vec(&report).map_err(TaskError::failed)?;
+    complete(&context, v1::complete_request::Result::Evaluation(json), shared).await
+}

@@ -1,0 +1,146 @@
+//! From packed gray images to the networks' input, on the device.
+//!
+//! The host draws the random changes and builds two small matrices per image; the device gets the u8 pixels and the
+//! matrices, and multiplies: see [`Draw`]. Nothing depends on which worker computes it or on what came before.
+
+mod affine;
+mod order;
+pub(crate) mod random;
+
+#[cfg(test)]
+mod tests;
+
+use std::ops::Range;
+
+use burn::tensor::{DType, Device, Int, Tensor, TensorData};
+use quartet_shared::dataset::{Dataset, Images};
+use quartet_shared::ids::Epoch;
+use quartet_shared::spec::Augmentation;
+
+pub use affine::Draw;
+pub use order::EpochPlan;
+
+/// Images and their classes on the device, without autodiff.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    /// `[N, 3, S, S]` in `[0, 1]`, three equal channels.
+    pub images: Tensor<4>,
+    /// `[N, 1]`, classes from 0.
+    pub labels: Tensor<2, Int>,
+}
+
+/// Makes batches of one data set for one image size on one device.
+#[derive(Clone, Debug)]
+pub struct Input {
+    height: usize,
+    width: usize,
+    size: usize,
+    device: Device,
+    /// `[1, S, height]` and `[1, width, S]`: resize and scaling alone.
+    plain: (Tensor<3>, Tensor<3>),
+}
+
+impl Input {
+    /// For images of the size of `dataset`'s, networks that take `image_size` pixels square, and a device without autodiff.
+    #[must_use]
+    pub fn new(dataset: &Dataset, image_size: u32, device: &Device) -> Self {
+        let (height, width) = (usize::from(dataset.height), usize::from(dataset.width));
+        let size = image_size as usize;
+        let plain = matrices(&[Draw::NONE], size, height, width, device);
+        Self {
+            height,
+            width,
+            size,
+            device: device.clone(),
+            plain,
+        }
+    }
+
+    /// A training batch: the images at `indices`, each changed by its [`Draw`] of this epoch.
+    #[must_use]
+    pub fn training(
+        &self,
+        images: &Images,
+        indices: &[usize],
+        augmentation: &Augmentation,
+        seed: u64,
+        epoch: Epoch,
+    ) -> Batch {
+        let draws: Vec<Draw> = indices
+            .iter()
+            .map(|&index| Draw::new(augmentation, seed, epoch, index))
+            .collect();
+        self.augmented(images, indices, &draws)
+    }
+
+    /// The images at `indices`, each changed by its draw.
+    #[must_use]
+    pub fn augmented(&self, images: &Images, indices: &[usize], draws: &[Draw]) -> Batch {
+        let area = self.height * self.width;
+        let pixels = indices
+            .iter()
+            .flat_map(|&i| &images.pixels[i * area..(i + 1) * area])
+            .copied()
+            .collect();
+        let labels = indices
+            .iter()
+            .map(|&i| i32::from(images.labels[i]))
+            .collect();
+        self.batch(
+            pixels,
+            labels,
+            matrices(draws, self.size, self.height, self.width, &self.device),
+        )
+    }
+
+    /// The images of `range` in their order, resized and scaled only.
+    #[must_use]
+    pub fn plain(&self, images: &Images, range: Range<usize>) -> Batch {
+        let area = self.height * self.width;
+        let pixels = images.pixels[range.start * area..range.end * area].to_vec();
+        let labels = images.labels[range]
+            .iter()
+            .map(|&label| i32::from(label))
+            .collect();
+        self.batch(pixels, labels, self.plain.clone())
+    }
+
+    fn batch(
+        &self,
+        pixels: Vec<u8>,
+        labels: Vec<i32>,
+        (rows, columns): (Tensor<3>, Tensor<3>),
+    ) -> Batch {
+        let (n, size) = (labels.len(), self.size);
+        let pixels = TensorData::new(pixels, [n, self.height, self.width]);
+        let pixels = Tensor::<3, Int>::from_data(pixels, (&self.device, DType::U8)).float();
+        // [N, S, height] x [N, height, width] x [N, width, S]
+        let gray = rows.matmul(pixels).matmul(columns);
+        let images = gray.reshape([n, 1, size, size]).expand([n, 3, size, size]);
+        let labels = Tensor::from_data(TensorData::new(labels, [n, 1]), &self.device);
+        Batch { images, labels }
+    }
+}
+
+/// `A_y` as `[N, S, height]` and `A_x^T / 255` as `[N, width, S]`.
+fn matrices(
+    draws: &[Draw],
+    size: usize,
+    height: usize,
+    width: usize,
+    device: &Device,
+) -> (Tensor<3>, Tensor<3>) {
+    let mut rows = vec![0.0; draws.len() * size * height];
+    let mut columns = vec![0.0; draws.len() * size * width];
+    let parts = rows
+        .chunks_exact_mut(size * height)
+        .zip(columns.chunks_exact_mut(size * width));
+    for (draw, (rows, columns)) in draws.iter().zip(parts) {
+        draw.rows(size, height, rows);
+        draw.columns(size, width, columns);
+    }
+    let rows = Tensor::from_data(TensorData::new(rows, [draws.len(), size, height]), device);
+    let columns =
+        Tensor::<3>::from_data(TensorData::new(columns, [draws.len(), size, width]), device);
+    (rows, columns.swap_dims(1, 2))
+}

@@ -1,0 +1,159 @@
+use burn::tensor::Device;
+use quartet_shared::dataset::{Dataset, Images};
+use quartet_shared::ids::Epoch;
+use quartet_shared::spec::Augmentation;
+
+use super::random::{Purpose, stream, uniform};
+use super::{Draw, Input};
+
+const NOTEBOOK: Augmentation = Augmentation {
+    height_shift: 0.1,
+    width_shift: 0.1,
+    zoom: 0.1,
+    horizontal_flip: true,
+};
+
+fn dataset(images: usize) -> Dataset {
+    let mut rng = stream(Purpose::Order, 99, Epoch(0), 0);
+    let pixels = (0..images * 48 * 48)
+        .map(|_| uniform(&mut rng, 0.0, 256.0) as u8)
+        .collect();
+    let labels = (0..images).map(|i| (i % 7) as u8).collect();
+    let train = Images { labels, pixels };
+    let classes = (0..7).map(|i| i.to_string()).collect();
+    Dataset {
+        width: 48,
+        height: 48,
+        classes,
+        splits: [train, Images::default(), Images::default()],
+    }
+}
+
+/// The notebook's three steps one after the other: nearest resize, scipy's affine_transform (order 1, nearest), flip.
+fn reference(image: &[u8], size: usize, draw: &Draw) -> Vec<f64> {
+    let index = |i: usize| ((i as f64 + 0.5) * 48.0 / size as f64).floor() as usize;
+    let resized: Vec<Vec<f64>> = (0..size)
+        .map(|r| {
+            (0..size)
+                .map(|c| f64::from(image[index(r) * 48 + index(c)]))
+                .collect()
+        })
+        .collect();
+    let edge = |i: f64| i.clamp(0.0, size as f64 - 1.0) as usize;
+    let pixel = |r: f64, c: f64| resized[edge(r)][edge(c)];
+    let centre = size as f64 / 2.0 - 0.5;
+    let mut out = Vec::new();
+    for r in 0..size {
+        for c in 0..size {
+            let c = if draw.flip { size - 1 - c } else { c };
+            let y = draw.zx * (r as f64 - centre) + draw.tx * size as f64 + centre;
+            let x = draw.zy * (c as f64 - centre) + draw.ty * size as f64 + centre;
+            let (y0, x0) = (y.floor(), x.floor());
+            let (fy, fx) = (y - y0, x - x0);
+            out.push(
+                pixel(y0, x0) * (1.0 - fy) * (1.0 - fx)
+                    + pixel(y0, x0 + 1.0) * (1.0 - fy) * fx
+                    + pixel(y0 + 1.0, x0) * fy * (1.0 - fx)
+                    + pixel(y0 + 1.0, x0 + 1.0) * fy * fx,
+            );
+        }
+    }
+    out
+}
+
+#[track_caller]
+fn assert_matches_reference(size: u32, draws: &[Draw]) {
+    let dataset = dataset(draws.len());
+    let images = &dataset.splits[0];
+    let indices: Vec<usize> = (0..draws.len()).collect();
+    let input = Input::new(&dataset, size, &Device::flex());
+    let batch = input.augmented(images, &indices, draws);
+    let side = size as usize;
+    assert_eq!(batch.images.dims(), [draws.len(), 3, side, side]);
+    let data = batch.images.into_data();
+    let values: &[f32] = data.as_slice().unwrap();
+    for (i, draw) in draws.iter().enumerate() {
+        let expected = reference(&images.pixels[i * 2304..(i + 1) * 2304], side, draw);
+        for channel in 0..3 {
+            let from = (i * 3 + channel) * side * side;
+            for (&value, expected) in values[from..from + side * side].iter().zip(&expected) {
+                assert!(
+                    (f64::from(value) * 255.0 - expected).abs() < 0.01,
+                    "{draw:?}: {value} {expected}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn equals_resize_then_affine_then_flip() {
+    let draws: Vec<Draw> = (0..40)
+        .map(|i| Draw::new(&NOTEBOOK, 5, Epoch(2), i))
+        .collect();
+    assert!(draws.iter().any(|draw| draw.flip) && draws.iter().any(|draw| !draw.flip));
+    for size in [32, 48, 75] {
+        assert_matches_reference(size, &draws);
+    }
+    assert_matches_reference(200, &draws[..8]);
+    let far = Draw {
+        tx: 1.5,
+        ty: -0.7,
+        zx: 2.0,
+        zy: 0.3,
+        flip: true,
+    };
+    assert_matches_reference(48, &[far, Draw::NONE]);
+}
+
+#[test]
+fn validation_images_are_the_unchanged_ones() {
+    let dataset = dataset(5);
+    let images = &dataset.splits[0];
+    for size in [48, 200] {
+        let input = Input::new(&dataset, size, &Device::flex());
+        let plain = input.plain(images, 1..4);
+        let unchanged = input.augmented(images, &[1, 2, 3], &[Draw::NONE; 3]);
+        assert_eq!(plain.images.into_data(), unchanged.images.into_data());
+        assert_eq!(plain.labels.into_data(), unchanged.labels.into_data());
+    }
+    let same = Input::new(&dataset, 48, &Device::flex())
+        .plain(images, 0..1)
+        .images
+        .into_data();
+    let same: &[f32] = same.as_slice().unwrap();
+    assert!(
+        same.iter()
+            .zip(&images.pixels[..48 * 48])
+            .all(|(&a, &b)| (a * 255.0 - f32::from(b)).abs() < 1e-4)
+    );
+}
+
+#[test]
+fn a_draw_depends_on_seed_epoch_and_index_and_stays_in_range() {
+    let draw = |seed, epoch, index| Draw::new(&NOTEBOOK, seed, Epoch(epoch), index);
+    assert_eq!(draw(1, 1, 1), draw(1, 1, 1));
+    for other in [draw(2, 1, 1), draw(1, 2, 1), draw(1, 1, 2)] {
+        assert_ne!(draw(1, 1, 1), other);
+    }
+    let draws: Vec<Draw> = (0..2000).map(|i| draw(3, 1, i)).collect();
+    assert!(draws.iter().all(|d| d.tx.abs() <= 0.1 && d.ty.abs() <= 0.1));
+    assert!(
+        draws
+            .iter()
+            .all(|d| (0.9..=1.1).contains(&d.zx) && (0.9..=1.1).contains(&d.zy))
+    );
+    let flipped = draws.iter().filter(|d| d.flip).count();
+    assert!((900..1100).contains(&flipped), "{flipped}");
+}
+
+#[test]
+fn nothing_is_drawn_where_nothing_is_asked_for() {
+    let none = Augmentation {
+        height_shift: 0.0,
+        width_shift: 0.0,
+        zoom: 0.0,
+        horizontal_flip: false,
+    };
+    assert_eq!(Draw::new(&none, 1, Epoch(1), 1), Draw::NONE);
+}

@@ -1,0 +1,172 @@
+//! Layers that several backbones share.
+
+use burn::module::Module;
+use burn::nn::conv::{Conv2d, Conv2dConfig};
+use burn::nn::{BatchNorm, PaddingConfig2d};
+use burn::tensor::Tensor;
+
+use super::init::Init;
+use super::ops::{self, Phase};
+
+/// Epsilon of batch normalisation in Keras where a model names none.
+pub(super) const KERAS_EPSILON: f64 = 1e-3;
+
+/// Keras' `conv2d_bn` of the Inception families: convolution without bias, batch normalisation without
+/// gamma, ReLU.
+#[derive(Module, Debug)]
+pub(super) struct ConvBnRelu {
+    conv: Conv2d,
+    norm: BatchNorm,
+}
+
+impl ConvBnRelu {
+    fn new(init: &mut Init<'_>, config: &Conv2dConfig) -> Self {
+        Self {
+            conv: init.conv(&config.clone().with_bias(false)),
+            norm: init.batch_norm_unscaled(config.channels[1], KERAS_EPSILON),
+        }
+    }
+
+    /// Output channels.
+    fn channels(&self) -> usize {
+        self.norm.beta.dims()[0]
+    }
+
+    fn forward(&self, x: Tensor<4>, phase: Phase) -> Tensor<4> {
+        ops::bn_relu(&self.norm, ops::conv(&self.conv, x), phase)
+    }
+}
+
+/// One unit of an Inception branch: what Keras' `conv2d_bn` takes, before `width` scales the channels.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Unit {
+    channels: usize,
+    kernel: [usize; 2],
+    stride: usize,
+    same: bool,
+}
+
+impl Unit {
+    /// `[rows, columns]` kernel with stride 1 and "same" padding.
+    pub(super) const fn same(channels: usize, kernel: [usize; 2]) -> Self {
+        Self {
+            channels,
+            kernel,
+            stride: 1,
+            same: true,
+        }
+    }
+
+    /// Square kernel without padding.
+    pub(super) const fn valid(channels: usize, kernel: usize, stride: usize) -> Self {
+        Self {
+            channels,
+            kernel: [kernel, kernel],
+            stride,
+            same: false,
+        }
+    }
+}
+
+/// Units one after the other: a branch of an Inception block, or a part of the stem.
+#[derive(Module, Debug)]
+pub(super) struct Chain {
+    units: Vec<ConvBnRelu>,
+}
+
+impl Chain {
+    /// # Panics
+    /// If there is no unit.
+    pub(super) fn new(init: &mut Init<'_>, mut channels: usize, units: &[Unit]) -> Self {
+        assert!(!units.is_empty(), "a chain has at least one unit");
+        let units = units
+            .iter()
+            .map(|unit| {
+                let input = std::mem::replace(&mut channels, init.channels(unit.channels));
+                let config = Conv2dConfig::new([input, channels], unit.kernel)
+                    .with_stride([unit.stride; 2])
+                    .with_padding(match unit.same {
+                        true => PaddingConfig2d::Same,
+                        false => PaddingConfig2d::Valid,
+                    });
+                ConvBnRelu::new(init, &config)
+            })
+            .collect();
+        Self { units }
+    }
+
+    /// Output channels.
+    pub(super) fn channels(&self) -> usize {
+        self.units.last().map_or(0, ConvBnRelu::channels)
+    }
+
+    pub(super) fn forward(&self, x: Tensor<4>, phase: Phase) -> Tensor<4> {
+        self.units.iter().fold(x, |x, unit| unit.forward(x, phase))
+    }
+}
+
+/// The last branch of a [`Mixed`] block, which pools its input.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Pooled {
+    /// There is none.
+    Nothing,
+    /// 3x3 mean with stride 1, then a 1x1 unit of so many channels.
+    Average(usize),
+    /// 3x3 maximum with stride 2, for a block that halves the map.
+    Max,
+}
+
+/// Branches over the same input, joined along the channels in order, the pooled one last.
+#[derive(Module, Debug)]
+pub(super) struct Mixed {
+    branches: Vec<Chain>,
+    average: Option<Chain>,
+    max: bool,
+    channels: usize,
+}
+
+impl Mixed {
+    pub(super) fn new(
+        init: &mut Init<'_>,
+        input: usize,
+        branches: &[&[Unit]],
+        pooled: Pooled,
+    ) -> Self {
+        let branches: Vec<Chain> = branches
+            .iter()
+            .map(|units| Chain::new(init, input, units))
+            .collect();
+        let average = match pooled {
+            Pooled::Average(channels) => {
+                Some(Chain::new(init, input, &[Unit::same(channels, [1, 1])]))
+            }
+            Pooled::Nothing | Pooled::Max => None,
+        };
+        let max = matches!(pooled, Pooled::Max);
+        let joined = branches.iter().chain(&average).map(Chain::channels);
+        let channels = joined.sum::<usize>() + if max { input } else { 0 };
+        Self {
+            branches,
+            average,
+            max,
+            channels,
+        }
+    }
+
+    /// Output channels.
+    pub(super) fn channels(&self) -> usize {
+        self.channels
+    }
+
+    pub(super) fn forward(&self, x: Tensor<4>, phase: Phase) -> Tensor<4> {
+        let branches = self.branches.iter();
+        let mut joined: Vec<_> = branches.map(|b| b.forward(x.clone(), phase)).collect();
+        if let Some(unit) = &self.average {
+            joined.push(unit.forward(ops::avg_pool_3x3_same(x.clone()), phase));
+        }
+        if self.max {
+            joined.push(ops::max_pool_3x3(x, PaddingConfig2d::Valid));
+        }
+        ops::concat(joined)
+    }
+}

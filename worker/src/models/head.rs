@@ -1,0 +1,129 @@
+//! The notebook's classifier on top of a backbone, and its dropout.
+
+use burn::module::Module;
+use burn::nn::{BatchNorm, Linear};
+use burn::tensor::{Device, Tensor, TensorData};
+use rand::Rng;
+
+use super::blocks::KERAS_EPSILON;
+use super::init::Init;
+use super::ops::{self, Phase};
+
+/// Units of the two hidden layers.
+const HIDDEN: usize = 1024;
+
+/// BatchNorm, global mean, then twice dropout, dense with ReLU and BatchNorm, then dropout and dense.
+#[derive(Module, Debug)]
+pub(super) struct Head {
+    norm: BatchNorm,
+    hidden1: Hidden,
+    hidden2: Hidden,
+    /// Keras applies softmax here; the loss and the ensemble do it outside.
+    logits: Linear,
+}
+
+/// Dense with ReLU, then BatchNorm.
+#[derive(Module, Debug)]
+struct Hidden {
+    dense: Linear,
+    norm: BatchNorm,
+}
+
+impl Head {
+    pub(super) fn new(init: &mut Init<'_>, channels: usize, classes: usize) -> Self {
+        let units = init.hidden(HIDDEN);
+        Self {
+            norm: init.batch_norm(channels, KERAS_EPSILON),
+            hidden1: Hidden::new(init, channels, units),
+            hidden2: Hidden::new(init, units, units),
+            logits: init.linear(units, classes),
+        }
+    }
+
+    /// Features where dropout applies, in order.
+    pub(super) fn widths(&self) -> [usize; 3] {
+        [
+            self.norm.beta.dims()[0],
+            self.hidden1.norm.beta.dims()[0],
+            self.hidden2.norm.beta.dims()[0],
+        ]
+    }
+
+    /// Feature map `[batch, channels, height, width]` to logits `[batch, classes]`.
+    pub(super) fn forward(&self, x: Tensor<4>, dropout: DropoutMasks, phase: Phase) -> Tensor<2> {
+        let [mask1, mask2, mask3] = match dropout.masks {
+            Some(masks) => masks.map(Some),
+            None => [const { None }; 3],
+        };
+        let x = ops::bn(&self.norm, x, phase);
+        let x = ops::global_avg_pool(x); // [batch, channels]
+        let x = self.hidden1.forward(masked(x, mask1), phase); // [batch, 1024]
+        let x = self.hidden2.forward(masked(x, mask2), phase); // [batch, 1024]
+        ops::linear(&self.logits, masked(x, mask3))
+    }
+}
+
+impl Hidden {
+    fn new(init: &mut Init<'_>, input: usize, units: usize) -> Self {
+        Self {
+            dense: init.linear(input, units),
+            norm: init.batch_norm(units, KERAS_EPSILON),
+        }
+    }
+
+    fn forward(&self, x: Tensor<2>, phase: Phase) -> Tensor<2> {
+        let x = ops::relu(ops::linear(&self.dense, x));
+        ops::bn(&self.norm, x, phase)
+    }
+}
+
+fn masked(x: Tensor<2>, mask: Option<Tensor<2>>) -> Tensor<2> {
+    match mask {
+        Some(mask) => x * mask,
+        None => x,
+    }
+}
+
+/// What dropout multiplies activations with in one training step.
+///
+/// Drawn on the host from a generator of the caller's, so that a step can be repeated exactly on any
+/// device; burn's own generator cannot be saved.
+#[derive(Clone, Debug, Default)]
+pub struct DropoutMasks {
+    /// `[batch, features]` of 0 or `1 / (1 - rate)`, for each place of the head.
+    pub(super) masks: Option<[Tensor<2>; 3]>,
+}
+
+impl DropoutMasks {
+    /// Masks that drop nothing.
+    #[must_use]
+    pub fn none() -> Self {
+        Self::default()
+    }
+
+    /// Masks of these widths that drop each value with probability `rate`, which is below 1.
+    pub(super) fn draw_widths(
+        widths: [usize; 3],
+        rate: f64,
+        batch: usize,
+        rng: &mut impl Rng,
+        device: &Device,
+    ) -> Self {
+        if rate <= 0.0 {
+            return Self::none();
+        }
+        let dropped_below = (rate * 2f64.powi(32)) as u32;
+        let kept = (1.0 / (1.0 - rate)) as f32;
+        let masks = widths.map(|width| {
+            let values: Vec<f32> = (0..batch * width)
+                .map(|_| match rng.next_u32() < dropped_below {
+                    true => 0.0,
+                    false => kept,
+                })
+                .collect();
+            let data = TensorData::new(values, [batch, width]);
+            Tensor::from_data(data, device)
+        });
+        Self { masks: Some(masks) }
+    }
+}

@@ -1,0 +1,216 @@
+//! InceptionResNetV2 (Szegedy et al. 2016), Keras' `InceptionResNetV2(include_top=False)`; timm's
+//! `inception_resnet_v2.tf_in1k` is the same network with gamma stored.
+
+use burn::module::Module;
+use burn::nn::PaddingConfig2d;
+use burn::nn::conv::{Conv2d, Conv2dConfig};
+use burn::tensor::Tensor;
+
+use super::blocks::{Chain, Mixed, Pooled, Unit};
+use super::init::Init;
+use super::ops::{self, Phase};
+
+/// `block35`.
+const BLOCK35: Plan = Plan {
+    count: 10,
+    scale: 0.17,
+    branches: &[
+        &[Unit::same(32, [1, 1])],
+        &[Unit::same(32, [1, 1]), Unit::same(32, [3, 3])],
+        &[
+            Unit::same(32, [1, 1]),
+            Unit::same(48, [3, 3]),
+            Unit::same(64, [3, 3]),
+        ],
+    ],
+};
+
+/// `block17`.
+const BLOCK17: Plan = Plan {
+    count: 20,
+    scale: 0.1,
+    branches: &[
+        &[Unit::same(192, [1, 1])],
+        &[
+            Unit::same(128, [1, 1]),
+            Unit::same(160, [1, 7]),
+            Unit::same(192, [7, 1]),
+        ],
+    ],
+};
+
+/// `block8`, but for the last.
+const BLOCK8: Plan = Plan {
+    count: 9,
+    scale: 0.2,
+    branches: &[
+        &[Unit::same(192, [1, 1])],
+        &[
+            Unit::same(192, [1, 1]),
+            Unit::same(224, [1, 3]),
+            Unit::same(256, [3, 1]),
+        ],
+    ],
+};
+
+/// A sequence of like residual blocks.
+#[derive(Clone, Copy, Debug)]
+struct Plan {
+    count: usize,
+    scale: f64,
+    branches: &'static [&'static [Unit]],
+}
+
+/// Stem, three sequences of residual blocks with two reductions between, and a last 1x1 unit.
+#[derive(Module, Debug)]
+pub(super) struct InceptionResnetV2 {
+    /// `conv2d_1a` to `conv2d_2b`, before the first pool.
+    stem1: Chain,
+    /// `conv2d_3b` and `conv2d_4a`, before the second.
+    stem2: Chain,
+    mixed_5b: Mixed,
+    /// `block35_1` to `block35_10`; timm's `repeat`.
+    blocks35: Vec<Residual>,
+    mixed_6a: Mixed,
+    /// `block17_1` to `block17_20`; timm's `repeat_1`.
+    blocks17: Vec<Residual>,
+    mixed_7a: Mixed,
+    /// `block8_1` to `block8_9`; timm's `repeat_2`.
+    blocks8: Vec<Residual>,
+    /// `block8_10`, unscaled and without activation; timm's `block8`.
+    last8: Residual,
+    /// `conv_7b`.
+    conv_7b: Chain,
+}
+
+/// `x + scale * up(branches(x))`.
+#[derive(Module, Debug)]
+struct Residual {
+    branches: Mixed,
+    /// 1x1 with bias, without batch normalisation or activation.
+    up: Conv2d,
+    scale: f64,
+}
+
+impl InceptionResnetV2 {
+    /// The network and its output channels.
+    pub(super) fn new(init: &mut Init<'_>) -> (Self, usize) {
+        let stem1 = Chain::new(
+            init,
+            3,
+            &[
+                Unit::valid(32, 3, 2),
+                Unit::valid(32, 3, 1),
+                Unit::same(64, [3, 3]),
+            ],
+        );
+        let stem2 = Chain::new(
+            init,
+            stem1.channels(),
+            &[Unit::valid(80, 1, 1), Unit::valid(192, 3, 1)],
+        );
+        let mixed_5b = mixed_5b(init, stem2.channels());
+        let blocks35 = BLOCK35.blocks(init, mixed_5b.channels());
+        let mixed_6a = mixed_6a(init, mixed_5b.channels());
+        let blocks17 = BLOCK17.blocks(init, mixed_6a.channels());
+        let mixed_7a = mixed_7a(init, mixed_6a.channels());
+        let blocks8 = BLOCK8.blocks(init, mixed_7a.channels());
+        let last8 = Residual::new(init, mixed_7a.channels(), BLOCK8.branches, 1.0);
+        let conv_7b = Chain::new(init, mixed_7a.channels(), &[Unit::same(1536, [1, 1])]);
+        let channels = conv_7b.channels();
+        let net = Self {
+            stem1,
+            stem2,
+            mixed_5b,
+            blocks35,
+            mixed_6a,
+            blocks17,
+            mixed_7a,
+            blocks8,
+            last8,
+            conv_7b,
+        };
+        (net, channels)
+    }
+
+    /// `[batch, 3, 200, 200]` to `[batch, 1536, 4, 4]`.
+    pub(super) fn forward(&self, x: Tensor<4>, phase: Phase) -> Tensor<4> {
+        let residual = |x, block: &Residual| ops::relu(block.forward(x, phase));
+        let x = self.stem1.forward(x, phase); // [batch, 64, 97, 97]
+        let x = ops::max_pool_3x3(x, PaddingConfig2d::Valid); // [batch, 64, 48, 48]
+        let x = self.stem2.forward(x, phase); // [batch, 192, 46, 46]
+        let x = ops::max_pool_3x3(x, PaddingConfig2d::Valid); // [batch, 192, 22, 22]
+        let x = self.mixed_5b.forward(x, phase); // [batch, 320, 22, 22]
+        let x = self.blocks35.iter().fold(x, residual);
+        let x = self.mixed_6a.forward(x, phase); // [batch, 1088, 10, 10]
+        let x = self.blocks17.iter().fold(x, residual);
+        let x = self.mixed_7a.forward(x, phase); // [batch, 2080, 4, 4]
+        let x = self.blocks8.iter().fold(x, residual);
+        let x = self.last8.forward(x, phase);
+        self.conv_7b.forward(x, phase)
+    }
+}
+
+impl Plan {
+    fn blocks(self, init: &mut Init<'_>, channels: usize) -> Vec<Residual> {
+        (0..self.count)
+            .map(|_| Residual::new(init, channels, self.branches, self.scale))
+            .collect()
+    }
+}
+
+impl Residual {
+    fn new(init: &mut Init<'_>, channels: usize, branches: &[&[Unit]], scale: f64) -> Self {
+        let branches = Mixed::new(init, channels, branches, Pooled::Nothing);
+        let up = init.conv(&Conv2dConfig::new([branches.channels(), channels], [1, 1]));
+        Self {
+            branches,
+            up,
+            scale,
+        }
+    }
+
+    /// Before the activation.
+    fn forward(&self, x: Tensor<4>, phase: Phase) -> Tensor<4> {
+        let branches = self.branches.forward(x.clone(), phase);
+        ops::add_scaled(x, ops::conv(&self.up, branches), self.scale)
+    }
+}
+
+fn mixed_5b(init: &mut Init<'_>, input: usize) -> Mixed {
+    let branches: [&[Unit]; 3] = [
+        &[Unit::same(96, [1, 1])],
+        &[Unit::same(48, [1, 1]), Unit::same(64, [5, 5])],
+        &[
+            Unit::same(64, [1, 1]),
+            Unit::same(96, [3, 3]),
+            Unit::same(96, [3, 3]),
+        ],
+    ];
+    Mixed::new(init, input, &branches, Pooled::Average(64))
+}
+
+fn mixed_6a(init: &mut Init<'_>, input: usize) -> Mixed {
+    let branches: [&[Unit]; 2] = [
+        &[Unit::valid(384, 3, 2)],
+        &[
+            Unit::same(256, [1, 1]),
+            Unit::same(256, [3, 3]),
+            Unit::valid(384, 3, 2),
+        ],
+    ];
+    Mixed::new(init, input, &branches, Pooled::Max)
+}
+
+fn mixed_7a(init: &mut Init<'_>, input: usize) -> Mixed {
+    let branches: [&[Unit]; 3] = [
+        &[Unit::same(256, [1, 1]), Unit::valid(384, 3, 2)],
+        &[Unit::same(256, [1, 1]), Unit::valid(288, 3, 2)],
+        &[
+            Unit::same(256, [1, 1]),
+            Unit::same(288, [3, 3]),
+            Unit::valid(320, 3, 2),
+        ],
+    ];
+    Mixed::new(init, input, &branches, Pooled::Max)
+}

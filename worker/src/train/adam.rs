@@ -1,0 +1,254 @@
+//! Adam as Keras 2 computes it, with time-based decay.
+//!
+//! Update `k` (from 0), `t = k + 1`:
+//!
+//! ```text
+//! m = beta1 * m + (1 - beta1) * g
+//! v = beta2 * v + (1 - beta2) * g^2
+//! p = p - lr / (1 + decay * k) * sqrt(1 - beta2^t) / (1 - beta1^t) * m / (sqrt(v) + epsilon)
+//! ```
+//!
+//! Epsilon is added outside the bias correction; burn's Adam has it inside.
+
+use std::collections::BTreeMap;
+
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
+use burn::tensor::{Device, Gradients, Tensor};
+
+/// Keras' defaults.
+const BETA1: f64 = 0.9;
+const BETA2: f64 = 0.999;
+const EPSILON: f64 = 1e-7;
+
+/// Learning rate and its decay.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AdamConfig {
+    /// Rate of the first update.
+    pub learning_rate: f64,
+    /// Decay: update `k` has the rate `learning_rate / (1 + decay * k)`.
+    pub decay: f64,
+}
+
+/// First and second moment of one parameter.
+#[derive(Clone, Debug)]
+pub(super) struct Moments {
+    /// The parameter's shape.
+    pub(super) shape: Vec<usize>,
+    /// `[elements]`, as `v`.
+    pub(super) m: Tensor<1>,
+    pub(super) v: Tensor<1>,
+}
+
+/// The optimizer's state: a clone is cheap, tensors are shared until one side changes them.
+#[derive(Clone, Debug)]
+pub struct Adam {
+    config: AdamConfig,
+    pub(super) updates: u64,
+    /// By path of the parameter, which unlike its id is the same in every process.
+    pub(super) moments: BTreeMap<String, Moments>,
+}
+
+impl Adam {
+    /// Before the first update: moments of 0 for each parameter of `module` that requires gradients.
+    #[must_use]
+    pub fn new<M: Module>(config: AdamConfig, module: &M) -> Self {
+        let mut zeros = Zeros {
+            path: Vec::new(),
+            moments: BTreeMap::new(),
+        };
+        module.visit(&mut zeros);
+        Self {
+            config,
+            updates: 0,
+            moments: zeros.moments,
+        }
+    }
+
+    /// Updates done so far: `k` of the next one.
+    #[must_use]
+    pub fn updates(&self) -> u64 {
+        self.updates
+    }
+
+    /// One update. Parameters without a gradient stay as they are.
+    #[must_use]
+    pub fn step<M: Module>(&mut self, module: M, gradients: Gradients) -> M {
+        let rate = self.rate();
+        self.updates += 1;
+        module.map(&mut Update {
+            rate,
+            gradients,
+            moments: &mut self.moments,
+            path: Vec::new(),
+        })
+    }
+
+    /// Learning rate times bias correction of the next update.
+    fn rate(&self) -> f64 {
+        let k = self.updates as f64;
+        let t = k + 1.0;
+        let decayed = self.config.learning_rate / (1.0 + self.config.decay * k);
+        decayed * (1.0 - BETA2.powf(t)).sqrt() / (1.0 - BETA1.powf(t))
+    }
+}
+
+struct Zeros {
+    path: Vec<String>,
+    moments: BTreeMap<String, Moments>,
+}
+
+impl ModuleVisitor for Zeros {
+    fn enter_module(&mut self, name: &str, _container_type: &str) {
+        self.path.push(name.to_owned());
+    }
+
+    fn exit_module(&mut self, _name: &str, _container_type: &str) {
+        self.path.pop();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if param.is_require_grad() {
+            let value = param.val();
+            let device: Device = value.device().inner();
+            let zeros = || Tensor::zeros([value.shape().num_elements()], &device);
+            let moments = Moments {
+                shape: value.dims().to_vec(),
+                m: zeros(),
+                v: zeros(),
+            };
+            self.moments.insert(self.path.join("."), moments);
+        }
+    }
+}
+
+struct Update<'a> {
+    rate: f64,
+    gradients: Gradients,
+    moments: &'a mut BTreeMap<String, Moments>,
+    path: Vec<String>,
+}
+
+impl ModuleMapper for Update<'_> {
+    fn enter_module(&mut self, name: &str, _container_type: &str) {
+        self.path.push(name.to_owned());
+    }
+
+    fn exit_module(&mut self, _name: &str, _container_type: &str) {
+        self.path.pop();
+    }
+
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let (id, tensor, mapper) = param.consume();
+        let tensor = match tensor.grad_remove(&mut self.gradients) {
+            Some(gradient) => {
+                let path = self.path.join(".");
+                let moments = self
+                    .moments
+                    .remove(&path)
+                    .expect("every trainable parameter has moments");
+                let (value, moments) = update(tensor.inner(), gradient, moments, self.rate);
+                self.moments.insert(path, moments);
+                Tensor::from_inner(value).require_grad()
+            }
+            None => tensor,
+        };
+        Param::from_mapped_value(id, tensor, mapper)
+    }
+}
+
+/// One parameter's update; tensors are passed by value so that backends compute in place.
+fn update<const D: usize>(
+    value: Tensor<D>,
+    gradient: Tensor<D>,
+    Moments { shape, m, v }: Moments,
+    rate: f64,
+) -> (Tensor<D>, Moments) {
+    let dims = value.dims();
+    let gradient: Tensor<1> = gradient.reshape([-1]);
+    let m = m.mul_scalar(BETA1) + gradient.clone().mul_scalar(1.0 - BETA1);
+    let v = v.mul_scalar(BETA2) + (gradient.clone() * gradient).mul_scalar(1.0 - BETA2);
+    let change = m.clone().mul_scalar(rate) / v.clone().sqrt().add_scalar(EPSILON);
+    (value - change.reshape(dims), Moments { shape, m, v })
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::TensorData;
+
+    use super::*;
+
+    #[derive(Module, Debug)]
+    struct Pair {
+        used: Param<Tensor<2>>,
+        unused: Param<Tensor<1>>,
+    }
+
+    fn pair(device: &Device) -> Pair {
+        let used = Tensor::from_data(TensorData::from([[1.0_f32, -2.0]]), device);
+        let unused = Tensor::from_data(TensorData::from([5.0_f32]), device);
+        Pair {
+            used: Param::from_tensor(used),
+            unused: Param::from_tensor(unused),
+        }
+    }
+
+    fn values(tensor: Tensor<2>) -> Vec<f32> {
+        tensor.into_data().try_to_vec().unwrap()
+    }
+
+    #[test]
+    fn follows_keras_formula_by_hand() {
+        let mut module = pair(&Device::flex().autodiff());
+        let mut adam = Adam::new(
+            AdamConfig {
+                learning_rate: 0.1,
+                decay: 0.5,
+            },
+            &module,
+        );
+        // The loss is the sum of p^3, the gradient 3 p^2.
+        let mut expected = [1.0_f64, -2.0];
+        let (mut m, mut v) = ([0.0; 2], [0.0; 2]);
+        for k in 0..5 {
+            let loss = (module.used.val() * module.used.val() * module.used.val()).sum();
+            module = adam.step(module, loss.backward());
+            let t = k + 1;
+            let rate = 0.1 / (1.0 + 0.5 * f64::from(k));
+            for i in 0..2 {
+                let g = 3.0 * expected[i] * expected[i];
+                m[i] = 0.9 * m[i] + 0.1 * g;
+                v[i] = 0.999 * v[i] + 0.001 * g * g;
+                let correction = (1.0 - 0.999_f64.powi(t)).sqrt() / (1.0 - 0.9_f64.powi(t));
+                expected[i] -= rate * correction * m[i] / (v[i].sqrt() + 1e-7);
+            }
+            for (value, expected) in values(module.used.val().inner()).iter().zip(expected) {
+                assert!(
+                    (f64::from(*value) - expected).abs() < 1e-5,
+                    "{k}: {value} {expected}"
+                );
+            }
+        }
+        assert_eq!(adam.updates(), 5);
+        assert_eq!(module.unused.val().inner().into_scalar::<f32>(), 5.0);
+        assert!(module.used.is_require_grad() && module.unused.is_require_grad());
+    }
+
+    /// With a gradient as small as epsilon its place shows: the first update is `lr * g / (g + 1e-7 / sqrt(1e-3))`, the
+    /// usual Adam's `lr * g / (g + 1e-7)`.
+    #[test]
+    fn epsilon_is_outside_the_bias_correction() {
+        let mut module = pair(&Device::flex().autodiff());
+        let mut adam = Adam::new(
+            AdamConfig {
+                learning_rate: 1.0,
+                decay: 0.0,
+            },
+            &module,
+        );
+        let loss = module.used.val().mul_scalar(1e-6).sum();
+        module = adam.step(module, loss.backward());
+        let moved = 1.0 - values(module.used.val().inner())[0];
+        let expected = 1e-6 / (1e-6 + 1e-7 / 0.001_f32.sqrt());
+        assert!((moved - expected).abs() < 1e-4, "{moved} {expected}");
+    }
+}
