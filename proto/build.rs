@@ -2,10 +2,7 @@
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=quartet");
-    let files = protox::compile(
-        ["quartet/v1/fleet.proto", "quartet/v1/status.proto"],
-        ["."],
-    )?;
+    let files = protox::compile(["quartet/v1/fleet.proto", "quartet/v1/status.proto"], ["."])?;
     tonic_prost_build::configure().compile_fds(files)?;
     Ok(())
 }

@@ -50,7 +50,10 @@ pub fn run(args: Args) -> ExitCode {
         };
     }
     // Few threads: the coordinator waits more than it computes, and shares the machine with workers.
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build();
     let done = match runtime {
         Ok(runtime) => {
             let done = runtime.block_on(coordinate(args, request));
@@ -61,7 +64,14 @@ pub fn run(args: Args) -> ExitCode {
     };
     match done {
         Ok(code) => code,
-        Err(error) => fail(&error, if error.is::<crate::data::DataError>() { USAGE } else { 1 }),
+        Err(error) => fail(
+            &error,
+            if error.is::<crate::data::DataError>() {
+                USAGE
+            } else {
+                1
+            },
+        ),
     }
 }
 
@@ -73,7 +83,10 @@ fn fail(error: &anyhow::Error, code: u8) -> ExitCode {
 async fn coordinate(args: Args, request: crate::experiment::Request) -> anyhow::Result<ExitCode> {
     let shutdown = Shutdown::on_signals()?;
     let listener = TcpListener::bind(args.listen).await.with_context(|| {
-        format!("cannot listen on {}; is another coordinator running? --listen takes another address", args.listen)
+        format!(
+            "cannot listen on {}; is another coordinator running? --listen takes another address",
+            args.listen
+        )
     })?;
     let address = listener.local_addr()?;
     if !address.ip().is_loopback() {
@@ -94,7 +107,9 @@ async fn coordinate(args: Args, request: crate::experiment::Request) -> anyhow::
     let mut local = match args.local {
         true => Some(LocalFleet::start(&Plan::new(args.workers, address)?)?),
         false => {
-            say(&format!("join workers with: worker --coordinator {address}"));
+            say(&format!(
+                "join workers with: worker --coordinator {address}"
+            ));
             None
         }
     };

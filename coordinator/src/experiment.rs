@@ -71,7 +71,12 @@ impl Experiment {
             None => create(&store, &layout, request).await?,
         };
         let term = claim_term(&store, &layout).await?;
-        Ok(Self { store, layout, spec, term })
+        Ok(Self {
+            store,
+            layout,
+            spec,
+            term,
+        })
     }
 }
 
@@ -114,9 +119,16 @@ async fn pack(request: &Request) -> anyhow::Result<Packed> {
         for warning in &loaded.warnings {
             tracing::warn!("{warning}");
         }
-        let images = loaded.dataset.splits.each_ref().map(|split| split.labels.len());
+        let images = loaded
+            .dataset
+            .splits
+            .each_ref()
+            .map(|split| split.labels.len());
         let bytes = Bytes::from(loaded.dataset.encode());
-        let blob = Blob { size: bytes.len() as u64, sha256: Checksum::of(&bytes) };
+        let blob = Blob {
+            size: bytes.len() as u64,
+            sha256: Checksum::of(&bytes),
+        };
         tracing::info!(
             source = %source,
             train = images[0],
@@ -143,7 +155,11 @@ async fn create(store: &Store, layout: &Layout, request: Request) -> anyhow::Res
         }
     }
     let dataset = BlobRef { key, blob };
-    let spec = StoredSpec { format: FORMAT, experiment: request.spec, dataset };
+    let spec = StoredSpec {
+        format: FORMAT,
+        experiment: request.spec,
+        dataset,
+    };
     if store.create_json(&layout.spec(), &spec).await? == Creation::Exists {
         bail!(
             "another coordinator has just created experiment {:?}; start this one again to go on with it",
@@ -158,13 +174,26 @@ async fn claim_term(store: &Store, layout: &Layout) -> anyhow::Result<Term> {
         .list(&layout.coordinators())
         .await?
         .iter()
-        .filter_map(|key| key.rsplit('/').next()?.strip_suffix(".json")?.parse().ok().map(Term))
+        .filter_map(|key| {
+            key.rsplit('/')
+                .next()?
+                .strip_suffix(".json")?
+                .parse()
+                .ok()
+                .map(Term)
+        })
         .max()
         .unwrap_or_default();
-    let claimed_at = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
+    let claimed_at = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |d| d.as_secs());
     loop {
         term = term.next();
-        let claim = Claim { term, pid: std::process::id(), claimed_at };
+        let claim = Claim {
+            term,
+            pid: std::process::id(),
+            claimed_at,
+        };
         if store.create_json(&layout.coordinator(term), &claim).await? == Creation::Created {
             return Ok(term);
         }

@@ -2,11 +2,11 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::{ExitStatus, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::Context;
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStdin, Command};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -22,6 +22,13 @@ const GRACE: Duration = Duration::from_secs(10);
 pub struct LocalFleet {
     watchers: JoinSet<anyhow::Error>,
     stop: tokio::sync::watch::Sender<bool>,
+}
+
+/// A worker process, and the end of its input that tells it that we live.
+#[derive(Debug)]
+struct LocalWorker {
+    child: Child,
+    _lifeline: Option<ChildStdin>,
 }
 
 /// How to start local workers.
@@ -41,12 +48,21 @@ impl Plan {
     /// Workers of the program beside this one (or of the PATH), with the machine's CPUs divided among them.
     pub fn new(workers: u32, coordinator: SocketAddr) -> anyhow::Result<Self> {
         let beside = std::env::current_exe()?.with_file_name("worker");
-        let program = if beside.is_file() { beside } else { PathBuf::from("worker") };
+        let program = if beside.is_file() {
+            beside
+        } else {
+            PathBuf::from("worker")
+        };
         let cpus = std::thread::available_parallelism().map_or(1, |n| n.get() as u32);
-        Ok(Self { workers, coordinator, program, threads: (cpus / workers.max(1)).max(1) })
+        Ok(Self {
+            workers,
+            coordinator,
+            program,
+            threads: (cpus / workers.max(1)).max(1),
+        })
     }
 
-    fn start(&self, index: u32) -> anyhow::Result<Child> {
+    fn start(&self, index: u32) -> anyhow::Result<LocalWorker> {
         let mut command = Command::new(&self.program);
         command
             .arg(format!("--coordinator={}", self.coordinator))
@@ -62,11 +78,17 @@ impl Plan {
         }
         // A signal from the terminal goes to the coordinator, which then stops its workers.
         command.process_group(0);
-        command.spawn().with_context(|| {
+        let mut child = command.spawn().with_context(|| {
             format!(
                 "cannot start {}: build it (cargo build --release) or put `worker` beside `coordinator` or on the PATH",
                 self.program.display()
             )
+        })?;
+        // Taken out, because waiting for a child closes what is left in it.
+        let lifeline = child.stdin.take();
+        Ok(LocalWorker {
+            child,
+            _lifeline: lifeline,
         })
     }
 }
@@ -77,8 +99,8 @@ impl LocalFleet {
         let stop = tokio::sync::watch::Sender::new(false);
         let mut watchers = JoinSet::new();
         for index in 0..plan.workers {
-            let child = plan.start(index)?;
-            watchers.spawn(look_after(plan.clone(), index, child, stop.subscribe()));
+            let worker = plan.start(index)?;
+            watchers.spawn(look_after(plan.clone(), index, worker, stop.subscribe()));
         }
         Ok(Self { watchers, stop })
     }
@@ -106,18 +128,22 @@ impl LocalFleet {
 async fn look_after(
     plan: Plan,
     index: u32,
-    mut child: Child,
+    mut worker: LocalWorker,
     mut stop: tokio::sync::watch::Receiver<bool>,
 ) -> anyhow::Error {
     let mut crashes = 0;
     loop {
         let started = Instant::now();
-        let exit = child.wait().await;
+        let exit = worker.child.wait().await;
         if *stop.borrow() {
             return anyhow::anyhow!("stopped");
         }
-        crashes = if started.elapsed() < HEALTHY { crashes + 1 } else { 1 };
-        let how = exit.map_or_else(|e| e.to_string(), |status| describe(status));
+        crashes = if started.elapsed() < HEALTHY {
+            crashes + 1
+        } else {
+            1
+        };
+        let how = exit.map_or_else(|e| e.to_string(), |status| status.to_string());
         if crashes >= MAX_CRASHES {
             return anyhow::anyhow!(
                 "local-{index} ended {crashes} times in a row ({how}); it is not started again"
@@ -130,13 +156,9 @@ async fn look_after(
             () = tokio::time::sleep(pause) => {}
             _ = stop.wait_for(|stop| *stop) => return anyhow::anyhow!("stopped"),
         }
-        child = match plan.start(index) {
-            Ok(child) => child,
+        worker = match plan.start(index) {
+            Ok(worker) => worker,
             Err(error) => return error,
         };
     }
-}
-
-fn describe(status: ExitStatus) -> String {
-    status.to_string()
 }

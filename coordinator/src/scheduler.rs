@@ -115,21 +115,20 @@ impl Scheduler {
     }
 
     /// Ends a live lease, now or when it is no longer pinned, and moves its worker on.
-    fn end_lease(&mut self, lease: &LeaseId, ending: Ending, worker: WorkerState, now: Now) {
+    fn end_lease(&mut self, lease: &LeaseId, ending: Ending, now: Now) {
         let config = self.config;
         if let Ok(record) = self.record_mut(&lease.task) {
             record.close(ending, &config, now);
         }
-        self.free_worker(lease, worker);
+        self.free_worker(lease);
     }
 
-    /// Moves the worker of an ended lease on, unless it is at something else by now. A worker whose
-    /// connection has ended is lost whatever it would be otherwise.
-    fn free_worker(&mut self, lease: &LeaseId, state: WorkerState) {
+    /// Moves the worker of an ended lease on, unless it is at something else by now.
+    fn free_worker(&mut self, lease: &LeaseId) {
         if let Some(worker) = self.workers.get_mut(&lease.worker)
             && worker.state == WorkerState::Busy(lease.task.clone())
         {
-            worker.state = if worker.connected { state } else { WorkerState::Lost };
+            worker.state = worker.free_state();
         }
     }
 }

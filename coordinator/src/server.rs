@@ -100,24 +100,38 @@ impl Coordinator {
             ..Config::default()
         };
         let scheduler = Scheduler::new(config, plans.collect(), history);
-        let report = experiment.store.read_json(&experiment.layout.evaluation()).await?;
+        let report = experiment
+            .store
+            .read_json(&experiment.layout.evaluation())
+            .await?;
         let shell = Shell::new(experiment, scheduler);
         if let Some(report) = report {
             shell.set_report(report);
         }
-        Ok(Self { shell: Arc::new(shell), timing })
+        Ok(Self {
+            shell: Arc::new(shell),
+            timing,
+        })
     }
 
     /// The state as people see it, now and after every change.
     #[must_use]
     pub fn snapshots(&self) -> Snapshots {
-        Snapshots { shell: Arc::clone(&self.shell), changes: self.shell.changes() }
+        Snapshots {
+            shell: Arc::clone(&self.shell),
+            changes: self.shell.changes(),
+        }
     }
 
     /// Serves until the experiment has ended or a shutdown is asked for.
     pub async fn serve(self, listener: TcpListener, shutdown: Shutdown) -> anyhow::Result<Ended> {
-        let fleet = FleetService { shell: Arc::clone(&self.shell), timing: self.timing };
-        let status = StatusService { shell: Arc::clone(&self.shell) };
+        let fleet = FleetService {
+            shell: Arc::clone(&self.shell),
+            timing: self.timing,
+        };
+        let status = StatusService {
+            shell: Arc::clone(&self.shell),
+        };
         let (stop, mut stopped) = watch_channel::channel(false);
         let server = Server::builder()
             .http2_keepalive_interval(Some(Duration::from_secs(10)))
@@ -146,16 +160,18 @@ impl Coordinator {
         if tokio::time::timeout(LAST_CALLS, &mut server).await.is_err() {
             server.abort();
         }
-        if interrupted { Ok(Ended::Interrupted) } else { self.result() }
+        if interrupted {
+            Ok(Ended::Interrupted)
+        } else {
+            self.result()
+        }
     }
 
     /// Sends all workers home and waits until they have gone.
     async fn farewell(&self) {
         let mut changes = self.shell.changes();
         self.shell.dismiss("the experiment has ended");
-        let gone = async {
-            while self.shell.has_workers() && changes.changed().await.is_ok() {}
-        };
+        let gone = async { while self.shell.has_workers() && changes.changed().await.is_ok() {} };
         if tokio::time::timeout(FAREWELL, gone).await.is_err() {
             tracing::warn!("some workers did not leave in time");
         }
@@ -167,7 +183,10 @@ impl Coordinator {
         {
             return Ok(Ended::Failed(reasons));
         }
-        let report = self.shell.report().context("the experiment ended without an evaluation")?;
+        let report = self
+            .shell
+            .report()
+            .context("the experiment ended without an evaluation")?;
         Ok(Ended::Finished(Box::new(report.clone())))
     }
 }

@@ -77,8 +77,10 @@ impl Store {
     /// Opens `location`: `s3://bucket/prefix`, or a directory, which is made if it is not there. S3 takes its credentials,
     /// region and endpoint from the usual `AWS_*` variables.
     pub fn open(location: &str) -> Result<Self, StoreError> {
-        let invalid =
-            |reason: String| StoreError::Location { location: location.to_owned(), reason };
+        let invalid = |reason: String| StoreError::Location {
+            location: location.to_owned(),
+            reason,
+        };
         if let Some(bucket) = location.strip_prefix("s3://") {
             let (bucket, prefix) = bucket.split_once('/').unwrap_or((bucket, ""));
             if bucket.is_empty() {
@@ -88,23 +90,31 @@ impl Store {
                 .with_bucket_name(bucket)
                 .build()
                 .map_err(|e| invalid(e.to_string()))?;
-            let prefix = Path::parse(prefix.trim_end_matches('/'))
-                .map_err(|e| invalid(e.to_string()))?;
+            let prefix =
+                Path::parse(prefix.trim_end_matches('/')).map_err(|e| invalid(e.to_string()))?;
             let inner: Arc<dyn ObjectStore> = if prefix.as_ref().is_empty() {
                 Arc::new(s3)
             } else {
                 Arc::new(PrefixStore::new(s3, prefix))
             };
-            return Ok(Self { inner, location: location.into(), directory: None });
+            return Ok(Self {
+                inner,
+                location: location.into(),
+                directory: None,
+            });
         }
         if let Some((scheme, _)) = location.split_once("://")
             && scheme != "file"
         {
-            return Err(invalid(format!("scheme {scheme:?} is not known; use s3:// or a directory")));
+            return Err(invalid(format!(
+                "scheme {scheme:?} is not known; use s3:// or a directory"
+            )));
         }
         let directory = FsPath::new(location.strip_prefix("file://").unwrap_or(location));
         std::fs::create_dir_all(directory).map_err(|e| invalid(e.to_string()))?;
-        let directory = directory.canonicalize().map_err(|e| invalid(e.to_string()))?;
+        let directory = directory
+            .canonicalize()
+            .map_err(|e| invalid(e.to_string()))?;
         let local = LocalFileSystem::new_with_prefix(&directory)
             .map_err(|e| invalid(e.to_string()))?
             .with_fsync(true);
@@ -130,14 +140,26 @@ impl Store {
             object_store::Error::NotFound { .. } if operation == "read" => {
                 StoreError::NotFound { key, store }
             }
-            source => StoreError::Operation { operation, key, store, source: source.into() },
+            source => StoreError::Operation {
+                operation,
+                key,
+                store,
+                source: source.into(),
+            },
         }
     }
 
     /// Creates an object; never overwrites one.
     pub async fn create(&self, key: &str, content: Bytes) -> Result<Creation, StoreError> {
-        let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
-        match self.inner.put_opts(&Path::from(key), content.into(), options).await {
+        let options = PutOptions {
+            mode: PutMode::Create,
+            ..PutOptions::default()
+        };
+        match self
+            .inner
+            .put_opts(&Path::from(key), content.into(), options)
+            .await
+        {
             Ok(_) => Ok(Creation::Created),
             Err(object_store::Error::AlreadyExists { .. }) => Ok(Creation::Exists),
             Err(e) => Err(self.error("create", key, e)),
@@ -163,7 +185,10 @@ impl Store {
     /// The value of a JSON object, `None` when there is no such object.
     pub async fn read_json<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, StoreError> {
         let bytes = match self.inner.get(&Path::from(key)).await {
-            Ok(object) => object.bytes().await.map_err(|e| self.error("read", key, e))?,
+            Ok(object) => object
+                .bytes()
+                .await
+                .map_err(|e| self.error("read", key, e))?,
             Err(object_store::Error::NotFound { .. }) => return Ok(None),
             Err(e) => return Err(self.error("read", key, e)),
         };
@@ -190,10 +215,15 @@ impl Store {
         &self,
         key: &str,
     ) -> Result<impl Stream<Item = Result<Bytes, StoreError>> + Send + use<>, StoreError> {
-        let object =
-            self.inner.get(&Path::from(key)).await.map_err(|e| self.error("read", key, e))?;
+        let object = self
+            .inner
+            .get(&Path::from(key))
+            .await
+            .map_err(|e| self.error("read", key, e))?;
         let (store, key) = (self.clone(), key.to_owned());
-        Ok(object.into_stream().map(move |chunk| chunk.map_err(|e| store.error("read", &key, e))))
+        Ok(object
+            .into_stream()
+            .map(move |chunk| chunk.map_err(|e| store.error("read", &key, e))))
     }
 
     /// The keys of all objects in a folder, sorted.
@@ -220,9 +250,8 @@ impl Store {
     /// Begins to write a large object. It appears when [`Upload::finish`] returns, whole or not at all.
     #[must_use]
     pub fn upload(&self, key: &str) -> Upload {
-        let writer =
-            BufWriter::with_capacity(Arc::clone(&self.inner), Path::from(key), PART_SIZE)
-                .with_max_concurrency(2);
+        let writer = BufWriter::with_capacity(Arc::clone(&self.inner), Path::from(key), PART_SIZE)
+            .with_max_concurrency(2);
         Upload {
             store: self.clone(),
             key: key.to_owned(),
@@ -254,23 +283,32 @@ impl Upload {
     pub async fn write(&mut self, chunk: Bytes) -> Result<(), StoreError> {
         self.hasher.update(&chunk);
         self.size += chunk.len() as u64;
-        self.writer.put(chunk).await.map_err(|e| self.store.error("write", &self.key, e))
+        self.writer
+            .put(chunk)
+            .await
+            .map_err(|e| self.store.error("write", &self.key, e))
     }
 
     /// Completes the object if its size and checksum are the expected ones; otherwise gives back what they were
     /// and leaves no object.
     pub async fn finish(mut self, expected: Blob) -> Result<Result<(), Blob>, StoreError> {
-        let found = Blob { size: self.size, sha256: Checksum(self.hasher.finalize_reset().into()) };
+        let found = Blob {
+            size: self.size,
+            sha256: Checksum(self.hasher.finalize_reset().into()),
+        };
         if found != expected {
             self.abort().await;
             return Ok(Err(found));
         }
-        self.writer.shutdown().await.map_err(|e| StoreError::Operation {
-            operation: "write",
-            key: self.key,
-            store: self.store.location.to_string(),
-            source: e.into(),
-        })?;
+        self.writer
+            .shutdown()
+            .await
+            .map_err(|e| StoreError::Operation {
+                operation: "write",
+                key: self.key,
+                store: self.store.location.to_string(),
+                source: e.into(),
+            })?;
         Ok(Ok(()))
     }
 

@@ -7,7 +7,12 @@
 pub const PROTOCOL_VERSION: u32 = 1;
 
 /// Messages and services of package `quartet.v1`.
-#[expect(missing_docs, clippy::all, clippy::allow_attributes, reason = "generated code")]
+#[expect(
+    missing_docs,
+    clippy::all,
+    clippy::allow_attributes,
+    reason = "generated code"
+)]
 pub mod v1 {
     tonic::include_proto!("quartet.v1");
 }

@@ -13,13 +13,24 @@ pub const IMAGES: [u32; 3] = [84, 42, 42];
 /// Writes drawn faces as a CSV file in FER2013's format.
 pub fn csv(folder: &Path) -> PathBuf {
     let [train, valid, test] = IMAGES.map(|n| n as usize);
-    let synthetic = SyntheticSpec { train, valid, test, ..SyntheticSpec::default() };
-    let options = Options { synthetic, ..Options::default() };
-    let faces = data::load(&Source::Synthetic, &options).expect("faces are drawn").dataset;
+    let synthetic = SyntheticSpec {
+        train,
+        valid,
+        test,
+        ..SyntheticSpec::default()
+    };
+    let options = Options {
+        synthetic,
+        ..Options::default()
+    };
+    let faces = data::load(&Source::Synthetic, &options)
+        .expect("faces are drawn")
+        .dataset;
     let image = usize::from(faces.width) * usize::from(faces.height);
     let mut text = String::from("emotion,pixels,Usage\n");
-    for (split, usage) in
-        Split::ALL.into_iter().zip(["Training", "PublicTest", "PrivateTest"])
+    for (split, usage) in Split::ALL
+        .into_iter()
+        .zip(["Training", "PublicTest", "PrivateTest"])
     {
         let images = faces.split(split);
         for (label, pixels) in images.labels.iter().zip(images.pixels.chunks(image)) {

@@ -39,7 +39,11 @@ impl Process {
             if let Some(status) = self.0.try_wait().expect("the process is ours") {
                 return status;
             }
-            assert!(started.elapsed() < LIMIT, "process {} did not end", self.id());
+            assert!(
+                started.elapsed() < LIMIT,
+                "process {} did not end",
+                self.id()
+            );
             std::thread::sleep(Duration::from_millis(20));
         }
     }
@@ -85,7 +89,11 @@ impl Coordinator {
                 rest.split_whitespace().next().map(str::to_owned)
             })
             .expect("the coordinator says where it listens");
-        Self { process, address, lines }
+        Self {
+            process,
+            address,
+            lines,
+        }
     }
 
     /// What it still writes to its standard output, and how it ends.
@@ -99,7 +107,14 @@ impl Coordinator {
     pub fn worker(&self, name: &str, cache: &Path) -> Process {
         Process::spawn(
             Command::new(program("worker"))
-                .args(["--coordinator", &self.address, "--name", name, "--threads", "1"])
+                .args([
+                    "--coordinator",
+                    &self.address,
+                    "--name",
+                    name,
+                    "--threads",
+                    "1",
+                ])
                 .arg("--cache-dir")
                 .arg(cache),
         )
@@ -114,7 +129,10 @@ impl Coordinator {
             .spawn()
             .expect("status starts");
         let stdout = child.stdout.take().expect("stdout is piped");
-        Watch { process: Process(child), lines: BufReader::new(stdout).lines() }
+        Watch {
+            process: Process(child),
+            lines: BufReader::new(stdout).lines(),
+        }
     }
 }
 
@@ -179,8 +197,13 @@ pub fn output(command: &mut Command) -> (String, String, ExitStatus) {
     });
     let mut text = String::new();
     let mut stdout = child.stdout.take().expect("stdout is piped");
-    stdout.read_to_string(&mut text).expect("the program writes text");
+    stdout
+        .read_to_string(&mut text)
+        .expect("the program writes text");
     let status = child.wait().expect("the process is ours");
-    let errors = errors.join().expect("no panic").expect("the program writes text");
+    let errors = errors
+        .join()
+        .expect("no panic")
+        .expect("the program writes text");
     (text, errors, status)
 }

@@ -17,11 +17,17 @@ pub fn program(name: &str) -> PathBuf {
 
 fn build() -> PathBuf {
     let test = std::env::current_exe().expect("the test has a path");
-    let folder = test.ancestors().nth(2).expect("target/<profile>/deps/<test>").to_owned();
+    let folder = test
+        .ancestors()
+        .nth(2)
+        .expect("target/<profile>/deps/<test>")
+        .to_owned();
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
     cargo.args(["build", "--workspace", "--all-targets", "--quiet"]);
-    cargo.arg("--target-dir").arg(folder.parent().expect("target"));
+    cargo
+        .arg("--target-dir")
+        .arg(folder.parent().expect("target"));
     if folder.ends_with("release") {
         cargo.arg("--release");
     }

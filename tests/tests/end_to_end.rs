@@ -19,13 +19,26 @@ fn read<T: serde::de::DeserializeOwned>(path: impl AsRef<std::path::Path>) -> T 
 #[test]
 fn two_workers_train_and_evaluate_an_experiment() {
     let dir = tempfile::tempdir().unwrap();
-    let (data, toml) = (fixtures::csv(dir.path()), fixtures::experiment(dir.path(), 2));
+    let (data, toml) = (
+        fixtures::csv(dir.path()),
+        fixtures::experiment(dir.path(), 2),
+    );
     let store = dir.path().join("store");
-    let args = ["--workers", "2", "--data", data.to_str().unwrap(), "--experiment", toml.to_str().unwrap()];
+    let args = [
+        "--workers",
+        "2",
+        "--data",
+        data.to_str().unwrap(),
+        "--experiment",
+        toml.to_str().unwrap(),
+    ];
     let coordinator = Coordinator::start(&store, &args);
     let watch = coordinator.watch();
     let cache = dir.path().join("cache");
-    let mut workers = [coordinator.worker("one", &cache), coordinator.worker("two", &cache)];
+    let mut workers = [
+        coordinator.worker("one", &cache),
+        coordinator.worker("two", &cache),
+    ];
     let (text, status) = coordinator.finish();
     assert!(status.success(), "{text}");
     for worker in &mut workers {
@@ -36,10 +49,22 @@ fn two_workers_train_and_evaluate_an_experiment() {
     // The report is whole and agrees with what was printed.
     let report: EvaluationReport = read(store.join("small/evaluation.json"));
     report.validate().unwrap();
-    assert_eq!(report.experiment, "small".parse::<ExperimentName>().unwrap());
+    assert_eq!(
+        report.experiment,
+        "small".parse::<ExperimentName>().unwrap()
+    );
     let images: Vec<u64> = report.splits.iter().map(|split| split.images).collect();
-    assert_eq!(images, fixtures::IMAGES[1..].iter().map(|n| u64::from(*n)).collect::<Vec<_>>());
-    assert!(text.contains("residual") && text.contains("evaluation.json"), "{text}");
+    assert_eq!(
+        images,
+        fixtures::IMAGES[1..]
+            .iter()
+            .map(|n| u64::from(*n))
+            .collect::<Vec<_>>()
+    );
+    assert!(
+        text.contains("residual") && text.contains("evaluation.json"),
+        "{text}"
+    );
 
     // The store holds what its manifests say, and no more blobs than best and latest.
     for run in ["vgg16", "residual"] {
@@ -59,17 +84,30 @@ fn two_workers_train_and_evaluate_an_experiment() {
                 }
             }
         }
-        assert!(blobs.len() >= 2, "{run} has its latest checkpoint: {blobs:?}");
+        assert!(
+            blobs.len() >= 2,
+            "{run} has its latest checkpoint: {blobs:?}"
+        );
     }
 
     // Asked again, the coordinator finds the experiment finished.
     let (text, _, status) = output(
         Command::new(program("coordinator"))
-            .args(["--listen", "127.0.0.1:0", "--experiment", toml.to_str().unwrap(), "--store"])
+            .args([
+                "--listen",
+                "127.0.0.1:0",
+                "--experiment",
+                toml.to_str().unwrap(),
+                "--store",
+            ])
             .arg(&store),
     );
     assert!(status.success() && text.contains("residual"), "{text}");
-    assert!(files(&store).iter().any(|file| file.ends_with("coordinators/000002.json")));
+    assert!(
+        files(&store)
+            .iter()
+            .any(|file| file.ends_with("coordinators/000002.json"))
+    );
 }
 
 /// Enough that a worker can be killed in the middle.
@@ -78,9 +116,19 @@ const EPOCHS: u32 = 12;
 #[test]
 fn the_run_of_a_killed_worker_goes_on_elsewhere() {
     let dir = tempfile::tempdir().unwrap();
-    let (data, toml) = (fixtures::csv(dir.path()), fixtures::experiment(dir.path(), EPOCHS));
+    let (data, toml) = (
+        fixtures::csv(dir.path()),
+        fixtures::experiment(dir.path(), EPOCHS),
+    );
     let store = dir.path().join("store");
-    let args = ["--workers", "2", "--data", data.to_str().unwrap(), "--experiment", toml.to_str().unwrap()];
+    let args = [
+        "--workers",
+        "2",
+        "--data",
+        data.to_str().unwrap(),
+        "--experiment",
+        toml.to_str().unwrap(),
+    ];
     let coordinator = Coordinator::start(&store, &args);
     let mut watch = coordinator.watch();
     let cache = dir.path().join("cache");
@@ -108,12 +156,21 @@ fn the_run_of_a_killed_worker_goes_on_elsewhere() {
             read::<Manifest>(path).attempt.0
         })
         .collect();
-    assert_eq!((attempts.first(), attempts.last()), (Some(&1), Some(&2)), "{attempts:?}");
+    assert_eq!(
+        (attempts.first(), attempts.last()),
+        (Some(&1), Some(&2)),
+        "{attempts:?}"
+    );
     assert!(attempts.is_sorted(), "{attempts:?}");
-    read::<EvaluationReport>(store.join("small/evaluation.json")).validate().unwrap();
+    read::<EvaluationReport>(store.join("small/evaluation.json"))
+        .validate()
+        .unwrap();
 }
 
 /// The run that the worker of this name trains.
 fn held_by<'a>(snapshot: &'a Value, worker: &str) -> Option<&'a Value> {
-    snapshot["runs"].as_array()?.iter().find(|run| run["worker"] == worker)
+    snapshot["runs"]
+        .as_array()?
+        .iter()
+        .find(|run| run["worker"] == worker)
 }

@@ -40,7 +40,10 @@ fn a_wrong_experiment_is_named_by_file_and_key() {
     let path = dir.path().join("my.toml");
     fs::write(&path, "[[run]]\nbackbone = \"vgg16\"\nlearnig_rate = 0.1\n").unwrap();
     let path = path.to_str().unwrap();
-    assert_names(&refused(&["--experiment", path]), &["my.toml", "learnig_rate", "learning_rate"]);
+    assert_names(
+        &refused(&["--experiment", path]),
+        &["my.toml", "learnig_rate", "learning_rate"],
+    );
     assert_names(&refused(&["--experiment", "fer2031"]), &["fer2031", "demo"]);
 }
 
@@ -53,7 +56,10 @@ fn a_bad_row_is_named_by_file_and_line() {
     lines[4] = "3,1 2 3,Training";
     fs::write(&path, lines.join("\n")).unwrap();
     let path = path.to_str().unwrap();
-    assert_names(&refused(&["--data", path]), &["faces.csv", "5", "2304", "--skip-bad-rows"]);
+    assert_names(
+        &refused(&["--data", path]),
+        &["faces.csv", "5", "2304", "--skip-bad-rows"],
+    );
     assert_names(&refused(&["--data", "/nowhere/x.csv"]), &["/nowhere/x.csv"]);
 }
 
@@ -61,9 +67,11 @@ fn a_bad_row_is_named_by_file_and_line() {
 fn the_printed_experiment_can_be_passed_back() {
     let dir = tempfile::tempdir().unwrap();
     let print = |experiment: &str| {
-        let (text, errors, status) = output(
-            Command::new(program("coordinator")).args(["--print-experiment", "--experiment", experiment]),
-        );
+        let (text, errors, status) = output(Command::new(program("coordinator")).args([
+            "--print-experiment",
+            "--experiment",
+            experiment,
+        ]));
         assert!(status.success(), "{errors}");
         text
     };

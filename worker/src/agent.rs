@@ -80,7 +80,10 @@ pub async fn run(
                     settings.coordinator
                 );
             }
-            End::Lost { reason, was_attached } => {
+            End::Lost {
+                reason,
+                was_attached,
+            } => {
                 if was_attached {
                     last_contact = Instant::now();
                     backoff = Backoff::new();

@@ -38,7 +38,7 @@ pub enum DeviceError {
     },
     /// A GPU is asked for, but nothing in this binary can use one.
     #[error(
-        "this binary has no GPU backend; build one with LIBTORCH=<folder of LibTorch> {BUILD_TCH}, or with {BUILD_CUDA}"
+        "--gpu: this binary has no GPU backend; build one with LIBTORCH=<folder of LibTorch> {BUILD_TCH}, or with {BUILD_CUDA}"
     )]
     NoGpuBackend,
     /// Flex is asked for together with a GPU.

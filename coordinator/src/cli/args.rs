@@ -35,7 +35,12 @@ pub struct Args {
     #[arg(long, value_name = "PATH|synthetic")]
     pub data: Option<String>,
     /// Where everything is kept: a directory or s3://bucket/prefix (credentials and endpoint from AWS_* variables).
-    #[arg(long, value_name = "URL|DIR", env = "QUARTET_STORE", default_value = "./runs")]
+    #[arg(
+        long,
+        value_name = "URL|DIR",
+        env = "QUARTET_STORE",
+        default_value = "./runs"
+    )]
     pub store: String,
     /// What to train: fer2013 (the default with --data), demo (the default for synthetic data), or a TOML file.
     #[arg(long, value_name = "PRESET|FILE.toml")]
@@ -58,7 +63,12 @@ pub struct Args {
 }
 
 pub(super) fn print_completions(shell: clap_complete::Shell) {
-    clap_complete::generate(shell, &mut Args::command(), "coordinator", &mut std::io::stdout());
+    clap_complete::generate(
+        shell,
+        &mut Args::command(),
+        "coordinator",
+        &mut std::io::stdout(),
+    );
 }
 
 impl Args {
@@ -72,7 +82,10 @@ impl Args {
         if let Some(name) = &self.name {
             spec.name = name.clone();
         }
-        let data = data::Options { skip_bad_rows: self.skip_bad_rows, ..data::Options::default() };
+        let data = data::Options {
+            skip_bad_rows: self.skip_bad_rows,
+            ..data::Options::default()
+        };
         Ok(Request {
             spec,
             spec_is_explicit: self.experiment.is_some(),
@@ -116,8 +129,14 @@ mod tests {
     #[test]
     fn the_preset_follows_the_data() {
         assert_eq!(request(&[]).unwrap().spec, Preset::Demo.spec());
-        assert_eq!(request(&["--data", "synthetic"]).unwrap().spec, Preset::Demo.spec());
-        assert_eq!(request(&["--data", "x.csv"]).unwrap().spec, Preset::Fer2013.spec());
+        assert_eq!(
+            request(&["--data", "synthetic"]).unwrap().spec,
+            Preset::Demo.spec()
+        );
+        assert_eq!(
+            request(&["--data", "x.csv"]).unwrap().spec,
+            Preset::Fer2013.spec()
+        );
         let demo = request(&["--data", "x.csv", "--experiment", "demo", "--name", "mine"]).unwrap();
         assert_eq!(demo.spec.name.as_str(), "mine");
         assert_eq!(demo.spec.runs, Preset::Demo.spec().runs);
@@ -126,6 +145,9 @@ mod tests {
     #[test]
     fn an_unknown_preset_is_named() {
         let error = format!("{:#}", request(&["--experiment", "fer2031"]).unwrap_err());
-        assert!(error.contains("fer2031") && error.contains("demo"), "{error}");
+        assert!(
+            error.contains("fer2031") && error.contains("demo"),
+            "{error}"
+        );
     }
 }

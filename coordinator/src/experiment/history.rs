@@ -13,29 +13,48 @@ pub async fn read(experiment: &Experiment) -> anyhow::Result<History> {
     for run in &experiment.spec.experiment.runs {
         runs.push(read_run(experiment, &run.name).await?);
     }
-    let evaluated = experiment.store.exists(&experiment.layout.evaluation()).await?;
+    let evaluated = experiment
+        .store
+        .exists(&experiment.layout.evaluation())
+        .await?;
     Ok(History { runs, evaluated })
 }
 
 async fn read_run(experiment: &Experiment, run: &RunName) -> anyhow::Result<RunHistory> {
     let Experiment { store, layout, .. } = experiment;
     let last = match store.list(&layout.manifests(run)).await?.last() {
-        Some(key) => {
-            Some(store.read_json::<Manifest>(key).await?.with_context(|| format!("{key} vanished"))?)
-        }
+        Some(key) => Some(
+            store
+                .read_json::<Manifest>(key)
+                .await?
+                .with_context(|| format!("{key} vanished"))?,
+        ),
         None => None,
     };
     let outcome = store.read_json::<Outcome>(&layout.outcome(run)).await?;
     // Blobs that no manifest names bear witness to later attempts.
     let blobs = store.list(&layout.checkpoints(run)).await?;
     let attempts = blobs.iter().filter_map(|key| attempt_of(key));
-    let attempt = attempts.chain(last.as_ref().map(|manifest| manifest.attempt)).max();
+    let attempt = attempts
+        .chain(last.as_ref().map(|manifest| manifest.attempt))
+        .max();
     Ok(RunHistory {
         run: run.clone(),
         attempt: attempt.unwrap_or_default(),
         committed: last.map(|manifest| {
-            let Manifest { epoch, metrics, early_stopping, .. } = manifest;
-            (epoch, CommittedEpoch { metrics, early_stopping })
+            let Manifest {
+                epoch,
+                metrics,
+                early_stopping,
+                ..
+            } = manifest;
+            (
+                epoch,
+                CommittedEpoch {
+                    metrics,
+                    early_stopping,
+                },
+            )
         }),
         outcome,
     })

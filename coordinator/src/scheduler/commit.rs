@@ -7,7 +7,7 @@ use quartet_shared::task::{LeaseId, Task};
 use super::Scheduler;
 use super::config::{CommittedEpoch, Now};
 use super::refusal::Refusal;
-use super::state::{Completion, Lease, Pin, TaskState, WorkerState};
+use super::state::{Completion, Lease, Pin, TaskState};
 
 /// The right to write one epoch's manifest. Has to be handed back to [`Scheduler::end_commit`], whatever
 /// comes of it: until then the task is not leased again.
@@ -126,7 +126,7 @@ impl Scheduler {
         match completion {
             Some(completion) => {
                 record.finish(completion);
-                self.free_worker(&lease, WorkerState::Idle);
+                self.free_worker(&lease);
                 self.unblock_evaluation();
             }
             None => record.unpin(&config, now),

@@ -70,13 +70,13 @@ impl Scheduler {
             && held.as_ref() != Some(&lease)
         {
             let ending = Ending::Lost("its worker came back without it".into());
-            self.end_lease(&lease, ending, WorkerState::Idle, now);
+            self.end_lease(&lease, ending, now);
         }
-        let state = match self.workers.get(&id).map(|worker| &worker.state) {
-            Some(WorkerState::Draining) => WorkerState::Draining,
-            _ => WorkerState::Idle,
-        };
-        let worker = Worker { info, state, last_seen: now, connected: true };
+        let draining = self.workers.get(&id).is_some_and(|worker| worker.draining);
+        let state = WorkerState::Idle;
+        let mut worker = Worker { info, state, last_seen: now, connected: true, draining };
+        // A lease that the worker keeps is set below.
+        worker.state = worker.free_state();
         self.workers.insert(id.clone(), worker);
         let Some(lease) = held else { return Joined::Free };
         match self.reattach(&lease, &id, now) {
@@ -91,6 +91,7 @@ impl Scheduler {
     fn reattach(&mut self, held: &LeaseId, worker: &WorkerId, now: Now) -> Result<(), Refusal> {
         let config = self.config;
         let record = self.record_mut(&held.task)?;
+        record.note(held.attempt);
         if held.worker != *worker {
             return Err(Refusal::StaleLease { lease: held.clone(), newest: record.attempt });
         }
@@ -98,7 +99,6 @@ impl Scheduler {
             record.grant(held.clone(), &config, now);
             return Ok(());
         }
-        record.note(held.attempt);
         record.live_mut(held)?.expires_at = now + config.lease;
         Ok(())
     }
@@ -121,7 +121,7 @@ impl Scheduler {
         known.last_seen = now;
         let Some((lease, progress)) = progress else {
             if known.state == WorkerState::Lost {
-                known.state = WorkerState::Idle;
+                known.state = known.free_state();
             }
             return Ok(HeartbeatReply::Accepted);
         };
@@ -174,7 +174,7 @@ impl Scheduler {
     pub fn worker_lost(&mut self, worker: &WorkerId, now: Now) {
         if let Some(lease) = self.lease_of(worker) {
             let ending = Ending::Lost("its worker was lost".into());
-            self.end_lease(&lease, ending, WorkerState::Lost, now);
+            self.end_lease(&lease, ending, now);
         }
         if let Some(worker) = self.workers.get_mut(worker) {
             worker.connected = false;

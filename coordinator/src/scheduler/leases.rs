@@ -73,7 +73,7 @@ impl Scheduler {
             let not_before = now + self.config.backoff_after(failures);
             FailDecision::Retry { not_before, failures }
         };
-        self.end_lease(lease, Ending::Failed(reason), WorkerState::Idle, now);
+        self.end_lease(lease, Ending::Failed(reason), now);
         Ok(decision)
     }
 
@@ -81,7 +81,10 @@ impl Scheduler {
     /// no more tasks.
     pub fn release(&mut self, lease: &LeaseId, now: Now) -> Result<(), Refusal> {
         self.check(lease)?;
-        self.end_lease(lease, Ending::HandedBack, WorkerState::Draining, now);
+        if let Some(worker) = self.workers.get_mut(&lease.worker) {
+            worker.draining = true;
+        }
+        self.end_lease(lease, Ending::HandedBack, now);
         Ok(())
     }
 
@@ -96,7 +99,9 @@ impl Scheduler {
             })
             .collect();
         for Expired { lease, reason } in &expired {
-            self.end_lease(lease, Ending::Lost(reason.to_string()), WorkerState::Lost, now);
+            self.end_lease(lease, Ending::Lost(reason.to_string()), now);
+            // Not idle before it says so: it may not know yet that the lease has ended.
+            self.set_state(&lease.worker, WorkerState::Lost);
         }
         let Self { config, workers, .. } = self;
         for worker in workers.values_mut() {

@@ -1,0 +1,168 @@
+//! The invariants, over random sequences of events: whatever workers claim, whenever they vanish, and
+//! however often the coordinator is started again.
+//!
+//! `world` applies each event to the scheduler and to a small reference model, which says what the
+//! answer must be. Its assertions begin with the name of the property that they check.
+
+mod world;
+
+use proptest::prelude::*;
+
+use world::{Remaining, World};
+
+/// A lease that an event names.
+#[derive(Clone, Copy, Debug)]
+enum Pick {
+    /// A live one.
+    Live(usize),
+    /// Any that was ever given, most of them stale.
+    Any(usize),
+}
+
+#[derive(Clone, Debug)]
+enum Event {
+    Join {
+        worker: usize,
+        held: Option<Pick>,
+    },
+    JoinAgain {
+        worker: usize,
+    },
+    Heartbeat {
+        worker: usize,
+        names: Option<Pick>,
+        step: u32,
+    },
+    HeartbeatOwn {
+        worker: usize,
+        step: u32,
+    },
+    BeginCommit {
+        lease: Pick,
+        offset: u32,
+    },
+    EndCommit {
+        ticket: usize,
+        accuracy: Option<u8>,
+    },
+    BeginComplete {
+        lease: Pick,
+    },
+    EndComplete {
+        ticket: usize,
+        written: bool,
+    },
+    /// A whole epoch, then completion where due.
+    Work {
+        lease: Pick,
+        accuracy: u8,
+    },
+    Fail {
+        lease: Pick,
+    },
+    Release {
+        lease: Pick,
+    },
+    Disconnect {
+        worker: usize,
+    },
+    Lost {
+        worker: usize,
+    },
+    Wait {
+        millis: u64,
+    },
+    Decide,
+    /// The coordinator is killed and started again; what it was writing landed in the store or did not.
+    Restart {
+        landed: bool,
+    },
+}
+
+fn pick() -> impl Strategy<Value = Pick> {
+    prop_oneof![
+        3 => any::<usize>().prop_map(Pick::Live),
+        1 => any::<usize>().prop_map(Pick::Any),
+    ]
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    use Event::*;
+    let worker = 0..world::WORKERS;
+    prop_oneof![
+        4 => (worker.clone(), proptest::option::of(pick())).prop_map(|(worker, held)| Join { worker, held }),
+        8 => worker.clone().prop_map(|worker| JoinAgain { worker }),
+        2 => (worker.clone(), proptest::option::of(pick()), 0..4u32)
+            .prop_map(|(worker, names, step)| Heartbeat { worker, names, step }),
+        10 => (worker.clone(), 0..4u32).prop_map(|(worker, step)| HeartbeatOwn { worker, step }),
+        8 => (pick(), prop_oneof![6 => Just(1u32), 1 => 0..4u32])
+            .prop_map(|(lease, offset)| BeginCommit { lease, offset }),
+        8 => (any::<usize>(), proptest::option::weighted(0.8, any::<u8>()))
+            .prop_map(|(ticket, accuracy)| EndCommit { ticket, accuracy }),
+        4 => pick().prop_map(|lease| BeginComplete { lease }),
+        4 => (any::<usize>(), any::<bool>()).prop_map(|(ticket, written)| EndComplete { ticket, written }),
+        6 => (pick(), any::<u8>()).prop_map(|(lease, accuracy)| Work { lease, accuracy }),
+        3 => pick().prop_map(|lease| Fail { lease }),
+        2 => pick().prop_map(|lease| Release { lease }),
+        3 => worker.clone().prop_map(|worker| Disconnect { worker }),
+        2 => worker.prop_map(|worker| Lost { worker }),
+        8 => prop_oneof![3 => 0..4_000u64, 1 => 0..40_000u64].prop_map(|millis| Wait { millis }),
+        16 => Just(Decide),
+        2 => any::<bool>().prop_map(|landed| Restart { landed }),
+    ]
+}
+
+fn events() -> impl Strategy<Value = Vec<Event>> {
+    proptest::collection::vec(event(), 1..150)
+}
+
+fn apply(world: &mut World, event: &Event) {
+    match *event {
+        Event::Join { worker, held } => world.join(worker, held),
+        Event::JoinAgain { worker } => world.join_again(worker),
+        Event::Heartbeat { worker, names, step } => world.heartbeat(worker, names, step),
+        Event::HeartbeatOwn { worker, step } => world.heartbeat_own(worker, step),
+        Event::BeginCommit { lease, offset } => world.begin_commit(lease, offset),
+        Event::EndCommit { ticket, accuracy } => world.end_commit(ticket, accuracy),
+        Event::BeginComplete { lease } => world.begin_complete(lease),
+        Event::EndComplete { ticket, written } => world.end_complete(ticket, written),
+        Event::Work { lease, accuracy } => world.work(lease, accuracy),
+        Event::Fail { lease } => world.fail(lease),
+        Event::Release { lease } => world.release(lease),
+        Event::Disconnect { worker } => world.disconnect(worker),
+        Event::Lost { worker } => world.lost(worker),
+        Event::Wait { millis } => world.wait(millis),
+        Event::Decide => world.decide(),
+        Event::Restart { landed } => world.restart(landed),
+    }
+    world.check_view();
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Leases are exclusive and fenced, epochs are committed once and in order, attempts grow, retries
+    /// are bounded, deadlines lie ahead.
+    #[test]
+    fn the_invariants_hold_after_every_event(events in events()) {
+        let mut world = World::new();
+        for event in &events {
+            apply(&mut world, event);
+        }
+    }
+
+    /// From any state, one healthy worker brings everything to an end, whether the others have gone,
+    /// are silent, or hold their tasks without getting on.
+    #[test]
+    fn one_healthy_worker_ends_the_experiment(
+        events in events(),
+        others in prop_oneof![Just(Remaining::Gone), Just(Remaining::Silent), Just(Remaining::Stuck)],
+        landed in any::<bool>(),
+    ) {
+        let mut world = World::new();
+        for event in &events {
+            apply(&mut world, event);
+        }
+        world.finish_with_one_worker(others, landed);
+    }
+}

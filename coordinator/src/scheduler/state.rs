@@ -148,8 +148,8 @@ pub enum WorkerState {
     Busy(Task),
     /// Has handed its task back because it shuts down; gets no more.
     Draining,
-    /// Disconnected or silent, or its task got stuck. It is idle again when it joins, or says that it
-    /// works on nothing.
+    /// Disconnected or silent, or its task got stuck. It is idle (or draining) again when it joins, or
+    /// says that it works on nothing.
     Lost,
 }
 
@@ -164,4 +164,17 @@ pub struct Worker {
     pub last_seen: Now,
     /// Whether its connection stands.
     pub connected: bool,
+    /// Whether it shuts down: once it has begun to, it gets no more tasks whatever happens.
+    pub(super) draining: bool,
+}
+
+impl Worker {
+    /// What it is at without a lease.
+    pub(super) fn free_state(&self) -> WorkerState {
+        match (self.connected, self.draining) {
+            (false, _) => WorkerState::Lost,
+            (true, true) => WorkerState::Draining,
+            (true, false) => WorkerState::Idle,
+        }
+    }
 }

@@ -27,7 +27,8 @@ struct InProgress {
 impl InProgress {
     fn end(&mut self, committed: Option<CommittedEpoch>) {
         if let Some(ticket) = self.ticket.take() {
-            self.shell.tell(|scheduler, now| scheduler.end_commit(ticket, committed, now));
+            self.shell
+                .tell(|scheduler, now| scheduler.end_commit(ticket, committed, now));
         }
     }
 }
@@ -43,10 +44,13 @@ pub(super) async fn commit(
     shell: Arc<Shell>,
     mut parts: Streaming<v1::CommitCheckpointRequest>,
 ) -> Result<(), Status> {
-    let Some(v1::CommitCheckpointRequest { part: Some(Part::Header(header)) }) =
-        parts.message().await?
+    let Some(v1::CommitCheckpointRequest {
+        part: Some(Part::Header(header)),
+    }) = parts.message().await?
     else {
-        return Err(Status::invalid_argument("the first message must be a header"));
+        return Err(Status::invalid_argument(
+            "the first message must be a header",
+        ));
     };
     let manifest = manifest(&shell, header)?;
     let lease = LeaseId {
@@ -66,21 +70,33 @@ pub(super) async fn commit(
                 return Err(refused(refusal));
             }
         };
-    let mut in_progress = InProgress { shell: Arc::clone(&shell), ticket: Some(ticket) };
+    let mut in_progress = InProgress {
+        shell: Arc::clone(&shell),
+        ticket: Some(ticket),
+    };
 
     let mut rest = Bytes::new();
     for blob in [&manifest.weights, &manifest.training_state] {
         receive(&shell, blob, &mut parts, &mut rest).await?;
     }
     if !rest.is_empty() || parts.message().await?.is_some() {
-        return Err(Status::invalid_argument("more bytes came than the header announced"));
+        return Err(Status::invalid_argument(
+            "more bytes came than the header announced",
+        ));
     }
 
     let experiment = &shell.experiment;
     let key = experiment.layout.manifest(&manifest.run, manifest.epoch);
-    let created = experiment.store.create_json(&key, &manifest).await.map_err(store_failed)?;
+    let created = experiment
+        .store
+        .create_json(&key, &manifest)
+        .await
+        .map_err(store_failed)?;
     if created == Creation::Exists && !is_stored(&shell, &manifest).await? {
-        return Err(Status::already_exists(format!("epoch {} is committed", manifest.epoch)));
+        return Err(Status::already_exists(format!(
+            "epoch {} is committed",
+            manifest.epoch
+        )));
     }
     in_progress.end(Some(CommittedEpoch {
         metrics: manifest.metrics,
@@ -105,15 +121,24 @@ fn manifest(shell: &Shell, header: v1::CheckpointHeader) -> Result<Manifest, Sta
         return Err(Status::invalid_argument("only training has checkpoints"));
     };
     let layout = &shell.experiment.layout;
-    let (epoch, attempt) = (wire::epoch(header.epoch, "epoch").map_err(bad)?, lease.attempt);
+    let (epoch, attempt) = (
+        wire::epoch(header.epoch, "epoch").map_err(bad)?,
+        lease.attempt,
+    );
     let metrics: EpochMetrics = required(header.metrics, "metrics").map_err(bad)?;
     let early_stopping: EarlyStopping =
         required(header.early_stopping, "early_stopping").map_err(bad)?;
     let weights: Blob = required(header.weights, "weights").map_err(bad)?;
     let state: Blob = required(header.training_state, "training_state").map_err(bad)?;
     Ok(Manifest {
-        weights: BlobRef { key: layout.weights(&run, epoch, attempt), blob: weights },
-        training_state: BlobRef { key: layout.training_state(&run, epoch, attempt), blob: state },
+        weights: BlobRef {
+            key: layout.weights(&run, epoch, attempt),
+            blob: weights,
+        },
+        training_state: BlobRef {
+            key: layout.training_state(&run, epoch, attempt),
+            blob: state,
+        },
         run,
         epoch,
         attempt,
@@ -125,8 +150,16 @@ fn manifest(shell: &Shell, header: v1::CheckpointHeader) -> Result<Manifest, Sta
 
 /// Whether exactly this manifest is in the store.
 async fn is_stored(shell: &Shell, manifest: &Manifest) -> Result<bool, Status> {
-    let key = shell.experiment.layout.manifest(&manifest.run, manifest.epoch);
-    let stored = shell.experiment.store.read_json::<Manifest>(&key).await.map_err(store_failed)?;
+    let key = shell
+        .experiment
+        .layout
+        .manifest(&manifest.run, manifest.epoch);
+    let stored = shell
+        .experiment
+        .store
+        .read_json::<Manifest>(&key)
+        .await
+        .map_err(store_failed)?;
     Ok(stored.as_ref() == Some(manifest))
 }
 
@@ -140,7 +173,9 @@ async fn receive(
     let mut upload = shell.experiment.store.upload(&expected.key);
     loop {
         let wanted = expected.blob.size - upload.size();
-        let take = usize::try_from(wanted).unwrap_or(usize::MAX).min(rest.len());
+        let take = usize::try_from(wanted)
+            .unwrap_or(usize::MAX)
+            .min(rest.len());
         if take > 0
             && let Err(error) = upload.write(rest.split_to(take)).await
         {
@@ -151,7 +186,9 @@ async fn receive(
             break;
         }
         let next = match parts.message().await {
-            Ok(Some(v1::CommitCheckpointRequest { part: Some(Part::Chunk(chunk)) })) => Ok(chunk),
+            Ok(Some(v1::CommitCheckpointRequest {
+                part: Some(Part::Chunk(chunk)),
+            })) => Ok(chunk),
             Ok(Some(_)) => Err(Status::invalid_argument("a chunk was expected")),
             Ok(None) => Err(Status::data_loss(format!(
                 "the upload of {} ended after {} of {} bytes",
@@ -169,10 +206,14 @@ async fn receive(
             }
         }
     }
-    upload.finish(expected.blob).await.map_err(store_failed)?.map_err(|found| {
-        Status::data_loss(format!(
-            "{} arrived with sha256 {} instead of {}",
-            expected.key, found.sha256, expected.blob.sha256
-        ))
-    })
+    upload
+        .finish(expected.blob)
+        .await
+        .map_err(store_failed)?
+        .map_err(|found| {
+            Status::data_loss(format!(
+                "{} arrived with sha256 {} instead of {}",
+                expected.key, found.sha256, expected.blob.sha256
+            ))
+        })
 }

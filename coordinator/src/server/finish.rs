@@ -22,14 +22,19 @@ struct InProgress {
 impl InProgress {
     /// `None` when this lease has completed the task before, and the worker did not hear so.
     fn begin(shell: &Arc<Shell>, lease: &LeaseId) -> Result<Option<Self>, Status> {
-        let ticket =
-            shell.tell(|scheduler, now| scheduler.begin_complete(lease, now)).map_err(refused)?;
-        Ok(ticket.map(|ticket| Self { shell: Arc::clone(shell), ticket: Some(ticket) }))
+        let ticket = shell
+            .tell(|scheduler, now| scheduler.begin_complete(lease, now))
+            .map_err(refused)?;
+        Ok(ticket.map(|ticket| Self {
+            shell: Arc::clone(shell),
+            ticket: Some(ticket),
+        }))
     }
 
     fn end(&mut self, completion: Option<Completion>) {
         if let Some(ticket) = self.ticket.take() {
-            self.shell.tell(|scheduler, now| scheduler.end_complete(ticket, completion, now));
+            self.shell
+                .tell(|scheduler, now| scheduler.end_complete(ticket, completion, now));
         }
     }
 }
@@ -41,11 +46,7 @@ impl Drop for InProgress {
 }
 
 /// Writes a run's outcome and finishes the run.
-pub(super) async fn run(
-    shell: Arc<Shell>,
-    lease: LeaseId,
-    outcome: Outcome,
-) -> Result<(), Status> {
+pub(super) async fn run(shell: Arc<Shell>, lease: LeaseId, outcome: Outcome) -> Result<(), Status> {
     let Task::Train(run) = &lease.task else {
         return Err(Status::invalid_argument("only a run has an outcome"));
     };
@@ -55,7 +56,11 @@ pub(super) async fn run(
     let experiment = &shell.experiment;
     let key = experiment.layout.outcome(run);
     // One that is there was written by a coordinator that died before it could say so.
-    experiment.store.create_json(&key, &outcome).await.map_err(store_failed)?;
+    experiment
+        .store
+        .create_json(&key, &outcome)
+        .await
+        .map_err(store_failed)?;
     in_progress.end(Some(Completion::Trained(outcome)));
     tracing::info!(
         %run,
@@ -80,15 +85,23 @@ pub(super) async fn evaluation(
     report.validate().map_err(bad)?;
     let experiment = &shell.experiment;
     if report.experiment != experiment.spec.experiment.name {
-        return Err(Status::invalid_argument("the report is of another experiment"));
+        return Err(Status::invalid_argument(
+            "the report is of another experiment",
+        ));
     }
     let Some(mut in_progress) = InProgress::begin(&shell, &lease)? else {
         return Ok(());
     };
     let (store, layout) = (&experiment.store, &experiment.layout);
     let table = Bytes::from(report::render(&report));
-    store.create(&layout.evaluation_text(), table).await.map_err(store_failed)?;
-    store.create_json(&layout.evaluation(), &report).await.map_err(store_failed)?;
+    store
+        .create(&layout.evaluation_text(), table)
+        .await
+        .map_err(store_failed)?;
+    store
+        .create_json(&layout.evaluation(), &report)
+        .await
+        .map_err(store_failed)?;
     shell.set_report(report);
     in_progress.end(Some(Completion::Evaluated));
     tracing::info!("the ensemble is evaluated");

@@ -47,10 +47,13 @@ impl v1::fleet_server::Fleet for FleetService {
         let first = tokio::time::timeout(HELLO_TIMEOUT, messages.message())
             .await
             .map_err(|_| Status::deadline_exceeded("no hello came"))??;
-        let Some(v1::WorkerMessage { message: Some(worker_message::Message::Hello(hello)) }) =
-            first
+        let Some(v1::WorkerMessage {
+            message: Some(worker_message::Message::Hello(hello)),
+        }) = first
         else {
-            return Err(Status::invalid_argument("the first message must be a hello"));
+            return Err(Status::invalid_argument(
+                "the first message must be a hello",
+            ));
         };
         let (info, held) = check_hello(hello)?;
         let worker = info.id.clone();
@@ -68,7 +71,9 @@ impl v1::fleet_server::Fleet for FleetService {
         let _ = outbox.try_send(Ok(welcome));
         let stream = self.shell.attach(worker.clone(), outbox);
         tracing::info!(%worker, name = %info.name, device = %info.device, held = held.as_ref().map(tracing::field::display), "worker joined");
-        let joined = self.shell.tell(|scheduler, now| scheduler.join(info, held.clone(), now));
+        let joined = self
+            .shell
+            .tell(|scheduler, now| scheduler.join(info, held.clone(), now));
         if let (Some(held), Some(refusal)) = (held, joined.refused()) {
             tracing::warn!(lease = %held, %refusal, "the worker's lease is no longer valid");
             self.shell.revoke(&held, &refusal.to_string());
@@ -111,7 +116,8 @@ impl v1::fleet_server::Fleet for FleetService {
                 tokio::spawn(finish::evaluation(shell, lease, report))
             }
         };
-        done.await.map_err(|e| Status::internal(format!("the completion broke off: {e}")))??;
+        done.await
+            .map_err(|e| Status::internal(format!("the completion broke off: {e}")))??;
         Ok(Response::new(v1::CompleteResponse {}))
     }
 
@@ -126,7 +132,9 @@ impl v1::fleet_server::Fleet for FleetService {
             v1::ReleaseKind::Unspecified => return Err(missing("kind")),
             v1::ReleaseKind::Drained => {
                 tracing::info!(%lease, "task handed back");
-                self.shell.tell(|scheduler, now| scheduler.release(&lease, now)).map_err(refused)?;
+                self.shell
+                    .tell(|scheduler, now| scheduler.release(&lease, now))
+                    .map_err(refused)?;
             }
             v1::ReleaseKind::Failed => {
                 let reason = request.reason;
@@ -148,7 +156,11 @@ impl v1::fleet_server::Fleet for FleetService {
         let experiment = &self.shell.experiment;
         let served = key.starts_with(&experiment.layout.prefix())
             || key.starts_with(&format!("{}/", layout::DATASETS));
-        if !served || key.split('/').any(|part| part.is_empty() || part == "." || part == "..") {
+        if !served
+            || key
+                .split('/')
+                .any(|part| part.is_empty() || part == "." || part == "..")
+        {
             return Err(Status::permission_denied(format!(
                 "{key:?} is not an object of this experiment"
             )));
@@ -158,7 +170,11 @@ impl v1::fleet_server::Fleet for FleetService {
             let pieces: Vec<_> = match chunk {
                 Ok(bytes) => bytes
                     .chunks(CHUNK_SIZE)
-                    .map(|piece| Ok(v1::GetObjectResponse { chunk: piece.to_vec() }))
+                    .map(|piece| {
+                        Ok(v1::GetObjectResponse {
+                            chunk: piece.to_vec(),
+                        })
+                    })
                     .collect(),
                 Err(e) => vec![Err(store_failed(e))],
             };
@@ -182,9 +198,18 @@ fn check_hello(hello: v1::Hello) -> Result<(WorkerInfo, Option<LeaseId>), Status
     let id: WorkerId = hello.worker_id.parse().map_err(bad)?;
     let held: Option<LeaseId> = hello.held.map(TryInto::try_into).transpose().map_err(bad)?;
     if held.as_ref().is_some_and(|lease| lease.worker != id) {
-        return Err(Status::invalid_argument("a worker cannot hold the lease of another"));
+        return Err(Status::invalid_argument(
+            "a worker cannot hold the lease of another",
+        ));
     }
-    Ok((WorkerInfo { id, name: hello.name, device: hello.device }, held))
+    Ok((
+        WorkerInfo {
+            id,
+            name: hello.name,
+            device: hello.device,
+        },
+        held,
+    ))
 }
 
 /// Takes a worker's messages until its stream ends; returns why it did.

@@ -116,7 +116,11 @@ impl Shell {
     /// A worker's stream has ended. Nothing happens when a newer one speaks for the worker.
     pub(super) fn detach(&self, worker: &WorkerId, stream: u64) {
         let mut streams = lock(&self.streams);
-        if streams.attached.get(worker).is_some_and(|attached| attached.stream == stream) {
+        if streams
+            .attached
+            .get(worker)
+            .is_some_and(|attached| attached.stream == stream)
+        {
             streams.attached.remove(worker);
             drop(streams);
             self.tell(|scheduler, now| scheduler.disconnected(worker, now));
@@ -126,7 +130,9 @@ impl Shell {
     /// Puts a message into a worker's outbox. A worker whose outbox is full or gone will be noticed by its missing heartbeats.
     pub(super) fn send(&self, worker: &WorkerId, message: v1::coordinator_message::Message) {
         let streams = lock(&self.streams);
-        let message = v1::CoordinatorMessage { message: Some(message) };
+        let message = v1::CoordinatorMessage {
+            message: Some(message),
+        };
         let sent = streams
             .attached
             .get(worker)
@@ -137,16 +143,23 @@ impl Shell {
     }
 
     pub(super) fn revoke(&self, lease: &LeaseId, reason: &str) {
-        let revocation =
-            v1::Revocation { lease: Some(lease.clone().into()), reason: reason.to_owned() };
-        self.send(&lease.worker, v1::coordinator_message::Message::Revocation(revocation));
+        let revocation = v1::Revocation {
+            lease: Some(lease.clone().into()),
+            reason: reason.to_owned(),
+        };
+        self.send(
+            &lease.worker,
+            v1::coordinator_message::Message::Revocation(revocation),
+        );
     }
 
     /// Tells every worker to exit.
     pub(super) fn dismiss(&self, reason: &str) {
         let workers: Vec<WorkerId> = lock(&self.streams).attached.keys().cloned().collect();
         for worker in workers {
-            let goodbye = v1::Goodbye { reason: reason.to_owned() };
+            let goodbye = v1::Goodbye {
+                reason: reason.to_owned(),
+            };
             self.send(&worker, v1::coordinator_message::Message::Goodbye(goodbye));
         }
     }

@@ -44,8 +44,16 @@ impl v1::status_server::Status for StatusService {
         let interval = asked.clamp(MIN_INTERVAL, MAX_INTERVAL);
         let shell = Arc::clone(&self.shell);
         let changes = shell.changes();
-        let watch = Watch { shell, changes, interval, first: true, ended: false };
-        Ok(Response::new(futures::stream::unfold(watch, Watch::next).boxed()))
+        let watch = Watch {
+            shell,
+            changes,
+            interval,
+            first: true,
+            ended: false,
+        };
+        Ok(Response::new(
+            futures::stream::unfold(watch, Watch::next).boxed(),
+        ))
     }
 }
 
@@ -74,8 +82,10 @@ impl Watch {
         }
         self.changes.mark_unchanged();
         let snapshot = snapshot(&self.shell);
-        self.ended =
-            matches!(snapshot.state, ExperimentState::Finished | ExperimentState::Failed);
+        self.ended = matches!(
+            snapshot.state,
+            ExperimentState::Finished | ExperimentState::Failed
+        );
         Some((Ok(snapshot.into()), self))
     }
 }
@@ -102,8 +112,15 @@ pub(super) fn snapshot(shell: &Shell) -> Snapshot {
             scheduler::ExperimentState::Failed { .. } => ExperimentState::Failed,
         },
         workers_expected: scheduler.config().workers_expected,
-        runs: scheduler.runs().iter().map(|run| run_status(scheduler, run)).collect(),
-        workers: scheduler.workers().map(|worker| worker_status(worker, now)).collect(),
+        runs: scheduler
+            .runs()
+            .iter()
+            .map(|run| run_status(scheduler, run))
+            .collect(),
+        workers: scheduler
+            .workers()
+            .map(|worker| worker_status(worker, now))
+            .collect(),
         uptime: now.0,
         evaluation: evaluation_status(scheduler, splits),
     })

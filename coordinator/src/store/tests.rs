@@ -7,24 +7,34 @@ fn open() -> (tempfile::TempDir, Store) {
 }
 
 fn blob(bytes: &[u8]) -> Blob {
-    Blob { size: bytes.len() as u64, sha256: Checksum::of(bytes) }
+    Blob {
+        size: bytes.len() as u64,
+        sha256: Checksum::of(bytes),
+    }
 }
 
 async fn read_all(store: &Store, key: &str) -> Vec<u8> {
     let stream = store.read(key).await.unwrap();
-    stream.try_fold(Vec::new(), async |mut all, chunk| {
-        all.extend_from_slice(&chunk);
-        Ok(all)
-    })
-    .await
-    .unwrap()
+    stream
+        .try_fold(Vec::new(), async |mut all, chunk| {
+            all.extend_from_slice(&chunk);
+            Ok(all)
+        })
+        .await
+        .unwrap()
 }
 
 #[tokio::test]
 async fn an_object_is_created_once() {
     let (_dir, store) = open();
-    assert_eq!(store.create("a/b.json", "1".into()).await.unwrap(), Creation::Created);
-    assert_eq!(store.create("a/b.json", "2".into()).await.unwrap(), Creation::Exists);
+    assert_eq!(
+        store.create("a/b.json", "1".into()).await.unwrap(),
+        Creation::Created
+    );
+    assert_eq!(
+        store.create("a/b.json", "2".into()).await.unwrap(),
+        Creation::Exists
+    );
     assert_eq!(store.read_json::<u32>("a/b.json").await.unwrap(), Some(1));
     assert_eq!(store.read_json::<u32>("a/c.json").await.unwrap(), None);
 }
@@ -37,7 +47,10 @@ async fn of_racing_creations_one_wins() {
         async move { store.create_json("claim.json", &i).await.unwrap() }
     });
     let results = futures::future::join_all(race).await;
-    assert_eq!(results.iter().filter(|r| **r == Creation::Created).count(), 1);
+    assert_eq!(
+        results.iter().filter(|r| **r == Creation::Created).count(),
+        1
+    );
 }
 
 #[tokio::test]
@@ -68,8 +81,15 @@ async fn an_upload_with_another_checksum_leaves_no_object() {
 
 #[test]
 fn a_wrong_location_is_named() {
-    for (location, reason) in [("ftp://x", "ftp"), ("s3://", "bucket"), ("/dev/null/x", "directory")] {
+    for (location, reason) in [
+        ("ftp://x", "ftp"),
+        ("s3://", "bucket"),
+        ("/dev/null/x", "directory"),
+    ] {
         let error = Store::open(location).unwrap_err().to_string();
-        assert!(error.contains(location) && error.contains(reason), "{error}");
+        assert!(
+            error.contains(location) && error.contains(reason),
+            "{error}"
+        );
     }
 }

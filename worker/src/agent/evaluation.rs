@@ -19,14 +19,27 @@ pub(super) async fn run(context: Context, shared: &Arc<Shared>) -> Result<(), Ta
     let dataset = training::dataset(&context.objects, &stored, shared).await?;
     let mut members = Vec::new();
     for run in &stored.experiment.runs {
-        let outcome: Outcome = context.objects.json(&layout.outcome(&run.name), shared).await?;
+        let outcome: Outcome = context
+            .objects
+            .json(&layout.outcome(&run.name), shared)
+            .await?;
         let manifest: Manifest = context
             .objects
             .json(&layout.manifest(&run.name, outcome.best_epoch), shared)
             .await?;
-        let weights = context.spool.path().join(format!("{}.best.safetensors", run.name));
-        context.objects.download(&manifest.weights, &weights, shared).await?;
-        members.push(Member { run: run.clone(), best_epoch: outcome.best_epoch, weights });
+        let weights = context
+            .spool
+            .path()
+            .join(format!("{}.best.safetensors", run.name));
+        context
+            .objects
+            .download(&manifest.weights, &weights, shared)
+            .await?;
+        members.push(Member {
+            run: run.clone(),
+            best_epoch: outcome.best_epoch,
+            weights,
+        });
     }
     let device = context.device.device.clone();
     let mut link = Link::new(shared, None);
@@ -38,5 +51,10 @@ pub(super) async fn run(context: Context, shared: &Arc<Shared>) -> Result<(), Ta
         return Err(TaskError::Stopped);
     };
     let json = serde_json::to_vec(&report).map_err(TaskError::failed)?;
-    complete(&context, v1::complete_request::Result::Evaluation(json), shared).await
+    complete(
+        &context,
+        v1::complete_request::Result::Evaluation(json),
+        shared,
+    )
+    .await
 }

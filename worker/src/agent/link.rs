@@ -20,7 +20,10 @@ impl Link {
         shared: &Arc<Shared>,
         uploads: Option<mpsc::Sender<EpochCheckpoint>>,
     ) -> Self {
-        Self { shared: Arc::clone(shared), uploads }
+        Self {
+            shared: Arc::clone(shared),
+            uploads,
+        }
     }
 }
 

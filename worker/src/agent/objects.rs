@@ -26,7 +26,10 @@ pub(super) struct Objects {
 
 impl Objects {
     pub(super) fn new(channel: Channel, cache_dir: &Path) -> Self {
-        Self { client: FleetClient::new(channel), cache: cache_dir.join("objects") }
+        Self {
+            client: FleetClient::new(channel),
+            cache: cache_dir.join("objects"),
+        }
     }
 
     /// The value of a JSON object.
@@ -49,10 +52,15 @@ impl Objects {
         if is_sound(path.clone(), object.blob).await? {
             return Ok(path);
         }
-        fs::create_dir_all(&self.cache)
-            .map_err(|e| TaskError::Failed(format!("cannot create {}: {e}", self.cache.display())))?;
+        fs::create_dir_all(&self.cache).map_err(|e| {
+            TaskError::Failed(format!("cannot create {}: {e}", self.cache.display()))
+        })?;
         // A name of its own: other workers may share the cache.
-        let partial = self.cache.join(format!("{}.{:016x}", object.blob.sha256, rand::random::<u64>()));
+        let partial = self.cache.join(format!(
+            "{}.{:016x}",
+            object.blob.sha256,
+            rand::random::<u64>()
+        ));
         let downloaded = self.download(object, &partial, shared).await;
         let renamed = downloaded.and_then(|()| {
             fs::rename(&partial, &path)
@@ -95,7 +103,10 @@ impl Objects {
             file.write_all(&message.chunk).await.map_err(local)?;
         }
         file.flush().await.map_err(local)?;
-        Ok(Blob { size, sha256: Checksum(hasher.finalize().into()) })
+        Ok(Blob {
+            size,
+            sha256: Checksum(hasher.finalize().into()),
+        })
     }
 
     async fn bytes(&self, key: &str) -> Result<Vec<u8>, Status> {
@@ -108,16 +119,18 @@ impl Objects {
     }
 
     async fn get(&self, key: &str) -> Result<tonic::Streaming<v1::GetObjectResponse>, Status> {
-        let request = v1::GetObjectRequest { key: key.to_owned() };
+        let request = v1::GetObjectRequest {
+            key: key.to_owned(),
+        };
         Ok(self.client.clone().get_object(request).await?.into_inner())
     }
 }
 
 async fn is_sound(path: PathBuf, expected: Blob) -> Result<bool, TaskError> {
-    let check = move || {
-        Ok::<_, std::io::Error>(checksum(&path)? == expected)
-    };
-    let checked = tokio::task::spawn_blocking(check).await.map_err(TaskError::failed)?;
+    let check = move || Ok::<_, std::io::Error>(checksum(&path)? == expected);
+    let checked = tokio::task::spawn_blocking(check)
+        .await
+        .map_err(TaskError::failed)?;
     Ok(checked.unwrap_or(false))
 }
 
@@ -153,7 +166,10 @@ impl Spool {
             Ok(SpoolFolder { path, _lock: lock })
         };
         let folder = create().with_context(|| {
-            format!("cannot use {} for temporary files; choose another with --cache-dir", root.display())
+            format!(
+                "cannot use {} for temporary files; choose another with --cache-dir",
+                root.display()
+            )
         })?;
         Ok(Self(Arc::new(folder)))
     }
@@ -167,7 +183,9 @@ fn remove_abandoned(root: &Path) -> std::io::Result<()> {
     for folder in fs::read_dir(root)? {
         let folder = folder?.path();
         // Without its lock file a folder is being made just now.
-        let Ok(lock) = File::open(folder.join("lock")) else { continue };
+        let Ok(lock) = File::open(folder.join("lock")) else {
+            continue;
+        };
         if lock.try_lock().is_ok() {
             let _ = fs::remove_dir_all(&folder);
         }

@@ -81,7 +81,10 @@ impl Shared {
             loss: None,
             accuracy: None,
         };
-        Self { progress: Mutex::new(progress), stop: watch::Sender::new(None) }
+        Self {
+            progress: Mutex::new(progress),
+            stop: watch::Sender::new(None),
+        }
     }
 
     pub(super) fn set_progress(&self, progress: Progress) {
@@ -89,7 +92,10 @@ impl Shared {
     }
 
     pub(super) fn set_phase(&self, phase: Phase) {
-        self.progress.lock().unwrap_or_else(PoisonError::into_inner).phase = phase;
+        self.progress
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .phase = phase;
     }
 
     pub(super) fn stop(&self) -> Option<Stop> {
@@ -150,12 +156,17 @@ pub(super) async fn on_thread<T: Send + 'static>(
     compute: impl FnOnce() -> Result<T, TaskError> + Send + 'static,
 ) -> Result<T, TaskError> {
     let (sender, receiver) = oneshot::channel();
-    let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
-        let result = catch_unwind(AssertUnwindSafe(compute)).unwrap_or_else(|panic| {
-            Err(TaskError::Failed(format!("panicked: {}", panic_message(&*panic))))
+    let thread = std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(move || {
+            let result = catch_unwind(AssertUnwindSafe(compute)).unwrap_or_else(|panic| {
+                Err(TaskError::Failed(format!(
+                    "panicked: {}",
+                    panic_message(&*panic)
+                )))
+            });
+            let _ = sender.send(result);
         });
-        let _ = sender.send(result);
-    });
     thread.map_err(|e| TaskError::Failed(format!("cannot start a thread: {e}")))?;
     receiver
         .await
@@ -183,7 +194,11 @@ impl Running {
         let shared = Arc::new(Shared::new());
         let lease = context.lease.clone();
         let work = tokio::spawn(work(context, Arc::clone(&shared)));
-        Self { lease, shared, work }
+        Self {
+            lease,
+            shared,
+            work,
+        }
     }
 
     pub(super) fn lease(&self) -> &LeaseId {
@@ -191,7 +206,11 @@ impl Running {
     }
 
     pub(super) fn progress(&self) -> Progress {
-        *self.shared.progress.lock().unwrap_or_else(PoisonError::into_inner)
+        *self
+            .shared
+            .progress
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Resolves when the task has ended; never without one.
@@ -242,11 +261,15 @@ pub(super) async fn complete(
     result: v1::complete_request::Result,
     shared: &Shared,
 ) -> Result<(), TaskError> {
-    let request =
-        v1::CompleteRequest { lease: Some(context.lease.clone().into()), result: Some(result) };
+    let request = v1::CompleteRequest {
+        lease: Some(context.lease.clone().into()),
+        result: Some(result),
+    };
     let complete = || {
-        let (mut client, request) =
-            (context.client.clone(), limited(request.clone(), CALL_TIMEOUT));
+        let (mut client, request) = (
+            context.client.clone(),
+            limited(request.clone(), CALL_TIMEOUT),
+        );
         async move { client.complete(request).await }
     };
     shared.call(complete).await.map(drop)

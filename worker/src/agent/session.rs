@@ -16,10 +16,10 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 use tonic::{Code, Streaming};
 
+use super::Settings;
 use super::connection;
 use super::objects::{Objects, Spool};
 use super::running::{Context, Running, Stop, limited};
-use super::Settings;
 use crate::device::TrainingDevice;
 
 /// How long a coordinator may take to welcome a worker.
@@ -87,9 +87,14 @@ impl Session {
             worker_id: self.id.to_string(),
             name: self.name.clone(),
             device: self.device.description.clone(),
-            held: self.running.as_ref().map(|running| running.lease().clone().into()),
+            held: self
+                .running
+                .as_ref()
+                .map(|running| running.lease().clone().into()),
         };
-        let hello = v1::WorkerMessage { message: Some(worker_message::Message::Hello(hello)) };
+        let hello = v1::WorkerMessage {
+            message: Some(worker_message::Message::Hello(hello)),
+        };
         // The channel is new and has room.
         let _ = outbox.try_send(hello);
         let mut client = FleetClient::new(self.channel.clone());
@@ -97,10 +102,16 @@ impl Session {
             Code::FailedPrecondition | Code::InvalidArgument | Code::Unauthenticated => {
                 End::Refused(status.message().to_owned())
             }
-            _ => End::Lost { reason: root_cause(&status), was_attached },
+            _ => End::Lost {
+                reason: root_cause(&status),
+                was_attached,
+            },
         };
         let attach = tokio::time::timeout(WELCOME_TIMEOUT, async {
-            let mut inbox = client.attach(ReceiverStream::new(messages)).await?.into_inner();
+            let mut inbox = client
+                .attach(ReceiverStream::new(messages))
+                .await?
+                .into_inner();
             let welcome = inbox.message().await?;
             Ok::<_, tonic::Status>((inbox, welcome))
         });
@@ -109,11 +120,17 @@ impl Session {
             () = shutdown.triggered() => return self.drain().await,
         };
         match attached {
-            Err(_) => {
-                End::Lost { reason: "the coordinator did not answer".into(), was_attached: false }
-            }
+            Err(_) => End::Lost {
+                reason: "the coordinator did not answer".into(),
+                was_attached: false,
+            },
             Ok(Err(status)) => lost(status, false),
-            Ok(Ok((inbox, Some(v1::CoordinatorMessage { message: Some(coordinator_message::Message::Welcome(welcome)) })))) => {
+            Ok(Ok((
+                inbox,
+                Some(v1::CoordinatorMessage {
+                    message: Some(coordinator_message::Message::Welcome(welcome)),
+                }),
+            ))) => {
                 tracing::info!(experiment = %welcome.experiment, term = welcome.term, worker = %self.id, "attached to the coordinator");
                 match welcome.experiment.parse() {
                     Ok(name) => self.experiment = Some(name),
@@ -174,21 +191,30 @@ impl Session {
 
     /// Sends a heartbeat unless earlier ones still wait: then the connection is stuck, and its own timeout will end it.
     fn heartbeat(&self, outbox: &mpsc::Sender<v1::WorkerMessage>) {
-        let progress = self.running.as_ref().map(|running| {
-            wire::progress_message(running.lease(), &running.progress())
-        });
+        let progress = self
+            .running
+            .as_ref()
+            .map(|running| wire::progress_message(running.lease(), &running.progress()));
         let heartbeat = worker_message::Message::Heartbeat(v1::Heartbeat { progress });
-        let _ = outbox.try_send(v1::WorkerMessage { message: Some(heartbeat) });
+        let _ = outbox.try_send(v1::WorkerMessage {
+            message: Some(heartbeat),
+        });
     }
 
     async fn begin(&mut self, assignment: v1::Assignment) -> Result<(), tonic::Status> {
         let lease = parse_lease(assignment.lease)?;
-        if self.running.as_ref().is_some_and(|running| *running.lease() == lease) {
+        if self
+            .running
+            .as_ref()
+            .is_some_and(|running| *running.lease() == lease)
+        {
             return Ok(());
         }
         self.stop().await;
         let Some(experiment) = self.experiment.clone() else {
-            return Err(tonic::Status::internal("an assignment came before the welcome"));
+            return Err(tonic::Status::internal(
+                "an assignment came before the welcome",
+            ));
         };
         let context = Context {
             experiment,
@@ -205,7 +231,11 @@ impl Session {
 
     async fn revoked(&mut self, revocation: v1::Revocation) -> Result<(), tonic::Status> {
         let lease = parse_lease(revocation.lease)?;
-        if self.running.as_ref().is_some_and(|running| *running.lease() == lease) {
+        if self
+            .running
+            .as_ref()
+            .is_some_and(|running| *running.lease() == lease)
+        {
             tracing::warn!(%lease, reason = %revocation.reason, "lease revoked; the task is dropped");
             self.stop().await;
         }
@@ -232,9 +262,16 @@ async fn release(channel: Channel, lease: &LeaseId) -> Result<(), tonic::Status>
         reason: "the worker is shutting down".into(),
     };
     let mut client = FleetClient::new(channel);
-    match tokio::time::timeout(RELEASE_TIMEOUT, client.release(limited(request, RELEASE_TIMEOUT))).await {
+    match tokio::time::timeout(
+        RELEASE_TIMEOUT,
+        client.release(limited(request, RELEASE_TIMEOUT)),
+    )
+    .await
+    {
         Ok(released) => released.map(|_| ()),
-        Err(_) => Err(tonic::Status::deadline_exceeded("the coordinator did not answer")),
+        Err(_) => Err(tonic::Status::deadline_exceeded(
+            "the coordinator did not answer",
+        )),
     }
 }
 

@@ -27,9 +27,11 @@ pub(super) async fn run(
 ) -> Result<(), TaskError> {
     let layout = Layout::new(context.experiment.clone());
     let stored: StoredSpec = context.objects.json(&layout.spec(), shared).await?;
-    let spec = stored.experiment.run(&run).cloned().ok_or_else(|| {
-        TaskError::Failed(format!("the experiment has no run {run:?}"))
-    })?;
+    let spec = stored
+        .experiment
+        .run(&run)
+        .cloned()
+        .ok_or_else(|| TaskError::Failed(format!("the experiment has no run {run:?}")))?;
     let dataset = dataset(&context.objects, &stored, shared).await?;
     let resume = match context.resume {
         Some(epoch) => Some(fetch_checkpoint(&context, &layout, &run, epoch, shared).await?),
@@ -76,7 +78,10 @@ pub(super) async fn dataset(
         let bytes = std::fs::read(&path).map_err(|e| format!("{}: {e}", path.display()))?;
         Dataset::decode(&bytes).map_err(|e| format!("{}: {e}", path.display()))
     };
-    tokio::task::spawn_blocking(decode).await.map_err(TaskError::failed)?.map_err(TaskError::Failed)
+    tokio::task::spawn_blocking(decode)
+        .await
+        .map_err(TaskError::failed)?
+        .map_err(TaskError::Failed)
 }
 
 async fn fetch_checkpoint(
@@ -86,11 +91,25 @@ async fn fetch_checkpoint(
     epoch: Epoch,
     shared: &Shared,
 ) -> Result<Resume, TaskError> {
-    let manifest: Manifest = context.objects.json(&layout.manifest(run, epoch), shared).await?;
+    let manifest: Manifest = context
+        .objects
+        .json(&layout.manifest(run, epoch), shared)
+        .await?;
     let weights = context.spool.path().join("resume.weights.safetensors");
     let training_state = context.spool.path().join("resume.state.safetensors");
-    context.objects.download(&manifest.weights, &weights, shared).await?;
-    context.objects.download(&manifest.training_state, &training_state, shared).await?;
+    context
+        .objects
+        .download(&manifest.weights, &weights, shared)
+        .await?;
+    context
+        .objects
+        .download(&manifest.training_state, &training_state, shared)
+        .await?;
     tracing::info!(%run, %epoch, attempt = %context.lease.attempt, "going on from a checkpoint");
-    Ok(Resume { epoch, early_stopping: manifest.early_stopping, weights, training_state })
+    Ok(Resume {
+        epoch,
+        early_stopping: manifest.early_stopping,
+        weights,
+        training_state,
+    })
 }

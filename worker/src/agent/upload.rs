@@ -29,7 +29,12 @@ pub(super) async fn run(
         if shared.stop() == Some(Stop::Drop) {
             return Err(TaskError::Stopped);
         }
-        let EpochCheckpoint { epoch, metrics, early_stopping, snapshot } = checkpoint;
+        let EpochCheckpoint {
+            epoch,
+            metrics,
+            early_stopping,
+            snapshot,
+        } = checkpoint;
         let folder = context.spool.path().to_owned();
         let stem = format!("{epoch}-{}", context.lease.attempt);
         let files = tokio::task::spawn_blocking(move || snapshot.write(&folder, &stem))
@@ -67,9 +72,14 @@ async fn send(
     files: &CheckpointFiles,
 ) -> Result<(), Status> {
     let (sender, receiver) = mpsc::channel(CHUNKS_WAITING);
-    let paths = [files.weights.path.clone(), files.training_state.path.clone()];
+    let paths = [
+        files.weights.path.clone(),
+        files.training_state.path.clone(),
+    ];
     let reading = async move {
-        let header = v1::CommitCheckpointRequest { part: Some(Part::Header(header)) };
+        let header = v1::CommitCheckpointRequest {
+            part: Some(Part::Header(header)),
+        };
         if sender.send(header).await.is_err() {
             return Ok(());
         }
@@ -93,10 +103,18 @@ async fn read_all(
         loop {
             let mut chunk = Vec::with_capacity(CHUNK_SIZE);
             let limit = CHUNK_SIZE as u64;
-            if (&mut file).take(limit).read_to_end(&mut chunk).await.map_err(failed)? == 0 {
+            if (&mut file)
+                .take(limit)
+                .read_to_end(&mut chunk)
+                .await
+                .map_err(failed)?
+                == 0
+            {
                 break;
             }
-            let part = v1::CommitCheckpointRequest { part: Some(Part::Chunk(chunk)) };
+            let part = v1::CommitCheckpointRequest {
+                part: Some(Part::Chunk(chunk)),
+            };
             if sender.send(part).await.is_err() {
                 // The call has ended; its status says why.
                 return Ok(());

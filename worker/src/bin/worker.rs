@@ -25,7 +25,12 @@ Ctrl-C or SIGTERM hands its task back first; a second signal ends it at once.";
 #[command(name = "worker", version, after_help = EXAMPLES)]
 struct Args {
     /// Address of the coordinator.
-    #[arg(long, value_name = "HOST:PORT", env = "QUARTET_COORDINATOR", default_value = "127.0.0.1:50051")]
+    #[arg(
+        long,
+        value_name = "HOST:PORT",
+        env = "QUARTET_COORDINATOR",
+        default_value = "127.0.0.1:50051"
+    )]
     coordinator: String,
     /// Train on this GPU; without it on the CPU.
     #[arg(long, value_name = "N")]
@@ -56,7 +61,12 @@ struct Args {
 fn main() -> ExitCode {
     let args = Args::parse();
     if let Some(shell) = args.completions {
-        clap_complete::generate(shell, &mut Args::command(), "worker", &mut std::io::stdout());
+        clap_complete::generate(
+            shell,
+            &mut Args::command(),
+            "worker",
+            &mut std::io::stdout(),
+        );
         return ExitCode::SUCCESS;
     }
     if let Err(error) = telemetry::init("info") {
@@ -117,7 +127,11 @@ fn exit_with_parent() {
 
 fn default_name(gpu: Option<usize>) -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let host = if host.trim().is_empty() { "unknown" } else { host.trim() };
+    let host = if host.trim().is_empty() {
+        "unknown"
+    } else {
+        host.trim()
+    };
     match gpu {
         Some(gpu) => format!("gpu-{gpu}@{host}"),
         None => format!("cpu@{host}"),
@@ -128,7 +142,9 @@ fn default_cache_dir() -> anyhow::Result<PathBuf> {
     let base = std::env::var_os("XDG_CACHE_HOME")
         .map(PathBuf::from)
         .or_else(|| std::env::home_dir().map(|home| home.join(".cache")))
-        .ok_or_else(|| anyhow::anyhow!("no home directory is known; name a folder with --cache-dir"))?;
+        .ok_or_else(|| {
+            anyhow::anyhow!("no home directory is known; name a folder with --cache-dir")
+        })?;
     Ok(base.join("quartet"))
 }
 

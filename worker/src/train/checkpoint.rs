@@ -1,7 +1,7 @@
 //! Checkpoint files: safetensors, as Python's `safetensors` reads them too.
 //!
 //! - Weights: one f32 tensor per parameter and running statistic, named by its path in the network
-//!   (`head.dense1.weight`), in burn's layouts (a dense kernel is `[in, out]`, a convolution's `[out, in, h, w]`).
+//!   (`head.hidden1.dense.weight`), in burn's layouts (a dense kernel is `[in, out]`, a convolution's `[out, in, h, w]`).
 //! - Training state: `adam.m.<path>` and `adam.v.<path>` of each trainable parameter, and the metadata entry
 //!   [`METADATA`] with counters as JSON. With the weights and the spec it is all that a resume needs: random numbers
 //!   are functions of (seed, epoch, step).
@@ -69,7 +69,7 @@ pub enum CheckpointError {
     Mismatch {
         /// The file.
         path: PathBuf,
-        /// What is wrong, such as `tensor head.dense1.weight is missing`.
+        /// What is wrong, such as `tensor head.hidden1.dense.weight is missing`.
         reason: String,
     },
 }
