@@ -61,8 +61,11 @@ impl Scheduler {
     /// A scheduler that goes on where `history` ends; the order of `plans` is the order of the view.
     #[must_use]
     pub fn new(config: Config, plans: Vec<RunPlan>, history: History) -> Self {
-        let mut known: BTreeMap<RunName, _> =
-            history.runs.into_iter().map(|run| (run.run.clone(), run)).collect();
+        let mut known: BTreeMap<RunName, _> = history
+            .runs
+            .into_iter()
+            .map(|run| (run.run.clone(), run))
+            .collect();
         let runs = plans.into_iter().map(|plan| {
             let history = known.remove(&plan.name);
             Run::new(plan, history)
@@ -103,14 +106,21 @@ impl Scheduler {
     }
 
     fn records(&self) -> impl Iterator<Item = &TaskRecord> {
-        self.runs.iter().map(|run| &run.record).chain([&self.evaluation])
+        self.runs
+            .iter()
+            .map(|run| &run.record)
+            .chain([&self.evaluation])
     }
 
     fn unblock_evaluation(&mut self) {
-        let finished =
-            self.runs.iter().all(|run| matches!(run.record.state, TaskState::Finished(_)));
+        let finished = self
+            .runs
+            .iter()
+            .all(|run| matches!(run.record.state, TaskState::Finished(_)));
         if finished && self.evaluation.state == TaskState::Blocked {
-            self.evaluation.state = TaskState::Pending { not_before: Now::default() };
+            self.evaluation.state = TaskState::Pending {
+                not_before: Now::default(),
+            };
         }
     }
 

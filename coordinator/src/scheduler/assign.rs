@@ -29,10 +29,18 @@ impl Scheduler {
                 break;
             }
             let config = self.config;
-            let Ok(record) = self.record_mut(&task) else { continue };
-            let other = idle.iter().position(|worker| record.avoid.as_ref() != Some(worker));
+            let Ok(record) = self.record_mut(&task) else {
+                continue;
+            };
+            let other = idle
+                .iter()
+                .position(|worker| record.avoid.as_ref() != Some(worker));
             let worker = idle.remove(other.unwrap_or(0));
-            let lease = LeaseId { attempt: record.attempt.next(), worker, task };
+            let lease = LeaseId {
+                attempt: record.attempt.next(),
+                worker,
+                task,
+            };
             record.grant(lease.clone(), &config, now);
             self.set_state(&lease.worker, WorkerState::Busy(lease.task.clone()));
             assignments.push(Assignment { lease, resume });
@@ -41,16 +49,25 @@ impl Scheduler {
     }
 
     pub(super) fn idle_workers(&self) -> Vec<WorkerId> {
-        let idle = self.workers.values().filter(|worker| worker.state == WorkerState::Idle);
+        let idle = self
+            .workers
+            .values()
+            .filter(|worker| worker.state == WorkerState::Idle);
         idle.map(|worker| worker.info.id.clone()).collect()
     }
 
     /// The tasks that can be leased now, most urgent first, with the epochs to resume from.
     fn ready_tasks(&self, now: Now) -> Vec<(Task, Option<Epoch>)> {
-        let mut runs: Vec<_> = self.runs.iter().filter(|run| is_ready(&run.record, now)).collect();
+        let mut runs: Vec<_> = self
+            .runs
+            .iter()
+            .filter(|run| is_ready(&run.record, now))
+            .collect();
         runs.sort_by(|a, b| b.remaining_cost().total_cmp(&a.remaining_cost()));
-        let mut tasks: Vec<_> =
-            runs.iter().map(|run| (run.task(), run.committed.map(|(epoch, _)| epoch))).collect();
+        let mut tasks: Vec<_> = runs
+            .iter()
+            .map(|run| (run.task(), run.committed.map(|(epoch, _)| epoch)))
+            .collect();
         if is_ready(&self.evaluation, now) {
             tasks.push((Task::Evaluate, None));
         }

@@ -45,7 +45,9 @@ impl Scheduler {
             Task::Train(name) => self.run(name),
             Task::Evaluate => None,
         };
-        let Some(run) = run else { return Err(Refusal::NoSuchEpoch { task, epoch }) };
+        let Some(run) = run else {
+            return Err(Refusal::NoSuchEpoch { task, epoch });
+        };
         let expected = run.last_epoch().next();
         if epoch == Epoch(0) || epoch.0 > run.plan.epochs {
             return Err(Refusal::NoSuchEpoch { task, epoch });
@@ -54,10 +56,17 @@ impl Scheduler {
             return Err(Refusal::AlreadyCommitted { task, epoch });
         }
         if epoch > expected {
-            return Err(Refusal::OutOfOrder { task, epoch, expected });
+            return Err(Refusal::OutOfOrder {
+                task,
+                epoch,
+                expected,
+            });
         }
         self.pin(lease, Pin::Commit(epoch), now)?;
-        Ok(CommitTicket { lease: lease.clone(), epoch })
+        Ok(CommitTicket {
+            lease: lease.clone(),
+            epoch,
+        })
     }
 
     /// A commit has ended: `Some` when the manifest is in the store, `None` when it was given up.
@@ -69,12 +78,16 @@ impl Scheduler {
     ) {
         let CommitTicket { lease: id, epoch } = ticket;
         let config = self.config;
-        let Some(lease) = self.pinned(&id, Pin::Commit(epoch)) else { return };
+        let Some(lease) = self.pinned(&id, Pin::Commit(epoch)) else {
+            return;
+        };
         if committed.is_some() {
             lease.last_progress_at = now;
         }
         let Task::Train(name) = &id.task else { return };
-        let Some(run) = self.run_mut(name) else { return };
+        let Some(run) = self.run_mut(name) else {
+            return;
+        };
         if let Some(committed) = committed {
             run.committed = Some((epoch, committed));
         }
@@ -95,7 +108,9 @@ impl Scheduler {
                 // It finished under an older coordinator; the store does not say under whose lease.
                 None => lease.attempt >= record.attempt,
             };
-            let refusal = || Refusal::Ended { task: lease.task.clone() };
+            let refusal = || Refusal::Ended {
+                task: lease.task.clone(),
+            };
             return if same { Ok(None) } else { Err(refusal()) };
         }
         record.live(lease)?;
@@ -107,7 +122,9 @@ impl Scheduler {
             return Err(Refusal::Incomplete { task, committed });
         }
         self.pin(lease, Pin::Complete, now)?;
-        Ok(Some(CompleteTicket { lease: lease.clone() }))
+        Ok(Some(CompleteTicket {
+            lease: lease.clone(),
+        }))
     }
 
     /// A completion has ended: `Some` when the result is in the store, `None` when it was given up.
@@ -122,7 +139,9 @@ impl Scheduler {
         if self.pinned(&lease, Pin::Complete).is_none() {
             return;
         }
-        let Ok(record) = self.record_mut(&lease.task) else { return };
+        let Ok(record) = self.record_mut(&lease.task) else {
+            return;
+        };
         match completion {
             Some(completion) => {
                 record.finish(completion);

@@ -74,11 +74,19 @@ impl Scheduler {
         }
         let draining = self.workers.get(&id).is_some_and(|worker| worker.draining);
         let state = WorkerState::Idle;
-        let mut worker = Worker { info, state, last_seen: now, connected: true, draining };
+        let mut worker = Worker {
+            info,
+            state,
+            last_seen: now,
+            connected: true,
+            draining,
+        };
         // A lease that the worker keeps is set below.
         worker.state = worker.free_state();
         self.workers.insert(id.clone(), worker);
-        let Some(lease) = held else { return Joined::Free };
+        let Some(lease) = held else {
+            return Joined::Free;
+        };
         match self.reattach(&lease, &id, now) {
             Ok(()) => {
                 self.set_state(&id, WorkerState::Busy(lease.task.clone()));
@@ -93,7 +101,10 @@ impl Scheduler {
         let record = self.record_mut(&held.task)?;
         record.note(held.attempt);
         if held.worker != *worker {
-            return Err(Refusal::StaleLease { lease: held.clone(), newest: record.attempt });
+            return Err(Refusal::StaleLease {
+                lease: held.clone(),
+                newest: record.attempt,
+            });
         }
         if record.is_adoptable(held) {
             record.grant(held.clone(), &config, now);
@@ -141,7 +152,10 @@ impl Scheduler {
         let expires_at = now + self.config.lease;
         let record = self.record_mut(&id.task)?;
         if id.worker != *worker {
-            return Err(Refusal::StaleLease { lease: id.clone(), newest: record.attempt });
+            return Err(Refusal::StaleLease {
+                lease: id.clone(),
+                newest: record.attempt,
+            });
         }
         let lease = record.live_mut(id)?;
         lease.expires_at = expires_at;
@@ -158,7 +172,9 @@ impl Scheduler {
     pub fn disconnected(&mut self, worker: &WorkerId, now: Now) {
         let grace = now + self.config.reattach_grace;
         let lease = self.lease_of(worker);
-        let Some(known) = self.workers.get_mut(worker) else { return };
+        let Some(known) = self.workers.get_mut(worker) else {
+            return;
+        };
         known.connected = false;
         match lease {
             Some(id) => {
@@ -184,8 +200,13 @@ impl Scheduler {
 
     /// The live lease that a worker holds.
     pub(super) fn lease_of(&self, worker: &WorkerId) -> Option<LeaseId> {
-        let WorkerState::Busy(task) = &self.workers.get(worker)?.state else { return None };
-        self.record(task).ok()?.lease().map(|lease| lease.id.clone())
+        let WorkerState::Busy(task) = &self.workers.get(worker)?.state else {
+            return None;
+        };
+        self.record(task)
+            .ok()?
+            .lease()
+            .map(|lease| lease.id.clone())
     }
 
     pub(super) fn set_state(&mut self, worker: &WorkerId, state: WorkerState) {

@@ -49,7 +49,10 @@ impl fmt::Display for ExpiryReason {
         match self {
             Self::Silent(lease) => write!(f, "no heartbeat for {lease:?}"),
             Self::Disconnected(grace) => {
-                write!(f, "its worker was disconnected and did not come back within {grace:?}")
+                write!(
+                    f,
+                    "its worker was disconnected and did not come back within {grace:?}"
+                )
             }
             Self::NoProgress(timeout) => write!(f, "no progress for {timeout:?}"),
         }
@@ -71,7 +74,10 @@ impl Scheduler {
             FailDecision::Final
         } else {
             let not_before = now + self.config.backoff_after(failures);
-            FailDecision::Retry { not_before, failures }
+            FailDecision::Retry {
+                not_before,
+                failures,
+            }
         };
         self.end_lease(lease, Ending::Failed(reason), now);
         Ok(decision)
@@ -95,7 +101,10 @@ impl Scheduler {
         let expired: Vec<_> = leases
             .filter_map(|lease| {
                 let (_, reason) = self.expiry(lease).filter(|(at, _)| *at <= now)?;
-                Some(Expired { lease: lease.id.clone(), reason })
+                Some(Expired {
+                    lease: lease.id.clone(),
+                    reason,
+                })
             })
             .collect();
         for Expired { lease, reason } in &expired {
@@ -103,7 +112,9 @@ impl Scheduler {
             // Not idle before it says so: it may not know yet that the lease has ended.
             self.set_state(&lease.worker, WorkerState::Lost);
         }
-        let Self { config, workers, .. } = self;
+        let Self {
+            config, workers, ..
+        } = self;
         for worker in workers.values_mut() {
             let free = matches!(worker.state, WorkerState::Idle | WorkerState::Draining);
             if free && worker.last_seen + config.lease <= now {
@@ -120,7 +131,9 @@ impl Scheduler {
     /// to do if nothing happens before. Always in the future once both have been called.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Now> {
-        let leases = self.records().filter_map(|record| self.expiry(record.lease()?));
+        let leases = self
+            .records()
+            .filter_map(|record| self.expiry(record.lease()?));
         let leases = leases.map(|(at, _)| at);
         let free = |state: &WorkerState| matches!(state, WorkerState::Idle | WorkerState::Draining);
         let workers = self.workers.values().filter(|worker| free(&worker.state));
@@ -139,7 +152,10 @@ impl Scheduler {
         if lease.pin.is_some() {
             return None;
         }
-        let connected = self.workers.get(&lease.id.worker).is_some_and(|worker| worker.connected);
+        let connected = self
+            .workers
+            .get(&lease.id.worker)
+            .is_some_and(|worker| worker.connected);
         let silent = if connected {
             ExpiryReason::Silent(self.config.lease)
         } else {
@@ -147,7 +163,10 @@ impl Scheduler {
         };
         let stuck_at = lease.last_progress_at + self.config.progress_timeout;
         if stuck_at < lease.expires_at {
-            Some((stuck_at, ExpiryReason::NoProgress(self.config.progress_timeout)))
+            Some((
+                stuck_at,
+                ExpiryReason::NoProgress(self.config.progress_timeout),
+            ))
         } else {
             Some((lease.expires_at, silent))
         }

@@ -120,7 +120,11 @@ fn apply(world: &mut World, event: &Event) {
     match *event {
         Event::Join { worker, held } => world.join(worker, held),
         Event::JoinAgain { worker } => world.join_again(worker),
-        Event::Heartbeat { worker, names, step } => world.heartbeat(worker, names, step),
+        Event::Heartbeat {
+            worker,
+            names,
+            step,
+        } => world.heartbeat(worker, names, step),
         Event::HeartbeatOwn { worker, step } => world.heartbeat_own(worker, step),
         Event::BeginCommit { lease, offset } => world.begin_commit(lease, offset),
         Event::EndCommit { ticket, accuracy } => world.end_commit(ticket, accuracy),

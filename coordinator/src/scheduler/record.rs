@@ -34,7 +34,9 @@ impl TaskRecord {
 
     pub(super) fn live_mut(&mut self, id: &LeaseId) -> Result<&mut Lease, Refusal> {
         self.live(id)?;
-        self.leased_mut().ok_or_else(|| Refusal::Ended { task: id.task.clone() })
+        self.leased_mut().ok_or_else(|| Refusal::Ended {
+            task: id.task.clone(),
+        })
     }
 
     /// The task's lease, also one that is about to end.
@@ -47,9 +49,14 @@ impl TaskRecord {
 
     fn refusal(&self, id: &LeaseId) -> Refusal {
         match self.state {
-            TaskState::Finished(_) => Refusal::Ended { task: id.task.clone() },
+            TaskState::Finished(_) => Refusal::Ended {
+                task: id.task.clone(),
+            },
             _ if self.is_adoptable(id) => Refusal::NotAttached { lease: id.clone() },
-            _ => Refusal::StaleLease { lease: id.clone(), newest: self.attempt },
+            _ => Refusal::StaleLease {
+                lease: id.clone(),
+                newest: self.attempt,
+            },
         }
     }
 
@@ -107,7 +114,9 @@ impl TaskRecord {
 
     /// Takes the pin off; the lease ends if it had to wait for that.
     pub(super) fn unpin(&mut self, config: &Config, now: Now) {
-        let Some(lease) = self.leased_mut() else { return };
+        let Some(lease) = self.leased_mut() else {
+            return;
+        };
         lease.pin = None;
         if let Some(ending) = lease.ending.take() {
             self.close(ending, config, now);
@@ -151,9 +160,15 @@ impl Run {
             history.map_or_else(Default::default, |h| (h.attempt, h.committed, h.outcome));
         let state = match outcome {
             Some(outcome) => TaskState::Finished(Completion::Trained(outcome)),
-            None => TaskState::Pending { not_before: Now::default() },
+            None => TaskState::Pending {
+                not_before: Now::default(),
+            },
         };
-        Self { plan, record: TaskRecord::new(state, attempt), committed }
+        Self {
+            plan,
+            record: TaskRecord::new(state, attempt),
+            committed,
+        }
     }
 
     pub(super) fn last_epoch(&self) -> Epoch {

@@ -45,15 +45,24 @@ impl Scheduler {
     pub fn experiment_state(&self) -> ExperimentState {
         match self.evaluation.state {
             TaskState::Finished(_) => return ExperimentState::Finished,
-            TaskState::Failed { .. } => return ExperimentState::Failed { reasons: self.reasons() },
+            TaskState::Failed { .. } => {
+                return ExperimentState::Failed {
+                    reasons: self.reasons(),
+                };
+            }
             TaskState::Pending { .. } | TaskState::Leased(_) => return ExperimentState::Evaluating,
             TaskState::Blocked => {}
         }
         let open = |run: &Run| {
-            matches!(run.record.state, TaskState::Pending { .. } | TaskState::Leased(_))
+            matches!(
+                run.record.state,
+                TaskState::Pending { .. } | TaskState::Leased(_)
+            )
         };
         if !self.runs.iter().any(open) {
-            ExperimentState::Failed { reasons: self.reasons() }
+            ExperimentState::Failed {
+                reasons: self.reasons(),
+            }
         } else if self.workers_present() == 0 {
             ExperimentState::Waiting
         } else {
@@ -62,7 +71,10 @@ impl Scheduler {
     }
 
     fn reasons(&self) -> Vec<String> {
-        let runs = self.runs.iter().map(|run| (run.plan.name.as_str(), &run.record));
+        let runs = self
+            .runs
+            .iter()
+            .map(|run| (run.plan.name.as_str(), &run.record));
         runs.chain([("evaluation", &self.evaluation)])
             .filter_map(|(name, record)| match &record.state {
                 TaskState::Failed { reason } => Some(format!("{name}: {reason}")),
@@ -103,7 +115,10 @@ impl Scheduler {
     /// How many workers are there now, of the expected ones.
     #[must_use]
     pub fn workers_present(&self) -> usize {
-        self.workers.values().filter(|worker| worker.state != WorkerState::Lost).count()
+        self.workers
+            .values()
+            .filter(|worker| worker.state != WorkerState::Lost)
+            .count()
     }
 }
 
@@ -161,7 +176,9 @@ impl Run {
     /// The last committed epoch.
     #[must_use]
     pub fn committed(&self) -> Option<(Epoch, &CommittedEpoch)> {
-        self.committed.as_ref().map(|(epoch, committed)| (*epoch, committed))
+        self.committed
+            .as_ref()
+            .map(|(epoch, committed)| (*epoch, committed))
     }
 
     /// The result, once it has finished.

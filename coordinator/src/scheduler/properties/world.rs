@@ -133,12 +133,19 @@ fn scheduler(store: &BTreeMap<Task, Stored>) -> Scheduler {
     };
     let runs = store.iter().filter_map(history).collect();
     let evaluated = store[&Task::Evaluate].completion.is_some();
-    Scheduler::new(config(), RUNS.iter().map(plan).collect(), History { runs, evaluated })
+    Scheduler::new(
+        config(),
+        RUNS.iter().map(plan).collect(),
+        History { runs, evaluated },
+    )
 }
 
 impl World {
     pub(super) fn new() -> Self {
-        let store = tasks().into_iter().map(|task| (task, Stored::default())).collect();
+        let store = tasks()
+            .into_iter()
+            .map(|task| (task, Stored::default()))
+            .collect();
         let mut world = Self {
             scheduler: scheduler(&store),
             now: Now::default(),
@@ -153,8 +160,13 @@ impl World {
     }
 
     fn start_memory(&mut self) {
-        self.memory = tasks().into_iter().map(|task| (task, Memory::default())).collect();
-        self.members.values_mut().for_each(|member| member.connected = false);
+        self.memory = tasks()
+            .into_iter()
+            .map(|task| (task, Memory::default()))
+            .collect();
+        self.members
+            .values_mut()
+            .for_each(|member| member.connected = false);
     }
 
     pub(super) fn restart(&mut self, landed: bool) {
@@ -168,7 +180,9 @@ impl World {
             }
         }
         self.start_memory();
-        self.members.values_mut().for_each(|member| member.draining = false);
+        self.members
+            .values_mut()
+            .for_each(|member| member.draining = false);
         self.scheduler = scheduler(&self.store);
     }
 
@@ -177,8 +191,11 @@ impl World {
     }
 
     fn pick(&self, pick: Pick) -> Option<LeaseId> {
-        let live: Vec<_> =
-            self.memory.values().filter_map(|m| Some(m.live.as_ref()?.id.clone())).collect();
+        let live: Vec<_> = self
+            .memory
+            .values()
+            .filter_map(|m| Some(m.live.as_ref()?.id.clone()))
+            .collect();
         let (from, index) = match pick {
             Pick::Live(index) => (&live, index),
             Pick::Any(index) => (&self.given, index),
@@ -193,12 +210,21 @@ impl World {
     }
 
     fn live(&mut self, lease: &LeaseId) -> &mut Live {
-        self.memory.get_mut(&lease.task).unwrap().live.as_mut().unwrap()
+        self.memory
+            .get_mut(&lease.task)
+            .unwrap()
+            .live
+            .as_mut()
+            .unwrap()
     }
 
     fn lease_of(&self, worker: &WorkerId) -> Option<LeaseId> {
-        let mut live = self.memory.values().filter_map(|memory| memory.live.as_ref());
-        live.find(|live| live.id.worker == *worker && !live.closing).map(|live| live.id.clone())
+        let mut live = self
+            .memory
+            .values()
+            .filter_map(|memory| memory.live.as_ref());
+        live.find(|live| live.id.worker == *worker && !live.closing)
+            .map(|live| live.id.clone())
     }
 
     /// Whether an older coordinator's lease may be adopted by the model's rules.
@@ -213,8 +239,12 @@ impl World {
     }
 
     fn all_trained(&self) -> bool {
-        let runs = self.store.iter().filter(|(task, _)| **task != Task::Evaluate);
-        runs.into_iter().all(|(_, stored)| stored.completion.is_some())
+        let runs = self
+            .store
+            .iter()
+            .filter(|(task, _)| **task != Task::Evaluate);
+        runs.into_iter()
+            .all(|(_, stored)| stored.completion.is_some())
     }
 
     fn granted(&mut self, lease: &LeaseId) {
@@ -231,7 +261,14 @@ impl World {
         stored.attempt = stored.attempt.max(lease.attempt);
         let id = lease.clone();
         let (step, pinned, closing) = (None, false, false);
-        memory.live = Some(Live { id, expires_at, moved_at: now, step, pinned, closing });
+        memory.live = Some(Live {
+            id,
+            expires_at,
+            moved_at: now,
+            step,
+            pinned,
+            closing,
+        });
         self.members.get_mut(&lease.worker).unwrap().held = Some(lease.clone());
     }
 
@@ -240,7 +277,11 @@ impl World {
         let memory = self.memory.get_mut(&lease.task).unwrap();
         count(memory);
         let live = memory.live.as_mut().unwrap();
-        if live.pinned { live.closing = true } else { memory.live = None }
+        if live.pinned {
+            live.closing = true
+        } else {
+            memory.live = None
+        }
     }
 
     fn unpin(&mut self, lease: &LeaseId) {
@@ -253,21 +294,33 @@ impl World {
     }
 
     fn last_epoch(&self, task: &Task) -> Epoch {
-        self.store[task].committed.map_or(Epoch(0), |(epoch, _)| epoch)
+        self.store[task]
+            .committed
+            .map_or(Epoch(0), |(epoch, _)| epoch)
     }
 
     fn store_epoch(&mut self, lease: &LeaseId, epoch: Epoch, committed: CommittedEpoch) {
         let last = self.last_epoch(&lease.task);
-        assert_eq!(epoch, last.next(), "once and in order: epoch {epoch} after {last} by {lease}");
+        assert_eq!(
+            epoch,
+            last.next(),
+            "once and in order: epoch {epoch} after {last} by {lease}"
+        );
         let stored = self.store.get_mut(&lease.task).unwrap();
-        assert_eq!(stored.attempt, lease.attempt, "fencing: {lease} commits after a newer attempt");
+        assert_eq!(
+            stored.attempt, lease.attempt,
+            "fencing: {lease} commits after a newer attempt"
+        );
         stored.committed = Some((epoch, committed));
     }
 
     fn store_completion(&mut self, lease: &LeaseId) {
         let last = self.last_epoch(&lease.task);
         let stored = self.store.get_mut(&lease.task).unwrap();
-        assert!(stored.completion.is_none(), "once: {lease} completes what is complete");
+        assert!(
+            stored.completion.is_none(),
+            "once: {lease} completes what is complete"
+        );
         stored.completed_by = Some(lease.clone());
         stored.completion = Some(match (&lease.task, stored.committed) {
             (Task::Evaluate, _) => Completion::Evaluated,
@@ -282,9 +335,11 @@ impl World {
     }
 
     fn is_trained(&self, task: &Task) -> bool {
-        self.store[task].committed.is_some_and(|(epoch, committed)| {
-            epoch.0 == EPOCHS || committed.early_stopping.wait >= PATIENCE
-        })
+        self.store[task]
+            .committed
+            .is_some_and(|(epoch, committed)| {
+                epoch.0 == EPOCHS || committed.early_stopping.wait >= PATIENCE
+            })
     }
 }
 

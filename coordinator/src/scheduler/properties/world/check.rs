@@ -11,8 +11,14 @@ impl World {
             let stuck = live.moved_at + config().progress_timeout <= now;
             !live.pinned && (live.expires_at <= now || stuck)
         };
-        let live = self.memory.values().filter_map(|memory| memory.live.as_ref());
-        let expected: Vec<_> = live.filter(|live| run_out(live)).map(|l| l.id.clone()).collect();
+        let live = self
+            .memory
+            .values()
+            .filter_map(|memory| memory.live.as_ref());
+        let expected: Vec<_> = live
+            .filter(|live| run_out(live))
+            .map(|l| l.id.clone())
+            .collect();
         let ended: Vec<_> = expired.into_iter().map(|expired| expired.lease).collect();
         assert_eq!(ended, expected, "expiry");
         for lease in ended {
@@ -23,25 +29,56 @@ impl World {
     pub(super) fn check_assignment(&self, assignment: &Assignment) {
         let Assignment { lease, resume } = assignment;
         let (stored, memory) = (&self.store[&lease.task], &self.memory[&lease.task]);
-        assert!(memory.live.is_none(), "exclusive: {lease} is given while another is live");
+        assert!(
+            memory.live.is_none(),
+            "exclusive: {lease} is given while another is live"
+        );
         let newest = match lease.task {
             Task::Train(_) => memory.newest.max(stored.attempt),
             // The store does not keep the attempts of the evaluation.
             Task::Evaluate => memory.newest,
         };
-        assert!(lease.attempt > newest, "attempts grow: {lease} after {newest}");
-        assert_eq!(*resume, stored.committed.map(|(epoch, _)| epoch), "resume: {lease}");
-        assert!(stored.completion.is_none(), "once: {lease} is given, the task is complete");
-        assert!(memory.not_before <= self.now, "back-off: {lease} is given too early");
-        assert!(!self.is_failed(&lease.task), "bounded: {lease} is given, the budget is spent");
-        assert!(lease.task != Task::Evaluate || self.all_trained(), "order: {lease} comes last");
-        assert_eq!(self.lease_of(&lease.worker), None, "one task a worker: {lease}");
+        assert!(
+            lease.attempt > newest,
+            "attempts grow: {lease} after {newest}"
+        );
+        assert_eq!(
+            *resume,
+            stored.committed.map(|(epoch, _)| epoch),
+            "resume: {lease}"
+        );
+        assert!(
+            stored.completion.is_none(),
+            "once: {lease} is given, the task is complete"
+        );
+        assert!(
+            memory.not_before <= self.now,
+            "back-off: {lease} is given too early"
+        );
+        assert!(
+            !self.is_failed(&lease.task),
+            "bounded: {lease} is given, the budget is spent"
+        );
+        assert!(
+            lease.task != Task::Evaluate || self.all_trained(),
+            "order: {lease} comes last"
+        );
+        assert_eq!(
+            self.lease_of(&lease.worker),
+            None,
+            "one task a worker: {lease}"
+        );
         let member = &self.members[&lease.worker];
-        assert!(member.connected && !member.draining, "membership: {lease} is given");
+        assert!(
+            member.connected && !member.draining,
+            "membership: {lease} is given"
+        );
     }
 
     pub(super) fn is_failed(&self, task: &Task) -> bool {
-        let Memory { losses, failures, .. } = self.memory[task];
+        let Memory {
+            losses, failures, ..
+        } = self.memory[task];
         losses > config().max_worker_losses || failures > config().max_failures
     }
 
@@ -53,9 +90,17 @@ impl World {
         for (task, record) in runs.chain([evaluation]) {
             let (memory, stored) = (&self.memory[&task], &self.store[&task]);
             let lease = memory.live.as_ref().map(|live| &live.id);
-            assert_eq!(record.lease().map(|lease| &lease.id), lease, "view: lease of {task}");
+            assert_eq!(
+                record.lease().map(|lease| &lease.id),
+                lease,
+                "view: lease of {task}"
+            );
             let finished = matches!(record.state(), TaskState::Finished(_));
-            assert_eq!(finished, stored.completion.is_some(), "view: {task} is finished");
+            assert_eq!(
+                finished,
+                stored.completion.is_some(),
+                "view: {task} is finished"
+            );
             let failed = matches!(record.state(), TaskState::Failed { .. });
             let spent = !finished && lease.is_none() && self.is_failed(&task);
             assert_eq!(failed, spent, "bounded: {task} has failed");
@@ -70,7 +115,12 @@ impl World {
                 _ => None,
             };
             let lease = self.lease_of(&worker.info.id);
-            assert_eq!(busy, lease.map(|lease| lease.task), "view: {} is busy", worker.info.id);
+            assert_eq!(
+                busy,
+                lease.map(|lease| lease.task),
+                "view: {} is busy",
+                worker.info.id
+            );
         }
     }
 }

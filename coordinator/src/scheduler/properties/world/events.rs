@@ -15,17 +15,26 @@ impl World {
     }
 
     pub(super) fn join_with(&mut self, id: WorkerId, held: Option<LeaseId>) {
-        if let Some(lease) = self.lease_of(&id).filter(|lease| held.as_ref() != Some(lease)) {
+        if let Some(lease) = self
+            .lease_of(&id)
+            .filter(|lease| held.as_ref() != Some(lease))
+        {
             self.end(&lease, |memory| memory.losses += 1);
         }
-        let info = WorkerInfo { id: id.clone(), name: id.to_string(), device: "none".into() };
+        let info = WorkerInfo {
+            id: id.clone(),
+            name: id.to_string(),
+            device: "none".into(),
+        };
         let known = self.scheduler.workers().any(|worker| worker.info.id == id);
         let joined = self.scheduler.join(info, held.clone(), self.now);
         let member = self.members.entry(id.clone()).or_default();
         member.connected = true;
         member.draining &= known;
         member.held = None;
-        let Some(held) = held else { return assert_eq!(joined, Joined::Free) };
+        let Some(held) = held else {
+            return assert_eq!(joined, Joined::Free);
+        };
         let mine = held.worker == id;
         let reattached = matches!(joined, Joined::Reattached(_));
         if mine && self.is_live(&held) {
@@ -34,7 +43,10 @@ impl World {
             self.live(&held).expires_at = expires_at;
             self.members.get_mut(&id).unwrap().held = Some(held);
         } else if mine && self.is_adoptable(&held) {
-            assert!(reattached, "re-attach: {held} survives a restart: {joined:?}");
+            assert!(
+                reattached,
+                "re-attach: {held} survives a restart: {joined:?}"
+            );
             self.granted(&held);
         } else {
             assert!(!reattached, "fencing: {held} joined by {id} was stale");
@@ -66,7 +78,11 @@ impl World {
         assert!(connected, "membership: {id} is not connected");
         let Some(lease) = names else { return };
         let good = lease.worker == *id && self.is_live(&lease);
-        assert_eq!(reply.refused().is_none(), good, "fencing: heartbeat of {id} names {lease}");
+        assert_eq!(
+            reply.refused().is_none(),
+            good,
+            "fencing: heartbeat of {id} names {lease}"
+        );
         if good {
             let now = self.now;
             let live = self.live(&lease);
@@ -125,7 +141,9 @@ impl World {
     }
 
     fn take_ticket(&mut self, index: usize, wanted: impl Fn(&Ticket) -> bool) -> Option<Ticket> {
-        let found: Vec<_> = (0..self.tickets.len()).filter(|&i| wanted(&self.tickets[i])).collect();
+        let found: Vec<_> = (0..self.tickets.len())
+            .filter(|&i| wanted(&self.tickets[i]))
+            .collect();
         (!found.is_empty()).then(|| self.tickets.remove(found[index % found.len()]))
     }
 
@@ -141,14 +159,20 @@ impl World {
                 (false, Task::Evaluate) => lease.attempt >= memory.newest,
             };
             assert_eq!(ticket.is_ok(), same, "fencing: {lease} completes again");
-            return assert!(!matches!(ticket, Ok(Some(_))), "once: {lease} completes again");
+            return assert!(
+                !matches!(ticket, Ok(Some(_))),
+                "once: {lease} completes again"
+            );
         }
         let trained = lease.task == Task::Evaluate || self.is_trained(&lease.task);
         let good = self.is_live(&lease) && !self.live(&lease).pinned && trained;
         assert_eq!(ticket.is_ok(), good, "complete: {lease}: {ticket:?}");
         if let Ok(ticket) = ticket {
             self.pin(&lease);
-            self.tickets.push(Ticket::Complete(ticket.expect("the task is not complete"), lease));
+            self.tickets.push(Ticket::Complete(
+                ticket.expect("the task is not complete"),
+                lease,
+            ));
         }
     }
 
@@ -173,7 +197,11 @@ impl World {
 
     pub(in super::super) fn work(&mut self, pick: Pick, accuracy: u8) {
         let Some(lease) = self.pick(pick) else { return };
-        let index = self.given.iter().position(|given| *given == lease).unwrap_or(0);
+        let index = self
+            .given
+            .iter()
+            .position(|given| *given == lease)
+            .unwrap_or(0);
         if lease.task != Task::Evaluate && !self.is_trained(&lease.task) {
             self.begin_commit(Pick::Any(index), 1);
             self.end_commit(self.tickets.len(), Some(accuracy));
@@ -187,7 +215,11 @@ impl World {
     pub(in super::super) fn fail(&mut self, pick: Pick) {
         let Some(lease) = self.pick(pick) else { return };
         let decision = self.scheduler.fail(&lease, "a test".into(), self.now);
-        assert_eq!(decision.is_ok(), self.is_live(&lease), "fencing: {lease} fails: {decision:?}");
+        assert_eq!(
+            decision.is_ok(),
+            self.is_live(&lease),
+            "fencing: {lease} fails: {decision:?}"
+        );
         let Ok(decision) = decision else { return };
         self.end(&lease, |memory| memory.failures += 1);
         let spent = self.memory[&lease.task].failures > config().max_failures;
@@ -195,13 +227,21 @@ impl World {
         if let FailDecision::Retry { not_before, .. } = decision {
             self.memory.get_mut(&lease.task).unwrap().not_before = not_before;
         }
-        self.members.get_mut(&lease.worker).unwrap().held.take_if(|held| *held == lease);
+        self.members
+            .get_mut(&lease.worker)
+            .unwrap()
+            .held
+            .take_if(|held| *held == lease);
     }
 
     pub(in super::super) fn release(&mut self, pick: Pick) {
         let Some(lease) = self.pick(pick) else { return };
         let released = self.scheduler.release(&lease, self.now);
-        assert_eq!(released.is_ok(), self.is_live(&lease), "fencing: {lease} is handed back");
+        assert_eq!(
+            released.is_ok(),
+            self.is_live(&lease),
+            "fencing: {lease} is handed back"
+        );
         if released.is_ok() {
             self.end(&lease, |_| ());
             let member = self.members.get_mut(&lease.worker).unwrap();
@@ -245,7 +285,11 @@ impl World {
             self.given.push(assignment.lease);
         }
         if let Some(deadline) = self.scheduler.next_deadline() {
-            assert!(deadline > self.now, "deadlines: {deadline:?} is not after {:?}", self.now);
+            assert!(
+                deadline > self.now,
+                "deadlines: {deadline:?} is not after {:?}",
+                self.now
+            );
         }
     }
 }

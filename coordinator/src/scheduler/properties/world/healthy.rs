@@ -51,7 +51,10 @@ impl World {
             self.check_view();
             self.wait(1000);
         }
-        panic!("liveness: not ended after {PATIENT} s: {:#?}", self.scheduler);
+        panic!(
+            "liveness: not ended after {PATIENT} s: {:#?}",
+            self.scheduler
+        );
     }
 
     /// All has finished, or the end has a reason in the model.
@@ -59,10 +62,16 @@ impl World {
         let failed = tasks().iter().filter(|task| self.is_failed(task)).count();
         match state {
             ExperimentState::Failed { reasons } => {
-                assert!(failed > 0 && !reasons.is_empty(), "liveness: failed without a reason");
+                assert!(
+                    failed > 0 && !reasons.is_empty(),
+                    "liveness: failed without a reason"
+                );
             }
             _ => {
-                let done = self.store.values().all(|stored| stored.completion.is_some());
+                let done = self
+                    .store
+                    .values()
+                    .all(|stored| stored.completion.is_some());
                 assert!(done, "liveness: {state:?}, but not all is done");
             }
         }
