@@ -1,6 +1,7 @@
 //! Commits a checkpoint: blobs first, verified, then the manifest, which is what makes it exist.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use quartet_proto::v1::{self, commit_checkpoint_request::Part};
@@ -17,6 +18,9 @@ use super::retention;
 use super::shell::Shell;
 use crate::scheduler::{CommitTicket, CommittedEpoch, Refusal};
 use crate::store::Creation;
+
+/// Longest wait for the next bytes of an upload.
+const PART_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A commit in progress. Dropped, it gives the epoch up, so that no way out leaves the lease pinned.
 struct InProgress {
@@ -79,7 +83,7 @@ pub(super) async fn commit(
     for blob in [&manifest.weights, &manifest.training_state] {
         receive(&shell, blob, &mut parts, &mut rest).await?;
     }
-    if !rest.is_empty() || parts.message().await?.is_some() {
+    if !rest.is_empty() || next_part(&mut parts).await?.is_some() {
         return Err(Status::invalid_argument(
             "more bytes came than the header announced",
         ));
@@ -163,6 +167,15 @@ async fn is_stored(shell: &Shell, manifest: &Manifest) -> Result<bool, Status> {
     Ok(stored.as_ref() == Some(manifest))
 }
 
+/// The next message. One that does not come must not keep the lease pinned for ever.
+async fn next_part(
+    parts: &mut Streaming<v1::CommitCheckpointRequest>,
+) -> Result<Option<v1::CommitCheckpointRequest>, Status> {
+    tokio::time::timeout(PART_TIMEOUT, parts.message())
+        .await
+        .map_err(|_| Status::deadline_exceeded("the upload stands still"))?
+}
+
 /// Receives one blob into the store; `rest` holds bytes that came beyond the blob before.
 async fn receive(
     shell: &Shell,
@@ -185,7 +198,7 @@ async fn receive(
         if upload.size() == expected.blob.size {
             break;
         }
-        let next = match parts.message().await {
+        let next = match next_part(parts).await {
             Ok(Some(v1::CommitCheckpointRequest {
                 part: Some(Part::Chunk(chunk)),
             })) => Ok(chunk),
