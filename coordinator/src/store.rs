@@ -35,7 +35,7 @@ pub enum StoreError {
         reason: String,
     },
     /// An operation failed.
-    #[error("cannot {operation} {key:?} in store {store}: {source}")]
+    #[error("cannot {operation} {key:?} in store {store}: {cause}")]
     Operation {
         /// Such as "read".
         operation: &'static str,
@@ -43,8 +43,8 @@ pub enum StoreError {
         key: String,
         /// The store as the user named it.
         store: String,
-        /// Why.
-        source: Box<dyn std::error::Error + Send + Sync>,
+        /// Why, with all that lies below: object_store's messages repeat their sources, so this is not one.
+        cause: Box<dyn std::error::Error + Send + Sync>,
     },
     /// There is no such object.
     #[error("there is no object {key:?} in store {store}")]
@@ -144,7 +144,7 @@ impl Store {
                 operation,
                 key,
                 store,
-                source: source.into(),
+                cause: source.into(),
             },
         }
     }
@@ -176,7 +176,7 @@ impl Store {
             operation: "write",
             key: key.to_owned(),
             store: self.location.to_string(),
-            source: e.into(),
+            cause: e.into(),
         })?;
         json.push(b'\n');
         self.create(key, json.into()).await
@@ -196,7 +196,7 @@ impl Store {
             operation: "read",
             key: key.to_owned(),
             store: self.location.to_string(),
-            source: e.into(),
+            cause: e.into(),
         })?;
         Ok(Some(value))
     }
@@ -307,7 +307,7 @@ impl Upload {
                 operation: "write",
                 key: self.key,
                 store: self.store.location.to_string(),
-                source: e.into(),
+                cause: e.into(),
             })?;
         Ok(Ok(()))
     }

@@ -1,6 +1,7 @@
 //! The main job with real processes and real training, on a CSV file and an experiment of our own.
 
 use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use quartet_shared::checkpoint::{Checksum, Manifest};
@@ -11,30 +12,43 @@ use quartet_tests::fleet::{Coordinator, files, output};
 use quartet_tests::programs::program;
 use serde_json::Value;
 
-fn read<T: serde::de::DeserializeOwned>(path: impl AsRef<std::path::Path>) -> T {
+fn read<T: serde::de::DeserializeOwned>(path: impl AsRef<Path>) -> T {
     let text = std::fs::read_to_string(path.as_ref()).expect("the file is there");
     serde_json::from_str(&text).expect("the file is of this type")
 }
 
+/// A small experiment on a small CSV file, with a store of its own.
+struct Job {
+    dir: tempfile::TempDir,
+    data: PathBuf,
+    toml: PathBuf,
+}
+
+impl Job {
+    fn new(epochs: u32) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let data = fixtures::csv(dir.path());
+        let toml = fixtures::experiment(dir.path(), epochs);
+        Self { dir, data, toml }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn start(&self) -> Coordinator {
+        let (data, toml) = (self.data.to_str().unwrap(), self.toml.to_str().unwrap());
+        let args = ["--workers", "2", "--data", data, "--experiment", toml];
+        Coordinator::start(&self.path("store"), &args)
+    }
+}
+
 #[test]
 fn two_workers_train_and_evaluate_an_experiment() {
-    let dir = tempfile::tempdir().unwrap();
-    let (data, toml) = (
-        fixtures::csv(dir.path()),
-        fixtures::experiment(dir.path(), 2),
-    );
-    let store = dir.path().join("store");
-    let args = [
-        "--workers",
-        "2",
-        "--data",
-        data.to_str().unwrap(),
-        "--experiment",
-        toml.to_str().unwrap(),
-    ];
-    let coordinator = Coordinator::start(&store, &args);
+    let job = Job::new(2);
+    let (store, cache) = (job.path("store"), job.path("cache"));
+    let coordinator = job.start();
     let watch = coordinator.watch();
-    let cache = dir.path().join("cache");
     let mut workers = [
         coordinator.worker("one", &cache),
         coordinator.worker("two", &cache),
@@ -97,7 +111,7 @@ fn two_workers_train_and_evaluate_an_experiment() {
                 "--listen",
                 "127.0.0.1:0",
                 "--experiment",
-                toml.to_str().unwrap(),
+                job.toml.to_str().unwrap(),
                 "--store",
             ])
             .arg(&store),
@@ -115,23 +129,10 @@ const EPOCHS: u32 = 12;
 
 #[test]
 fn the_run_of_a_killed_worker_goes_on_elsewhere() {
-    let dir = tempfile::tempdir().unwrap();
-    let (data, toml) = (
-        fixtures::csv(dir.path()),
-        fixtures::experiment(dir.path(), EPOCHS),
-    );
-    let store = dir.path().join("store");
-    let args = [
-        "--workers",
-        "2",
-        "--data",
-        data.to_str().unwrap(),
-        "--experiment",
-        toml.to_str().unwrap(),
-    ];
-    let coordinator = Coordinator::start(&store, &args);
+    let job = Job::new(EPOCHS);
+    let (store, cache) = (job.path("store"), job.path("cache"));
+    let coordinator = job.start();
     let mut watch = coordinator.watch();
-    let cache = dir.path().join("cache");
     let mut victim = coordinator.worker("victim", &cache);
     // The victim is killed in the middle of its run, with at least one epoch committed.
     let run = watch.until(|snapshot| {

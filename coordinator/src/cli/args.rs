@@ -13,13 +13,14 @@ use crate::experiment::Request;
 
 const EXAMPLES: &str = "\
 Examples:
-  coordinator --workers 4 --local                        the demo: synthetic faces, 4 workers on this machine
-  coordinator --workers 4 --data fer2013.csv             FER2013; start the workers yourself
+  coordinator --workers 4 --local              the demo: drawn faces, 4 workers on this machine
+  coordinator --workers 4 --data fer2013.csv   FER2013; start the workers yourself
   coordinator --workers 2 --data faces/ --experiment my.toml --store s3://bucket/prefix
   coordinator --data fer2013.csv --print-experiment > my.toml
 
 Started again with the same --store and --name it goes on where it was.
-Exit status: 0 the ensemble is evaluated, 1 a run failed for good, 2 wrong arguments or data.";
+Exit status: 0 the ensemble is evaluated, 1 a run failed for good, 2 wrong arguments or data,
+130 stopped by a signal.";
 
 /// Trains an experiment on a fleet of workers and evaluates the ensemble.
 #[derive(Debug, Parser)]
