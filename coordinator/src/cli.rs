@@ -2,7 +2,7 @@
 
 mod args;
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -14,11 +14,12 @@ use quartet_shared::telemetry;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use crate::experiment::Experiment;
+use crate::data::DataError;
+use crate::experiment::{Experiment, Mismatch};
 use crate::local::{LocalFleet, Plan};
 use crate::server::{Coordinator, Ended, Snapshots, Timing};
 use crate::status::live::Screen;
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 
 pub use args::Args;
 
@@ -35,8 +36,10 @@ pub fn run(args: Args) -> ExitCode {
         args::print_completions(shell);
         return ExitCode::SUCCESS;
     }
-    // The screen shows what goes on; the log is for what goes wrong.
-    if let Err(error) = telemetry::init("warn") {
+    // The screen shows what goes on; the log is for what goes wrong, and on the same terminal it must not tear the tables.
+    let one_terminal = io::stdout().is_terminal() && io::stderr().is_terminal();
+    let filter = if one_terminal { "error" } else { "warn" };
+    if let Err(error) = telemetry::init(filter) {
         return fail(&error.into(), USAGE);
     }
     let request = match args.request() {
@@ -64,15 +67,15 @@ pub fn run(args: Args) -> ExitCode {
     };
     match done {
         Ok(code) => code,
-        Err(error) => fail(
-            &error,
-            if error.is::<crate::data::DataError>() {
-                USAGE
-            } else {
-                1
-            },
-        ),
+        Err(error) => fail(&error, if is_usage(&error) { USAGE } else { 1 }),
     }
+}
+
+/// Whether other arguments or other data would help.
+fn is_usage(error: &anyhow::Error) -> bool {
+    error.is::<DataError>()
+        || error.is::<Mismatch>()
+        || matches!(error.downcast_ref(), Some(StoreError::Location { .. }))
 }
 
 fn fail(error: &anyhow::Error, code: u8) -> ExitCode {
@@ -101,6 +104,9 @@ async fn coordinate(args: Args, request: crate::experiment::Request) -> anyhow::
         experiment.spec.experiment.name,
         experiment.spec.experiment.runs.len(),
     ));
+    if let Some(data) = &experiment.packed {
+        say(&format!("data: {data}"));
+    }
     let coordinator = Coordinator::new(experiment, args.workers, Timing::default()).await?;
     let (stop, stopped) = watch::channel(false);
     let screen = tokio::spawn(show(coordinator.snapshots(), stopped));
@@ -113,9 +119,12 @@ async fn coordinate(args: Args, request: crate::experiment::Request) -> anyhow::
             None
         }
     };
+    let stop_serving = Shutdown::new();
     let ended = tokio::select! {
-        ended = coordinator.serve(listener, shutdown) => ended,
-        reason = all_gone(&mut local) => Err(reason.context("no local worker is left")),
+        ended = coordinator.serve(listener, stop_serving.clone()) => ended,
+        reason = supervise(&mut local, &shutdown, &stop_serving) => {
+            Err(reason.context("no local worker is left"))
+        }
     };
     if let Some(local) = local {
         local.stop().await;
@@ -145,11 +154,29 @@ async fn coordinate(args: Args, request: crate::experiment::Request) -> anyhow::
     }
 }
 
-async fn all_gone(local: &mut Option<LocalFleet>) -> anyhow::Error {
-    match local {
-        Some(local) => local.all_gone().await,
-        None => std::future::pending().await,
+/// Watches over the local workers until all are gone. On a signal they hand their tasks back first, and then the coordinator
+/// stops serving.
+async fn supervise(
+    local: &mut Option<LocalFleet>,
+    shutdown: &Shutdown,
+    stop_serving: &Shutdown,
+) -> anyhow::Error {
+    let all_gone = async {
+        match local {
+            Some(local) => local.all_gone().await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        reason = all_gone => return reason,
+        () = shutdown.triggered() => {}
     }
+    if let Some(local) = local.take() {
+        say("stopping: the local workers hand their tasks back; a second signal ends this at once");
+        local.stop().await;
+    }
+    stop_serving.trigger();
+    std::future::pending().await
 }
 
 /// Shows the experiment as it goes: redrawn on a terminal, else a line for each change.

@@ -36,6 +36,11 @@ pub struct Request {
     pub data: data::Options,
 }
 
+/// What is asked for does not fit what the store has.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Mismatch(String);
+
 /// An experiment that this process coordinates.
 #[derive(Clone, Debug)]
 pub struct Experiment {
@@ -47,6 +52,8 @@ pub struct Experiment {
     pub spec: StoredSpec,
     /// This coordinator's claim.
     pub term: Term,
+    /// What was packed, for people; absent when the store had the data.
+    pub packed: Option<String>,
 }
 
 /// A coordinator's claim of a term.
@@ -62,13 +69,16 @@ impl Experiment {
     /// Opens the experiment, creating it when the store does not have it, and claims the next term.
     pub async fn open(store: Store, request: Request) -> anyhow::Result<Self> {
         let layout = Layout::new(request.spec.name.clone());
-        let spec = match store.read_json::<StoredSpec>(&layout.spec()).await? {
+        let (spec, packed) = match store.read_json::<StoredSpec>(&layout.spec()).await? {
             Some(stored) => {
                 check_same(&stored, &request, &store.display_key(&layout.spec())).await?;
                 tracing::info!(experiment = %request.spec.name, "going on with an experiment of the store");
-                stored
+                (stored, None)
             }
-            None => create(&store, &layout, request).await?,
+            None => {
+                let (spec, summary) = create(&store, &layout, request).await?;
+                (spec, Some(summary))
+            }
         };
         let term = claim_term(&store, &layout).await?;
         Ok(Self {
@@ -76,6 +86,7 @@ impl Experiment {
             layout,
             spec,
             term,
+            packed,
         })
     }
 }
@@ -88,19 +99,22 @@ async fn check_same(stored: &StoredSpec, request: &Request, place: &str) -> anyh
         stored.format
     );
     if request.spec_is_explicit && stored.experiment != request.spec {
-        bail!(
-            "experiment {name:?} exists and differs from the one given; \
+        return Err(Mismatch(format!(
+            "experiment {name} exists and differs from the one given; \
              choose another name with --name, or leave --experiment out to go on with it ({place})"
-        );
+        ))
+        .into());
     }
     if request.source_is_explicit {
         let packed = pack(request).await?;
-        ensure!(
-            packed.blob == stored.dataset.blob,
-            "experiment {name:?} was begun with other data than {}; \
-             choose another name with --name, or leave --data out to go on with it ({place})",
-            request.source
-        );
+        if packed.blob != stored.dataset.blob {
+            return Err(Mismatch(format!(
+                "experiment {name} was begun with other data than {}; \
+                 choose another name with --name, or leave --data out to go on with it ({place})",
+                request.source
+            ))
+            .into());
+        }
     }
     Ok(())
 }
@@ -108,6 +122,7 @@ async fn check_same(stored: &StoredSpec, request: &Request, place: &str) -> anyh
 struct Packed {
     bytes: Bytes,
     blob: Blob,
+    summary: String,
 }
 
 /// Reads and packs the data, off the asynchronous threads.
@@ -139,13 +154,31 @@ async fn pack(request: &Request) -> anyhow::Result<Packed> {
             took = %human::duration(started.elapsed()),
             "packed the data"
         );
-        Ok(Packed { bytes, blob })
+        let [train, valid, test] = images;
+        let mut summary =
+            format!("{source}: {train} training, {valid} validation, {test} test images");
+        if loaded.skipped > 0 {
+            summary.push_str(&format!(", {} skipped", loaded.skipped));
+        }
+        Ok(Packed {
+            bytes,
+            blob,
+            summary,
+        })
     });
     packed.await.context("reading the data panicked")?
 }
 
-async fn create(store: &Store, layout: &Layout, request: Request) -> anyhow::Result<StoredSpec> {
-    let Packed { bytes, blob } = pack(&request).await?;
+async fn create(
+    store: &Store,
+    layout: &Layout,
+    request: Request,
+) -> anyhow::Result<(StoredSpec, String)> {
+    let Packed {
+        bytes,
+        blob,
+        summary,
+    } = pack(&request).await?;
     let key = layout::dataset(blob.sha256);
     if !store.exists(&key).await? {
         let mut upload = store.upload(&key);
@@ -162,11 +195,11 @@ async fn create(store: &Store, layout: &Layout, request: Request) -> anyhow::Res
     };
     if store.create_json(&layout.spec(), &spec).await? == Creation::Exists {
         bail!(
-            "another coordinator has just created experiment {:?}; start this one again to go on with it",
+            "another coordinator has just created experiment {}; start this one again to go on with it",
             spec.experiment.name
         );
     }
-    Ok(spec)
+    Ok((spec, summary))
 }
 
 async fn claim_term(store: &Store, layout: &Layout) -> anyhow::Result<Term> {

@@ -15,12 +15,12 @@ const MAX_CRASHES: u32 = 5;
 /// A worker that ran this long was fine when it started.
 const HEALTHY: Duration = Duration::from_secs(30);
 /// How long workers may take to leave by themselves at the end.
-const GRACE: Duration = Duration::from_secs(10);
+const GRACE: Duration = Duration::from_secs(30);
 
 /// Local workers and who looks after them. Dropped, it kills them.
 #[derive(Debug)]
 pub struct LocalFleet {
-    watchers: JoinSet<anyhow::Error>,
+    watchers: JoinSet<Option<anyhow::Error>>,
     stop: tokio::sync::watch::Sender<bool>,
 }
 
@@ -28,7 +28,7 @@ pub struct LocalFleet {
 #[derive(Debug)]
 struct LocalWorker {
     child: Child,
-    _lifeline: Option<ChildStdin>,
+    lifeline: Option<ChildStdin>,
 }
 
 /// How to start local workers.
@@ -68,7 +68,7 @@ impl Plan {
             .arg(format!("--coordinator={}", self.coordinator))
             .arg(format!("--name=local-{index}"))
             .arg(format!("--threads={}", self.threads))
-            // The worker exits when this end of its input closes, even if we are killed.
+            // The worker hands its task back and exits when this end of its input closes, even if we are killed.
             .arg("--exit-with-parent")
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
@@ -86,10 +86,7 @@ impl Plan {
         })?;
         // Taken out, because waiting for a child closes what is left in it.
         let lifeline = child.stdin.take();
-        Ok(LocalWorker {
-            child,
-            _lifeline: lifeline,
-        })
+        Ok(LocalWorker { child, lifeline })
     }
 }
 
@@ -108,14 +105,21 @@ impl LocalFleet {
     /// Resolves with the reason when no local worker is left because each crashed again and again.
     pub async fn all_gone(&mut self) -> anyhow::Error {
         let mut last = anyhow::anyhow!("no local worker was started");
+        let mut crashed = false;
         while let Some(gone) = self.watchers.join_next().await {
-            last = gone.unwrap_or_else(Into::into);
-            tracing::error!("{last:#}");
+            // One that left by itself was sent home.
+            if let Some(error) = gone.unwrap_or_else(|panic| Some(panic.into())) {
+                tracing::error!("{error:#}");
+                (last, crashed) = (error, true);
+            }
+        }
+        if !crashed {
+            std::future::pending::<()>().await;
         }
         last
     }
 
-    /// Waits until the workers have left by themselves, then kills what is left of them.
+    /// Asks the workers to hand their tasks back and leave, waits, then kills what is left of them.
     pub async fn stop(mut self) {
         self.stop.send_replace(true);
         let left = async { while self.watchers.join_next().await.is_some() {} };
@@ -130,13 +134,21 @@ async fn look_after(
     index: u32,
     mut worker: LocalWorker,
     mut stop: tokio::sync::watch::Receiver<bool>,
-) -> anyhow::Error {
+) -> Option<anyhow::Error> {
     let mut crashes = 0;
     loop {
         let started = Instant::now();
-        let exit = worker.child.wait().await;
-        if *stop.borrow() {
-            return anyhow::anyhow!("stopped");
+        let exit = tokio::select! {
+            exit = worker.child.wait() => Some(exit),
+            () = stopped(&mut stop) => None,
+        };
+        let Some(exit) = exit else {
+            worker.lifeline = None;
+            let _ = worker.child.wait().await;
+            return None;
+        };
+        if exit.as_ref().is_ok_and(std::process::ExitStatus::success) {
+            return None;
         }
         crashes = if started.elapsed() < HEALTHY {
             crashes + 1
@@ -145,20 +157,25 @@ async fn look_after(
         };
         let how = exit.map_or_else(|e| e.to_string(), |status| status.to_string());
         if crashes >= MAX_CRASHES {
-            return anyhow::anyhow!(
+            return Some(anyhow::anyhow!(
                 "local-{index} ended {crashes} times in a row ({how}); it is not started again"
-            );
+            ));
         }
         tracing::warn!(worker = format!("local-{index}"), %how, "a local worker ended; starting it again");
         // The first restart is at once.
         let pause = Duration::from_millis(500) * (crashes - 1);
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
-            _ = stop.wait_for(|stop| *stop) => return anyhow::anyhow!("stopped"),
+            () = stopped(&mut stop) => return None,
         }
         worker = match plan.start(index) {
             Ok(worker) => worker,
-            Err(error) => return error,
+            Err(error) => return Some(error),
         };
     }
+}
+
+/// Resolves when the fleet is to stop, or is gone.
+async fn stopped(stop: &mut tokio::sync::watch::Receiver<bool>) {
+    let _ = stop.wait_for(|stop| *stop).await;
 }

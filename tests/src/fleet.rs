@@ -26,6 +26,14 @@ impl Process {
         self.0.id()
     }
 
+    /// Sends it a signal, such as "TERM".
+    pub fn signal(&self, name: &str) {
+        let status = Command::new("kill")
+            .args(["-s", name, &self.id().to_string()])
+            .status();
+        assert!(status.expect("kill runs").success(), "the process is there");
+    }
+
     /// Kills it as `kill -9` does.
     pub fn kill(&mut self) {
         self.0.kill().expect("the process is there");

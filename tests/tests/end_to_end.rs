@@ -37,9 +37,13 @@ impl Job {
     }
 
     fn start(&self) -> Coordinator {
+        self.start_with(&[])
+    }
+
+    fn start_with(&self, more: &[&str]) -> Coordinator {
         let (data, toml) = (self.data.to_str().unwrap(), self.toml.to_str().unwrap());
         let args = ["--workers", "2", "--data", data, "--experiment", toml];
-        Coordinator::start(&self.path("store"), &args)
+        Coordinator::start(&self.path("store"), &[&args, more].concat())
     }
 }
 
@@ -166,6 +170,41 @@ fn the_run_of_a_killed_worker_goes_on_elsewhere() {
     read::<EvaluationReport>(store.join("small/evaluation.json"))
         .validate()
         .unwrap();
+}
+
+#[test]
+fn a_stopped_local_fleet_hands_its_work_back_and_goes_on_later() {
+    let job = Job::new(EPOCHS);
+    let coordinator = job.start_with(&["--local"]);
+    let mut watch = coordinator.watch();
+    watch.until(|snapshot| {
+        let runs = snapshot["runs"].as_array()?;
+        runs.iter()
+            .any(|run| run["epochs_committed"].as_u64() >= Some(1))
+            .then_some(())
+    });
+    coordinator.process.signal("TERM");
+    let (text, status) = coordinator.finish();
+    assert_eq!(status.code(), Some(130), "{text}");
+    drop(watch);
+    let manifest = job.path("store/small/runs/vgg16/epochs/0001.json");
+    let residual = job.path("store/small/runs/residual/epochs/0001.json");
+    let before: Vec<_> = [manifest, residual]
+        .into_iter()
+        .filter(|path| path.exists())
+        .collect();
+    let bytes = |paths: &[PathBuf]| {
+        paths
+            .iter()
+            .map(|p| std::fs::read(p).unwrap())
+            .collect::<Vec<_>>()
+    };
+    let committed = bytes(&before);
+    assert!(!committed.is_empty());
+
+    let (text, status) = job.start_with(&["--local"]).finish();
+    assert!(status.success(), "{text}");
+    assert_eq!(bytes(&before), committed);
 }
 
 /// The run that the worker of this name trains.

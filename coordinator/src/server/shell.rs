@@ -123,6 +123,11 @@ impl Shell {
         {
             streams.attached.remove(worker);
             drop(streams);
+            if *self.ended.borrow() {
+                // It was sent home.
+                self.version.send_modify(|version| *version += 1);
+                return;
+            }
             self.tell(|scheduler, now| scheduler.disconnected(worker, now));
         }
     }

@@ -238,6 +238,7 @@ async fn work(context: Context, shared: Arc<Shared>) {
     let reason = match result {
         Ok(()) => return tracing::info!(%lease, "task done"),
         Err(TaskError::Failed(reason)) => reason,
+        Err(TaskError::Stopped) => return tracing::info!(%lease, "task stopped"),
         Err(error) => return tracing::warn!(%lease, %error, "task dropped"),
     };
     tracing::error!(%lease, %reason, "task failed");

@@ -31,7 +31,7 @@ pub(super) async fn run(
         .experiment
         .run(&run)
         .cloned()
-        .ok_or_else(|| TaskError::Failed(format!("the experiment has no run {run:?}")))?;
+        .ok_or_else(|| TaskError::Failed(format!("the experiment has no run {run}")))?;
     let dataset = dataset(&context.objects, &stored, shared).await?;
     let resume = match context.resume {
         Some(epoch) => Some(fetch_checkpoint(&context, &layout, &run, epoch, shared).await?),

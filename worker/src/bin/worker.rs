@@ -11,6 +11,9 @@ use quartet_shared::telemetry;
 use quartet_worker::agent::{self, Ended, Settings};
 use quartet_worker::device::{self, BackendChoice, TrainingDevice};
 
+/// How long a worker whose parent is gone may take to hand its task back.
+const ORPHAN_GRACE: Duration = Duration::from_secs(25);
+
 const EXAMPLES: &str = "\
 Examples:
   worker --coordinator host:50051                 train on this machine's CPU
@@ -107,7 +110,7 @@ fn work(args: Args, device: TrainingDevice) -> anyhow::Result<Ended> {
     let ended = runtime.block_on(async {
         let shutdown = Shutdown::on_signals()?;
         if args.exit_with_parent {
-            exit_with_parent();
+            exit_with_parent(shutdown.clone());
         }
         agent::run(settings, device, shutdown).await
     });
@@ -116,11 +119,13 @@ fn work(args: Args, device: TrainingDevice) -> anyhow::Result<Ended> {
     ended
 }
 
-/// Exits as soon as the parent is gone: its end of our standard input closes with it, however it dies.
-fn exit_with_parent() {
-    std::thread::spawn(|| {
+/// Shuts down as soon as the parent closes its end of our standard input, which it also does by dying.
+fn exit_with_parent(shutdown: Shutdown) {
+    std::thread::spawn(move || {
         let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
-        tracing::warn!("the process that started this worker is gone");
+        shutdown.trigger();
+        std::thread::sleep(ORPHAN_GRACE);
+        tracing::warn!("the task could not be handed back in time");
         std::process::exit(1);
     });
 }

@@ -164,7 +164,7 @@ fn train(run: &RunStatus) -> String {
 fn no_workers(state: ExperimentState) -> &'static str {
     match state {
         ExperimentState::Finished | ExperimentState::Failed => "no workers",
-        _ => "no workers yet: start them with `worker --gpu 0 --coordinator HOST:PORT`",
+        _ => "no workers yet: start them with `worker --coordinator HOST:PORT`",
     }
 }
 

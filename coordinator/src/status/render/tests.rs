@@ -15,7 +15,7 @@ fn before_the_first_worker() {
     resnet50             pending    0/8
     inception_v3         pending    0/8
 
-    no workers yet: start them with `worker --gpu 0 --coordinator HOST:PORT`
+    no workers yet: start them with `worker --coordinator HOST:PORT`
     ");
 }
 
