@@ -115,7 +115,9 @@ fn flex(threads: Option<usize>) -> Result<TrainingDevice, DeviceError> {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
         pool.build_global().map_err(|e| cannot(e.to_string()))?;
     }
-    let description = format!("CPU (flex, {} threads)", rayon::current_num_threads());
+    let threads = rayon::current_num_threads();
+    let plural = if threads == 1 { "" } else { "s" };
+    let description = format!("CPU (flex, {threads} thread{plural})");
     Ok(TrainingDevice {
         device: Device::flex(),
         description,
