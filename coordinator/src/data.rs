@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 use quartet_shared::dataset::Dataset;
 
-pub use error::{DataError, ImageProblem, RowProblem};
+pub use error::{DataError, RowProblem};
 pub use synthetic::{SIDE as SYNTHETIC_SIDE, SyntheticSpec};
 
 /// Side of the packed images of a folder when the options name none: FER2013's.

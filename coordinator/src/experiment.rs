@@ -2,6 +2,7 @@
 
 mod history;
 
+use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, bail, ensure};
@@ -192,6 +193,7 @@ async fn create(
         format: FORMAT,
         experiment: request.spec,
         dataset,
+        weights: BTreeMap::new(),
     };
     if store.create_json(&layout.spec(), &spec).await? == Creation::Exists {
         bail!(

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! datasets/<sha256>.qds
+//! weights/<sha256>
 //! <experiment>/spec.json
 //! <experiment>/coordinators/<term>.json
 //! <experiment>/runs/<run>/epochs/<epoch>.json
@@ -116,11 +117,23 @@ impl Layout {
     }
 }
 
-/// The folder of packed data sets, shared by all experiments of a store.
-pub const DATASETS: &str = "datasets";
+/// The folder of packed data sets.
+const DATASETS: &str = "datasets";
+
+/// The folder of initial weights.
+const WEIGHTS: &str = "weights";
+
+/// Folders that all experiments of a store share; no experiment has such a name.
+pub const SHARED: [&str; 2] = [DATASETS, WEIGHTS];
 
 /// The packed data set with this content.
 #[must_use]
 pub fn dataset(content: Checksum) -> String {
     format!("{DATASETS}/{content}.qds")
+}
+
+/// Initial weights with this content, in whatever format they were published.
+#[must_use]
+pub fn weights(content: Checksum) -> String {
+    format!("{WEIGHTS}/{content}")
 }

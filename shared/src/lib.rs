@@ -16,6 +16,7 @@ pub mod early_stopping;
 pub mod human;
 pub mod ids;
 pub mod layout;
+pub mod picture;
 pub mod progress;
 pub mod report;
 pub mod shutdown;

@@ -9,6 +9,9 @@ mod toml_form;
 mod toml_reader;
 mod toml_writer;
 mod validate;
+mod weights;
+
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -22,6 +25,7 @@ pub use toml_form::from_toml;
 pub use toml_reader::SpecError;
 pub use toml_writer::to_toml;
 pub use validate::InvalidSpec;
+pub use weights::{HubFile, UnknownWeights, Weights};
 
 /// Arithmetic of training.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -80,14 +84,6 @@ impl RunSpec {
     }
 }
 
-/// Initial weights of a run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Weights {
-    /// Random (Glorot uniform).
-    None,
-}
-
 /// A whole experiment, complete and valid.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ExperimentSpec {
@@ -139,6 +135,9 @@ pub struct StoredSpec {
     pub experiment: ExperimentSpec,
     /// The packed data set.
     pub dataset: BlobRef,
+    /// Initial weights of the runs that do not start from random ones.
+    #[serde(default)]
+    pub weights: BTreeMap<RunName, BlobRef>,
 }
 
 #[cfg(test)]

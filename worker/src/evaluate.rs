@@ -12,9 +12,9 @@ use quartet_shared::report::{
 };
 use quartet_shared::spec::{ExperimentSpec, RunSpec};
 
+use crate::checkpoint::{CheckpointError, load_run};
 use crate::input::Input;
 use crate::models::Network;
-use crate::train::checkpoint::{CheckpointError, load_weights};
 use crate::train::{Control, Observer, Reporter, batches, network_config};
 
 /// The splits that are evaluated.
@@ -89,9 +89,8 @@ pub fn evaluate(
     // probabilities[split][member]
     let mut probabilities = vec![Vec::new(); splits.len()];
     for member in members {
-        let network = network_config(experiment, &member.run, dataset.classes.len())
-            .init(device, member.run.seed);
-        let network = load_weights(network, &member.weights)?;
+        let config = network_config(experiment, &member.run, &dataset.classes);
+        let network = load_run(&config, &member.weights, device)?;
         let input = Input::new(dataset, member.run.image_size, device);
         for (&split, outputs) in splits.iter().zip(&mut probabilities) {
             let mut step = |images| {

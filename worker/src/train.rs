@@ -6,7 +6,6 @@
 
 pub mod adam;
 pub mod bench;
-pub mod checkpoint;
 pub(crate) mod learner;
 mod meter;
 mod observe;
@@ -27,10 +26,10 @@ use quartet_shared::ids::Epoch;
 use quartet_shared::progress::{EpochMetrics, Phase};
 use quartet_shared::spec::{ExperimentSpec, RunSpec};
 
+use crate::checkpoint::{CheckpointError, Snapshot, load_run, load_training_state};
 use crate::input::{EpochPlan, Input};
-use crate::models::NetworkConfig;
+use crate::models::{NetworkConfig, Variant};
 use adam::{Adam, AdamConfig};
-use checkpoint::{CheckpointError, Snapshot, load_training_state, load_weights};
 use learner::{Learner, cross_entropy, statistics};
 use meter::{Means, Meter};
 pub(crate) use observe::Reporter;
@@ -191,19 +190,20 @@ fn outcome(
     })
 }
 
-/// The network that the specs describe, for `classes` classes.
+/// The network that the specs describe, for these classes; its variant is that of random weights.
 pub(crate) fn network_config(
     experiment: &ExperimentSpec,
     run: &RunSpec,
-    classes: usize,
+    classes: &[String],
 ) -> NetworkConfig {
     NetworkConfig {
         backbone: run.backbone,
+        variant: Variant::of_random(run.backbone),
         width: run.width,
         image_size: run.image_size as usize,
         dropout: run.dropout,
         batch_norm_momentum: experiment.batch_norm_momentum,
-        classes,
+        classes: classes.to_vec(),
     }
 }
 
@@ -216,11 +216,12 @@ pub(crate) fn prepare(task: &TrainTask) -> Result<Learner, CheckpointError> {
         device,
         resume,
     } = task;
-    let config = network_config(experiment, run, dataset.classes.len());
-    let mut network = config.init(&device.clone().autodiff(), run.seed);
-    if let Some(resume) = resume {
-        network = load_weights(network, &resume.weights)?;
-    }
+    let config = network_config(experiment, run, &dataset.classes);
+    let device = device.clone().autodiff();
+    let network = match resume {
+        Some(resume) => load_run(&config, &resume.weights, &device)?,
+        None => config.init(&device, run.seed),
+    };
     let rates = AdamConfig {
         learning_rate: run.learning_rate,
         decay: run.decay,

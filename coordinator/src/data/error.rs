@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use quartet_shared::dataset::Split;
+use quartet_shared::picture::PictureError;
 
 /// Why a data set could not be loaded.
 #[derive(Debug, thiserror::Error)]
@@ -56,7 +57,7 @@ pub enum DataError {
         /// The file.
         file: PathBuf,
         /// What is wrong.
-        problem: ImageProblem,
+        problem: PictureError,
     },
     /// A directory is not laid out as an image folder.
     #[error("{}: {problem}", .path.display())]
@@ -142,20 +143,6 @@ pub enum RowProblem {
         /// The longest row.
         limit: usize,
     },
-}
-
-/// What is wrong with an image file.
-#[derive(Debug, thiserror::Error)]
-pub enum ImageProblem {
-    /// Neither its name nor its place is that of an image.
-    #[error("not a PNG or JPEG file in a class folder")]
-    NotAnImage,
-    /// It ends too early.
-    #[error("the image is truncated")]
-    Truncated,
-    /// The decoder rejects it.
-    #[error("the image cannot be decoded ({0})")]
-    Decode(image::ImageError),
 }
 
 impl DataError {

@@ -5,17 +5,17 @@
 //! the packed size; those that have it already are kept as they are.
 
 mod classes;
-mod decode;
 #[cfg(test)]
 mod tests;
 
 use std::path::{Path, PathBuf};
 
 use quartet_shared::dataset::Split;
+use quartet_shared::picture::{Picture, PictureError};
 
 use self::classes::Classes;
 use super::gather::Gather;
-use super::{DEFAULT_SIDE, DataError, ImageProblem, Loaded, Options};
+use super::{DEFAULT_SIDE, DataError, Loaded, Options};
 
 /// Names of the split folders, without regard to case.
 const SPLIT_NAMES: [&[&str]; 3] = [
@@ -112,20 +112,32 @@ fn find_splits(root: &Path) -> Result<[PathBuf; 3], DataError> {
 }
 
 fn read_image(entry: Entry, side: u16) -> Result<Vec<u8>, DataError> {
-    if entry.is_dir || !decode::has_image_name(&entry.path) {
+    if entry.is_dir || !has_image_name(&entry.path) {
         return Err(not_an_image(entry.path));
     }
     let bytes = std::fs::read(&entry.path).map_err(|error| DataError::io(&entry.path, error))?;
-    decode::gray(&bytes, side).map_err(|problem| DataError::Image {
+    let picture = Picture::decode(&bytes).map_err(|problem| DataError::Image {
         file: entry.path,
         problem,
-    })
+    })?;
+    Ok(picture.squared(side).pixels().to_vec())
+}
+
+/// Whether a file's name is that of a PNG or JPEG image.
+fn has_image_name(path: &Path) -> bool {
+    let extension = path
+        .extension()
+        .and_then(|extension| extension.to_str())
+        .unwrap_or_default();
+    ["png", "jpg", "jpeg"]
+        .iter()
+        .any(|known| extension.eq_ignore_ascii_case(known))
 }
 
 fn not_an_image(file: PathBuf) -> DataError {
     DataError::Image {
         file,
-        problem: ImageProblem::NotAnImage,
+        problem: PictureError::NotAnImage,
     }
 }
 

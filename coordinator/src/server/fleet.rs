@@ -154,8 +154,9 @@ impl v1::fleet_server::Fleet for FleetService {
     ) -> Result<Response<Self::GetObjectStream>, Status> {
         let key = request.into_inner().key;
         let experiment = &self.shell.experiment;
+        let shared = layout::SHARED.map(|folder| format!("{folder}/"));
         let served = key.starts_with(&experiment.layout.prefix())
-            || key.starts_with(&format!("{}/", layout::DATASETS));
+            || shared.iter().any(|folder| key.starts_with(folder));
         if !served
             || key
                 .split('/')

@@ -88,7 +88,7 @@ fn fer2013() -> ExperimentSpec {
             dropout: 0.5,
             width: 1.0,
             image_size: 200,
-            weights: Weights::None,
+            weights: Weights::Imagenet,
             ensemble_weight: 1.0,
         }
     };
@@ -129,6 +129,7 @@ fn demo() -> ExperimentSpec {
             dropout: 0.1,
             width,
             image_size: run.backbone.minimum_image_size().max(48),
+            weights: Weights::None,
             ..run
         }
     };

@@ -176,6 +176,13 @@ fn run<'a>(
             .parse()
             .expect("backbones have valid names"),
     };
+    let width = section.float("width", default.width)?;
+    let weights = match section.text("weights", |text| text.parse().map_err(to_string))? {
+        Some(weights) => weights,
+        // Published weights are those of the full network.
+        None if width != default.width => Weights::None,
+        None => default.weights,
+    };
     Ok(RunSpec {
         seed: section.seed(derived_seed(experiment_seed, &name))?,
         name,
@@ -183,9 +190,9 @@ fn run<'a>(
         learning_rate: section.float("learning_rate", default.learning_rate)?,
         decay: section.float("decay", default.decay)?,
         dropout: section.float("dropout", default.dropout)?,
-        width: section.float("width", default.width)?,
+        width,
         image_size: section.u32("image_size", default.image_size)?,
-        weights: section.text("weights", weights)?.unwrap_or(default.weights),
+        weights,
         ensemble_weight: section.float("ensemble_weight", default.ensemble_weight)?,
     })
 }
@@ -195,15 +202,6 @@ fn precision(text: &str) -> Result<Precision, String> {
         "f32" => Ok(Precision::F32),
         _ => Err(format!(
             "\"f32\" is the only precision of this version, not {text:?}"
-        )),
-    }
-}
-
-fn weights(text: &str) -> Result<Weights, String> {
-    match text {
-        "none" => Ok(Weights::None),
-        _ => Err(format!(
-            "pretrained weights ({text:?}) are not supported yet by this version, only \"none\""
         )),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write as _};
 
-use super::{ExperimentSpec, Precision, RunSpec, Weights, derived_seed};
+use super::{ExperimentSpec, Precision, RunSpec, derived_seed};
 
 /// The whole experiment as TOML, every key explained. [`super::from_toml`] gives the same experiment back.
 ///
@@ -80,9 +80,7 @@ fn write_run(
     inherits_seed: bool,
 ) -> fmt::Result {
     let comment = |inherits| if inherits { "# " } else { "" };
-    let weights = match run.weights {
-        Weights::None => "none",
-    };
+    let weights = toml::Value::from(run.weights.to_string());
     write!(
         out,
         r#"
@@ -104,8 +102,9 @@ width = {width:?}
 {image_size_comment}image_size = {image_size}
 # If left out, derived from the experiment's seed and the run's name.
 {seed_comment}seed = {seed}
-# Weights to begin with: "none" (random).
-weights = "{weights}"
+# Weights to begin with: "none" (random), "imagenet", "hub:OWNER/NAME[@REVISION][/FILE]" (Hugging Face), or a file: Keras'
+# .h5, timm's and torchvision's .safetensors and .pth, or a checkpoint of ours. Paths are relative to this file.
+weights = {weights}
 # Weight in the ensemble, relative to the other runs'.
 ensemble_weight = {ensemble_weight:?}
 "#,

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use super::{ExperimentSpec, RunSpec};
+use super::{ExperimentSpec, RunSpec, Weights};
 use crate::ids::RunName;
 
 /// The first thing that is wrong with a spec.
@@ -40,12 +40,12 @@ impl ExperimentSpec {
     /// The first problem found, with its key and run.
     pub fn validate(&self) -> Result<(), InvalidSpec> {
         let check = |key, reason: Option<String>| result(None, key, reason);
-        let taken = self.name.as_str() == crate::layout::DATASETS;
+        let taken = crate::layout::SHARED.contains(&self.name.as_str());
         check(
             "name",
             taken.then(|| {
                 format!(
-                    "must not be \"{}\": the store has its data sets there",
+                    "must not be \"{}\": the store has a folder of that name",
                     self.name
                 )
             }),
@@ -108,6 +108,14 @@ impl RunSpec {
             "width",
             must(width, "greater than 0 and at most 4", self.width),
         )?;
+        let published = matches!(self.weights, Weights::Imagenet | Weights::Hub(_));
+        let narrow = (published && self.width != 1.0).then(|| {
+            format!(
+                "must be \"none\" or a file for width {}: {} are those of the full network",
+                self.width, self.weights
+            )
+        });
+        check("weights", narrow)?;
         let least = self.backbone.minimum_image_size();
         let small = (self.image_size < least).then(|| {
             format!(
@@ -213,8 +221,10 @@ mod tests {
     #[test]
     fn every_range_has_its_end() {
         type Change = fn(&mut ExperimentSpec);
-        let changes: [(&str, Change); 20] = [
+        let changes: [(&str, Change); 22] = [
             ("name", |s| s.name = "datasets".parse().unwrap()),
+            ("name", |s| s.name = "weights".parse().unwrap()),
+            ("weights", |s| s.runs[0].width = 0.5),
             ("seed", |s| s.seed = 1 << 63),
             ("batch_size", |s| s.batch_size = 1),
             ("epochs", |s| s.epochs = 10_000),

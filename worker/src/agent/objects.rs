@@ -15,7 +15,7 @@ use tonic::Status;
 use tonic::transport::Channel;
 
 use super::running::{Shared, TaskError};
-use crate::train::checkpoint::checksum;
+use crate::checkpoint::checksum;
 
 /// Reads objects, and keeps data sets in a folder.
 #[derive(Clone, Debug)]

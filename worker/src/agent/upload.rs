@@ -11,8 +11,8 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
 use super::running::{Context, Shared, Stop, TaskError};
+use crate::checkpoint::CheckpointFiles;
 use crate::train::EpochCheckpoint;
-use crate::train::checkpoint::CheckpointFiles;
 
 /// Bytes of a checkpoint in one message.
 const CHUNK_SIZE: usize = 1 << 20;

@@ -2,8 +2,8 @@ use quartet_shared::progress::Progress;
 use quartet_shared::spec::Preset;
 
 use super::*;
+use crate::checkpoint::save_network;
 use crate::train::EpochCheckpoint;
-use crate::train::checkpoint::save_weights;
 
 struct Watch {
     last: Option<Progress>,
@@ -64,8 +64,8 @@ fn evaluates_members_alone_and_together() {
                 ..vgg.clone()
             };
             let weights = folder.path().join(name);
-            save_weights(
-                &network_config(&experiment, &run, 3).init(&device, run.seed),
+            save_network(
+                &network_config(&experiment, &run, &dataset.classes).init(&device, run.seed),
                 &weights,
             )
             .unwrap();
@@ -109,8 +109,8 @@ fn evaluates_members_alone_and_together() {
     let outputs: Vec<Vec<f32>> = members
         .iter()
         .map(|member| {
-            let network =
-                network_config(&experiment, &member.run, 3).init(&device, member.run.seed);
+            let network = network_config(&experiment, &member.run, &dataset.classes)
+                .init(&device, member.run.seed);
             let input = Input::new(&dataset, 32, &device);
             predict(&network, &input, split, 7, &mut |_| Control::Continue).unwrap()
         })

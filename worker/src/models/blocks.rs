@@ -7,12 +7,13 @@ use burn::tensor::Tensor;
 
 use super::init::Init;
 use super::ops::{self, Phase};
+use super::variant::Variant;
 
 /// Epsilon of batch normalisation in Keras where a model names none.
 pub(super) const KERAS_EPSILON: f64 = 1e-3;
 
-/// Keras' `conv2d_bn` of the Inception families: convolution without bias, batch normalisation without
-/// gamma, ReLU.
+/// Keras' `conv2d_bn` of the Inception families: convolution without bias, batch normalisation (in Keras without
+/// gamma), ReLU.
 #[derive(Module, Debug)]
 pub(super) struct ConvBnRelu {
     conv: Conv2d,
@@ -21,10 +22,15 @@ pub(super) struct ConvBnRelu {
 
 impl ConvBnRelu {
     fn new(init: &mut Init<'_>, config: &Conv2dConfig) -> Self {
-        Self {
-            conv: init.conv(&config.clone().with_bias(false)),
-            norm: init.batch_norm_unscaled(config.channels[1], KERAS_EPSILON),
-        }
+        let conv = init.conv(&config.clone().with_bias(false));
+        let channels = config.channels[1];
+        let norm = match init.variant() {
+            Variant::Keras | Variant::Keras2018 => {
+                init.batch_norm_unscaled(channels, KERAS_EPSILON)
+            }
+            Variant::Torch => init.batch_norm(channels, KERAS_EPSILON),
+        };
+        Self { conv, norm }
     }
 
     /// Output channels.
@@ -112,6 +118,8 @@ pub(super) enum Pooled {
     Nothing,
     /// 3x3 mean with stride 1, then a 1x1 unit of so many channels.
     Average(usize),
+    /// The same, where the padding counts as zeros in the mean.
+    AverageWithPadding(usize),
     /// 3x3 maximum with stride 2, for a block that halves the map.
     Max,
 }
@@ -121,6 +129,7 @@ pub(super) enum Pooled {
 pub(super) struct Mixed {
     branches: Vec<Chain>,
     average: Option<Chain>,
+    count_padding: bool,
     max: bool,
     channels: usize,
 }
@@ -137,7 +146,7 @@ impl Mixed {
             .map(|units| Chain::new(init, input, units))
             .collect();
         let average = match pooled {
-            Pooled::Average(channels) => {
+            Pooled::Average(channels) | Pooled::AverageWithPadding(channels) => {
                 Some(Chain::new(init, input, &[Unit::same(channels, [1, 1])]))
             }
             Pooled::Nothing | Pooled::Max => None,
@@ -148,6 +157,7 @@ impl Mixed {
         Self {
             branches,
             average,
+            count_padding: matches!(pooled, Pooled::AverageWithPadding(_)),
             max,
             channels,
         }
@@ -162,7 +172,7 @@ impl Mixed {
         let branches = self.branches.iter();
         let mut joined: Vec<_> = branches.map(|b| b.forward(x.clone(), phase)).collect();
         if let Some(unit) = &self.average {
-            joined.push(unit.forward(ops::avg_pool_3x3_same(x.clone()), phase));
+            joined.push(unit.forward(ops::avg_pool_3x3_same(x.clone(), self.count_padding), phase));
         }
         if self.max {
             joined.push(ops::max_pool_3x3(x, PaddingConfig2d::Valid));

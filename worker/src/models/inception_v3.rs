@@ -1,5 +1,5 @@
-//! InceptionV3 (Szegedy et al. 2015), Keras' `InceptionV3(include_top=False)`; timm's `inception_v3.tf_in1k`
-//! is the same network with gamma stored.
+//! InceptionV3 (Szegedy et al. 2015), Keras' `InceptionV3(include_top=False)`; torchvision's and timm's has a gamma and
+//! counts the padding in its means.
 
 use burn::module::Module;
 use burn::nn::PaddingConfig2d;
@@ -8,6 +8,7 @@ use burn::tensor::Tensor;
 use super::blocks::{Chain, Mixed, Pooled, Unit};
 use super::init::Init;
 use super::ops::{self, Phase};
+use super::variant::Variant;
 
 /// Stem, `mixed0` to `mixed10`.
 #[derive(Module, Debug)]
@@ -98,6 +99,14 @@ impl InceptionV3 {
     }
 }
 
+/// The pooled branch.
+fn average(init: &Init<'_>, channels: usize) -> Pooled {
+    match init.variant() {
+        Variant::Keras | Variant::Keras2018 => Pooled::Average(channels),
+        Variant::Torch => Pooled::AverageWithPadding(channels),
+    }
+}
+
 /// `mixed0` to `mixed2`, named after the map's side at the published input of 299.
 fn mixed_35(init: &mut Init<'_>, input: usize, pooled: usize) -> Mixed {
     let branches: [&[Unit]; 3] = [
@@ -109,7 +118,8 @@ fn mixed_35(init: &mut Init<'_>, input: usize, pooled: usize) -> Mixed {
             Unit::same(96, [3, 3]),
         ],
     ];
-    Mixed::new(init, input, &branches, Pooled::Average(pooled))
+    let pooled = average(init, pooled);
+    Mixed::new(init, input, &branches, pooled)
 }
 
 /// `mixed3`, which halves the map.
@@ -142,7 +152,8 @@ fn mixed_17(init: &mut Init<'_>, input: usize, inner: usize) -> Mixed {
             Unit::same(192, [1, 7]),
         ],
     ];
-    Mixed::new(init, input, &branches, Pooled::Average(192))
+    let pooled = average(init, 192);
+    Mixed::new(init, input, &branches, pooled)
 }
 
 /// `mixed8`, which halves the map.
@@ -174,13 +185,14 @@ impl Wide {
             &[Unit::same(448, [1, 1]), Unit::same(384, [3, 3])],
         );
         let triple_ends = ends(init, triple.channels());
+        let pooled = average(init, 192);
         Self {
             single,
             double,
             double_ends,
             triple,
             triple_ends,
-            pooled: Mixed::new(init, input, &[], Pooled::Average(192)),
+            pooled: Mixed::new(init, input, &[], pooled),
         }
     }
 

@@ -7,6 +7,9 @@ use burn::tensor::{Device, Tensor, TensorData};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use super::network::NetworkConfig;
+use super::variant::Variant;
+
 /// Makes layers of a given width with weights that depend on the seed and the order of the calls only.
 ///
 /// Parameters get the ids 1, 2, 3, ...: a network that is built again has the same ids, by which
@@ -15,21 +18,27 @@ pub(super) struct Init<'a> {
     device: &'a Device,
     rng: ChaCha8Rng,
     width: f64,
+    variant: Variant,
     /// Burn's momentum, the part of the batch in the running statistics.
     momentum: f64,
     next_id: u64,
 }
 
 impl<'a> Init<'a> {
-    /// `batch_norm_momentum` is Keras', the part that stays.
-    pub(super) fn new(device: &'a Device, seed: u64, width: f64, batch_norm_momentum: f64) -> Self {
+    pub(super) fn new(device: &'a Device, seed: u64, config: &NetworkConfig) -> Self {
         Self {
             device,
             rng: ChaCha8Rng::seed_from_u64(seed),
-            width,
-            momentum: 1.0 - batch_norm_momentum,
+            width: config.width,
+            variant: config.variant,
+            momentum: 1.0 - config.batch_norm_momentum,
             next_id: 1,
         }
+    }
+
+    /// Whose implementation is built.
+    pub(super) fn variant(&self) -> Variant {
+        self.variant
     }
 
     /// The number of channels where the published network has `channels`.

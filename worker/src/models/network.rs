@@ -4,20 +4,24 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use quartet_shared::spec::Backbone;
 use rand::Rng;
+use serde::{Deserialize, Serialize};
 
 use super::head::{DropoutMasks, Head};
 use super::inception_resnet_v2::InceptionResnetV2;
 use super::inception_v3::InceptionV3;
 use super::init::Init;
 use super::ops::Phase;
-use super::resnet50::{Layout, Resnet50};
+use super::resnet50::Resnet50;
+use super::variant::Variant;
 use super::vgg16::Vgg16;
 
 /// What decides a network's structure.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct NetworkConfig {
     /// The backbone.
     pub backbone: Backbone,
+    /// Whose implementation of it.
+    pub variant: Variant,
     /// Channel multiplier: `c` published channels become `max(4, round(c * width))`, and the head's hidden
     /// layers `max(16, round(1024 * width))`.
     pub width: f64,
@@ -28,37 +32,56 @@ pub struct NetworkConfig {
     /// Momentum of every batch normalisation as Keras counts it: running = momentum * running +
     /// (1 - momentum) * batch.
     pub batch_norm_momentum: f64,
-    /// Classes told apart.
-    pub classes: usize,
+    /// Names of the classes told apart, in their order.
+    pub classes: Vec<String>,
 }
 
 impl NetworkConfig {
+    /// Checks the ranges.
+    ///
+    /// # Errors
+    /// What is wrong.
+    pub fn validate(&self) -> Result<(), String> {
+        let minimum = self.backbone.minimum_image_size() as usize;
+        if self.image_size < minimum {
+            return Err(format!(
+                "{} needs images of {minimum} pixels, not {}",
+                self.backbone, self.image_size
+            ));
+        }
+        let rules = [
+            ("dropout", (0.0..1.0).contains(&self.dropout)),
+            (
+                "batch_norm_momentum",
+                (0.0..=1.0).contains(&self.batch_norm_momentum),
+            ),
+            ("width", self.width > 0.0 && self.width <= 4.0),
+            ("classes", !self.classes.is_empty()),
+        ];
+        match rules.iter().find(|(_, holds)| !holds) {
+            Some((key, _)) => Err(format!("{key} is out of its range")),
+            None => Ok(()),
+        }
+    }
+
     /// The network with random weights: kernels `glorot_uniform`, all else as Keras starts it.
     ///
     /// The weights depend on the configuration and `seed` only, not on the device, on threads or on burn's
     /// generator; parameter ids too.
     ///
     /// # Panics
-    /// If `image_size` is below the backbone's minimum, or `dropout` or `batch_norm_momentum` is out of range.
+    /// If the configuration is not valid.
     #[must_use]
     pub fn init(&self, device: &Device, seed: u64) -> Network {
-        let minimum = self.backbone.minimum_image_size() as usize;
-        assert!(
-            self.image_size >= minimum,
-            "{} needs images of {minimum} pixels",
-            self.backbone
-        );
-        assert!((0.0..1.0).contains(&self.dropout), "dropout in [0, 1)");
-        assert!(
-            (0.0..=1.0).contains(&self.batch_norm_momentum),
-            "momentum in [0, 1]"
-        );
-        let mut init = Init::new(device, seed, self.width, self.batch_norm_momentum);
+        if let Err(reason) = self.validate() {
+            panic!("{reason}");
+        }
+        let mut init = Init::new(device, seed, self);
         let (backbone, channels) = BackboneNet::new(&mut init, self.backbone);
         Network {
             backbone,
-            head: Head::new(&mut init, channels, self.classes),
-            dropout: self.dropout,
+            head: Head::new(&mut init, channels, self.classes.len()),
+            config: self.clone(),
         }
     }
 }
@@ -75,10 +98,17 @@ impl NetworkConfig {
 pub struct Network {
     backbone: BackboneNet,
     head: Head,
-    dropout: f64,
+    #[module(skip)]
+    config: NetworkConfig,
 }
 
 impl Network {
+    /// What the network was built from.
+    #[must_use]
+    pub fn config(&self) -> &NetworkConfig {
+        &self.config
+    }
+
     /// The backbone's feature map `[batch, channels, height, width]`, by running statistics.
     #[must_use]
     pub fn features(&self, x: Tensor<4>) -> Tensor<4> {
@@ -111,7 +141,13 @@ impl DropoutMasks {
     /// A network without dropout takes nothing from `rng`.
     #[must_use]
     pub fn draw(network: &Network, batch: usize, rng: &mut impl Rng, device: &Device) -> Self {
-        Self::draw_widths(network.head.widths(), network.dropout, batch, rng, device)
+        Self::draw_widths(
+            network.head.widths(),
+            network.config.dropout,
+            batch,
+            rng,
+            device,
+        )
     }
 }
 
@@ -120,7 +156,7 @@ impl DropoutMasks {
 pub(super) enum BackboneNet {
     InceptionResnetV2(InceptionResnetV2),
     Vgg16(Vgg16),
-    /// Either layout.
+    /// Any variant.
     Resnet50(Resnet50),
     InceptionV3(InceptionV3),
 }
@@ -137,12 +173,8 @@ impl BackboneNet {
                 let (net, channels) = Vgg16::new(init);
                 (Self::Vgg16(net), channels)
             }
-            Backbone::Resnet50 => {
-                let (net, channels) = Resnet50::new(init, Layout::KERAS);
-                (Self::Resnet50(net), channels)
-            }
-            Backbone::Resnet50V1_5 => {
-                let (net, channels) = Resnet50::new(init, Layout::TORCHVISION);
+            Backbone::Resnet50 | Backbone::Resnet50V1_5 => {
+                let (net, channels) = Resnet50::new(init);
                 (Self::Resnet50(net), channels)
             }
             Backbone::InceptionV3 => {

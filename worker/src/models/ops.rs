@@ -99,12 +99,12 @@ pub(super) fn max_pool_3x3(x: Tensor<4>, padding: PaddingConfig2d) -> Tensor<4> 
         .forward(x)
 }
 
-/// 3x3 mean with stride 1 and "same" padding, which is not counted.
-pub(super) fn avg_pool_3x3_same(x: Tensor<4>) -> Tensor<4> {
+/// 3x3 mean with stride 1 and "same" padding, which counts as zeros or not at all.
+pub(super) fn avg_pool_3x3_same(x: Tensor<4>, count_padding: bool) -> Tensor<4> {
     AvgPool2dConfig::new([3, 3])
         .with_strides([1, 1])
         .with_padding(PaddingConfig2d::Same)
-        .with_count_include_pad(false)
+        .with_count_include_pad(count_padding)
         .init()
         .forward(x)
 }

@@ -3,6 +3,8 @@
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::Tensor;
 
+use super::params::Path;
+
 /// How many numbers a network consists of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ParameterCount {
@@ -34,15 +36,14 @@ pub fn parameter_count<M: Module>(module: &M) -> ParameterCount {
 
 #[derive(Default)]
 struct Counter {
-    path: Vec<String>,
+    path: Path,
     count: ParameterCount,
 }
 
 impl ModuleVisitor for Counter {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         let numbers = param.lazy_shape().num_elements();
-        let name = self.path.last().map_or("", String::as_str);
-        if matches!(name, "running_mean" | "running_var") {
+        if matches!(self.path.last(), "running_mean" | "running_var") {
             self.count.statistics += numbers;
         } else if param.is_require_grad() {
             self.count.trainable += numbers;
@@ -50,11 +51,11 @@ impl ModuleVisitor for Counter {
         }
     }
 
-    fn enter_module(&mut self, name: &str, _container_type: &str) {
-        self.path.push(name.to_owned());
+    fn enter_module(&mut self, name: &str, container_type: &str) {
+        self.path.enter(name, container_type);
     }
 
-    fn exit_module(&mut self, _name: &str, _container_type: &str) {
-        self.path.pop();
+    fn exit_module(&mut self, _name: &str, container_type: &str) {
+        self.path.exit(container_type);
     }
 }

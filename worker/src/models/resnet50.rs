@@ -1,12 +1,14 @@
-//! ResNet50 (He et al. 2015) in two layouts: Keras' v1 and torchvision's v1.5.
+//! ResNet50 (He et al. 2015) in three layouts: Keras' v1, that of 2018 and today's, and torchvision's v1.5.
 
 use burn::module::Module;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::{BatchNorm, PaddingConfig2d};
 use burn::tensor::Tensor;
 
+use super::blocks::KERAS_EPSILON;
 use super::init::Init;
 use super::ops::{self, Phase};
+use super::variant::Variant;
 
 /// Inner channels, blocks and stride of `conv2` to `conv5`.
 const STAGES: [(usize, usize, usize); 4] = [(64, 3, 1), (128, 4, 2), (256, 6, 2), (512, 3, 2)];
@@ -16,28 +18,39 @@ const EXPANSION: usize = 4;
 
 /// What tells the layouts apart; the weights of one do not fit the other.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Layout {
+struct Layout {
     /// Whether the strided convolution of a stage is its first 1x1 instead of the 3x3.
     stride_first: bool,
     /// Whether convolutions have biases.
     bias: bool,
     epsilon: f64,
+    /// Whether the stem's max-pool is padded.
+    pool_padded: bool,
 }
 
 impl Layout {
-    /// Keras' `ResNet50`.
-    pub(super) const KERAS: Self = Self {
-        stride_first: true,
-        bias: true,
-        epsilon: 1.001e-5,
-    };
-
-    /// torchvision's and timm's `resnet50`, known as v1.5.
-    pub(super) const TORCHVISION: Self = Self {
-        stride_first: false,
-        bias: false,
-        epsilon: 1e-5,
-    };
+    fn of(variant: Variant) -> Self {
+        match variant {
+            Variant::Keras => Self {
+                stride_first: true,
+                bias: true,
+                epsilon: 1.001e-5,
+                pool_padded: true,
+            },
+            Variant::Keras2018 => Self {
+                epsilon: KERAS_EPSILON,
+                pool_padded: false,
+                ..Self::of(Variant::Keras)
+            },
+            // Known as v1.5.
+            Variant::Torch => Self {
+                stride_first: false,
+                bias: false,
+                epsilon: 1e-5,
+                pool_padded: true,
+            },
+        }
+    }
 
     fn conv(
         self,
@@ -62,6 +75,7 @@ pub(super) struct Resnet50 {
     conv: Conv2d,
     /// `conv1_bn`, torchvision's `bn1`.
     norm: BatchNorm,
+    pool_padded: bool,
     /// `conv2` to `conv5`, torchvision's `layer1` to `layer4`.
     stages: Vec<Stage>,
 }
@@ -100,7 +114,8 @@ struct Projection {
 
 impl Resnet50 {
     /// The network and its output channels.
-    pub(super) fn new(init: &mut Init<'_>, layout: Layout) -> (Self, usize) {
+    pub(super) fn new(init: &mut Init<'_>) -> (Self, usize) {
+        let layout = Layout::of(init.variant());
         let mut channels = init.channels(64);
         let conv = layout.conv(init, [3, channels], 7, 2);
         let norm = init.batch_norm(channels, layout.epsilon);
@@ -118,14 +133,24 @@ impl Resnet50 {
                 }
             })
             .collect();
-        (Self { conv, norm, stages }, channels)
+        let net = Self {
+            conv,
+            norm,
+            pool_padded: layout.pool_padded,
+            stages,
+        };
+        (net, channels)
     }
 
     /// `[batch, 3, 200, 200]` to `[batch, 2048, 7, 7]`.
     pub(super) fn forward(&self, x: Tensor<4>, phase: Phase) -> Tensor<4> {
         let x = ops::conv(&self.conv, x); // [batch, 64, 100, 100]
         let x = ops::bn_relu(&self.norm, x, phase);
-        let x = ops::max_pool_3x3(x, PaddingConfig2d::Explicit(1, 1, 1, 1)); // [batch, 64, 50, 50]
+        let padding = match self.pool_padded {
+            true => PaddingConfig2d::Explicit(1, 1, 1, 1),
+            false => PaddingConfig2d::Valid,
+        };
+        let x = ops::max_pool_3x3(x, padding); // [batch, 64, 50, 50], without padding 49
         let blocks = self.stages.iter().flat_map(|stage| &stage.blocks);
         blocks.fold(x, |x, block| block.forward(x, phase)) // 256 x 50, 512 x 25, 1024 x 13, 2048 x 7
     }

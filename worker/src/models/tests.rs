@@ -1,13 +1,14 @@
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::{GradientsParams, SgdConfig};
 use burn::tensor::{Device, Int, Tensor, TensorData, Tolerance};
+use quartet_shared::dataset::EMOTIONS;
 use quartet_shared::spec::Backbone;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::init::Init;
 use super::ops::{self, Phase};
-use super::{DropoutMasks, Network, NetworkConfig, parameter_count};
+use super::{DropoutMasks, Network, NetworkConfig, Variant, parameter_count};
 
 const WIDTH: f64 = 0.0625;
 const BATCH: usize = 8;
@@ -15,11 +16,12 @@ const BATCH: usize = 8;
 fn config(backbone: Backbone) -> NetworkConfig {
     NetworkConfig {
         backbone,
+        variant: Variant::of_random(backbone),
         width: WIDTH,
         image_size: backbone.minimum_image_size() as usize,
         dropout: 0.5,
         batch_norm_momentum: 0.99,
-        classes: 7,
+        classes: EMOTIONS.map(str::to_owned).to_vec(),
     }
 }
 
@@ -51,7 +53,11 @@ fn snapshot<M: Module>(module: &M) -> Vec<(u64, TensorData)> {
 fn parameter_counts_are_keras() {
     let count = |backbone| {
         let device = Device::flex();
-        let mut init = Init::new(&device, 0, 1.0, 0.99);
+        let config = NetworkConfig {
+            width: 1.0,
+            ..config(backbone)
+        };
+        let mut init = Init::new(&device, 0, &config);
         let (net, channels) = super::network::BackboneNet::new(&mut init, backbone);
         (parameter_count(&net).total(), channels)
     };
@@ -145,7 +151,15 @@ fn weights_follow_the_seed_alone() {
 #[test]
 fn kernels_are_glorot_uniform() {
     let device = Device::flex();
-    let linear = Init::new(&device, 3, 1.0, 0.99).linear(300, 200);
+    let linear = Init::new(
+        &device,
+        3,
+        &NetworkConfig {
+            width: 1.0,
+            ..config(Backbone::Vgg16)
+        },
+    )
+    .linear(300, 200);
     let limit = (6.0f32 / 500.0).sqrt();
     let weights = linear.weight.val();
     assert!(weights.clone().abs().max().into_scalar::<f32>() <= limit);
@@ -235,7 +249,7 @@ fn inference_leaves_the_network_as_it_is() {
 #[test]
 fn running_statistics_move_as_in_keras_3() {
     let device = Device::flex().autodiff();
-    let norm = Init::new(&device, 0, 1.0, 0.99).batch_norm(1, 1e-3);
+    let norm = Init::new(&device, 0, &config(Backbone::Vgg16)).batch_norm(1, 1e-3);
     let x = Tensor::<2>::from_data([[1.0], [2.0], [6.0]], &device);
     ops::bn(&norm, x, Phase::Training);
     let statistics: Vec<f32> = snapshot(&norm)[2..]
@@ -253,7 +267,7 @@ fn running_statistics_move_as_in_keras_3() {
 #[test]
 fn same_average_does_not_count_the_padding() {
     let ones = Tensor::<4>::ones([1, 1, 4, 5], &Device::flex());
-    let pooled = ops::avg_pool_3x3_same(ones.clone());
+    let pooled = ops::avg_pool_3x3_same(ones.clone(), false);
     pooled
         .into_data()
         .assert_approx_eq::<f32>(&ones.into_data(), Tolerance::default());

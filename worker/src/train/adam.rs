@@ -15,6 +15,8 @@ use std::collections::BTreeMap;
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Device, Gradients, Tensor};
 
+use crate::models::params::Path;
+
 /// Keras' defaults.
 const BETA1: f64 = 0.9;
 const BETA2: f64 = 0.999;
@@ -31,21 +33,21 @@ pub struct AdamConfig {
 
 /// First and second moment of one parameter.
 #[derive(Clone, Debug)]
-pub(super) struct Moments {
+pub(crate) struct Moments {
     /// The parameter's shape.
-    pub(super) shape: Vec<usize>,
+    pub(crate) shape: Vec<usize>,
     /// `[elements]`, as `v`.
-    pub(super) m: Tensor<1>,
-    pub(super) v: Tensor<1>,
+    pub(crate) m: Tensor<1>,
+    pub(crate) v: Tensor<1>,
 }
 
 /// The optimizer's state: a clone is cheap, tensors are shared until one side changes them.
 #[derive(Clone, Debug)]
 pub struct Adam {
     config: AdamConfig,
-    pub(super) updates: u64,
+    pub(crate) updates: u64,
     /// By path of the parameter, which unlike its id is the same in every process.
-    pub(super) moments: BTreeMap<String, Moments>,
+    pub(crate) moments: BTreeMap<String, Moments>,
 }
 
 impl Adam {
@@ -53,7 +55,7 @@ impl Adam {
     #[must_use]
     pub fn new<M: Module>(config: AdamConfig, module: &M) -> Self {
         let mut zeros = Zeros {
-            path: Vec::new(),
+            path: Path::default(),
             moments: BTreeMap::new(),
         };
         module.visit(&mut zeros);
@@ -79,7 +81,7 @@ impl Adam {
             rate,
             gradients,
             moments: &mut self.moments,
-            path: Vec::new(),
+            path: Path::default(),
         })
     }
 
@@ -93,17 +95,17 @@ impl Adam {
 }
 
 struct Zeros {
-    path: Vec<String>,
+    path: Path,
     moments: BTreeMap<String, Moments>,
 }
 
 impl ModuleVisitor for Zeros {
-    fn enter_module(&mut self, name: &str, _container_type: &str) {
-        self.path.push(name.to_owned());
+    fn enter_module(&mut self, name: &str, container_type: &str) {
+        self.path.enter(name, container_type);
     }
 
-    fn exit_module(&mut self, _name: &str, _container_type: &str) {
-        self.path.pop();
+    fn exit_module(&mut self, _name: &str, container_type: &str) {
+        self.path.exit(container_type);
     }
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
@@ -116,7 +118,7 @@ impl ModuleVisitor for Zeros {
                 m: zeros(),
                 v: zeros(),
             };
-            self.moments.insert(self.path.join("."), moments);
+            self.moments.insert(self.path.name(), moments);
         }
     }
 }
@@ -125,23 +127,23 @@ struct Update<'a> {
     rate: f64,
     gradients: Gradients,
     moments: &'a mut BTreeMap<String, Moments>,
-    path: Vec<String>,
+    path: Path,
 }
 
 impl ModuleMapper for Update<'_> {
-    fn enter_module(&mut self, name: &str, _container_type: &str) {
-        self.path.push(name.to_owned());
+    fn enter_module(&mut self, name: &str, container_type: &str) {
+        self.path.enter(name, container_type);
     }
 
-    fn exit_module(&mut self, _name: &str, _container_type: &str) {
-        self.path.pop();
+    fn exit_module(&mut self, _name: &str, container_type: &str) {
+        self.path.exit(container_type);
     }
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         let (id, tensor, mapper) = param.consume();
         let tensor = match tensor.grad_remove(&mut self.gradients) {
             Some(gradient) => {
-                let path = self.path.join(".");
+                let path = self.path.name();
                 let moments = self
                     .moments
                     .remove(&path)

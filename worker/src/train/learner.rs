@@ -6,7 +6,7 @@ use burn::tensor::{Int, Tensor};
 use quartet_shared::ids::Epoch;
 
 use super::adam::Adam;
-use super::checkpoint::Snapshot;
+use crate::checkpoint::Snapshot;
 use crate::input::Batch;
 use crate::input::random::{Purpose, stream};
 use crate::models::{DropoutMasks, Network};

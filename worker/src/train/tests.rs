@@ -4,8 +4,8 @@ use std::sync::Mutex;
 
 use quartet_shared::spec::{Augmentation, Backbone, Preset};
 
-use super::checkpoint::{CheckpointFiles, METADATA, save_weights};
 use super::*;
+use crate::checkpoint::{CheckpointFiles, METADATA, save_network};
 
 const SIDE: usize = 12;
 
@@ -377,7 +377,7 @@ fn a_checkpoint_of_something_else_is_refused() {
             weights: files.training_state.path.clone(),
             ..good.clone()
         },
-        "is missing",
+        "its metadata",
     );
     refused(
         &mut task,
@@ -385,7 +385,7 @@ fn a_checkpoint_of_something_else_is_refused() {
             training_state: files.weights.path.clone(),
             ..good.clone()
         },
-        "no counters",
+        "its metadata",
     );
     refused(
         &mut task,
@@ -407,7 +407,7 @@ fn a_checkpoint_of_something_else_is_refused() {
         "not a safetensors file",
     );
     task.run.width = 0.1;
-    refused(&mut task, good.clone(), "has shape");
+    refused(&mut task, good.clone(), "width: 0.05");
     task.run.width = 0.05;
     task.run.seed += 1;
     refused(&mut task, good, "seed");
@@ -417,8 +417,8 @@ fn a_checkpoint_of_something_else_is_refused() {
 fn weights_can_be_written_from_a_network_that_trains() {
     let folder = tempfile::tempdir().unwrap();
     let learner = stepped(&task(16, 0.05, 5));
-    let a = save_weights(&learner.network, &folder.path().join("a")).unwrap();
-    let b = save_weights(&learner.network.valid(), &folder.path().join("b")).unwrap();
+    let a = save_network(&learner.network, &folder.path().join("a")).unwrap();
+    let b = save_network(&learner.network.valid(), &folder.path().join("b")).unwrap();
     assert_eq!(
         a.blob, b.blob,
         "with the last update of the running statistics"

@@ -135,9 +135,9 @@ fn a_wrong_type_is_named_with_key_and_line() {
 #[test]
 fn what_cannot_be_trained_is_refused() {
     assert_eq!(
-        error("[[run]]\nbackbone = \"vgg16\"\nweights = \"imagenet\""),
-        "a.toml: weights in [[run]] \"vgg16\" is not valid: pretrained weights (\"imagenet\") are not supported yet \
-         by this version, only \"none\" (line 3)"
+        error("[[run]]\nbackbone = \"vgg16\"\nweights = \"hub:timm\""),
+        "a.toml: weights in [[run]] \"vgg16\" is not valid: \"hub:timm\" is not of the form \
+         hub:OWNER/NAME[@REVISION][/FILE] (line 3)"
     );
     assert_eq!(
         error("[[run]]\nname = \"a\""),
@@ -156,5 +156,19 @@ fn what_cannot_be_trained_is_refused() {
     assert!(
         error("[[run]]\nbackbone = \"vgg16\"\nlearning_rate = nan")
             .contains("learning_rate of run \"vgg16\"")
+    );
+}
+
+#[test]
+fn only_full_networks_start_from_imagenet_by_default() {
+    let weights = |text: &str| {
+        let text = format!("[[run]]\nbackbone = \"vgg16\"\n{text}");
+        from_toml(&text, "a.toml").unwrap().runs[0].weights.clone()
+    };
+    assert_eq!(weights(""), Weights::Imagenet);
+    assert_eq!(weights("width = 0.5"), Weights::None);
+    assert_eq!(
+        weights("width = 0.5\nweights = \"a/b.safetensors\""),
+        Weights::File("a/b.safetensors".to_owned())
     );
 }

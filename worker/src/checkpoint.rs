@@ -1,0 +1,141 @@
+//! Checkpoint files: safetensors, as Python's `safetensors` reads them too.
+//!
+//! - Weights: one f32 tensor per parameter and running statistic, named by its path in the network
+//!   (`head.hidden1.dense.weight`), in burn's layouts (a dense kernel is `[in, out]`, a convolution's `[out, in, h, w]`). The
+//!   metadata entry [`METADATA`] says what network it is.
+//! - Training state: `adam.m.<name>` and `adam.v.<name>` of each trainable parameter, and the metadata entry with
+//!   counters. With the weights and the spec it is all that a resume needs: random numbers are functions of
+//!   (seed, epoch, step).
+//!
+//! The same state makes the same bytes.
+
+mod file;
+mod state;
+
+use std::path::Path;
+
+use burn::tensor::Device;
+use quartet_shared::ids::Epoch;
+use serde::{Deserialize, Serialize};
+
+use crate::models::params::{parameters, with_values};
+use crate::models::{Network, NetworkConfig};
+use crate::train::adam::Adam;
+use file::{Tensors, mismatch};
+
+pub(crate) use file::checksum;
+pub use file::{CheckpointError, METADATA, WrittenFile};
+pub(crate) use state::load_training_state;
+
+/// Version of the contents of a file of weights.
+const FORMAT: u32 = 1;
+
+/// The two files of a checkpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CheckpointFiles {
+    /// The weights.
+    pub weights: WrittenFile,
+    /// The training state.
+    pub training_state: WrittenFile,
+}
+
+/// The state of training at the end of an epoch.
+///
+/// It shares its tensors with the training that goes on, so that making one costs next to nothing; it is meant to be
+/// written on another thread.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    pub(crate) network: Network,
+    pub(crate) adam: Adam,
+    pub(crate) seed: u64,
+    pub(crate) epoch: Epoch,
+}
+
+impl Snapshot {
+    /// Writes `<stem>.safetensors` and `<stem>.state.safetensors` to `folder`, each whole or not at all.
+    ///
+    /// # Errors
+    /// The files cannot be written or read back.
+    pub fn write(self, folder: &Path, stem: &str) -> Result<CheckpointFiles, CheckpointError> {
+        let weights = save_network(&self.network, &folder.join(format!("{stem}.safetensors")))?;
+        let path = folder.join(format!("{stem}.state.safetensors"));
+        let training_state = state::save(&self.adam, self.seed, self.epoch, &path)?;
+        Ok(CheckpointFiles {
+            weights,
+            training_state,
+        })
+    }
+}
+
+/// What a file of weights says of itself.
+#[derive(Debug, Serialize, Deserialize)]
+struct Metadata {
+    format: u32,
+    network: NetworkConfig,
+}
+
+/// Writes all parameters and running statistics of `network`, and what it is.
+///
+/// # Errors
+/// The file cannot be written or read back.
+pub fn save_network(network: &Network, path: &Path) -> Result<WrittenFile, CheckpointError> {
+    let metadata = Metadata {
+        format: FORMAT,
+        network: network.config().clone(),
+    };
+    file::save(parameters(network), &metadata, path)
+}
+
+/// The network of a file that [`save_network`] wrote.
+///
+/// # Errors
+/// The file cannot be read, is none of ours, or its tensors are not exactly those of the network that it names.
+pub fn load_network(path: &Path, device: &Device) -> Result<Network, CheckpointError> {
+    let bytes = file::read(path)?;
+    let (metadata, mut tensors) = Tensors::parse::<Metadata>(&bytes, path)?;
+    if metadata.format != FORMAT {
+        let reason = format!(
+            "it has format {}, this version reads {FORMAT}",
+            metadata.format
+        );
+        return Err(mismatch(path, &reason));
+    }
+    let config = metadata.network;
+    config
+        .validate()
+        .map_err(|reason| mismatch(path, &format!("its network: {reason}")))?;
+    let mut problem = None;
+    let network = with_values(config.init(device, 0), |name, shape| {
+        let values = tensors.take(name, shape);
+        values
+            .map_err(|error| problem.get_or_insert(error).to_string())
+            .ok()
+    });
+    match problem {
+        Some(error) => Err(error),
+        None => tensors.finish().map(|()| network),
+    }
+}
+
+/// The network of a file that a run of this configuration wrote, whichever variant that is.
+///
+/// # Errors
+/// As [`load_network`], or the file is of another configuration.
+pub(crate) fn load_run(
+    expected: &NetworkConfig,
+    path: &Path,
+    device: &Device,
+) -> Result<Network, CheckpointError> {
+    let network = load_network(path, device)?;
+    let expected = NetworkConfig {
+        variant: network.config().variant,
+        ..expected.clone()
+    };
+    if *network.config() == expected {
+        Ok(network)
+    } else {
+        let found = network.config();
+        let reason = format!("it is of {found:?} instead of {expected:?}");
+        Err(mismatch(path, &reason))
+    }
+}

@@ -1,0 +1,134 @@
+//! The parameters of a network by name: what checkpoints, the optimizer and published weights are keyed by.
+//!
+//! A parameter's name is its path through the modules, such as `backbone.stages.0.blocks.0.conv1.weight`; which of the
+//! four backbones it belongs to is not part of it.
+
+use std::collections::BTreeMap;
+
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
+use burn::tensor::{Tensor, TensorData};
+
+/// The path to the parameter that a visitor or mapper is at.
+#[derive(Debug, Default)]
+pub(crate) struct Path(Vec<String>);
+
+impl Path {
+    /// To be called by `enter_module`.
+    pub(crate) fn enter(&mut self, name: &str, container_type: &str) {
+        if !is_enum(container_type) {
+            self.0.push(name.to_owned());
+        }
+    }
+
+    /// To be called by `exit_module`.
+    pub(crate) fn exit(&mut self, container_type: &str) {
+        if !is_enum(container_type) {
+            self.0.pop();
+        }
+    }
+
+    /// The parameter's name.
+    pub(crate) fn name(&self) -> String {
+        self.0.join(".")
+    }
+
+    /// The last part of the name, such as `weight`.
+    pub(crate) fn last(&self) -> &str {
+        self.0.last().map_or("", String::as_str)
+    }
+}
+
+/// The name of an enum's variant is no part of a parameter's name.
+fn is_enum(container_type: &str) -> bool {
+    container_type.starts_with("Enum:")
+}
+
+/// A parameter or running statistic.
+#[derive(Clone, Debug)]
+pub(crate) struct Parameter {
+    pub(crate) shape: Vec<usize>,
+    /// `[elements]`, without autodiff.
+    pub(crate) values: Tensor<1>,
+}
+
+/// All parameters and running statistics.
+pub(crate) fn parameters<M: Module>(module: &M) -> BTreeMap<String, Parameter> {
+    let mut collect = Collect::default();
+    // A plain copy also takes in the last update of the running statistics, which burn keeps aside.
+    module.valid().visit(&mut collect);
+    collect.parameters
+}
+
+/// The shapes of all parameters and running statistics.
+pub(crate) fn shapes<M: Module>(module: &M) -> BTreeMap<String, Vec<usize>> {
+    let parameters = parameters(module).into_iter();
+    parameters
+        .map(|(name, parameter)| (name, parameter.shape))
+        .collect()
+}
+
+/// The module with the values that `value` gives for each parameter's name and shape, row-major, on the devices of its
+/// parameters; where it gives none, a parameter stays as it is.
+///
+/// # Panics
+/// If the number of values is not that of the shape.
+pub(crate) fn with_values<M: Module>(
+    module: M,
+    value: impl FnMut(&str, &[usize]) -> Option<Vec<f32>>,
+) -> M {
+    module.map(&mut Apply {
+        value,
+        path: Path::default(),
+    })
+}
+
+#[derive(Default)]
+struct Collect {
+    path: Path,
+    parameters: BTreeMap<String, Parameter>,
+}
+
+impl ModuleVisitor for Collect {
+    fn enter_module(&mut self, name: &str, container_type: &str) {
+        self.path.enter(name, container_type);
+    }
+
+    fn exit_module(&mut self, _name: &str, container_type: &str) {
+        self.path.exit(container_type);
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let value = param.val();
+        let parameter = Parameter {
+            shape: value.dims().to_vec(),
+            values: value.reshape([-1]),
+        };
+        self.parameters.insert(self.path.name(), parameter);
+    }
+}
+
+struct Apply<F> {
+    value: F,
+    path: Path,
+}
+
+impl<F: FnMut(&str, &[usize]) -> Option<Vec<f32>>> ModuleMapper for Apply<F> {
+    fn enter_module(&mut self, name: &str, container_type: &str) {
+        self.path.enter(name, container_type);
+    }
+
+    fn exit_module(&mut self, _name: &str, container_type: &str) {
+        self.path.exit(container_type);
+    }
+
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let (shape, device) = (param.lazy_shape(), param.lazy_device());
+        let Some(values) = (self.value)(&self.path.name(), &shape) else {
+            return param;
+        };
+        let trained = param.is_require_grad();
+        let (id, _, mapper) = param.consume();
+        let value = Tensor::<D>::from_data(TensorData::new(values, shape), &device);
+        Param::from_mapped_value(id, value.set_require_grad(trained), mapper)
+    }
+}
