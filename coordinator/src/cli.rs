@@ -20,6 +20,7 @@ use crate::local::{LocalFleet, Plan};
 use crate::server::{Coordinator, Ended, Snapshots, Timing};
 use crate::status::live::Screen;
 use crate::store::{Store, StoreError};
+use crate::weights::{Meter, WeightsError};
 
 pub use args::Args;
 
@@ -28,6 +29,9 @@ const SCREEN_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Exit status for arguments and input that cannot be used.
 const USAGE: u8 = 2;
+
+/// Exit status after a signal.
+const INTERRUPTED: u8 = 130;
 
 /// Runs the program.
 #[must_use]
@@ -71,9 +75,10 @@ pub fn run(args: Args) -> ExitCode {
     }
 }
 
-/// Whether other arguments or other data would help.
+/// Whether other arguments, other data or other weights would help.
 fn is_usage(error: &anyhow::Error) -> bool {
     error.is::<DataError>()
+        || error.is::<WeightsError>()
         || error.is::<Mismatch>()
         || matches!(error.downcast_ref(), Some(StoreError::Location { .. }))
 }
@@ -96,7 +101,16 @@ async fn coordinate(args: Args, request: crate::experiment::Request) -> anyhow::
         tracing::warn!(%address, "anyone who reaches this address can join and read everything: there is no authentication yet");
     }
     let store = Store::open(&args.store)?;
-    let experiment = Experiment::open(store.clone(), request).await?;
+    let mut meter = Meter::on_stdout();
+    let opened = tokio::select! {
+        opened = Experiment::open(store.clone(), request, &mut meter) => Some(opened?),
+        () = shutdown.triggered() => None,
+    };
+    drop(meter);
+    let Some(experiment) = opened else {
+        say("stopped before the training; start it again to go on, with downloads where they were");
+        return Ok(ExitCode::from(INTERRUPTED));
+    };
     let folder = store.display_key(&experiment.layout.prefix());
     let layout = experiment.layout.clone();
     say(&format!(
@@ -104,8 +118,11 @@ async fn coordinate(args: Args, request: crate::experiment::Request) -> anyhow::
         experiment.spec.experiment.name,
         experiment.spec.experiment.runs.len(),
     ));
-    if let Some(data) = &experiment.packed {
-        say(&format!("data: {data}"));
+    if let Some(created) = &experiment.created {
+        say(&format!("data: {}", created.data));
+        for weights in &created.weights {
+            say(&format!("weights: {weights}"));
+        }
     }
     let coordinator = Coordinator::new(experiment, args.workers, Timing::default()).await?;
     let (stop, stopped) = watch::channel(false);
@@ -149,7 +166,7 @@ async fn coordinate(args: Args, request: crate::experiment::Request) -> anyhow::
         }
         Ended::Interrupted => {
             say("stopped; start it again with the same --store and --name to go on");
-            Ok(ExitCode::from(130))
+            Ok(ExitCode::from(INTERRUPTED))
         }
     }
 }

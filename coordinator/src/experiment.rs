@@ -2,7 +2,6 @@
 
 mod history;
 
-use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, bail, ensure};
@@ -16,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::data::{self, Source};
 use crate::store::{Creation, Store};
+use crate::weights::{self, Meter, Plan};
 
 pub use history::read as read_history;
 
@@ -35,6 +35,8 @@ pub struct Request {
     pub source_is_explicit: bool,
     /// How to read the source.
     pub data: data::Options,
+    /// Where to look for the runs' initial weights.
+    pub weights: weights::Options,
 }
 
 /// What is asked for does not fit what the store has.
@@ -53,8 +55,17 @@ pub struct Experiment {
     pub spec: StoredSpec,
     /// This coordinator's claim.
     pub term: Term,
-    /// What was packed, for people; absent when the store had the data.
-    pub packed: Option<String>,
+    /// What was put into the store, for people; absent when the store had the experiment.
+    pub created: Option<Created>,
+}
+
+/// What a new experiment is made of, for people.
+#[derive(Clone, Debug)]
+pub struct Created {
+    /// The data.
+    pub data: String,
+    /// The initial weights of each run that has some.
+    pub weights: Vec<String>,
 }
 
 /// A coordinator's claim of a term.
@@ -67,18 +78,19 @@ struct Claim {
 }
 
 impl Experiment {
-    /// Opens the experiment, creating it when the store does not have it, and claims the next term.
-    pub async fn open(store: Store, request: Request) -> anyhow::Result<Self> {
+    /// Opens the experiment, creating it when the store does not have it, and claims the next term. Downloads are shown on
+    /// `meter`. It can be dropped and called again: what it leaves is blobs that no spec names, or the experiment itself.
+    pub async fn open(store: Store, request: Request, meter: &mut Meter) -> anyhow::Result<Self> {
         let layout = Layout::new(request.spec.name.clone());
-        let (spec, packed) = match store.read_json::<StoredSpec>(&layout.spec()).await? {
+        let (spec, created) = match store.read_json::<StoredSpec>(&layout.spec()).await? {
             Some(stored) => {
                 check_same(&stored, &request, &store.display_key(&layout.spec())).await?;
                 tracing::info!(experiment = %request.spec.name, "going on with an experiment of the store");
                 (stored, None)
             }
             None => {
-                let (spec, summary) = create(&store, &layout, request).await?;
-                (spec, Some(summary))
+                let (spec, created) = create(&store, &layout, request, meter).await?;
+                (spec, Some(created))
             }
         };
         let term = claim_term(&store, &layout).await?;
@@ -87,7 +99,7 @@ impl Experiment {
             layout,
             spec,
             term,
-            packed,
+            created,
         })
     }
 }
@@ -174,12 +186,17 @@ async fn create(
     store: &Store,
     layout: &Layout,
     request: Request,
-) -> anyhow::Result<(StoredSpec, String)> {
+    meter: &mut Meter,
+) -> anyhow::Result<(StoredSpec, Created)> {
+    let plan = Plan::new(&request.spec.runs, request.weights.clone())?;
+    // Both before anything is written, and at once: whichever is wrong is known as soon as it can be.
+    let resolve = async { Ok(plan.resolve(meter).await?) };
+    let (packed, found) = tokio::try_join!(pack(&request), resolve)?;
     let Packed {
         bytes,
         blob,
         summary,
-    } = pack(&request).await?;
+    } = packed;
     let key = layout::dataset(blob.sha256);
     if !store.exists(&key).await? {
         let mut upload = store.upload(&key);
@@ -189,11 +206,12 @@ async fn create(
         }
     }
     let dataset = BlobRef { key, blob };
+    let weights = weights::put(&found, store).await?;
     let spec = StoredSpec {
         format: FORMAT,
         experiment: request.spec,
         dataset,
-        weights: BTreeMap::new(),
+        weights,
     };
     if store.create_json(&layout.spec(), &spec).await? == Creation::Exists {
         bail!(
@@ -201,7 +219,11 @@ async fn create(
             spec.experiment.name
         );
     }
-    Ok((spec, summary))
+    let created = Created {
+        data: summary,
+        weights: found.iter().map(weights::Found::summary).collect(),
+    };
+    Ok((spec, created))
 }
 
 async fn claim_term(store: &Store, layout: &Layout) -> anyhow::Result<Term> {

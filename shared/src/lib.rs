@@ -6,7 +6,8 @@
 //! - [`progress`], [`checkpoint`], [`report`]: what comes back
 //! - [`early_stopping`]: which epoch is best and when to stop
 //! - [`layout`]: the keys of the object store
-//! - [`dataset`]: the packed data set
+//! - [`store`]: the object store, for those who hold its credentials
+//! - [`dataset`], [`picture`]: the packed data set, and image files on their way to it
 //! - [`wire`]: conversions from and to the messages of `quartet-proto`
 //! - [`human`], [`telemetry`], [`shutdown`]: durations and sizes for people, logs, signals
 
@@ -21,6 +22,7 @@ pub mod progress;
 pub mod report;
 pub mod shutdown;
 pub mod spec;
+pub mod store;
 pub mod task;
 pub mod telemetry;
 pub mod wire;

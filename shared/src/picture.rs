@@ -59,18 +59,18 @@ impl Picture {
         &self.0
     }
 
-    /// The picture as a data set of `side` x `side` pixels has it: linear interpolation, antialiased, without regard
+    /// The picture as a data set of images of this size has it: linear interpolation, antialiased, without regard
     /// to the aspect ratio; untouched where it has that size.
     #[must_use]
-    pub fn squared(self, side: u16) -> Self {
-        let side = u32::from(side);
-        if self.0.dimensions() == (side, side) {
+    pub fn resized(self, height: u16, width: u16) -> Self {
+        let (width, height) = (u32::from(width), u32::from(height));
+        if self.0.dimensions() == (width, height) {
             return self;
         }
         Self(image::imageops::resize(
             &self.0,
-            side,
-            side,
+            width,
+            height,
             FilterType::Triangle,
         ))
     }

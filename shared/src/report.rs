@@ -13,7 +13,7 @@ use crate::dataset::Split;
 use crate::ids::{Epoch, ExperimentName, RunName};
 use crate::spec::Backbone;
 
-pub use metrics::{MetricsError, Prediction};
+pub use metrics::{MetricsError, Prediction, argmax, ensemble};
 pub use table::render;
 pub use validate::InvalidReport;
 

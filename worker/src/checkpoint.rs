@@ -74,6 +74,30 @@ struct Metadata {
     network: NetworkConfig,
 }
 
+impl Metadata {
+    fn network(self) -> Result<NetworkConfig, String> {
+        if self.format != FORMAT {
+            let found = self.format;
+            return Err(format!(
+                "it has format {found}, this version reads {FORMAT}"
+            ));
+        }
+        let checked = self.network.validate();
+        checked.map_err(|reason| format!("its network: {reason}"))?;
+        Ok(self.network)
+    }
+}
+
+/// The network that the metadata of a file of weights names.
+///
+/// # Errors
+/// What is wrong with the metadata.
+pub(crate) fn network_of(metadata: &str) -> Result<NetworkConfig, String> {
+    let metadata: Metadata =
+        serde_json::from_str(metadata).map_err(|e| format!("its metadata: {e}"))?;
+    metadata.network()
+}
+
 /// Writes all parameters and running statistics of `network`, and what it is.
 ///
 /// # Errors
@@ -93,17 +117,9 @@ pub fn save_network(network: &Network, path: &Path) -> Result<WrittenFile, Check
 pub fn load_network(path: &Path, device: &Device) -> Result<Network, CheckpointError> {
     let bytes = file::read(path)?;
     let (metadata, mut tensors) = Tensors::parse::<Metadata>(&bytes, path)?;
-    if metadata.format != FORMAT {
-        let reason = format!(
-            "it has format {}, this version reads {FORMAT}",
-            metadata.format
-        );
-        return Err(mismatch(path, &reason));
-    }
-    let config = metadata.network;
-    config
-        .validate()
-        .map_err(|reason| mismatch(path, &format!("its network: {reason}")))?;
+    let config = metadata
+        .network()
+        .map_err(|reason| mismatch(path, &reason))?;
     let mut problem = None;
     let network = with_values(config.init(device, 0), |name, shape| {
         let values = tensors.take(name, shape);

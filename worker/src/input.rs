@@ -44,7 +44,13 @@ impl Input {
     /// For images of the size of `dataset`'s, networks that take `image_size` pixels square, and a device without autodiff.
     #[must_use]
     pub fn new(dataset: &Dataset, image_size: u32, device: &Device) -> Self {
-        let (height, width) = (usize::from(dataset.height), usize::from(dataset.width));
+        let size = [dataset.height, dataset.width].map(usize::from);
+        Self::of_size(size, image_size, device)
+    }
+
+    /// For images of `[height, width]` pixels.
+    #[must_use]
+    pub fn of_size([height, width]: [usize; 2], image_size: u32, device: &Device) -> Self {
         let size = image_size as usize;
         let plain = matrices(&[Draw::NONE], size, height, width, device);
         Self {

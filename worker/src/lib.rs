@@ -6,12 +6,18 @@
 //! - [`checkpoint`]: checkpoint files
 //! - [`input`]: from packed pixels to batches on the device
 //! - [`train`]: the training loop, Adam, checkpoints
+//! - [`weights`]: published weights
 //! - [`evaluate`]: the ensemble
+//! - [`predict`]: a trained experiment on images
+//! - [`cli`]: the `worker` program
 
 pub mod agent;
 pub mod checkpoint;
+pub mod cli;
 pub mod device;
 pub mod evaluate;
 pub mod input;
 pub mod models;
+pub mod predict;
 pub mod train;
+pub mod weights;

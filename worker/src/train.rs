@@ -6,14 +6,14 @@
 
 pub mod adam;
 pub mod bench;
-pub(crate) mod learner;
+pub mod learner;
 mod meter;
 mod observe;
 
 #[cfg(test)]
 mod tests;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -28,8 +28,9 @@ use quartet_shared::spec::{ExperimentSpec, RunSpec};
 
 use crate::checkpoint::{CheckpointError, Snapshot, load_run, load_training_state};
 use crate::input::{EpochPlan, Input};
-use crate::models::{NetworkConfig, Variant};
-use adam::{Adam, AdamConfig};
+use crate::models::{Network, NetworkConfig, Variant};
+use crate::weights::{WeightsError, WeightsFile};
+use adam::AdamConfig;
 use learner::{Learner, cross_entropy, statistics};
 use meter::{Means, Meter};
 pub(crate) use observe::Reporter;
@@ -46,6 +47,8 @@ pub struct TrainTask {
     pub dataset: Arc<Dataset>,
     /// Where to compute: a device without autodiff.
     pub device: Device,
+    /// The file of its initial weights; without one they are random.
+    pub weights: Option<PathBuf>,
     /// The last committed epoch, if there is one.
     pub resume: Option<Resume>,
 }
@@ -102,6 +105,9 @@ pub enum TrainError {
     /// The checkpoint to resume from cannot be used.
     #[error("cannot resume")]
     Resume(#[from] CheckpointError),
+    /// The initial weights cannot be used.
+    #[error("cannot start from the weights of the run: {0}")]
+    Weights(#[from] WeightsError),
 }
 
 /// Trains the run to its end, or until `observer` stops it, which is asked after every step.
@@ -208,33 +214,45 @@ pub(crate) fn network_config(
 }
 
 /// The learner before the first step, or as it was at the end of the epoch to resume from.
-pub(crate) fn prepare(task: &TrainTask) -> Result<Learner, CheckpointError> {
+pub(crate) fn prepare(task: &TrainTask) -> Result<Learner, TrainError> {
     let TrainTask {
         experiment,
         run,
         dataset,
         device,
+        weights,
         resume,
     } = task;
     let config = network_config(experiment, run, &dataset.classes);
     let device = device.clone().autodiff();
-    let network = match resume {
-        Some(resume) => load_run(&config, &resume.weights, &device)?,
-        None => config.init(&device, run.seed),
+    let network = match (resume, weights) {
+        (Some(resume), _) => load_run(&config, &resume.weights, &device)?,
+        (None, Some(path)) => pretrained(config, path, &device, run.seed)?,
+        (None, None) => config.init(&device, run.seed),
     };
-    let rates = AdamConfig {
-        learning_rate: run.learning_rate,
-        decay: run.decay,
-    };
-    let mut adam = Adam::new(rates, &network);
+    let rates = AdamConfig::keras(run.learning_rate, run.decay);
+    let mut learner = Learner::new(network, rates, run.seed);
     if let Some(resume) = resume {
-        load_training_state(&mut adam, run.seed, resume.epoch, &resume.training_state)?;
+        load_training_state(
+            &mut learner.adam,
+            run.seed,
+            resume.epoch,
+            &resume.training_state,
+        )?;
     }
-    Ok(Learner {
-        network,
-        adam,
-        seed: run.seed,
-    })
+    Ok(learner)
+}
+
+/// The network of the implementation that the file's weights are of; what the file does not have is random.
+fn pretrained(
+    config: NetworkConfig,
+    path: &Path,
+    device: &Device,
+    seed: u64,
+) -> Result<Network, WeightsError> {
+    let weights = WeightsFile::open(path)?;
+    let variant = weights.variant(config.backbone)?;
+    weights.load(NetworkConfig { variant, ..config }.init(device, seed))
 }
 
 /// `None` if the observer stops it.

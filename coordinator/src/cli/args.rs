@@ -1,7 +1,7 @@
 //! The arguments of `coordinator`.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::{CommandFactory, Parser};
@@ -10,6 +10,7 @@ use quartet_shared::spec::{self, ExperimentSpec, Preset};
 
 use crate::data::{self, Source};
 use crate::experiment::Request;
+use crate::weights::{self, HubConfig};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -19,8 +20,8 @@ Examples:
   coordinator --data fer2013.csv --print-experiment > my.toml
 
 Started again with the same --store and --name it goes on where it was.
-Exit status: 0 the ensemble is evaluated, 1 a run failed for good, 2 wrong arguments or data,
-130 stopped by a signal.";
+Exit status: 0 the ensemble is evaluated, 1 a run failed for good, 2 wrong arguments, data or
+weights, 130 stopped by a signal.";
 
 /// Trains an experiment on a fleet of workers and evaluates the ensemble.
 #[derive(Debug, Parser)]
@@ -93,7 +94,21 @@ impl Args {
             source,
             source_is_explicit: self.data.is_some(),
             data,
+            weights: weights::Options {
+                folder: self.folder(),
+                hub: HubConfig::from_env(),
+            },
         })
+    }
+
+    /// What the paths in the experiment are relative to: the folder of its file. Presets name no path.
+    fn folder(&self) -> PathBuf {
+        match self.experiment.as_deref() {
+            Some(file) if file.parse::<Preset>().is_err() => {
+                Path::new(file).parent().unwrap_or(Path::new("")).to_owned()
+            }
+            _ => PathBuf::new(),
+        }
     }
 
     fn spec(&self, source: &Source) -> anyhow::Result<ExperimentSpec> {
@@ -141,6 +156,18 @@ mod tests {
         let demo = request(&["--data", "x.csv", "--experiment", "demo", "--name", "mine"]).unwrap();
         assert_eq!(demo.spec.name.as_str(), "mine");
         assert_eq!(demo.spec.runs, Preset::Demo.spec().runs);
+    }
+
+    #[test]
+    fn paths_are_relative_to_the_experiment_s_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("my.toml");
+        std::fs::write(&file, "").unwrap();
+        let my = request(&["--experiment", file.to_str().unwrap()]).unwrap();
+        assert_eq!(my.weights.folder, dir.path());
+        for preset in [&[][..], &["--experiment", "demo"]] {
+            assert_eq!(request(preset).unwrap().weights.folder, Path::new(""));
+        }
     }
 
     #[test]

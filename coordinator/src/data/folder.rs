@@ -120,7 +120,7 @@ fn read_image(entry: Entry, side: u16) -> Result<Vec<u8>, DataError> {
         file: entry.path,
         problem,
     })?;
-    Ok(picture.squared(side).pixels().to_vec())
+    Ok(picture.resized(side, side).pixels().to_vec())
 }
 
 /// Whether a file's name is that of a PNG or JPEG image.

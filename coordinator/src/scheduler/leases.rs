@@ -83,6 +83,13 @@ impl Scheduler {
         Ok(decision)
     }
 
+    /// A task cannot be done by any worker, because what it was given is wrong: it has failed for good.
+    pub fn reject(&mut self, lease: &LeaseId, reason: String, now: Now) -> Result<(), Refusal> {
+        self.record(&lease.task)?.live(lease)?;
+        self.end_lease(lease, Ending::Rejected(reason), now);
+        Ok(())
+    }
+
     /// A worker that shuts down hands its task back. This counts against nothing, and the worker gets
     /// no more tasks.
     pub fn release(&mut self, lease: &LeaseId, now: Now) -> Result<(), Refusal> {

@@ -130,6 +130,10 @@ impl TaskRecord {
     fn end(&mut self, ending: Ending, config: &Config, now: Now) {
         let (failed, not_before) = match ending {
             Ending::HandedBack => (None, now),
+            Ending::Rejected(reason) => {
+                self.last_reason = Some(reason.clone());
+                (Some(reason), now)
+            }
             Ending::Lost(reason) => {
                 self.worker_losses += 1;
                 let spent = self.worker_losses > config.max_worker_losses;

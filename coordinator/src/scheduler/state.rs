@@ -80,6 +80,8 @@ pub(super) enum Ending {
     Lost(String),
     /// Counts against the budget of failures.
     Failed(String),
+    /// Ends the task for good.
+    Rejected(String),
     /// Counts against nothing.
     HandedBack,
 }

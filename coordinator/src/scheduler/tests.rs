@@ -171,6 +171,22 @@ fn a_failed_task_waits_and_then_goes_to_another_worker() {
 }
 
 #[test]
+fn a_rejected_task_is_not_tried_again() {
+    let (mut scheduler, lease) = leased();
+    let reason = "vgg16.h5 is not a file of weights";
+    scheduler.reject(&lease, reason.into(), at(0)).unwrap();
+    let run = scheduler.run(&"a".parse().unwrap()).unwrap();
+    assert_eq!(
+        run.record().state(),
+        &TaskState::Failed {
+            reason: reason.to_owned()
+        }
+    );
+    assert_eq!(given(&mut scheduler, 100), []);
+    assert!(scheduler.reject(&lease, reason.into(), at(100)).is_err());
+}
+
+#[test]
 fn failures_back_off_and_the_last_is_final() {
     let config = Config::default();
     let waits: Vec<_> = (1..=7).map(|n| config.backoff_after(n).as_secs()).collect();

@@ -144,6 +144,13 @@ impl v1::fleet_server::Fleet for FleetService {
                     .map_err(refused)?;
                 tracing::error!(%lease, %reason, ?decision, "task failed");
             }
+            v1::ReleaseKind::Rejected => {
+                let reason = request.reason;
+                self.shell
+                    .tell(|scheduler, now| scheduler.reject(&lease, reason.clone(), now))
+                    .map_err(refused)?;
+                tracing::error!(%lease, %reason, "task cannot be done");
+            }
         }
         Ok(Response::new(v1::ReleaseResponse {}))
     }

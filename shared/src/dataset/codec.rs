@@ -147,13 +147,7 @@ impl Dataset {
     /// If the bytes are not exactly one valid data set.
     pub fn decode(bytes: &[u8]) -> Result<Self, DatasetError> {
         let mut reader = Reader { bytes, at: 0 };
-        if reader.take(MAGIC.len()).ok() != Some(MAGIC.as_slice()) {
-            return Err(DatasetError::Magic);
-        }
-        let (width, height) = (reader.u16()?, reader.u16()?);
-        if width == 0 || height == 0 {
-            return Err(DatasetError::Header("images without pixels"));
-        }
+        let [height, width] = image_size(&mut reader)?;
         let count = usize::from(reader.u16()?);
         if reader.u16()? != 0 {
             return Err(DatasetError::Header("reserved field is not 0"));
@@ -192,6 +186,25 @@ impl Dataset {
             splits,
         })
     }
+}
+
+/// Height and width in pixels of the images of the data set whose first bytes, at least 8, these are.
+///
+/// # Errors
+/// If they are not those of a data set.
+pub fn image_size_of(bytes: &[u8]) -> Result<[u16; 2], DatasetError> {
+    image_size(&mut Reader { bytes, at: 0 })
+}
+
+fn image_size(reader: &mut Reader<'_>) -> Result<[u16; 2], DatasetError> {
+    if reader.take(MAGIC.len()).ok() != Some(MAGIC.as_slice()) {
+        return Err(DatasetError::Magic);
+    }
+    let (width, height) = (reader.u16()?, reader.u16()?);
+    if width == 0 || height == 0 {
+        return Err(DatasetError::Header("images without pixels"));
+    }
+    Ok([height, width])
 }
 
 fn narrow(number: usize) -> io::Result<u16> {

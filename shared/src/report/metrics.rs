@@ -74,23 +74,14 @@ impl SplitReport {
         predictions: &[Prediction<'_>],
     ) -> Result<Self, MetricsError> {
         check(classes.len(), labels, predictions)?;
-        let weights: Vec<f64> = predictions
-            .iter()
-            .map(|prediction| prediction.weight)
-            .collect();
-        let weights = normalised(&weights);
-
-        let mut ensemble = vec![0.0; labels.len() * classes.len()];
+        let ensemble = ensemble(predictions);
         let mut runs = Vec::with_capacity(predictions.len());
-        for (prediction, weight) in predictions.iter().zip(weights) {
+        for prediction in predictions {
             let probabilities: Vec<f64> = prediction
                 .probabilities
                 .iter()
                 .map(|&p| f64::from(p))
                 .collect();
-            for (sum, p) in ensemble.iter_mut().zip(&probabilities) {
-                *sum += weight * p;
-            }
             let matrix = confusion_matrix(classes.len(), labels, &probabilities);
             let scores = scores(&matrix, labels, &probabilities);
             runs.push(RunScores {
@@ -110,6 +101,31 @@ impl SplitReport {
             confusion_matrix,
         })
     }
+}
+
+/// The weighted mean of the members' probabilities, `[images, classes]` as theirs, as `numpy.average` computes it.
+///
+/// # Panics
+/// If the members' lengths differ.
+#[must_use]
+pub fn ensemble(predictions: &[Prediction<'_>]) -> Vec<f64> {
+    let weights: Vec<f64> = predictions
+        .iter()
+        .map(|prediction| prediction.weight)
+        .collect();
+    let length = predictions.first().map_or(0, |p| p.probabilities.len());
+    let mut mean = vec![0.0; length];
+    for (prediction, weight) in predictions.iter().zip(normalised(&weights)) {
+        assert_eq!(
+            prediction.probabilities.len(),
+            length,
+            "one row for each image"
+        );
+        for (sum, &p) in mean.iter_mut().zip(prediction.probabilities) {
+            *sum += weight * f64::from(p);
+        }
+    }
+    mean
 }
 
 fn check(
@@ -168,7 +184,8 @@ fn check(
 }
 
 /// The index of the first of the highest values.
-fn argmax(values: &[f64]) -> usize {
+#[must_use]
+pub fn argmax(values: &[f64]) -> usize {
     (1..values.len()).fold(0, |best, i| if values[i] > values[best] { i } else { best })
 }
 

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::{EvaluationReport, SplitReport};
 use crate::dataset::Split;
-use crate::human;
+use crate::human::{self, align};
 
 /// The report as a table for people, without colour, every line ended.
 #[must_use]
@@ -103,35 +103,6 @@ fn render_split(out: &mut String, classes: &[String], report: &SplitReport) {
                 .collect()
         });
     align(out, 1, &head, rows);
-}
-
-/// Writes rows in columns, the first `left` of them to the left, the others to the right.
-fn align(out: &mut String, left: usize, head: &[&str], rows: impl Iterator<Item = Vec<String>>) {
-    let head = head.iter().map(|&cell| cell.to_owned()).collect();
-    let rows: Vec<Vec<String>> = std::iter::once(head).chain(rows).collect();
-    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let width = |column: usize| {
-        rows.iter()
-            .filter_map(|row| row.get(column))
-            .map(|cell| cell.chars().count())
-            .max()
-    };
-    let widths: Vec<usize> = (0..columns)
-        .map(|column| width(column).unwrap_or(0))
-        .collect();
-    for row in &rows {
-        let mut line = String::new();
-        for (column, (cell, &width)) in row.iter().zip(&widths).enumerate() {
-            let padded = if column < left {
-                format!("  {cell:<width$}")
-            } else {
-                format!("  {cell:>width$}")
-            };
-            line.push_str(&padded);
-        }
-        out.push_str(line.trim_end());
-        out.push('\n');
-    }
 }
 
 #[cfg(test)]

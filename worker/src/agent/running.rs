@@ -53,6 +53,9 @@ pub(super) enum TaskError {
     /// The task itself failed.
     #[error("{0}")]
     Failed(String),
+    /// No worker can do it: what it was given is wrong.
+    #[error("{0}")]
+    Rejected(String),
 }
 
 impl TaskError {
@@ -235,16 +238,17 @@ async fn work(context: Context, shared: Arc<Shared>) {
         Task::Train(run) => training::run(context, run, &shared).await,
         Task::Evaluate => evaluation::run(context, &shared).await,
     };
-    let reason = match result {
+    let (kind, reason) = match result {
         Ok(()) => return tracing::info!(%lease, "task done"),
-        Err(TaskError::Failed(reason)) => reason,
+        Err(TaskError::Failed(reason)) => (v1::ReleaseKind::Failed, reason),
+        Err(TaskError::Rejected(reason)) => (v1::ReleaseKind::Rejected, reason),
         Err(TaskError::Stopped) => return tracing::info!(%lease, "task stopped"),
         Err(error) => return tracing::warn!(%lease, %error, "task dropped"),
     };
     tracing::error!(%lease, %reason, "task failed");
     let request = v1::ReleaseRequest {
         lease: Some(lease.into()),
-        kind: v1::ReleaseKind::Failed.into(),
+        kind: kind.into(),
         reason,
     };
     let release = || {

@@ -14,7 +14,7 @@ use super::link::Link;
 use super::objects::Objects;
 use super::running::{Context, Shared, Stop, TaskError, complete, on_thread};
 use super::upload;
-use crate::train::{self, Resume, TrainTask, Trained};
+use crate::train::{self, Resume, TrainError, TrainTask, Trained};
 
 /// Finished epochs that may wait for their upload. Each holds a copy of weights and moments in memory.
 const UPLOADS_WAITING: usize = 1;
@@ -37,17 +37,29 @@ pub(super) async fn run(
         Some(epoch) => Some(fetch_checkpoint(&context, &layout, &run, epoch, shared).await?),
         None => None,
     };
+    let weights = match stored.weights.get(&run) {
+        Some(weights) if resume.is_none() => Some(context.objects.cached(weights, shared).await?),
+        _ => None,
+    };
+    let source = spec.weights.clone();
     let task = TrainTask {
         experiment: stored.experiment,
         run: spec,
         dataset: Arc::new(dataset),
         device: context.device.device.clone(),
+        weights,
         resume,
     };
     let (sender, receiver) = mpsc::channel(UPLOADS_WAITING);
     let mut link = Link::new(shared, Some(sender));
     let training = on_thread("train", move || {
-        train::train(&task, &mut link).map_err(TaskError::failed)
+        train::train(&task, &mut link).map_err(|error| match error {
+            // Retrying would not help.
+            TrainError::Weights(error) => {
+                TaskError::Rejected(format!("weights = \"{source}\" cannot be used: {error}"))
+            }
+            error => TaskError::failed(error),
+        })
     });
     let uploading = async {
         let uploaded = upload::run(&context, shared, receiver).await;

@@ -20,7 +20,7 @@ mod init;
 mod network;
 mod ops;
 mod parameters;
-pub(crate) mod params;
+pub mod params;
 mod resnet50;
 mod variant;
 mod vgg16;

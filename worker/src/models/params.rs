@@ -10,30 +10,30 @@ use burn::tensor::{Tensor, TensorData};
 
 /// The path to the parameter that a visitor or mapper is at.
 #[derive(Debug, Default)]
-pub(crate) struct Path(Vec<String>);
+pub struct Path(Vec<String>);
 
 impl Path {
     /// To be called by `enter_module`.
-    pub(crate) fn enter(&mut self, name: &str, container_type: &str) {
+    pub fn enter(&mut self, name: &str, container_type: &str) {
         if !is_enum(container_type) {
             self.0.push(name.to_owned());
         }
     }
 
     /// To be called by `exit_module`.
-    pub(crate) fn exit(&mut self, container_type: &str) {
+    pub fn exit(&mut self, container_type: &str) {
         if !is_enum(container_type) {
             self.0.pop();
         }
     }
 
     /// The parameter's name.
-    pub(crate) fn name(&self) -> String {
+    pub fn name(&self) -> String {
         self.0.join(".")
     }
 
     /// The last part of the name, such as `weight`.
-    pub(crate) fn last(&self) -> &str {
+    pub fn last(&self) -> &str {
         self.0.last().map_or("", String::as_str)
     }
 }
@@ -45,14 +45,15 @@ fn is_enum(container_type: &str) -> bool {
 
 /// A parameter or running statistic.
 #[derive(Clone, Debug)]
-pub(crate) struct Parameter {
-    pub(crate) shape: Vec<usize>,
+pub struct Parameter {
+    /// Its shape.
+    pub shape: Vec<usize>,
     /// `[elements]`, without autodiff.
-    pub(crate) values: Tensor<1>,
+    pub values: Tensor<1>,
 }
 
 /// All parameters and running statistics.
-pub(crate) fn parameters<M: Module>(module: &M) -> BTreeMap<String, Parameter> {
+pub fn parameters<M: Module>(module: &M) -> BTreeMap<String, Parameter> {
     let mut collect = Collect::default();
     // A plain copy also takes in the last update of the running statistics, which burn keeps aside.
     module.valid().visit(&mut collect);
@@ -60,7 +61,7 @@ pub(crate) fn parameters<M: Module>(module: &M) -> BTreeMap<String, Parameter> {
 }
 
 /// The shapes of all parameters and running statistics.
-pub(crate) fn shapes<M: Module>(module: &M) -> BTreeMap<String, Vec<usize>> {
+pub fn shapes<M: Module>(module: &M) -> BTreeMap<String, Vec<usize>> {
     let parameters = parameters(module).into_iter();
     parameters
         .map(|(name, parameter)| (name, parameter.shape))
@@ -72,7 +73,7 @@ pub(crate) fn shapes<M: Module>(module: &M) -> BTreeMap<String, Vec<usize>> {
 ///
 /// # Panics
 /// If the number of values is not that of the shape.
-pub(crate) fn with_values<M: Module>(
+pub fn with_values<M: Module>(
     module: M,
     value: impl FnMut(&str, &[usize]) -> Option<Vec<f32>>,
 ) -> M {

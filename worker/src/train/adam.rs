@@ -20,6 +20,8 @@ use crate::models::params::Path;
 /// Keras' defaults.
 const BETA1: f64 = 0.9;
 const BETA2: f64 = 0.999;
+
+/// Keras' default.
 const EPSILON: f64 = 1e-7;
 
 /// Learning rate and its decay.
@@ -29,6 +31,20 @@ pub struct AdamConfig {
     pub learning_rate: f64,
     /// Decay: update `k` has the rate `learning_rate / (1 + decay * k)`.
     pub decay: f64,
+    /// What is added to the root of the second moment.
+    pub epsilon: f64,
+}
+
+impl AdamConfig {
+    /// With Keras' epsilon.
+    #[must_use]
+    pub fn keras(learning_rate: f64, decay: f64) -> Self {
+        Self {
+            learning_rate,
+            decay,
+            epsilon: EPSILON,
+        }
+    }
 }
 
 /// First and second moment of one parameter.
@@ -44,7 +60,8 @@ pub(crate) struct Moments {
 /// The optimizer's state: a clone is cheap, tensors are shared until one side changes them.
 #[derive(Clone, Debug)]
 pub struct Adam {
-    config: AdamConfig,
+    /// Rates of the next update.
+    pub config: AdamConfig,
     pub(crate) updates: u64,
     /// By path of the parameter, which unlike its id is the same in every process.
     pub(crate) moments: BTreeMap<String, Moments>,
@@ -75,22 +92,27 @@ impl Adam {
     /// One update. Parameters without a gradient stay as they are.
     #[must_use]
     pub fn step<M: Module>(&mut self, module: M, gradients: Gradients) -> M {
-        let rate = self.rate();
+        let (rate, epsilon) = (self.rate(), self.config.epsilon);
         self.updates += 1;
         module.map(&mut Update {
             rate,
+            epsilon,
             gradients,
             moments: &mut self.moments,
             path: Path::default(),
         })
     }
 
+    /// Learning rate of the next update, decayed.
+    #[must_use]
+    pub fn learning_rate(&self) -> f64 {
+        self.config.learning_rate / (1.0 + self.config.decay * self.updates as f64)
+    }
+
     /// Learning rate times bias correction of the next update.
     fn rate(&self) -> f64 {
-        let k = self.updates as f64;
-        let t = k + 1.0;
-        let decayed = self.config.learning_rate / (1.0 + self.config.decay * k);
-        decayed * (1.0 - BETA2.powf(t)).sqrt() / (1.0 - BETA1.powf(t))
+        let t = (self.updates + 1) as f64;
+        self.learning_rate() * (1.0 - BETA2.powf(t)).sqrt() / (1.0 - BETA1.powf(t))
     }
 }
 
@@ -125,6 +147,7 @@ impl ModuleVisitor for Zeros {
 
 struct Update<'a> {
     rate: f64,
+    epsilon: f64,
     gradients: Gradients,
     moments: &'a mut BTreeMap<String, Moments>,
     path: Path,
@@ -148,7 +171,8 @@ impl ModuleMapper for Update<'_> {
                     .moments
                     .remove(&path)
                     .expect("every trainable parameter has moments");
-                let (value, moments) = update(tensor.inner(), gradient, moments, self.rate);
+                let (value, moments) =
+                    update(tensor.inner(), gradient, moments, self.rate, self.epsilon);
                 self.moments.insert(path, moments);
                 Tensor::from_inner(value).require_grad()
             }
@@ -164,12 +188,13 @@ fn update<const D: usize>(
     gradient: Tensor<D>,
     Moments { shape, m, v }: Moments,
     rate: f64,
+    epsilon: f64,
 ) -> (Tensor<D>, Moments) {
     let dims = value.dims();
     let gradient: Tensor<1> = gradient.reshape([-1]);
     let m = m.mul_scalar(BETA1) + gradient.clone().mul_scalar(1.0 - BETA1);
     let v = v.mul_scalar(BETA2) + (gradient.clone() * gradient).mul_scalar(1.0 - BETA2);
-    let change = m.clone().mul_scalar(rate) / v.clone().sqrt().add_scalar(EPSILON);
+    let change = m.clone().mul_scalar(rate) / v.clone().sqrt().add_scalar(epsilon);
     (value - change.reshape(dims), Moments { shape, m, v })
 }
 
@@ -201,13 +226,7 @@ mod tests {
     #[test]
     fn follows_keras_formula_by_hand() {
         let mut module = pair(&Device::flex().autodiff());
-        let mut adam = Adam::new(
-            AdamConfig {
-                learning_rate: 0.1,
-                decay: 0.5,
-            },
-            &module,
-        );
+        let mut adam = Adam::new(AdamConfig::keras(0.1, 0.5), &module);
         // The loss is the sum of p^3, the gradient 3 p^2.
         let mut expected = [1.0_f64, -2.0];
         let (mut m, mut v) = ([0.0; 2], [0.0; 2]);
@@ -240,13 +259,7 @@ mod tests {
     #[test]
     fn epsilon_is_outside_the_bias_correction() {
         let mut module = pair(&Device::flex().autodiff());
-        let mut adam = Adam::new(
-            AdamConfig {
-                learning_rate: 1.0,
-                decay: 0.0,
-            },
-            &module,
-        );
+        let mut adam = Adam::new(AdamConfig::keras(1.0, 0.0), &module);
         let loss = module.used.val().mul_scalar(1e-6).sum();
         module = adam.step(module, loss.backward());
         let moved = 1.0 - values(module.used.val().inner())[0];

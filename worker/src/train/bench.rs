@@ -38,6 +38,7 @@ pub fn measure(
         run,
         dataset: Arc::new(patterns(batch)),
         device,
+        weights: None,
         resume: None,
     };
     let mut learner = prepare(&task)?;

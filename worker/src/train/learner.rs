@@ -5,7 +5,7 @@ use burn::tensor::activation::log_softmax;
 use burn::tensor::{Int, Tensor};
 use quartet_shared::ids::Epoch;
 
-use super::adam::Adam;
+use super::adam::{Adam, AdamConfig};
 use crate::checkpoint::Snapshot;
 use crate::input::Batch;
 use crate::input::random::{Purpose, stream};
@@ -13,16 +13,30 @@ use crate::models::{DropoutMasks, Network};
 
 /// The network that learns, on a device with autodiff, and its optimizer.
 #[derive(Debug)]
-pub(crate) struct Learner {
-    pub(crate) network: Network,
-    pub(crate) adam: Adam,
-    pub(crate) seed: u64,
+pub struct Learner {
+    /// The network.
+    pub network: Network,
+    /// Its optimizer.
+    pub adam: Adam,
+    seed: u64,
 }
 
 impl Learner {
-    /// Forward, backward and update on one batch; returns [`statistics`] of the forward pass. By value, so that the
-    /// weights are updated in place.
-    pub(crate) fn step(self, batch: Batch, epoch: Epoch, step: u64) -> (Self, Tensor<1>) {
+    /// Before the first step of `network`, which is on a device with autodiff. Dropout depends on `seed`, epoch and step.
+    #[must_use]
+    pub fn new(network: Network, rates: AdamConfig, seed: u64) -> Self {
+        let adam = Adam::new(rates, &network);
+        Self {
+            network,
+            adam,
+            seed,
+        }
+    }
+
+    /// Forward, backward and update on one batch; returns `[loss, images classified right]` of the forward pass. By
+    /// value, so that the weights are updated in place.
+    #[must_use]
+    pub fn step(self, batch: Batch, epoch: Epoch, step: u64) -> (Self, Tensor<1>) {
         let Self {
             network,
             mut adam,

@@ -65,6 +65,7 @@ fn task(train: usize, width: f64, epochs: u32) -> TrainTask {
         run,
         dataset: bars(train, 12),
         device: Device::flex(),
+        weights: None,
         resume: None,
     }
 }
@@ -360,7 +361,7 @@ fn a_checkpoint_of_something_else_is_refused() {
     };
     let refused = |task: &mut TrainTask, resume: Resume, part: &str| {
         task.resume = Some(resume);
-        let error = prepare(task).unwrap_err().to_string();
+        let error = format!("{:#}", anyhow::Error::from(prepare(task).unwrap_err()));
         assert!(error.contains(part), "{error}");
     };
     refused(

@@ -14,11 +14,13 @@ use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::prefix::PrefixStore;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions};
-use quartet_shared::checkpoint::{Blob, Checksum};
+
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 use tokio::io::AsyncWriteExt;
+
+use crate::checkpoint::{Blob, Checksum};
 
 /// Part size of multipart uploads: S3's least, so that an upload holds few bytes in memory.
 const PART_SIZE: usize = 5 * 1024 * 1024;

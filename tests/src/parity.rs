@@ -1,0 +1,169 @@
+//! References that Keras, timm, numpy and scikit-learn made, for the tests that compare with them.
+
+pub mod training;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use burn::tensor::{Device, Tensor, TensorData};
+use quartet_worker::device::{BackendChoice, select};
+use safetensors::{Dtype, SafeTensors};
+use serde::de::DeserializeOwned;
+
+/// The folder of references.
+///
+/// # Panics
+/// If the environment variable `QUARTET_PARITY` does not name one.
+#[must_use]
+pub fn references() -> PathBuf {
+    let folder = std::env::var_os("QUARTET_PARITY");
+    let folder = PathBuf::from(
+        folder
+            .expect("QUARTET_PARITY names the folder of references, which tests/parity/run makes"),
+    );
+    assert!(folder.is_dir(), "{} is no folder", folder.display());
+    folder
+}
+
+/// The CPU on every backend that is compiled.
+#[must_use]
+pub fn devices() -> Vec<Device> {
+    let backends = [BackendChoice::Flex, BackendChoice::Tch];
+    let compiled = backends
+        .into_iter()
+        .filter(|&backend| backend == BackendChoice::Flex || cfg!(feature = "tch"));
+    compiled
+        .map(|backend| {
+            select(backend, None, None)
+                .expect("the CPU is there")
+                .device
+        })
+        .collect()
+}
+
+/// The value of a JSON file.
+///
+/// # Panics
+/// If it cannot be read.
+#[must_use]
+pub fn json<T: DeserializeOwned>(path: &Path) -> T {
+    let text = fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    serde_json::from_str(&text).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+/// All values of a tensor in order.
+///
+/// # Panics
+/// If the tensor has no numbers of 32 bits.
+#[must_use]
+pub fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+    tensor
+        .into_data_as::<f32>()
+        .try_to_vec()
+        .expect("converted")
+}
+
+/// The tensors of a safetensors file.
+#[derive(Debug)]
+pub struct Tensors {
+    path: PathBuf,
+    bytes: Vec<u8>,
+}
+
+impl Tensors {
+    /// Reads a file.
+    ///
+    /// # Panics
+    /// If it cannot be read.
+    #[must_use]
+    pub fn read(path: &Path) -> Self {
+        let bytes = fs::read(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        Self {
+            path: path.to_owned(),
+            bytes,
+        }
+    }
+
+    fn parse(&self) -> SafeTensors<'_> {
+        SafeTensors::deserialize(&self.bytes)
+            .unwrap_or_else(|e| panic!("{}: {e}", self.path.display()))
+    }
+
+    /// The names of all tensors.
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
+        self.parse()
+            .names()
+            .into_iter()
+            .map(str::to_owned)
+            .collect()
+    }
+
+    /// A tensor's shape.
+    #[must_use]
+    pub fn shape(&self, name: &str) -> Vec<usize> {
+        self.tensor(name).0
+    }
+
+    fn tensor(&self, name: &str) -> (Vec<usize>, Dtype, Vec<u8>) {
+        let tensors = self.parse();
+        let tensor = tensors
+            .tensor(name)
+            .unwrap_or_else(|e| panic!("{}: {name}: {e}", self.path.display()));
+        (
+            tensor.shape().to_vec(),
+            tensor.dtype(),
+            tensor.data().to_vec(),
+        )
+    }
+
+    /// The values of a tensor of floats.
+    #[must_use]
+    pub fn f64(&self, name: &str) -> Vec<f64> {
+        let (_, dtype, data) = self.tensor(name);
+        match dtype {
+            Dtype::F32 => data
+                .chunks_exact(4)
+                .map(|b| f64::from(f32::from_le_bytes(b.try_into().expect("four"))))
+                .collect(),
+            Dtype::F64 => data
+                .chunks_exact(8)
+                .map(|b| f64::from_le_bytes(b.try_into().expect("eight")))
+                .collect(),
+            other => panic!("{name} is {other:?}"),
+        }
+    }
+
+    /// The values of a tensor of floats, rounded to 32 bits.
+    #[must_use]
+    pub fn f32(&self, name: &str) -> Vec<f32> {
+        self.f64(name)
+            .into_iter()
+            .map(|value| value as f32)
+            .collect()
+    }
+
+    /// The values of a tensor of 64-bit integers.
+    #[must_use]
+    pub fn i64(&self, name: &str) -> Vec<i64> {
+        let (_, dtype, data) = self.tensor(name);
+        assert_eq!(dtype, Dtype::I64, "{name}");
+        data.chunks_exact(8)
+            .map(|b| i64::from_le_bytes(b.try_into().expect("eight")))
+            .collect()
+    }
+
+    /// The values of a tensor of bytes.
+    #[must_use]
+    pub fn u8(&self, name: &str) -> Vec<u8> {
+        let (_, dtype, data) = self.tensor(name);
+        assert_eq!(dtype, Dtype::U8, "{name}");
+        data
+    }
+
+    /// A tensor of floats on a device.
+    #[must_use]
+    pub fn on<const D: usize>(&self, name: &str, device: &Device) -> Tensor<D> {
+        Tensor::from_data(TensorData::new(self.f32(name), self.shape(name)), device)
+    }
+}

@@ -1,0 +1,79 @@
+//! The `worker` program: its arguments, and what it does when it does not train for a coordinator.
+
+mod args;
+mod embed;
+mod export;
+mod predict;
+mod serve;
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context;
+use quartet_shared::picture::Picture;
+use quartet_shared::telemetry;
+
+use crate::device::{self, TrainingDevice};
+
+pub use args::Args;
+use args::{Command, DeviceArgs};
+
+/// Exit status for arguments and input that cannot be used.
+const USAGE: u8 = 2;
+
+/// Runs the program.
+#[must_use]
+pub fn run(args: Args) -> ExitCode {
+    if let Some(shell) = args.serve.completions {
+        args::print_completions(shell);
+        return ExitCode::SUCCESS;
+    }
+    // A worker tells what it does; the others print what they are asked for.
+    let filter = if args.command.is_some() {
+        "warn"
+    } else {
+        "info"
+    };
+    if let Err(error) = telemetry::init(filter) {
+        return fail(&error.into(), USAGE);
+    }
+    let done = match args.command {
+        None => return serve::run(args.serve, &args.device),
+        Some(Command::Embed(args)) => embed::run(&args),
+        Some(Command::Predict(args)) => predict::run(&args),
+        Some(Command::Export(args)) => export::run(&args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error, USAGE),
+    }
+}
+
+fn fail(error: &anyhow::Error, code: u8) -> ExitCode {
+    let _ = writeln!(std::io::stderr(), "error: {error:#}");
+    ExitCode::from(code)
+}
+
+fn select(args: &DeviceArgs) -> anyhow::Result<TrainingDevice> {
+    Ok(device::select(
+        args.backend,
+        args.gpu,
+        args.threads.map(usize::from),
+    )?)
+}
+
+/// The images of files.
+fn pictures(paths: &[PathBuf]) -> anyhow::Result<Vec<Picture>> {
+    paths.iter().map(|path| picture(path)).collect()
+}
+
+fn picture(path: &Path) -> anyhow::Result<Picture> {
+    let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    Picture::decode(&bytes).with_context(|| path.display().to_string())
+}
+
+/// Text on standard output. Nobody may be reading any more, which is no error of ours.
+fn print(text: &str) {
+    let _ = std::io::stdout().write_all(text.as_bytes());
+}

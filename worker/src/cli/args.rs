@@ -1,0 +1,180 @@
+//! The arguments of `worker`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
+use quartet_shared::ids::RunName;
+use quartet_shared::spec::Backbone;
+
+use crate::device::BackendChoice;
+
+const EXAMPLES: &str = "\
+Examples:
+  worker --coordinator host:50051                 train on this machine's CPU
+  worker --coordinator host:50051 --gpu 0         train on the first GPU; one worker for each
+  worker --coordinator host:50051 --threads 8     train with 8 CPU threads
+  worker predict --experiment runs/fer2013 face.png
+
+The worker joins, trains what it is given, and exits when the coordinator needs it no longer.
+Ctrl-C or SIGTERM hands its task back first; a second signal ends it at once.";
+
+/// Trains and evaluates for a Quartet coordinator.
+#[derive(Debug, Parser)]
+#[command(name = "worker", version, after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
+pub struct Args {
+    #[command(subcommand)]
+    pub(super) command: Option<Command>,
+    #[command(flatten)]
+    pub(super) device: DeviceArgs,
+    #[command(flatten)]
+    pub(super) serve: ServeArgs,
+}
+
+/// What to compute with.
+#[derive(Debug, clap::Args)]
+pub(super) struct DeviceArgs {
+    /// Compute on this GPU; without it on the CPU.
+    #[arg(long, value_name = "N")]
+    pub(super) gpu: Option<usize>,
+    /// What computes: flex is pure Rust, tch is LibTorch, cuda is CubeCL.
+    #[arg(long, value_enum, default_value_t = BackendChoice::Auto)]
+    pub(super) backend: BackendChoice,
+    /// CPU threads to compute with [default: all].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(super) threads: Option<u16>,
+}
+
+/// What a worker of a fleet needs.
+#[derive(Debug, clap::Args)]
+pub(super) struct ServeArgs {
+    /// Address of the coordinator.
+    #[arg(
+        long,
+        value_name = "HOST:PORT",
+        env = "QUARTET_COORDINATOR",
+        default_value = "127.0.0.1:50051"
+    )]
+    pub(super) coordinator: String,
+    /// Folder for data sets and for checkpoints on their way [default: $XDG_CACHE_HOME/quartet or ~/.cache/quartet].
+    #[arg(long, value_name = "DIR", env = "QUARTET_CACHE_DIR")]
+    pub(super) cache_dir: Option<PathBuf>,
+    /// Name of this worker for people [default: the device and the host's name].
+    #[arg(long)]
+    pub(super) name: Option<String>,
+    /// Exit when no coordinator answers for this long.
+    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = humantime::parse_duration)]
+    pub(super) give_up_after: Duration,
+    /// Exit when standard input ends: for a parent process that must not leave workers behind.
+    #[arg(long, hide = true)]
+    pub(super) exit_with_parent: bool,
+    /// Print a completion script for this shell and exit.
+    #[arg(long, value_name = "SHELL")]
+    pub(super) completions: Option<clap_complete::Shell>,
+}
+
+/// What else the program does, without a coordinator.
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Print the pooled features of a backbone for images, one JSON object a line.
+    Embed(EmbedArgs),
+    /// Print the class probabilities of a trained experiment's ensemble, or of one run, for images.
+    Predict(PredictArgs),
+    /// Write the weights of a checkpoint in the names and layouts of another library.
+    Export(ExportArgs),
+}
+
+/// Prints the mean over height and width of the backbone's last feature map. Images become gray, three equal channels,
+/// are resized with nearest neighbour, and scaled to 0..1.
+#[derive(Debug, clap::Args)]
+pub(super) struct EmbedArgs {
+    /// inception_resnet_v2, vgg16, resnet50, resnet50_v1_5 or inception_v3.
+    #[arg(long, value_name = "NAME")]
+    pub(super) backbone: Backbone,
+    /// Weights: Keras' .h5, timm's or torchvision's .safetensors or .pth, or a checkpoint of ours.
+    #[arg(long, value_name = "FILE")]
+    pub(super) weights: PathBuf,
+    /// Height and width in pixels of the network's input.
+    #[arg(long, value_name = "PIXELS", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub(super) size: u32,
+    #[command(flatten)]
+    pub(super) device: DeviceArgs,
+    /// PNG or JPEG files.
+    #[arg(value_name = "IMAGE", required = true)]
+    pub(super) images: Vec<PathBuf>,
+}
+
+/// Images become gray and as small as those of the data set, whatever their size; crop faces before.
+#[derive(Debug, clap::Args)]
+pub(super) struct PredictArgs {
+    /// The experiment's folder, such as runs/fer2013 or s3://bucket/prefix/fer2013 (credentials from AWS_* variables).
+    #[arg(long, value_name = "DIR|URL")]
+    pub(super) experiment: String,
+    /// Ask this run alone instead of the ensemble.
+    #[arg(long, value_name = "NAME")]
+    pub(super) run: Option<RunName>,
+    /// Print one JSON object a line instead of a table.
+    #[arg(long)]
+    pub(super) json: bool,
+    #[command(flatten)]
+    pub(super) device: DeviceArgs,
+    /// PNG or JPEG files.
+    #[arg(value_name = "IMAGE", required = true)]
+    pub(super) images: Vec<PathBuf>,
+}
+
+/// Writes the backbone of a checkpoint as a state dict; the head has no counterpart elsewhere and is left out.
+#[derive(Debug, clap::Args)]
+pub(super) struct ExportArgs {
+    /// A checkpoint of ours, such as runs/fer2013/runs/vgg16/checkpoints/0007-001.weights.safetensors.
+    #[arg(long, value_name = "FILE")]
+    pub(super) weights: PathBuf,
+    /// Whose names and layouts.
+    #[arg(long, value_enum, default_value_t = ExportFormat::Timm)]
+    pub(super) format: ExportFormat,
+    /// The safetensors file to write.
+    #[arg(long, value_name = "FILE")]
+    pub(super) out: PathBuf,
+}
+
+/// Names and layouts of an export.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum ExportFormat {
+    /// A state dict for timm's model of the same name, to be loaded with `strict=False`.
+    Timm,
+}
+
+pub(super) fn print_completions(shell: clap_complete::Shell) {
+    clap_complete::generate(
+        shell,
+        &mut Args::command(),
+        "worker",
+        &mut std::io::stdout(),
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Args::command().debug_assert();
+        assert!(BackendChoice::value_variants().len() >= 4);
+    }
+
+    #[test]
+    fn a_worker_needs_no_subcommand() {
+        let args = Args::try_parse_from(["worker", "--coordinator", "a:1", "--threads", "2"]);
+        let args = args.unwrap();
+        assert!(args.command.is_none());
+        assert_eq!(
+            (args.serve.coordinator.as_str(), args.device.threads),
+            ("a:1", Some(2))
+        );
+        let embed = ["worker", "embed", "--backbone", "vgg16", "--weights", "x"];
+        assert!(Args::try_parse_from(embed).is_err(), "no image");
+        let args = Args::try_parse_from([&embed[..], &["a.png"]].concat()).unwrap();
+        assert!(matches!(args.command, Some(Command::Embed(args)) if args.size == 200));
+    }
+}

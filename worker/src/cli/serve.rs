@@ -1,0 +1,89 @@
+//! `worker` without a subcommand: a worker of a fleet.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use quartet_shared::shutdown::Shutdown;
+
+use super::args::{DeviceArgs, ServeArgs};
+use super::{USAGE, fail, select};
+use crate::agent::{self, Ended, Settings};
+use crate::device::TrainingDevice;
+
+/// How long a worker whose parent is gone may take to hand its task back.
+const ORPHAN_GRACE: Duration = Duration::from_secs(25);
+
+pub(super) fn run(args: ServeArgs, device: &DeviceArgs) -> ExitCode {
+    let gpu = device.gpu;
+    let device = match select(device) {
+        Ok(device) => device,
+        Err(error) => return fail(&error, USAGE),
+    };
+    match work(args, gpu, device) {
+        Ok(Ended::Dismissed(reason)) => {
+            tracing::info!(%reason, "dismissed by the coordinator");
+            ExitCode::SUCCESS
+        }
+        Ok(Ended::Drained) => ExitCode::SUCCESS,
+        Err(error) => fail(&error, 1),
+    }
+}
+
+fn work(args: ServeArgs, gpu: Option<usize>, device: TrainingDevice) -> anyhow::Result<Ended> {
+    let settings = Settings {
+        coordinator: args.coordinator,
+        name: args.name.unwrap_or_else(|| default_name(gpu)),
+        cache_dir: args.cache_dir.map_or_else(default_cache_dir, Ok)?,
+        give_up_after: args.give_up_after,
+    };
+    // The network needs little; the cores are for training.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
+    let ended = runtime.block_on(async {
+        let shutdown = Shutdown::on_signals()?;
+        if args.exit_with_parent {
+            exit_with_parent(shutdown.clone());
+        }
+        agent::run(settings, device, shutdown).await
+    });
+    // A step that is still computing must not hold the exit up.
+    runtime.shutdown_background();
+    ended
+}
+
+/// Shuts down as soon as the parent closes its end of our standard input, which it also does by dying.
+fn exit_with_parent(shutdown: Shutdown) {
+    std::thread::spawn(move || {
+        let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+        shutdown.trigger();
+        std::thread::sleep(ORPHAN_GRACE);
+        tracing::warn!("the task could not be handed back in time");
+        std::process::exit(1);
+    });
+}
+
+fn default_name(gpu: Option<usize>) -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let host = if host.trim().is_empty() {
+        "unknown"
+    } else {
+        host.trim()
+    };
+    match gpu {
+        Some(gpu) => format!("gpu-{gpu}@{host}"),
+        None => format!("cpu@{host}"),
+    }
+}
+
+fn default_cache_dir() -> anyhow::Result<PathBuf> {
+    let base = std::env::var_os("XDG_CACHE_HOME")
+        .map(PathBuf::from)
+        .or_else(|| std::env::home_dir().map(|home| home.join(".cache")))
+        .ok_or_else(|| {
+            anyhow::anyhow!("no home directory is known; name a folder with --cache-dir")
+        })?;
+    Ok(base.join("quartet"))
+}

@@ -1,0 +1,67 @@
+//! Our weights in timm's names and layouts.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+
+use quartet_shared::spec::Backbone;
+
+use super::error::WeightsError;
+use super::layers::layers;
+use crate::models::params::{Parameter, parameters};
+use crate::models::{Network, Variant};
+
+/// How an exported network compares with timm's of the same weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exported {
+    /// It computes the same.
+    Same,
+    /// timm's `inception_v3` counts the padding in its means, Keras' does not: feature maps differ near their borders,
+    /// and small maps are all border.
+    OtherBorders,
+}
+
+/// Writes the backbone of `network` as timm's `resnet50`, `vgg16`, `inception_v3` or `inception_resnet_v2` names it, as
+/// safetensors. The head is left out, as timm has none like it: the file is for `timm.create_model(.., num_classes=0)`,
+/// and of VGG16 for `load_state_dict(.., strict=False)`, since timm counts `pre_logits` to the backbone.
+///
+/// Where the network has no gamma, ones are written. The same weights make the same bytes. Networks of other widths
+/// than 1 get timm's names too, but timm itself builds none of that width.
+///
+/// # Errors The file cannot be written, or the network is ResNet50 in one of Keras' variants: timm has only v1.5, with
+/// the stride in another place and without biases.
+pub fn export_timm(network: &Network, path: &Path) -> Result<Exported, WeightsError> {
+    let config = network.config();
+    let exported = match (config.backbone, config.variant) {
+        (Backbone::Resnet50 | Backbone::Resnet50V1_5, Variant::Keras | Variant::Keras2018) => {
+            return Err(WeightsError::NotExpressible {
+                path: path.to_owned(),
+                reason: "timm has no ResNet50 in Keras' layout (v1), only v1.5, which computes something else",
+            });
+        }
+        (Backbone::InceptionV3, Variant::Keras | Variant::Keras2018) => Exported::OtherBorders,
+        _ => Exported::Same,
+    };
+    // What Hugging Face's tools expect; a single entry, as several are written in random order.
+    let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
+    safetensors::serialize_to_file(state_dict(network), Some(metadata), path).map_err(
+        |source| WeightsError::Write {
+            path: path.to_owned(),
+            source,
+        },
+    )?;
+    Ok(exported)
+}
+
+/// The backbone's parameters by timm's names.
+fn state_dict(network: &Network) -> BTreeMap<String, Parameter> {
+    let mut parameters = parameters(network);
+    let mut state = BTreeMap::new();
+    for layer in layers(network.config().backbone, network.config().variant) {
+        for names in layer.kind.parameters() {
+            if let Some(parameter) = parameters.remove(&format!("{}.{}", layer.ours, names.ours)) {
+                state.insert(format!("{}.{}", layer.torch, names.torch), parameter);
+            }
+        }
+    }
+    state
+}

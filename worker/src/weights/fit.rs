@@ -1,0 +1,237 @@
+//! Which tensor of a file is which parameter of a network.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use quartet_shared::spec::Backbone;
+
+use super::error::Problems;
+use super::keras::KerasModel;
+use super::layers::{BACKBONE, Kind, Layer, Names, layers, scaled, stem_channels, torch_heads};
+use super::stored::{Numbers, Stored};
+use crate::models::NetworkConfig;
+
+/// The shapes of a network's parameters by name.
+pub(super) type Shapes = BTreeMap<String, Vec<usize>>;
+
+/// The source of each parameter, as an index among the file's tensors, and whatever did not work out.
+#[derive(Debug, Default)]
+pub(super) struct Fit {
+    pub(super) sources: BTreeMap<String, usize>,
+    pub(super) problems: Problems,
+}
+
+/// How convolution kernels lie in a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Layout {
+    /// `[out, in, height, width]`, as ours.
+    Torch,
+    /// `[height, width, in, out]`.
+    Keras,
+}
+
+/// The parameters of a layer that a network of these shapes has.
+fn parameters<'a>(
+    layer: &'a Layer,
+    shapes: &'a Shapes,
+    scaled: bool,
+) -> impl Iterator<Item = (String, Names)> + 'a {
+    let names = layer.kind.parameters().iter();
+    names
+        .filter(move |names| scaled || names.ours != "gamma")
+        .map(|names| (format!("{}.{}", layer.ours, names.ours), *names))
+        .filter(|(ours, _)| shapes.contains_key(ours))
+}
+
+/// A file of torchvision or timm.
+pub(super) fn torch(tensors: &[Stored], config: &NetworkConfig, shapes: &Shapes) -> Fit {
+    let mut fit = Fit::default();
+    let mut open = by_name(tensors);
+    for layer in layers(config.backbone, config.variant) {
+        for (ours, names) in parameters(&layer, shapes, true) {
+            let name = format!("{}.{}", layer.torch, names.torch);
+            fit.assign(ours, open.remove(name.as_str()), name);
+        }
+    }
+    let heads = torch_heads(config.backbone);
+    let unused = open.into_keys().filter(|name| {
+        !name.ends_with("num_batches_tracked") && !heads.iter().any(|head| name.starts_with(head))
+    });
+    fit.problems.unused = unused.map(str::to_owned).collect();
+    fit
+}
+
+/// A checkpoint of ours: the backbone, and the head if `head`.
+pub(super) fn checkpoint(tensors: &[Stored], head: bool, shapes: &Shapes) -> Fit {
+    let mut fit = Fit::default();
+    let wanted = |name: &str| head || name.starts_with(BACKBONE);
+    let mut open = by_name(tensors);
+    for name in shapes.keys().filter(|name| wanted(name)) {
+        fit.assign(name.clone(), open.remove(name.as_str()), name.clone());
+    }
+    let unused = open.into_keys().filter(|name| wanted(name));
+    fit.problems.unused = unused.map(str::to_owned).collect();
+    fit
+}
+
+/// A file of Keras. Layers with weights after the last one of the backbone are the classifier, and left out.
+pub(super) fn keras(
+    model: &KerasModel,
+    tensors: &[Stored],
+    config: &NetworkConfig,
+    shapes: &Shapes,
+) -> Fit {
+    let mut fit = Fit::default();
+    let scaled = scaled(config.backbone, config.variant);
+    let mut used = BTreeSet::new();
+    for (index, layer) in layers(config.backbone, config.variant).iter().enumerate() {
+        let found = match &layer.keras {
+            Some(name) => model.layers.iter().position(|layer| layer.name == *name),
+            None => (index < model.layers.len()).then_some(index),
+        };
+        used.extend(found);
+        let name = match (found, &layer.keras) {
+            (Some(found), _) => model.layers[found].name.clone(),
+            (None, Some(name)) => name.clone(),
+            (None, None) => format!("weighted layer {} ({})", index + 1, described(layer)),
+        };
+        let mut weights = found.map_or(0..0, |found| model.layers[found].weights.clone());
+        for (ours, names) in parameters(layer, shapes, scaled) {
+            fit.assign(ours, weights.next(), format!("{name}/{}", names.keras));
+        }
+        fit.unused(weights, tensors);
+    }
+    let last = used.last().copied().unwrap_or(0);
+    for (index, layer) in model.layers.iter().enumerate().take(last) {
+        if !used.contains(&index) {
+            fit.unused(layer.weights.clone(), tensors);
+        }
+    }
+    fit
+}
+
+fn described(layer: &Layer) -> &'static str {
+    match layer.kind {
+        Kind::Conv => "convolution",
+        Kind::Norm => "batch normalization",
+    }
+}
+
+fn by_name(tensors: &[Stored]) -> BTreeMap<&str, usize> {
+    let names = tensors.iter().enumerate();
+    names.map(|(i, tensor)| (tensor.name.as_str(), i)).collect()
+}
+
+impl Fit {
+    fn assign(&mut self, ours: String, source: Option<usize>, name: String) {
+        match source {
+            Some(source) => {
+                self.sources.insert(ours, source);
+            }
+            None => self.problems.missing.push(name),
+        }
+    }
+
+    fn unused(&mut self, indices: impl Iterator<Item = usize>, tensors: &[Stored]) {
+        let names = indices.map(|index| tensors[index].name.clone());
+        self.problems.unused.extend(names);
+    }
+
+    /// Looks for tensors of another shape or type than the network has them.
+    pub(super) fn check(&mut self, tensors: &[Stored], layout: Layout, shapes: &Shapes) {
+        for (ours, &source) in &self.sources {
+            let Stored {
+                name,
+                shape: found,
+                numbers,
+                ..
+            } = &tensors[source];
+            let expected = layout.stored(&shapes[ours]);
+            let unfit = &mut self.problems.unfit;
+            if *found != expected {
+                unfit.push(format!(
+                    "{name} has shape {found:?} instead of {expected:?}"
+                ));
+            } else if let Numbers::Other(kind) = numbers {
+                unfit.push(format!("{name} holds {kind}"));
+            }
+        }
+    }
+
+    /// The width of the network that the file is of, if its first kernel has other channels than the network's.
+    pub(super) fn width(
+        &self,
+        tensors: &[Stored],
+        layout: Layout,
+        shapes: &Shapes,
+        backbone: Backbone,
+    ) -> Option<f64> {
+        let mut sources = self.sources.iter();
+        let (network, &file) = sources.find_map(|(ours, source)| match shapes[ours][..] {
+            [channels, 3, _, _] => Some((channels, source)),
+            _ => None,
+        })?;
+        let file = match (layout, &tensors[file].shape[..]) {
+            (Layout::Torch, &[channels, 3, _, _]) | (Layout::Keras, &[_, _, 3, channels]) => {
+                channels
+            }
+            _ => return None,
+        };
+        (file != network).then(|| file as f64 / stem_channels(backbone) as f64)
+    }
+}
+
+impl Layout {
+    /// The shape in the file of what has this shape in our networks.
+    fn stored(self, shape: &[usize]) -> Vec<usize> {
+        match (self, shape) {
+            (Self::Keras, &[output, input, height, width]) => vec![height, width, input, output],
+            _ => shape.to_vec(),
+        }
+    }
+
+    /// Values as they lie in the file in our order, for a parameter of this shape.
+    pub(super) fn ours(self, values: Vec<f32>, shape: &[usize]) -> Vec<f32> {
+        let (Self::Keras, &[output, input, height, width]) = (self, shape) else {
+            return values;
+        };
+        let mut ours = Vec::with_capacity(values.len());
+        let pixels = height * width;
+        for o in 0..output {
+            for i in 0..input {
+                let kernel = (0..pixels).map(|pixel| values[(pixel * input + i) * output + o]);
+                ours.extend(kernel);
+            }
+        }
+        ours
+    }
+}
+
+/// The backbone that names of torchvision or timm belong to.
+pub(super) fn torch_backbone(tensors: &[Stored]) -> Option<Backbone> {
+    let begins = |prefix: &str| tensors.iter().any(|t| t.name.starts_with(prefix));
+    let marks = [
+        ("features.28.", Backbone::Vgg16),
+        ("layer1.0.conv3.", Backbone::Resnet50V1_5),
+        ("Mixed_5b.", Backbone::InceptionV3),
+        ("conv2d_7b.", Backbone::InceptionResnetV2),
+    ];
+    let mark = marks.into_iter().find(|(prefix, _)| begins(prefix));
+    mark.map(|(_, backbone)| backbone)
+}
+
+/// The backbone that Keras' layer names belong to.
+pub(super) fn keras_backbone(model: &KerasModel) -> Option<Backbone> {
+    let has = |name: &str| model.names.iter().any(|layer| layer == name);
+    let marks = [
+        ("block1_conv1", Backbone::Vgg16),
+        ("conv2_block1_1_conv", Backbone::Resnet50),
+        (KERAS_2018, Backbone::Resnet50),
+        ("conv_7b", Backbone::InceptionResnetV2),
+        ("mixed10", Backbone::InceptionV3),
+    ];
+    let mark = marks.into_iter().find(|(name, _)| has(name));
+    mark.map(|(_, backbone)| backbone)
+}
+
+/// A layer of the ResNet50 that Keras had until 2018.
+pub(super) const KERAS_2018: &str = "res2a_branch2a";
