@@ -114,7 +114,7 @@ async fn check_same(stored: &StoredSpec, request: &Request, place: &str) -> anyh
     if request.spec_is_explicit && stored.experiment != request.spec {
         return Err(Mismatch(format!(
             "experiment {name} exists and differs from the one given; \
-             choose another name with --name, or leave --experiment out to go on with it ({place})"
+             choose another name with --name, delete its folder to begin anew, or leave --experiment out to go on with it ({place})"
         ))
         .into());
     }

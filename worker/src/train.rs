@@ -106,7 +106,7 @@ pub enum TrainError {
     #[error("cannot resume")]
     Resume(#[from] CheckpointError),
     /// The initial weights cannot be used.
-    #[error("cannot start from the weights of the run: {0}")]
+    #[error("cannot start from the weights of the run")]
     Weights(#[from] WeightsError),
 }
 

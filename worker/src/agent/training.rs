@@ -1,5 +1,6 @@
 //! A training task: fetch what it needs, train on a thread, upload in the background, report the outcome.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use quartet_proto::v1;
@@ -41,7 +42,7 @@ pub(super) async fn run(
         Some(weights) if resume.is_none() => Some(context.objects.cached(weights, shared).await?),
         _ => None,
     };
-    let source = spec.weights.clone();
+    let source = spec.weights.to_string();
     let task = TrainTask {
         experiment: stored.experiment,
         run: spec,
@@ -56,7 +57,11 @@ pub(super) async fn run(
         train::train(&task, &mut link).map_err(|error| match error {
             // Retrying would not help.
             TrainError::Weights(error) => {
-                TaskError::Rejected(format!("weights = \"{source}\" cannot be used: {error}"))
+                let reason = format!("{:#}", anyhow::Error::from(error));
+                // The cached file's name says nothing to people.
+                let cached = task.weights.as_deref().unwrap_or(Path::new(""));
+                let reason = reason.replace(&*cached.to_string_lossy(), &source);
+                TaskError::Rejected(format!("weights cannot be used: {reason}"))
             }
             error => TaskError::failed(error),
         })

@@ -77,15 +77,21 @@ pub(super) struct ServeArgs {
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Print the pooled features of a backbone for images, one JSON object a line.
+    ///
+    /// Images become gray (luma, Rec. 709), three equal channels, are resized to the size with nearest neighbour, and scaled to
+    /// 0..1; no mean is subtracted. The features are the means over height and width of the backbone's last feature map.
     Embed(EmbedArgs),
     /// Print the class probabilities of a trained experiment's ensemble, or of one run, for images.
+    ///
+    /// Images become gray and as small as those of the data set, whatever their size; crop faces before.
     Predict(PredictArgs),
     /// Write the weights of a checkpoint in the names and layouts of another library.
+    ///
+    /// Only the backbone is written: the head has no counterpart elsewhere.
     Export(ExportArgs),
 }
 
-/// Prints the mean over height and width of the backbone's last feature map. Images become gray, three equal channels,
-/// are resized with nearest neighbour, and scaled to 0..1.
+/// Arguments of `embed`.
 #[derive(Debug, clap::Args)]
 pub(super) struct EmbedArgs {
     /// inception_resnet_v2, vgg16, resnet50, resnet50_v1_5 or inception_v3.
@@ -104,7 +110,7 @@ pub(super) struct EmbedArgs {
     pub(super) images: Vec<PathBuf>,
 }
 
-/// Images become gray and as small as those of the data set, whatever their size; crop faces before.
+/// Arguments of `predict`.
 #[derive(Debug, clap::Args)]
 pub(super) struct PredictArgs {
     /// The experiment's folder, such as runs/fer2013 or s3://bucket/prefix/fer2013 (credentials from AWS_* variables).
@@ -123,7 +129,7 @@ pub(super) struct PredictArgs {
     pub(super) images: Vec<PathBuf>,
 }
 
-/// Writes the backbone of a checkpoint as a state dict; the head has no counterpart elsewhere and is left out.
+/// Arguments of `export`.
 #[derive(Debug, clap::Args)]
 pub(super) struct ExportArgs {
     /// A checkpoint of ours, such as runs/fer2013/runs/vgg16/checkpoints/0007-001.weights.safetensors.
@@ -132,7 +138,7 @@ pub(super) struct ExportArgs {
     /// Whose names and layouts.
     #[arg(long, value_enum, default_value_t = ExportFormat::Timm)]
     pub(super) format: ExportFormat,
-    /// The safetensors file to write.
+    /// The safetensors file to write, which must not be there yet.
     #[arg(long, value_name = "FILE")]
     pub(super) out: PathBuf,
 }

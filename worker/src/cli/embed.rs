@@ -3,6 +3,7 @@
 use anyhow::{Context, ensure};
 use burn::tensor::Tensor;
 use quartet_shared::dataset::{EMOTIONS, Images};
+use quartet_shared::spec::Weights;
 use serde::Serialize;
 
 use super::args::EmbedArgs;
@@ -27,6 +28,11 @@ pub(super) fn run(args: &EmbedArgs) -> anyhow::Result<()> {
         "--size must be at least {minimum} for {}, not {}",
         args.backbone,
         args.size
+    );
+    let path = args.weights.to_str().unwrap_or_default();
+    ensure!(
+        args.weights.exists() || !matches!(path.parse(), Ok(Weights::Imagenet | Weights::Hub(_))),
+        "--weights takes a file; coordinators fetch {path} into Hugging Face's cache, where the file can be found"
     );
     let pictures = pictures(&args.images)?;
     let weights = WeightsFile::open(&args.weights)?;

@@ -1,13 +1,12 @@
 //! `worker predict`.
 
-use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::ensure;
 use quartet_shared::human;
 use quartet_shared::report::{Prediction, argmax, ensemble};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::args::PredictArgs;
 use super::{pictures, print, select};
@@ -18,7 +17,17 @@ use crate::predict::{TrainedExperiment, TrainedRun, predict};
 struct Answer<'a> {
     image: String,
     class: &'a str,
-    probabilities: BTreeMap<&'a str, f64>,
+    probabilities: Probabilities<'a>,
+}
+
+/// Of each class, in the order of the classes.
+#[derive(Debug)]
+struct Probabilities<'a>(&'a [String], &'a [f64]);
+
+impl Serialize for Probabilities<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().zip(self.1))
+    }
 }
 
 pub(super) fn run(args: &PredictArgs) -> anyhow::Result<()> {
@@ -82,11 +91,7 @@ fn json(images: &[PathBuf], classes: &[String], rows: &[&[f64]]) -> anyhow::Resu
         let answer = Answer {
             image: path.display().to_string(),
             class: &classes[argmax(row)],
-            probabilities: classes
-                .iter()
-                .map(String::as_str)
-                .zip(row.iter().copied())
-                .collect(),
+            probabilities: Probabilities(classes, row),
         };
         out.push_str(&serde_json::to_string(&answer)?);
         out.push('\n');
@@ -123,7 +128,7 @@ mod tests {
         let lines = json(&images, &classes, &rows).unwrap();
         assert_eq!(
             lines.lines().next().unwrap(),
-            r#"{"image":"a.png","class":"happy","probabilities":{"happy":0.75,"sad":0.25}}"#
+            r#"{"image":"a.png","class":"happy","probabilities":{"sad":0.25,"happy":0.75}}"#
         );
     }
 }

@@ -49,6 +49,14 @@ pub fn export_timm(network: &Network, path: &Path) -> Result<Exported, WeightsEr
             source,
         },
     )?;
+    // It was made as a temporary file, which nobody else may read.
+    #[cfg(unix)]
+    std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o644)).map_err(
+        |source| WeightsError::Write {
+            path: path.to_owned(),
+            source: safetensors::SafeTensorError::IoError(source),
+        },
+    )?;
     Ok(exported)
 }
 
