@@ -4,7 +4,7 @@
 //! `quartet-shared`.
 
 /// The version of the protocol that this build speaks; checked when a worker attaches.
-pub const PROTOCOL_VERSION: u32 = 1;
+pub const PROTOCOL_VERSION: u32 = 2;
 
 /// Messages and services of package `quartet.v1`.
 #[expect(

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::early_stopping::EarlyStopping;
-use crate::ids::{Attempt, Epoch, RunName, WorkerId};
+use crate::ids::{Attempt, Epoch, RunName, Term, WorkerId};
 use crate::progress::EpochMetrics;
 
 /// A SHA-256 checksum; hexadecimal in JSON and on display.
@@ -69,6 +69,43 @@ pub struct BlobRef {
     pub blob: Blob,
 }
 
+/// How far the training of a run is: so many epochs are done, and so many steps of the next one.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+pub struct Position {
+    /// Epochs that are done, 0 for none.
+    pub epoch: Epoch,
+    /// Steps that are done of the epoch after them, 0 for none.
+    pub step: u32,
+}
+
+impl Position {
+    /// The end of an epoch.
+    #[must_use]
+    pub fn end_of(epoch: Epoch) -> Self {
+        Self { epoch, step: 0 }
+    }
+
+    /// Within an epoch, after so many of its steps.
+    #[must_use]
+    pub fn within(epoch: Epoch, step: u32) -> Self {
+        Self {
+            epoch: Epoch(epoch.0.saturating_sub(1)),
+            step,
+        }
+    }
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.epoch, self.step) {
+            (epoch, 0) => write!(f, "epoch {epoch}"),
+            (epoch, step) => write!(f, "epoch {}, step {step}", epoch.next()),
+        }
+    }
+}
+
 /// The manifest of a committed epoch, at [`crate::layout::Layout::manifest`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
@@ -88,6 +125,42 @@ pub struct Manifest {
     pub weights: BlobRef,
     /// The rest of what a resume needs: optimizer moments and counters, as safetensors.
     pub training_state: BlobRef,
+}
+
+/// The manifest of a state within an epoch, at [`crate::layout::Layout::step_manifest`]. It lasts until a later one is
+/// committed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StepManifest {
+    /// The run.
+    pub run: RunName,
+    /// What it is the state after.
+    pub position: Position,
+    /// The attempt that trained it.
+    pub attempt: Attempt,
+    /// The worker that trained it.
+    pub worker: WorkerId,
+    /// The weights.
+    pub weights: BlobRef,
+    /// The rest of what a resume needs, with the sums that the epoch's metrics will be made of.
+    pub training_state: BlobRef,
+}
+
+/// The record of a lease, at [`crate::layout::Layout::attempt`]: written before the worker hears of it, so that no
+/// coordinator gives the same attempt again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttemptRecord {
+    /// The fencing token.
+    pub attempt: Attempt,
+    /// Who holds the lease.
+    pub worker: WorkerId,
+    /// The worker's name for people.
+    pub name: String,
+    /// The coordinator that gave it.
+    pub term: Term,
+    /// Where the worker goes on from; the end of epoch 0 for a fresh start.
+    pub resume: Position,
+    /// Seconds since the Unix epoch.
+    pub granted_at: u64,
 }
 
 /// Why a run's training ended.

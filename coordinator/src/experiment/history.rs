@@ -69,6 +69,7 @@ fn attempt_of(key: &str) -> Option<Attempt> {
 
 #[cfg(test)]
 mod tests {
+    use quartet_shared::checkpoint::Position;
     use quartet_shared::ids::Epoch;
     use quartet_shared::layout::Layout;
 
@@ -79,8 +80,8 @@ mod tests {
         let layout = Layout::new("e".parse().unwrap());
         let run = "a-1.b".parse().unwrap();
         for key in [
-            layout.weights(&run, Epoch(12), Attempt(7)),
-            layout.training_state(&run, Epoch(12), Attempt(7)),
+            layout.weights(&run, Position::end_of(Epoch(12)), Attempt(7)),
+            layout.training_state(&run, Position::within(Epoch(12), 450), Attempt(7)),
         ] {
             assert_eq!(attempt_of(&key), Some(Attempt(7)), "{key}");
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use quartet_proto::v1::{self, commit_checkpoint_request::Part};
-use quartet_shared::checkpoint::{Blob, BlobRef, Manifest};
+use quartet_shared::checkpoint::{Blob, BlobRef, Manifest, Position};
 use quartet_shared::early_stopping::EarlyStopping;
 use quartet_shared::human;
 use quartet_shared::progress::EpochMetrics;
@@ -13,7 +13,7 @@ use quartet_shared::task::{LeaseId, Task};
 use quartet_shared::wire::{self, required};
 use tonic::{Status, Streaming};
 
-use super::refusal::{bad, refused, store_failed};
+use super::refusal::{bad, missing, refused, store_failed};
 use super::retention;
 use super::shell::Shell;
 use crate::scheduler::{CommitTicket, CommittedEpoch, Refusal};
@@ -125,10 +125,15 @@ fn manifest(shell: &Shell, header: v1::CheckpointHeader) -> Result<Manifest, Sta
         return Err(Status::invalid_argument("only training has checkpoints"));
     };
     let layout = &shell.experiment.layout;
-    let (epoch, attempt) = (
-        wire::epoch(header.epoch, "epoch").map_err(bad)?,
-        lease.attempt,
-    );
+    let position = header
+        .position
+        .map(Position::from)
+        .ok_or_else(|| missing("position"))?;
+    if position.step > 0 {
+        return Err(Status::unimplemented("states within an epoch"));
+    }
+    let epoch = wire::epoch(position.epoch.0, "position.epoch").map_err(bad)?;
+    let attempt = lease.attempt;
     let metrics: EpochMetrics = required(header.metrics, "metrics").map_err(bad)?;
     let early_stopping: EarlyStopping =
         required(header.early_stopping, "early_stopping").map_err(bad)?;
@@ -136,11 +141,11 @@ fn manifest(shell: &Shell, header: v1::CheckpointHeader) -> Result<Manifest, Sta
     let state: Blob = required(header.training_state, "training_state").map_err(bad)?;
     Ok(Manifest {
         weights: BlobRef {
-            key: layout.weights(&run, epoch, attempt),
+            key: layout.weights(&run, position, attempt),
             blob: weights,
         },
         training_state: BlobRef {
-            key: layout.training_state(&run, epoch, attempt),
+            key: layout.training_state(&run, position, attempt),
             blob: state,
         },
         run,

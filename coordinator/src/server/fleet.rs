@@ -63,6 +63,7 @@ impl v1::fleet_server::Fleet for FleetService {
             term: self.shell.experiment.term.0,
             heartbeat_interval_ms: millis(self.timing.heartbeat_interval),
             lease_ms: millis(self.timing.lease),
+            checkpoint_interval_ms: 0,
         };
         let welcome = v1::CoordinatorMessage {
             message: Some(coordinator_message::Message::Welcome(welcome)),
@@ -144,6 +145,7 @@ impl v1::fleet_server::Fleet for FleetService {
                     .map_err(refused)?;
                 tracing::error!(%lease, %reason, ?decision, "task failed");
             }
+            v1::ReleaseKind::Corrupt => return Err(Status::unimplemented("corrupt objects")),
             v1::ReleaseKind::Rejected => {
                 let reason = request.reason;
                 self.shell

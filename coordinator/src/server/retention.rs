@@ -1,6 +1,6 @@
 //! Keeps the best and the latest checkpoint of a run and deletes the rest.
 
-use quartet_shared::checkpoint::Manifest;
+use quartet_shared::checkpoint::{Manifest, Position};
 
 use crate::experiment::Experiment;
 use crate::store::StoreError;
@@ -26,7 +26,11 @@ async fn try_prune(experiment: &Experiment, latest: &Manifest) -> Result<(), Sto
         &best.training_state.key,
     ];
     // Blobs of later epochs belong to a commit in progress.
-    let newest = layout.weights(&latest.run, latest.epoch.next(), Default::default());
+    let newest = layout.weights(
+        &latest.run,
+        Position::end_of(latest.epoch.next()),
+        Default::default(),
+    );
     for key in store.list(&layout.checkpoints(&latest.run)).await? {
         if key < newest && !keep.contains(&&key) {
             store.delete(&key).await?;

@@ -5,6 +5,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use quartet_proto::v1;
+use quartet_shared::checkpoint::Position;
 use quartet_shared::human;
 use quartet_shared::ids::WorkerId;
 use quartet_shared::report::EvaluationReport;
@@ -221,7 +222,9 @@ impl Shell {
             );
             let message = v1::Assignment {
                 lease: Some(assignment.lease.clone().into()),
-                resume_epoch: assignment.resume.map(|epoch| epoch.0),
+                resume: assignment
+                    .resume
+                    .map(|epoch| Position::end_of(epoch).into()),
             };
             self.send(
                 &assignment.lease.worker,

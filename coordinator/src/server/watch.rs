@@ -36,6 +36,13 @@ impl v1::status_server::Status for StatusService {
         Ok(Response::new(snapshot(&self.shell).into()))
     }
 
+    async fn drain_worker(
+        &self,
+        _: Request<v1::DrainWorkerRequest>,
+    ) -> Result<Response<v1::DrainWorkerResponse>, Status> {
+        Err(Status::unimplemented("draining"))
+    }
+
     async fn watch(
         &self,
         request: Request<v1::WatchRequest>,
@@ -154,6 +161,7 @@ fn run_status(scheduler: &Scheduler, run: &Run) -> RunStatus {
         attempt: record.attempt(),
         worker: holder(scheduler, record),
         epochs_committed,
+        steps_committed: 0,
         epochs: run.plan.epochs,
         metrics: committed.map(|(_, epoch)| epoch.metrics),
         early_stopping: committed.map(|(_, epoch)| epoch.early_stopping),

@@ -86,6 +86,8 @@ pub enum WorkerState {
     Draining,
     /// It has not been heard for too long, or its connection broke.
     Lost,
+    /// Different runs failed on it; it gets no task as long as another worker is there.
+    Quarantined,
 }
 
 /// One run.
@@ -103,6 +105,8 @@ pub struct RunStatus {
     pub worker: Option<String>,
     /// Epochs whose checkpoints are in the store.
     pub epochs_committed: u32,
+    /// Steps of the epoch after them that are in the store, too.
+    pub steps_committed: u32,
     /// Epochs at most.
     pub epochs: u32,
     /// Of the last committed epoch.
@@ -182,4 +186,4 @@ macro_rules! words {
 
 words!(ExperimentState: Waiting = "waiting", Training = "training", Evaluating = "evaluating", Finished = "finished", Failed = "failed");
 words!(TaskState: Blocked = "blocked", Pending = "pending", Leased = "leased", Finished = "finished", Failed = "failed");
-words!(WorkerState: Idle = "idle", Busy = "busy", Draining = "draining", Lost = "lost");
+words!(WorkerState: Idle = "idle", Busy = "busy", Draining = "draining", Lost = "lost", Quarantined = "quarantined");

@@ -3,7 +3,8 @@
 use quartet_proto::v1;
 
 use super::{WireError, epoch, fraction};
-use crate::checkpoint::{Blob, Checksum, Outcome, StopReason};
+use crate::checkpoint::{Blob, Checksum, Outcome, Position, StopReason};
+use crate::ids::Epoch;
 
 impl From<Blob> for v1::Blob {
     fn from(blob: Blob) -> Self {
@@ -28,6 +29,24 @@ impl TryFrom<v1::Blob> for Blob {
             size: blob.size,
             sha256: Checksum(bytes),
         })
+    }
+}
+
+impl From<Position> for v1::Position {
+    fn from(position: Position) -> Self {
+        Self {
+            epoch: position.epoch.0,
+            step: position.step,
+        }
+    }
+}
+
+impl From<v1::Position> for Position {
+    fn from(position: v1::Position) -> Self {
+        Self {
+            epoch: Epoch(position.epoch),
+            step: position.step,
+        }
     }
 }
 
@@ -96,7 +115,6 @@ impl TryFrom<v1::TrainingOutcome> for Outcome {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids::Epoch;
 
     #[test]
     fn blobs_survive_the_wire() {

@@ -250,6 +250,7 @@ async fn work(context: Context, shared: Arc<Shared>) {
         lease: Some(lease.into()),
         kind: kind.into(),
         reason,
+        object: String::new(),
     };
     let release = || {
         let (mut client, request) = (client.clone(), limited(request.clone(), CALL_TIMEOUT));

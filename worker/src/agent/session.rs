@@ -91,6 +91,7 @@ impl Session {
                 .running
                 .as_ref()
                 .map(|running| running.lease().clone().into()),
+            term: 0,
         };
         let hello = v1::WorkerMessage {
             message: Some(worker_message::Message::Hello(hello)),
@@ -184,7 +185,8 @@ impl Session {
                 coordinator_message::Message::Goodbye(goodbye) => {
                     return Ok(End::Dismissed(goodbye.reason));
                 }
-                coordinator_message::Message::Welcome(_) => {}
+                coordinator_message::Message::Welcome(_)
+                | coordinator_message::Message::Drain(_) => {}
             }
         }
     }
@@ -219,7 +221,7 @@ impl Session {
         let context = Context {
             experiment,
             lease,
-            resume: assignment.resume_epoch.map(Epoch),
+            resume: assignment.resume.map(|position| Epoch(position.epoch)),
             device: self.device.clone(),
             client: FleetClient::new(self.channel.clone()),
             objects: Objects::new(self.channel.clone(), &self.cache_dir),
@@ -260,6 +262,7 @@ async fn release(channel: Channel, lease: &LeaseId) -> Result<(), tonic::Status>
         lease: Some(lease.clone().into()),
         kind: v1::ReleaseKind::Drained.into(),
         reason: "the worker is shutting down".into(),
+        object: String::new(),
     };
     let mut client = FleetClient::new(channel);
     match tokio::time::timeout(

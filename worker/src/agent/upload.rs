@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use quartet_proto::v1::{self, commit_checkpoint_request::Part};
+use quartet_shared::checkpoint::Position;
 use quartet_shared::human;
 use tokio::fs::File;
 use tokio::io::AsyncReadExt;
@@ -43,7 +44,7 @@ pub(super) async fn run(
             .map_err(TaskError::failed)?;
         let header = v1::CheckpointHeader {
             lease: Some(context.lease.clone().into()),
-            epoch: epoch.0,
+            position: Some(Position::end_of(epoch).into()),
             metrics: Some(metrics.into()),
             early_stopping: Some(early_stopping.into()),
             weights: Some(files.weights.blob.into()),

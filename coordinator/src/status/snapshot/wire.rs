@@ -66,7 +66,7 @@ macro_rules! states {
 
 states!(ExperimentState: Waiting, Training, Evaluating, Finished, Failed);
 states!(TaskState: Blocked, Pending, Leased, Finished, Failed);
-states!(WorkerState: Idle, Busy, Draining, Lost);
+states!(WorkerState: Idle, Busy, Draining, Lost, Quarantined);
 
 impl TryFrom<v1::Snapshot> for Snapshot {
     type Error = InvalidSnapshot;
@@ -122,6 +122,7 @@ impl TryFrom<v1::RunStatus> for RunStatus {
             attempt: Attempt(message.attempt),
             worker: text(message.worker),
             epochs_committed: message.epochs_committed,
+            steps_committed: message.steps_committed,
             epochs: message.epochs,
             metrics: optional("metrics", message.metrics)?,
             early_stopping: optional("early_stopping", message.early_stopping)?,
@@ -141,6 +142,7 @@ impl From<RunStatus> for v1::RunStatus {
             attempt: run.attempt.0,
             worker: run.worker.unwrap_or_default(),
             epochs_committed: run.epochs_committed,
+            steps_committed: run.steps_committed,
             epochs: run.epochs,
             metrics: run.metrics.map(Into::into),
             early_stopping: run.early_stopping.map(Into::into),

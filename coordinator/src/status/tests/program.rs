@@ -42,6 +42,13 @@ impl StatusService for Service {
         Ok(Response::new(self.shows.borrow().clone().into()))
     }
 
+    async fn drain_worker(
+        &self,
+        _: Request<v1::DrainWorkerRequest>,
+    ) -> Result<Response<v1::DrainWorkerResponse>, Status> {
+        Err(Status::unimplemented("nothing drains here"))
+    }
+
     async fn watch(
         &self,
         _: Request<v1::WatchRequest>,

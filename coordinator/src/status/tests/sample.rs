@@ -188,6 +188,7 @@ fn pending(backbone: Backbone) -> RunStatus {
         attempt: Attempt(0),
         worker: None,
         epochs_committed: 0,
+        steps_committed: 0,
         epochs: 8,
         metrics: None,
         early_stopping: None,
