@@ -2,6 +2,7 @@
 
 mod args;
 
+use std::convert::Infallible;
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -13,9 +14,10 @@ use quartet_shared::spec;
 use quartet_shared::telemetry;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tonic::transport::server::TcpIncoming;
 
 use crate::data::DataError;
-use crate::experiment::{Experiment, Mismatch};
+use crate::experiment::{Experiment, Mismatch, Request, Rules};
 use crate::local::{LocalFleet, Plan};
 use crate::server::{Coordinator, Ended, Snapshots, Timing};
 use crate::status::live::Screen;
@@ -46,8 +48,8 @@ pub fn run(args: Args) -> ExitCode {
     if let Err(error) = telemetry::init(filter) {
         return fail(&error.into(), USAGE);
     }
-    let request = match args.request() {
-        Ok(request) => request,
+    let (request, timing) = match args.request().and_then(|r| Ok((r, args.timing.timing()?))) {
+        Ok(given) => given,
         Err(error) => return fail(&error, USAGE),
     };
     if args.print_experiment {
@@ -63,7 +65,7 @@ pub fn run(args: Args) -> ExitCode {
         .build();
     let done = match runtime {
         Ok(runtime) => {
-            let done = runtime.block_on(coordinate(args, request));
+            let done = runtime.block_on(coordinate(args, request, timing));
             runtime.shutdown_timeout(Duration::from_secs(1));
             done
         }
@@ -80,6 +82,7 @@ fn is_usage(error: &anyhow::Error) -> bool {
     error.is::<DataError>()
         || error.is::<WeightsError>()
         || error.is::<Mismatch>()
+        || error.is::<Rules>()
         || matches!(error.downcast_ref(), Some(StoreError::Location { .. }))
 }
 
@@ -88,7 +91,7 @@ fn fail(error: &anyhow::Error, code: u8) -> ExitCode {
     ExitCode::from(code)
 }
 
-async fn coordinate(args: Args, request: crate::experiment::Request) -> anyhow::Result<ExitCode> {
+async fn coordinate(args: Args, request: Request, timing: Timing) -> anyhow::Result<ExitCode> {
     let shutdown = Shutdown::on_signals()?;
     let listener = TcpListener::bind(args.listen).await.with_context(|| {
         format!(
@@ -101,9 +104,14 @@ async fn coordinate(args: Args, request: crate::experiment::Request) -> anyhow::
         tracing::warn!(%address, "anyone who reaches this address can join and read everything: there is no authentication yet");
     }
     let store = Store::open(&args.store)?;
+    // What people and other coordinators reach us at.
+    let reachable = match address.ip().is_unspecified() {
+        true => format!("{}:{}", quartet_shared::host::name(), address.port()),
+        false => address.to_string(),
+    };
     let mut meter = Meter::on_stdout();
     let opened = tokio::select! {
-        opened = Experiment::open(store.clone(), request, &mut meter) => Some(opened?),
+        opened = Experiment::open(store.clone(), request, &mut meter, &reachable) => Some(opened?),
         () = shutdown.triggered() => None,
     };
     drop(meter);
@@ -124,7 +132,7 @@ async fn coordinate(args: Args, request: crate::experiment::Request) -> anyhow::
             say(&format!("weights: {weights}"));
         }
     }
-    let coordinator = Coordinator::new(experiment, args.workers, Timing::default()).await?;
+    let coordinator = Coordinator::new(experiment, args.workers, timing).await?;
     let (stop, stopped) = watch::channel(false);
     let screen = tokio::spawn(show(coordinator.snapshots(), stopped));
     let mut local = match args.local {
@@ -136,12 +144,11 @@ async fn coordinate(args: Args, request: crate::experiment::Request) -> anyhow::
             None
         }
     };
-    let stop_serving = Shutdown::new();
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     let ended = tokio::select! {
-        ended = coordinator.serve(listener, stop_serving.clone()) => ended,
-        reason = supervise(&mut local, &shutdown, &stop_serving) => {
-            Err(reason.context("no local worker is left"))
-        }
+        ended = coordinator.serve(incoming, shutdown.clone()) => ended,
+        reason = all_gone(&mut local) => Err(reason.context("no local worker is left")),
+        never = say_when_stopping(&shutdown) => match never {},
     };
     if let Some(local) = local {
         local.stop().await;
@@ -171,28 +178,18 @@ async fn coordinate(args: Args, request: crate::experiment::Request) -> anyhow::
     }
 }
 
-/// Watches over the local workers until all are gone. On a signal they hand their tasks back first, and then the coordinator
-/// stops serving.
-async fn supervise(
-    local: &mut Option<LocalFleet>,
-    shutdown: &Shutdown,
-    stop_serving: &Shutdown,
-) -> anyhow::Error {
-    let all_gone = async {
-        match local {
-            Some(local) => local.all_gone().await,
-            None => std::future::pending().await,
-        }
-    };
-    tokio::select! {
-        reason = all_gone => return reason,
-        () = shutdown.triggered() => {}
+/// Resolves with the reason when the local workers are gone because each crashed again and again.
+async fn all_gone(local: &mut Option<LocalFleet>) -> anyhow::Error {
+    match local {
+        Some(local) => local.all_gone().await,
+        None => std::future::pending().await,
     }
-    if let Some(local) = local.take() {
-        say("stopping: the local workers hand their tasks back; a second signal ends this at once");
-        local.stop().await;
-    }
-    stop_serving.trigger();
+}
+
+/// Says what happens once a signal has come; never resolves.
+async fn say_when_stopping(shutdown: &Shutdown) -> Infallible {
+    shutdown.triggered().await;
+    say("stopping: the workers hand their tasks back; a second signal ends this at once");
     std::future::pending().await
 }
 

@@ -1,8 +1,7 @@
 //! An experiment as the store has it: its spec, its data, who rules it, and how far its runs are.
 
+mod claim;
 mod history;
-
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, bail, ensure};
 use bytes::Bytes;
@@ -11,13 +10,14 @@ use quartet_shared::human;
 use quartet_shared::ids::Term;
 use quartet_shared::layout::{self, Layout};
 use quartet_shared::spec::{ExperimentSpec, StoredSpec};
-use serde::{Deserialize, Serialize};
 
 use crate::data::{self, Source};
 use crate::store::{Creation, Store};
 use crate::weights::{self, Meter, Plan};
 
+pub use claim::{Replaced, RuleError, Rules};
 pub use history::read as read_history;
+pub(crate) use history::read_position;
 
 /// Version of the store's layout and formats that this build reads and writes.
 const FORMAT: u32 = 1;
@@ -68,20 +68,25 @@ pub struct Created {
     pub weights: Vec<String>,
 }
 
-/// A coordinator's claim of a term.
-#[derive(Debug, Serialize, Deserialize)]
-struct Claim {
-    term: Term,
-    pid: u32,
-    /// Seconds since the Unix epoch.
-    claimed_at: u64,
-}
-
 impl Experiment {
-    /// Opens the experiment, creating it when the store does not have it, and claims the next term. Downloads are shown on
-    /// `meter`. It can be dropped and called again: what it leaves is blobs that no spec names, or the experiment itself.
-    pub async fn open(store: Store, request: Request, meter: &mut Meter) -> anyhow::Result<Self> {
+    /// Opens the experiment, creating it when the store does not have it, and claims the next term for a coordinator that can be
+    /// reached at `address`. Downloads are shown on `meter`. It can be dropped and called again: what it leaves is blobs that
+    /// no spec names, or the experiment itself.
+    ///
+    /// # Errors
+    /// The store fails, the request does not fit what the store has ([`Mismatch`]), or another coordinator
+    /// rules the experiment and answers ([`Rules`]).
+    pub async fn open(
+        store: Store,
+        request: Request,
+        meter: &mut Meter,
+        address: &str,
+    ) -> anyhow::Result<Self> {
         let layout = Layout::new(request.spec.name.clone());
+        let newest = claim::newest(&store, &layout).await?;
+        if let Some(newest) = &newest {
+            claim::refuse_beside_a_live_one(newest, &request.spec.name).await?;
+        }
         let (spec, created) = match store.read_json::<StoredSpec>(&layout.spec()).await? {
             Some(stored) => {
                 check_same(&stored, &request, &store.display_key(&layout.spec())).await?;
@@ -93,7 +98,8 @@ impl Experiment {
                 (spec, Some(created))
             }
         };
-        let term = claim_term(&store, &layout).await?;
+        let last = newest.map_or(Term(0), |newest| newest.term);
+        let term = claim::claim(&store, &layout, last, address).await?;
         Ok(Self {
             store,
             layout,
@@ -224,35 +230,4 @@ async fn create(
         weights: found.iter().map(weights::Found::summary).collect(),
     };
     Ok((spec, created))
-}
-
-async fn claim_term(store: &Store, layout: &Layout) -> anyhow::Result<Term> {
-    let mut term = store
-        .list(&layout.coordinators())
-        .await?
-        .iter()
-        .filter_map(|key| {
-            key.rsplit('/')
-                .next()?
-                .strip_suffix(".json")?
-                .parse()
-                .ok()
-                .map(Term)
-        })
-        .max()
-        .unwrap_or_default();
-    let claimed_at = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |d| d.as_secs());
-    loop {
-        term = term.next();
-        let claim = Claim {
-            term,
-            pid: std::process::id(),
-            claimed_at,
-        };
-        if store.create_json(&layout.coordinator(term), &claim).await? == Creation::Created {
-            return Ok(term);
-        }
-    }
 }

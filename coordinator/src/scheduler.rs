@@ -11,6 +11,7 @@
 //! - `assign`: idle workers get ready tasks
 //! - `leases`: how leases end other than by completion, and when to look again
 //! - `commit`: commits and completions, which pin their lease
+//! - `rewind`: back to an earlier checkpoint
 //! - `view`: what people watch
 //! - `refusal`: why a worker's request is refused
 
@@ -21,6 +22,7 @@ mod fleet;
 mod leases;
 mod record;
 mod refusal;
+mod rewind;
 mod state;
 mod view;
 
@@ -31,15 +33,16 @@ mod tests;
 
 use std::collections::BTreeMap;
 
-use quartet_shared::ids::{Attempt, RunName, WorkerId};
+use quartet_shared::ids::{RunName, WorkerId};
 use quartet_shared::task::{LeaseId, Task};
 
 pub use assign::Assignment;
-pub use commit::{CommitTicket, CompleteTicket};
+pub use commit::{CommitEnd, CommitTicket, CompleteTicket};
 pub use config::{CommittedEpoch, Config, History, Now, RunHistory, RunPlan};
 pub use fleet::{HeartbeatReply, Joined};
 pub use leases::{Expired, ExpiryReason, FailDecision};
 pub use refusal::{Refusal, UnknownWorker};
+pub use rewind::{Found, RewindTicket};
 pub use state::{Completion, Lease, Run, TaskRecord, TaskState, Worker, WorkerInfo, WorkerState};
 pub use view::ExperimentState;
 
@@ -68,20 +71,21 @@ impl Scheduler {
             .collect();
         let runs = plans.into_iter().map(|plan| {
             let history = known.remove(&plan.name);
-            Run::new(plan, history)
+            Run::new(plan, history, &config)
         });
-        let state = if history.evaluated {
-            TaskState::Finished(Completion::Evaluated)
-        } else {
-            TaskState::Blocked
-        };
+        let newest = history.evaluation;
+        let newest = newest.map(|newest| record::lease(Task::Evaluate, newest));
         let mut scheduler = Self {
             config,
             runs: runs.collect(),
-            evaluation: TaskRecord::new(state, Attempt(0)),
+            evaluation: TaskRecord::new(TaskState::Blocked, newest),
             workers: BTreeMap::new(),
         };
-        scheduler.unblock_evaluation();
+        if history.evaluated {
+            scheduler.evaluation.finish(Completion::Evaluated);
+        } else if scheduler.all_trained() {
+            scheduler.evaluation.open(&config);
+        }
         scheduler
     }
 
@@ -112,12 +116,21 @@ impl Scheduler {
             .chain([&self.evaluation])
     }
 
-    fn unblock_evaluation(&mut self) {
-        let finished = self
-            .runs
+    fn all_trained(&self) -> bool {
+        self.runs
             .iter()
-            .all(|run| matches!(run.record.state, TaskState::Finished(_)));
-        if finished && self.evaluation.state == TaskState::Blocked {
+            .all(|run| matches!(run.record.state, TaskState::Finished(_)))
+    }
+
+    /// A run that had finished is to be trained again.
+    fn block_evaluation(&mut self) {
+        if !self.all_trained() && matches!(self.evaluation.state, TaskState::Pending { .. }) {
+            self.evaluation.state = TaskState::Blocked;
+        }
+    }
+
+    fn unblock_evaluation(&mut self) {
+        if self.all_trained() && self.evaluation.state == TaskState::Blocked {
             self.evaluation.state = TaskState::Pending {
                 not_before: Now::default(),
             };

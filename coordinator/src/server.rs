@@ -1,7 +1,8 @@
 //! The coordinator's server: the scheduler in its shell, the services, the end of the experiment.
 //!
 //! - `shell`: clock, lock, outboxes, and the driver that carries decisions out
-//! - `fleet`: the workers' service; `commit` and `finish` are its transactions with the store
+//! - `fleet`: the workers' service
+//! - `grant`, `commit`, `finish`, `rewind`: transactions with the store
 //! - `retention`: deletes checkpoints that are no longer needed
 //! - `watch`: the status service
 //! - `refusal`: errors as gRPC codes
@@ -9,8 +10,10 @@
 mod commit;
 mod finish;
 mod fleet;
+mod grant;
 mod refusal;
 mod retention;
+mod rewind;
 mod shell;
 mod watch;
 
@@ -18,14 +21,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use futures::Stream;
 use quartet_proto::v1::fleet_server::FleetServer;
 use quartet_proto::v1::status_server::StatusServer;
 use quartet_shared::report::EvaluationReport;
 use quartet_shared::shutdown::Shutdown;
-use tokio::net::TcpListener;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch as watch_channel;
 use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
+use tonic::transport::server::Connected;
 
 use crate::experiment::{self, Experiment};
 use crate::scheduler::{Config, ExperimentState, RunPlan, Scheduler};
@@ -34,8 +38,15 @@ use fleet::FleetService;
 use shell::Shell;
 use watch::StatusService;
 
+/// How often a connection on which nothing comes is asked whether it stands, and how long the answer may take.
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(5);
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Calls at once on one connection; a worker has no more than a few.
+const MAX_STREAMS: u32 = 100;
 /// How long workers may take to leave at the end.
 const FAREWELL: Duration = Duration::from_secs(5);
+/// How often a coordinator that has nothing to write looks whether a newer one has claimed its experiment.
+const RULE_INTERVAL: Duration = Duration::from_secs(5);
 /// How long the services may take to answer their last calls.
 const LAST_CALLS: Duration = Duration::from_secs(2);
 
@@ -46,8 +57,14 @@ pub struct Timing {
     pub heartbeat_interval: Duration,
     /// How long a lease lasts without one.
     pub lease: Duration,
+    /// How long a run waits for a worker whose connection has ended, although a spare stands by.
+    pub reattach_grace: Duration,
     /// How long a live worker's task may go without progress before it is given to another.
     pub progress_timeout: Duration,
+    /// How often workers commit the state within an epoch; zero for never.
+    pub checkpoint_interval: Duration,
+    /// How long workers may take to hand their tasks back when this coordinator is told to stop.
+    pub drain_grace: Duration,
 }
 
 impl Default for Timing {
@@ -55,7 +72,10 @@ impl Default for Timing {
         Self {
             heartbeat_interval: Duration::from_secs(1),
             lease: Duration::from_secs(15),
+            reattach_grace: Duration::from_millis(500),
             progress_timeout: Duration::from_secs(1800),
+            checkpoint_interval: Duration::from_secs(600),
+            drain_grace: Duration::from_secs(30),
         }
     }
 }
@@ -96,6 +116,7 @@ impl Coordinator {
         let config = Config {
             workers_expected,
             lease: timing.lease,
+            reattach_grace: timing.reattach_grace,
             progress_timeout: timing.progress_timeout,
             ..Config::default()
         };
@@ -123,8 +144,18 @@ impl Coordinator {
         }
     }
 
-    /// Serves until the experiment has ended or a shutdown is asked for.
-    pub async fn serve(self, listener: TcpListener, shutdown: Shutdown) -> anyhow::Result<Ended> {
+    /// Serves the connections of `incoming` until the experiment has ended, a shutdown is asked for, or this coordinator
+    /// cannot go on.
+    ///
+    /// # Errors
+    /// The store needs a person, a newer coordinator has claimed the experiment
+    /// ([`Replaced`](crate::experiment::Replaced)), or the server fails.
+    pub async fn serve<I, IO, E>(self, incoming: I, shutdown: Shutdown) -> anyhow::Result<Ended>
+    where
+        I: Stream<Item = Result<IO, E>> + Send + 'static,
+        IO: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
+        E: Into<Box<dyn std::error::Error + Send + Sync>> + Send + 'static,
+    {
         let fleet = FleetService {
             shell: Arc::clone(&self.shell),
             timing: self.timing,
@@ -134,45 +165,71 @@ impl Coordinator {
         };
         let (stop, mut stopped) = watch_channel::channel(false);
         let server = Server::builder()
-            .http2_keepalive_interval(Some(Duration::from_secs(10)))
-            .http2_keepalive_timeout(Some(Duration::from_secs(5)))
+            .http2_keepalive_interval(Some(KEEP_ALIVE_INTERVAL))
+            .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
+            .max_concurrent_streams(MAX_STREAMS)
             .add_service(FleetServer::new(fleet))
             .add_service(StatusServer::new(status))
-            .serve_with_incoming_shutdown(
-                TcpIncoming::from(listener).with_nodelay(Some(true)),
-                async move {
-                    let _ = stopped.wait_for(|stop| *stop).await;
-                },
-            );
+            .serve_with_incoming_shutdown(incoming, async move {
+                let _ = stopped.wait_for(|stop| *stop).await;
+            });
         let mut server = tokio::spawn(server);
         let interrupted = tokio::select! {
-            () = self.shell.drive() => false,
-            () = shutdown.triggered() => true,
+            () = self.rule() => false,
+            () = async { shutdown.triggered().await; self.drain().await } => true,
             served = &mut server => {
                 served.context("the server panicked")?.context("the server failed")?;
                 anyhow::bail!("the server ended by itself");
             }
         };
-        if !interrupted {
+        let broken = self.shell.take_broken();
+        if !interrupted && broken.is_none() {
             self.farewell().await;
         }
         stop.send_replace(true);
         if tokio::time::timeout(LAST_CALLS, &mut server).await.is_err() {
             server.abort();
         }
-        if interrupted {
-            Ok(Ended::Interrupted)
-        } else {
-            self.result()
+        match broken {
+            Some(error) => Err(error),
+            None if interrupted => Ok(Ended::Interrupted),
+            None => self.result(),
         }
+    }
+
+    /// Drives the experiment to its end, or until this coordinator cannot go on or does not rule any more.
+    async fn rule(&self) {
+        let watch = async {
+            loop {
+                tokio::time::sleep(RULE_INTERVAL).await;
+                // A store that fails for a while is no reason to stop.
+                let _ = self.shell.check_rule().await;
+            }
+        };
+        tokio::select! {
+            () = self.shell.drive() => {}
+            () = watch => {}
+        }
+    }
+
+    /// Has all workers hand their tasks back and leave.
+    async fn drain(&self) {
+        let mut changes = self.shell.changes();
+        self.shell.drain_all("the coordinator stops");
+        self.wait_for_workers(&mut changes, self.timing.drain_grace)
+            .await;
     }
 
     /// Sends all workers home and waits until they have gone.
     async fn farewell(&self) {
         let mut changes = self.shell.changes();
         self.shell.dismiss("the experiment has ended");
+        self.wait_for_workers(&mut changes, FAREWELL).await;
+    }
+
+    async fn wait_for_workers(&self, changes: &mut watch_channel::Receiver<u64>, limit: Duration) {
         let gone = async { while self.shell.has_workers() && changes.changed().await.is_ok() {} };
-        if tokio::time::timeout(FAREWELL, gone).await.is_err() {
+        if tokio::time::timeout(limit, gone).await.is_err() {
             tracing::warn!("some workers did not leave in time");
         }
     }

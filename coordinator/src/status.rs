@@ -22,7 +22,7 @@ use std::process::ExitCode;
 
 use client::Client;
 use live::{Mode, Screen};
-use options::Options;
+use options::{Address, Options};
 use snapshot::{ExperimentState, Snapshot};
 
 pub use client::ClientError;
@@ -96,6 +96,17 @@ pub async fn run(
         }
     }
     Ok(Shown::Done)
+}
+
+/// Has a worker commit its state, hand its run back, and exit.
+pub async fn drain(
+    addresses: &[Address],
+    worker: &str,
+    mut out: impl Write,
+) -> Result<(), StatusError> {
+    let id = Client::connect(addresses).await?.drain(worker).await?;
+    writeln!(out, "worker {worker} ({id}) hands its run back and exits")?;
+    Ok(())
 }
 
 /// Where snapshots go.

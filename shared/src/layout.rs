@@ -12,6 +12,7 @@
 //! <experiment>/runs/<run>/checkpoints/<epoch>-<attempt>.state.safetensors
 //! <experiment>/runs/<run>/checkpoints/<epoch>-<attempt>.step-<step>.weights.safetensors
 //! <experiment>/runs/<run>/checkpoints/<epoch>-<attempt>.step-<step>.state.safetensors
+//! <experiment>/runs/<run>/discarded/<term>/*.json
 //! <experiment>/runs/<run>/outcome.json
 //! <experiment>/evaluation/attempts/<attempt>.json
 //! <experiment>/evaluation.json
@@ -140,6 +141,28 @@ impl Layout {
         }
     }
 
+    /// Position and attempt of a checkpoint blob, `None` for other keys.
+    #[must_use]
+    pub fn parse_blob(&self, run: &RunName, key: &str) -> Option<(Position, Attempt)> {
+        let name = key
+            .strip_prefix(&self.checkpoints(run))?
+            .strip_prefix('/')?;
+        let mut parts = name.split('.');
+        let (epoch, attempt) = parts.next()?.split_once('-')?;
+        let (epoch, attempt) = (Epoch(epoch.parse().ok()?), Attempt(attempt.parse().ok()?));
+        let position = match parts.next()?.strip_prefix("step-") {
+            Some(step) => Position::within(epoch, step.parse().ok()?),
+            None => Position::end_of(epoch),
+        };
+        Some((position, attempt))
+    }
+
+    /// The folder of a run's manifests that were taken out of use because their checkpoints turned out to be corrupt.
+    #[must_use]
+    pub fn discarded(&self, run: &RunName) -> String {
+        format!("{}/discarded", self.run(run))
+    }
+
     /// The result of a finished run.
     #[must_use]
     pub fn outcome(&self, run: &RunName) -> String {
@@ -178,4 +201,45 @@ pub fn dataset(content: Checksum) -> String {
 #[must_use]
 pub fn weights(content: Checksum) -> String {
     format!("{WEIGHTS}/{content}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blobs_are_found_again_by_their_keys() {
+        let layout = Layout::new("e".parse().unwrap());
+        let run = "a-1.b".parse().unwrap();
+        for position in [
+            Position::end_of(Epoch(12)),
+            Position::within(Epoch(12), 450),
+        ] {
+            for key in [
+                layout.weights(&run, position, Attempt(7)),
+                layout.training_state(&run, position, Attempt(7)),
+            ] {
+                assert_eq!(
+                    layout.parse_blob(&run, &key),
+                    Some((position, Attempt(7))),
+                    "{key}"
+                );
+            }
+        }
+        for other in [
+            "e/runs/a-1.b/checkpoints/other.txt",
+            "e/runs/a/checkpoints/0001-001.weights.safetensors",
+        ] {
+            assert_eq!(layout.parse_blob(&run, other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn listings_are_in_order() {
+        let layout = Layout::new("e".parse().unwrap());
+        let run = "a".parse().unwrap();
+        let key = |epoch, step| layout.step_manifest(&run, Position::within(Epoch(epoch), step));
+        let keys = [key(9, 10), key(9, 200), key(10, 1)];
+        assert!(keys.is_sorted(), "{keys:?}");
+    }
 }

@@ -5,15 +5,19 @@
 //! - [`task`]: tasks and leases
 //! - [`progress`], [`checkpoint`], [`report`]: what comes back
 //! - [`early_stopping`]: which epoch is best and when to stop
+//! - [`address`]: where coordinators are
 //! - [`layout`]: the keys of the object store
 //! - [`store`]: the object store, for those who hold its credentials
 //! - [`dataset`], [`picture`]: the packed data set, and image files on their way to it
 //! - [`wire`]: conversions from and to the messages of `quartet-proto`
-//! - [`human`], [`telemetry`], [`shutdown`]: durations and sizes for people, logs, signals
+//! - [`human`], [`host`], [`clock`], [`telemetry`], [`shutdown`]: durations and sizes for people, names, times, logs, signals
 
+pub mod address;
 pub mod checkpoint;
+pub mod clock;
 pub mod dataset;
 pub mod early_stopping;
+pub mod host;
 pub mod human;
 pub mod ids;
 pub mod layout;

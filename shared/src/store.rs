@@ -3,6 +3,7 @@
 //! Objects are created once and never changed. Small ones (manifests, specs) are created with
 //! `PutMode::Create`, which both kinds of store do atomically; blobs have keys that no two writers share.
 
+use std::io;
 use std::path::Path as FsPath;
 use std::sync::Arc;
 
@@ -56,6 +57,43 @@ pub enum StoreError {
         /// The store as the user named it.
         store: String,
     },
+}
+
+impl StoreError {
+    /// Whether trying again is of no use before a person has done something: the disk is full, the store may not be
+    /// written to, or it is gone.
+    #[must_use]
+    pub fn needs_a_person(&self) -> bool {
+        let Self::Operation { cause, .. } = self else {
+            return matches!(self, Self::Location { .. });
+        };
+        let mut error: Option<&(dyn std::error::Error + 'static)> = Some(&**cause);
+        while let Some(cause) = error {
+            if let Some(io) = cause.downcast_ref::<io::Error>()
+                && is_permanent(io.kind())
+            {
+                return true;
+            }
+            if let Some(
+                object_store::Error::PermissionDenied { .. }
+                | object_store::Error::Unauthenticated { .. }
+                | object_store::Error::NotFound { .. },
+            ) = cause.downcast_ref()
+            {
+                return true;
+            }
+            error = cause.source();
+        }
+        false
+    }
+}
+
+fn is_permanent(kind: io::ErrorKind) -> bool {
+    use io::ErrorKind::*;
+    matches!(
+        kind,
+        StorageFull | QuotaExceeded | ReadOnlyFilesystem | PermissionDenied | NotADirectory
+    )
 }
 
 /// Whether a creation made the object or found it there.
@@ -125,6 +163,22 @@ impl Store {
             location: location.into(),
             directory: Some(directory.into()),
         })
+    }
+
+    /// A store within this process, or any other that behaves like one: for tests and simulations.
+    #[must_use]
+    pub fn from_objects(location: &str, objects: Arc<dyn ObjectStore>) -> Self {
+        Self {
+            inner: objects,
+            location: location.into(),
+            directory: None,
+        }
+    }
+
+    /// Where the store is, as the user named it.
+    #[must_use]
+    pub fn location(&self) -> &str {
+        &self.location
     }
 
     /// Where an object lies, for people: a path of a local store, else a URL.
@@ -226,6 +280,22 @@ impl Store {
         Ok(object
             .into_stream()
             .map(move |chunk| chunk.map_err(|e| store.error("read", &key, e))))
+    }
+
+    /// Size and checksum of an object's bytes, `None` when there is no such object.
+    pub async fn checksum(&self, key: &str) -> Result<Option<Blob>, StoreError> {
+        let mut chunks = match self.read(key).await {
+            Ok(chunks) => chunks,
+            Err(StoreError::NotFound { .. }) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let (mut hasher, mut size) = (Sha256::new(), 0);
+        while let Some(chunk) = chunks.try_next().await? {
+            size += chunk.len() as u64;
+            hasher.update(&chunk);
+        }
+        let sha256 = Checksum(hasher.finalize().into());
+        Ok(Some(Blob { size, sha256 }))
     }
 
     /// The keys of all objects in a folder, sorted.

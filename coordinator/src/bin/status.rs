@@ -8,7 +8,7 @@ use anyhow::Context;
 use clap::{CommandFactory, Parser};
 use quartet_coordinator::status;
 use quartet_coordinator::status::live::Mode;
-use quartet_coordinator::status::options::Cli;
+use quartet_coordinator::status::options::{Cli, Command};
 
 /// 128 + SIGINT, as shells have it.
 const INTERRUPTED: u8 = 130;
@@ -30,6 +30,11 @@ fn show(cli: &Cli) -> anyhow::Result<ExitCode> {
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
+    if let Some(Command::Drain { worker }) = &cli.command {
+        let addresses = &cli.options.coordinator;
+        runtime.block_on(status::drain(addresses, worker, io::stdout()))?;
+        return Ok(ExitCode::SUCCESS);
+    }
     runtime.block_on(async {
         let shown = status::run(&cli.options, Mode::of_stdout(), io::stdout(), io::stderr());
         tokio::select! {

@@ -2,14 +2,16 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use clap::{CommandFactory, Parser};
 use quartet_shared::ids::ExperimentName;
 use quartet_shared::spec::{self, ExperimentSpec, Preset};
 
 use crate::data::{self, Source};
 use crate::experiment::Request;
+use crate::server::Timing;
 use crate::weights::{self, HubConfig};
 
 const EXAMPLES: &str = "\
@@ -56,12 +58,82 @@ pub struct Args {
     /// Skip bad rows and images of the data, and count them, instead of stopping at the first.
     #[arg(long)]
     pub skip_bad_rows: bool,
+    #[command(flatten)]
+    pub(super) timing: TimingArgs,
     /// Print the TOML of what would be trained, to be edited and passed to --experiment, and exit.
     #[arg(long)]
     pub print_experiment: bool,
     /// Print a completion script for this shell and exit.
     #[arg(long, value_name = "SHELL")]
     pub completions: Option<clap_complete::Shell>,
+}
+
+/// The fleet's timers.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Timers")]
+pub(super) struct TimingArgs {
+    /// How often workers send heartbeats.
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = duration)]
+    heartbeat_interval: Duration,
+    /// How long a worker that is not heard of keeps its run.
+    #[arg(long, value_name = "DURATION", default_value = "15s", value_parser = duration)]
+    lease: Duration,
+    /// How long a run waits for a worker whose connection has ended (a dead process ends it at once), although a spare stands by.
+    #[arg(long, value_name = "DURATION", default_value = "500ms", value_parser = duration)]
+    reattach_grace: Duration,
+    /// How long the run of a live worker may stand still before another gets it.
+    #[arg(long, value_name = "DURATION", default_value = "30m", value_parser = duration)]
+    progress_timeout: Duration,
+    /// How often the state within an epoch is committed: the most that a death can cost [0: only at the end of epochs].
+    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = duration)]
+    checkpoint_interval: Duration,
+    /// How long workers may take to hand their runs back when the coordinator is told to stop.
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration)]
+    drain_grace: Duration,
+}
+
+/// A duration that fits the protocol's milliseconds.
+fn duration(text: &str) -> Result<Duration, String> {
+    let duration = match text {
+        "0" => Duration::ZERO,
+        text => humantime::parse_duration(text).map_err(|e| e.to_string())?,
+    };
+    match u32::try_from(duration.as_millis()) {
+        Ok(_) => Ok(duration),
+        Err(_) => Err("it is longer than 49 days".to_owned()),
+    }
+}
+
+impl TimingArgs {
+    /// The timers, if they fit each other.
+    pub(super) fn timing(&self) -> anyhow::Result<Timing> {
+        let Self {
+            heartbeat_interval,
+            lease,
+            progress_timeout,
+            ..
+        } = *self;
+        ensure!(
+            !heartbeat_interval.is_zero(),
+            "--heartbeat-interval must be longer than 0"
+        );
+        ensure!(
+            lease >= heartbeat_interval * 2,
+            "--lease {lease:?} must be at least twice --heartbeat-interval {heartbeat_interval:?}"
+        );
+        ensure!(
+            progress_timeout >= lease,
+            "--progress-timeout {progress_timeout:?} must not be shorter than --lease {lease:?}"
+        );
+        Ok(Timing {
+            heartbeat_interval,
+            lease,
+            reattach_grace: self.reattach_grace,
+            progress_timeout,
+            checkpoint_interval: self.checkpoint_interval,
+            drain_grace: self.drain_grace,
+        })
+    }
 }
 
 pub(super) fn print_completions(shell: clap_complete::Shell) {
@@ -167,6 +239,33 @@ mod tests {
         assert_eq!(my.weights.folder, dir.path());
         for preset in [&[][..], &["--experiment", "demo"]] {
             assert_eq!(request(preset).unwrap().weights.folder, Path::new(""));
+        }
+    }
+
+    #[test]
+    fn timers_that_do_not_fit_each_other_are_refused() {
+        let timing = |args: &[&str]| {
+            Args::try_parse_from([&["coordinator"], args].concat())?
+                .timing
+                .timing()
+        };
+        let default = timing(&[]).unwrap();
+        assert_eq!(format!("{default:?}"), format!("{:?}", Timing::default()));
+        assert!(
+            timing(&["--checkpoint-interval", "0"])
+                .unwrap()
+                .checkpoint_interval
+                .is_zero()
+        );
+        for (args, named) in [
+            (["--lease", "1s"], "--lease 1s"),
+            (["--heartbeat-interval", "0s"], "--heartbeat-interval"),
+            (["--progress-timeout", "10s"], "--progress-timeout 10s"),
+            (["--lease", "100d"], "49 days"),
+            (["--lease", "soon"], "--lease"),
+        ] {
+            let error = format!("{:#}", timing(&args).unwrap_err());
+            assert!(error.contains(named), "{error}");
         }
     }
 

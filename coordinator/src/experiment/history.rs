@@ -1,90 +1,80 @@
 //! How far the runs are, read from the store when a coordinator starts.
 
 use anyhow::Context;
-use quartet_shared::checkpoint::{Manifest, Outcome};
-use quartet_shared::ids::{Attempt, RunName};
+use quartet_shared::checkpoint::{AttemptRecord, Manifest, Outcome, StepManifest};
+use quartet_shared::ids::{Attempt, RunName, WorkerId};
+use quartet_shared::task::Task;
 
 use super::Experiment;
-use crate::scheduler::{CommittedEpoch, History, RunHistory};
+use crate::scheduler::{CommittedEpoch, Found, History, RunHistory};
+use crate::store::Store;
 
 /// Reads the history of every run and of the evaluation.
+///
+/// # Errors
+/// The store fails, or an object in it cannot be read.
 pub async fn read(experiment: &Experiment) -> anyhow::Result<History> {
     let mut runs = Vec::new();
     for run in &experiment.spec.experiment.runs {
         runs.push(read_run(experiment, &run.name).await?);
     }
-    let evaluated = experiment
-        .store
-        .exists(&experiment.layout.evaluation())
-        .await?;
-    Ok(History { runs, evaluated })
+    let Experiment { store, layout, .. } = experiment;
+    Ok(History {
+        runs,
+        evaluation: read_lease(experiment, &Task::Evaluate).await?,
+        evaluated: store.exists(&layout.evaluation()).await?,
+    })
 }
 
 async fn read_run(experiment: &Experiment, run: &RunName) -> anyhow::Result<RunHistory> {
     let Experiment { store, layout, .. } = experiment;
-    let last = match store.list(&layout.manifests(run)).await?.last() {
-        Some(key) => Some(
-            store
-                .read_json::<Manifest>(key)
-                .await?
-                .with_context(|| format!("{key} vanished"))?,
-        ),
-        None => None,
-    };
-    let outcome = store.read_json::<Outcome>(&layout.outcome(run)).await?;
-    // Blobs that no manifest names bear witness to later attempts.
-    let blobs = store.list(&layout.checkpoints(run)).await?;
-    let attempts = blobs.iter().filter_map(|key| attempt_of(key));
-    let attempt = attempts
-        .chain(last.as_ref().map(|manifest| manifest.attempt))
-        .max();
+    let found = read_position(experiment, run).await?;
     Ok(RunHistory {
         run: run.clone(),
-        attempt: attempt.unwrap_or_default(),
-        committed: last.map(|manifest| {
-            let Manifest {
-                epoch,
-                metrics,
-                early_stopping,
-                ..
-            } = manifest;
-            (
-                epoch,
-                CommittedEpoch {
-                    metrics,
-                    early_stopping,
-                },
-            )
-        }),
-        outcome,
+        lease: read_lease(experiment, &Task::Train(run.clone())).await?,
+        committed: found.committed,
+        step: found.step,
+        outcome: store.read_json::<Outcome>(&layout.outcome(run)).await?,
     })
 }
 
-/// The attempt in the name of a checkpoint blob, `<epoch>-<attempt>.<kind>.safetensors`.
-fn attempt_of(key: &str) -> Option<Attempt> {
-    let name = key.rsplit('/').next()?;
-    let (_, attempt) = name.split('.').next()?.split_once('-')?;
-    attempt.parse().ok().map(Attempt)
+/// How far a run is.
+///
+/// # Errors
+/// The store fails, or a manifest in it cannot be read.
+pub(crate) async fn read_position(experiment: &Experiment, run: &RunName) -> anyhow::Result<Found> {
+    let Experiment { store, layout, .. } = experiment;
+    let last: Option<Manifest> = read_last(store, &layout.manifests(run)).await?;
+    let within: Option<StepManifest> = read_last(store, &layout.step_manifests(run)).await?;
+    let committed = last.map(|manifest| (manifest.epoch, CommittedEpoch::from(&manifest)));
+    let epoch = committed.map_or_else(Default::default, |(epoch, _)| epoch);
+    let step = within
+        .filter(|within| within.position.epoch == epoch)
+        .map_or(0, |within| within.position.step);
+    Ok(Found { committed, step })
 }
 
-#[cfg(test)]
-mod tests {
-    use quartet_shared::checkpoint::Position;
-    use quartet_shared::ids::Epoch;
-    use quartet_shared::layout::Layout;
+/// The newest lease of a task.
+async fn read_lease(
+    experiment: &Experiment,
+    task: &Task,
+) -> anyhow::Result<Option<(Attempt, WorkerId)>> {
+    let folder = experiment.layout.attempts(task);
+    let record: Option<AttemptRecord> = read_last(&experiment.store, &folder).await?;
+    Ok(record.map(|record| (record.attempt, record.worker)))
+}
 
-    use super::*;
-
-    #[test]
-    fn the_attempt_is_read_back_from_the_layout_s_keys() {
-        let layout = Layout::new("e".parse().unwrap());
-        let run = "a-1.b".parse().unwrap();
-        for key in [
-            layout.weights(&run, Position::end_of(Epoch(12)), Attempt(7)),
-            layout.training_state(&run, Position::within(Epoch(12), 450), Attempt(7)),
-        ] {
-            assert_eq!(attempt_of(&key), Some(Attempt(7)), "{key}");
-        }
-        assert_eq!(attempt_of("e/runs/a/checkpoints/other.txt"), None);
-    }
+/// The last object of a folder.
+async fn read_last<T: serde::de::DeserializeOwned>(
+    store: &Store,
+    folder: &str,
+) -> anyhow::Result<Option<T>> {
+    let keys = store.list(folder).await?;
+    let Some(key) = keys.last() else {
+        return Ok(None);
+    };
+    let value = store.read_json(key).await?;
+    value
+        .with_context(|| format!("{key} vanished while it was read"))
+        .map(Some)
 }

@@ -1,7 +1,7 @@
 //! Commits and completions. Both write to the store between a beginning and an end, and pin their
 //! lease for that time: nothing under another lease can be written meanwhile.
 
-use quartet_shared::ids::Epoch;
+use quartet_shared::checkpoint::Position;
 use quartet_shared::task::{LeaseId, Task};
 
 use super::Scheduler;
@@ -9,13 +9,30 @@ use super::config::{CommittedEpoch, Now};
 use super::refusal::Refusal;
 use super::state::{Completion, Lease, Pin, TaskState};
 
-/// The right to write one epoch's manifest. Has to be handed back to [`Scheduler::end_commit`], whatever
+/// The right to write one manifest, of an epoch or within one. Has to be handed back to [`Scheduler::end_commit`], whatever
 /// comes of it: until then the task is not leased again.
 #[derive(Debug, PartialEq, Eq)]
 #[must_use = "a lease stays pinned until its ticket is handed back"]
 pub struct CommitTicket {
     lease: LeaseId,
-    epoch: Epoch,
+    position: Position,
+}
+
+impl CommitTicket {
+    pub(super) fn into_parts(self) -> (LeaseId, Position) {
+        (self.lease, self.position)
+    }
+}
+
+/// How a commit ended.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum CommitEnd {
+    /// The manifest of an epoch is in the store.
+    Epoch(CommittedEpoch),
+    /// The manifest of a state within an epoch is in the store.
+    Step,
+    /// It was given up.
+    GivenUp,
 }
 
 /// The right to write a task's result. Has to be handed back to [`Scheduler::end_complete`], whatever
@@ -32,11 +49,12 @@ impl Scheduler {
         self.record(&lease.task)?.live(lease).map(drop)
     }
 
-    /// A worker wants to commit an epoch; the shell may write its manifest with the ticket in hand.
+    /// A worker wants to commit the end of an epoch, or a state within one; the shell may write its manifest with the
+    /// ticket in hand.
     pub fn begin_commit(
         &mut self,
         lease: &LeaseId,
-        epoch: Epoch,
+        position: Position,
         now: Now,
     ) -> Result<CommitTicket, Refusal> {
         self.check(lease)?;
@@ -46,52 +64,73 @@ impl Scheduler {
             Task::Evaluate => None,
         };
         let Some(run) = run else {
-            return Err(Refusal::NoSuchEpoch { task, epoch });
+            return Err(Refusal::NoSuchPosition { task, position });
         };
-        let expected = run.last_epoch().next();
-        if epoch == Epoch(0) || epoch.0 > run.plan.epochs {
-            return Err(Refusal::NoSuchEpoch { task, epoch });
+        let last = run.position();
+        let within = position.step > 0;
+        if position <= Position::default() || position.epoch.0 + u32::from(within) > run.plan.epochs
+        {
+            return Err(Refusal::NoSuchPosition { task, position });
         }
-        if epoch < expected {
-            return Err(Refusal::AlreadyCommitted { task, epoch });
+        if position <= last {
+            return Err(Refusal::AlreadyCommitted { task, position });
         }
+        let expected = last.epoch.next();
+        let epoch = if within {
+            position.epoch.next()
+        } else {
+            position.epoch
+        };
         if epoch > expected {
             return Err(Refusal::OutOfOrder {
                 task,
-                epoch,
+                position,
                 expected,
             });
         }
-        self.pin(lease, Pin::Commit(epoch), now)?;
+        self.pin(lease, Pin::Commit(position), now)?;
         Ok(CommitTicket {
             lease: lease.clone(),
-            epoch,
+            position,
         })
     }
 
-    /// A commit has ended: `Some` when the manifest is in the store, `None` when it was given up.
-    pub fn end_commit(
-        &mut self,
-        ticket: CommitTicket,
-        committed: Option<CommittedEpoch>,
-        now: Now,
-    ) {
-        let CommitTicket { lease: id, epoch } = ticket;
+    /// A commit has ended: the manifest is in the store, or it was given up. `epoch` is what the end of an epoch says; a
+    /// state within one has nothing to say.
+    pub fn end_commit(&mut self, ticket: CommitTicket, end: CommitEnd, now: Now) {
+        let (id, position) = ticket.into_parts();
         let config = self.config;
-        let Some(lease) = self.pinned(&id, Pin::Commit(epoch)) else {
+        let Some(lease) = self.pinned(&id, Pin::Commit(position)) else {
             return;
         };
-        if committed.is_some() {
+        if end != CommitEnd::GivenUp {
             lease.last_progress_at = now;
         }
         let Task::Train(name) = &id.task else { return };
         let Some(run) = self.run_mut(name) else {
             return;
         };
-        if let Some(committed) = committed {
-            run.committed = Some((epoch, committed));
+        match end {
+            CommitEnd::Epoch(committed) => {
+                (run.committed, run.step) = (Some((position.epoch, committed)), 0);
+            }
+            CommitEnd::Step => run.step = position.step,
+            CommitEnd::GivenUp => {}
+        }
+        if end != CommitEnd::GivenUp {
+            run.record.forgive();
         }
         run.record.unpin(&config, now);
+        if end != CommitEnd::GivenUp {
+            self.absolve(&id);
+        }
+    }
+
+    /// The worker of a lease has succeeded: failures of before say nothing against it.
+    fn absolve(&mut self, lease: &LeaseId) {
+        if let Some(worker) = self.workers.get_mut(&lease.worker) {
+            worker.failed.clear();
+        }
     }
 
     /// A worker wants to end its task; the shell may write the result with the ticket in hand. `None`
@@ -103,11 +142,7 @@ impl Scheduler {
     ) -> Result<Option<CompleteTicket>, Refusal> {
         let record = self.record(&lease.task)?;
         if matches!(record.state, TaskState::Finished(_)) {
-            let same = match &record.issued {
-                Some(last) => last == lease,
-                // It finished under an older coordinator; the store does not say under whose lease.
-                None => lease.attempt >= record.attempt,
-            };
+            let same = record.newest.as_ref() == Some(lease);
             let refusal = || Refusal::Ended {
                 task: lease.task.clone(),
             };
@@ -145,6 +180,7 @@ impl Scheduler {
         match completion {
             Some(completion) => {
                 record.finish(completion);
+                self.absolve(&lease);
                 self.free_worker(&lease);
                 self.unblock_evaluation();
             }
@@ -153,7 +189,7 @@ impl Scheduler {
     }
 
     /// Keeps a live lease from ending. That its worker asks is a sign of life.
-    fn pin(&mut self, id: &LeaseId, pin: Pin, now: Now) -> Result<(), Refusal> {
+    pub(super) fn pin(&mut self, id: &LeaseId, pin: Pin, now: Now) -> Result<(), Refusal> {
         let expires_at = now + self.config.lease;
         let lease = self.record_mut(&id.task)?.live_mut(id)?;
         if lease.pin.is_some() {
@@ -161,11 +197,12 @@ impl Scheduler {
         }
         lease.pin = Some(pin);
         lease.expires_at = lease.expires_at.max(expires_at);
+        lease.restored = false;
         lease.last_progress_at = now;
         Ok(())
     }
 
-    fn pinned(&mut self, id: &LeaseId, pin: Pin) -> Option<&mut Lease> {
+    pub(super) fn pinned(&mut self, id: &LeaseId, pin: Pin) -> Option<&mut Lease> {
         let lease = self.record_mut(&id.task).ok()?.leased_mut()?;
         (lease.id == *id && lease.pin == Some(pin)).then_some(lease)
     }

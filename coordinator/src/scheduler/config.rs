@@ -3,9 +3,9 @@
 use std::ops::Add;
 use std::time::Duration;
 
-use quartet_shared::checkpoint::Outcome;
+use quartet_shared::checkpoint::{Manifest, Outcome};
 use quartet_shared::early_stopping::EarlyStopping;
-use quartet_shared::ids::{Attempt, Epoch, RunName};
+use quartet_shared::ids::{Attempt, Epoch, RunName, WorkerId};
 use quartet_shared::progress::EpochMetrics;
 use quartet_shared::spec::Backbone;
 
@@ -39,12 +39,20 @@ pub struct Config {
     pub lease: Duration,
     /// How long a live worker's task may go without progress.
     pub progress_timeout: Duration,
-    /// How long a lease outlives its worker's connection, for the worker to come back.
+    /// How long after the end of its worker's connection a lease stays although a spare worker stands by. Without a
+    /// spare it stays until it expires.
     pub reattach_grace: Duration,
-    /// How many lost workers a task survives; one more and it has failed.
+    /// The same after a start of the coordinator, for the leases that an older one gave.
+    pub recovery_grace: Duration,
+    /// How many lost workers a task survives without a commit in between; one more and it has failed.
     pub max_worker_losses: u32,
-    /// How many failures of its own a task survives; one more and it has failed.
+    /// How many failures of its own a task survives without a commit in between; one more and it has failed.
     pub max_failures: u32,
+    /// On how many different workers a task fails, without a commit in between, before it has failed for good.
+    pub max_failed_workers: u32,
+    /// How many different tasks fail on a worker, without a success in between, before it gets no more of them as long as
+    /// another worker is there.
+    pub quarantine_after: u32,
     /// Wait after a task's first failure; it doubles with every further one.
     pub backoff: Duration,
     /// The longest such wait.
@@ -59,9 +67,12 @@ impl Default for Config {
             workers_expected: 1,
             lease: Duration::from_secs(15),
             progress_timeout: Duration::from_secs(1800),
-            reattach_grace: Duration::from_secs(3),
+            reattach_grace: Duration::from_millis(500),
+            recovery_grace: Duration::from_secs(5),
             max_worker_losses: 5,
             max_failures: 3,
+            max_failed_workers: 3,
+            quarantine_after: 3,
             backoff: Duration::from_secs(1),
             max_backoff: Duration::from_secs(30),
             forget_after: Duration::from_secs(600),
@@ -103,15 +114,26 @@ pub struct CommittedEpoch {
     pub early_stopping: EarlyStopping,
 }
 
+impl From<&Manifest> for CommittedEpoch {
+    fn from(manifest: &Manifest) -> Self {
+        Self {
+            metrics: manifest.metrics,
+            early_stopping: manifest.early_stopping,
+        }
+    }
+}
+
 /// What the store knows about a run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RunHistory {
     /// The run.
     pub run: RunName,
-    /// The newest attempt that is known of, 0 for none. Later leases get greater attempts.
-    pub attempt: Attempt,
+    /// The newest lease that was given, which its worker may still hold. Later ones get greater attempts.
+    pub lease: Option<(Attempt, WorkerId)>,
     /// The last committed epoch.
     pub committed: Option<(Epoch, CommittedEpoch)>,
+    /// Committed steps of the epoch after it.
+    pub step: u32,
     /// The result, once the run has finished.
     pub outcome: Option<Outcome>,
 }
@@ -122,6 +144,8 @@ pub struct RunHistory {
 pub struct History {
     /// The runs; those of the plan that are missing have not begun, others are ignored.
     pub runs: Vec<RunHistory>,
+    /// The newest lease of the evaluation.
+    pub evaluation: Option<(Attempt, WorkerId)>,
     /// Whether the evaluation has finished.
     pub evaluated: bool,
 }

@@ -7,7 +7,7 @@ use quartet_shared::task::LeaseId;
 use super::Scheduler;
 use super::config::Now;
 use super::refusal::{Refusal, UnknownWorker};
-use super::state::{Ending, Worker, WorkerInfo, WorkerState};
+use super::state::{Ending, Lease, TaskRecord, Worker, WorkerInfo, WorkerState};
 
 /// What a worker is after it has joined.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,18 +61,26 @@ impl HeartbeatReply {
 impl Scheduler {
     /// A worker joins, or joins again on a new connection with the lease that it still works under.
     ///
-    /// It keeps a lease that is live. After a restart of the coordinator, which knows of no leases, it
-    /// also keeps one whose task is pending and has no newer attempt. A lease that the scheduler thinks
-    /// it holds but that it does not name is lost.
+    /// It keeps a lease that is live. A lease that the scheduler thinks it holds but that it does not name is lost; one of
+    /// before a restart of the coordinator had ended without a trace, and counts for nothing.
     pub fn join(&mut self, info: WorkerInfo, held: Option<LeaseId>, now: Now) -> Joined {
         let id = info.id.clone();
-        if let Some(lease) = self.lease_of(&id)
-            && held.as_ref() != Some(&lease)
-        {
-            let ending = Ending::Lost("its worker came back without it".into());
+        // One at most, unless an older coordinator gave them, which did not write down how they ended.
+        let others: Vec<_> = self
+            .leases_of(&id)
+            .filter(|lease| held.as_ref() != Some(&lease.id))
+            .map(|lease| (lease.id.clone(), lease.restored))
+            .collect();
+        for (lease, restored) in others {
+            let ending = match restored {
+                true => Ending::HandedBack,
+                false => Ending::Lost("its worker came back without it".into()),
+            };
             self.end_lease(&lease, ending, now);
         }
-        let draining = self.workers.get(&id).is_some_and(|worker| worker.draining);
+        let known = self.workers.remove(&id);
+        let (draining, failed) =
+            known.map_or_else(Default::default, |known| (known.draining, known.failed));
         let state = WorkerState::Idle;
         let mut worker = Worker {
             info,
@@ -80,6 +88,7 @@ impl Scheduler {
             last_seen: now,
             connected: true,
             draining,
+            failed,
         };
         // A lease that the worker keeps is set below.
         worker.state = worker.free_state();
@@ -99,18 +108,13 @@ impl Scheduler {
     fn reattach(&mut self, held: &LeaseId, worker: &WorkerId, now: Now) -> Result<(), Refusal> {
         let config = self.config;
         let record = self.record_mut(&held.task)?;
-        record.note(held.attempt);
         if held.worker != *worker {
             return Err(Refusal::StaleLease {
                 lease: held.clone(),
                 newest: record.attempt,
             });
         }
-        if record.is_adoptable(held) {
-            record.grant(held.clone(), &config, now);
-            return Ok(());
-        }
-        record.live_mut(held)?.expires_at = now + config.lease;
+        record.live_mut(held)?.renew(&config, now);
         Ok(())
     }
 
@@ -149,7 +153,7 @@ impl Scheduler {
         progress: Progress,
         now: Now,
     ) -> Result<(), Refusal> {
-        let expires_at = now + self.config.lease;
+        let config = self.config;
         let record = self.record_mut(&id.task)?;
         if id.worker != *worker {
             return Err(Refusal::StaleLease {
@@ -158,7 +162,7 @@ impl Scheduler {
             });
         }
         let lease = record.live_mut(id)?;
-        lease.expires_at = expires_at;
+        lease.renew(&config, now);
         // Speed and running means change without the task getting anywhere.
         let place = |p: &Progress| (p.phase, p.epoch, p.step);
         if lease.progress.as_ref().map(place) != Some(place(&progress)) {
@@ -168,7 +172,8 @@ impl Scheduler {
         Ok(())
     }
 
-    /// A worker's connection has ended. Its lease lasts for the grace time, in which it may join again.
+    /// A worker's connection has ended. Its lease lasts for the grace time, or, without a spare worker, until it
+    /// expires: the worker may join again.
     pub fn disconnected(&mut self, worker: &WorkerId, now: Now) {
         let grace = now + self.config.reattach_grace;
         let lease = self.lease_of(worker);
@@ -179,7 +184,7 @@ impl Scheduler {
         match lease {
             Some(id) => {
                 if let Ok(lease) = self.record_mut(&id.task).and_then(|r| r.live_mut(&id)) {
-                    lease.expires_at = lease.expires_at.min(grace);
+                    lease.reclaimable_at = Some(grace);
                 }
             }
             None => known.state = WorkerState::Lost,
@@ -198,15 +203,28 @@ impl Scheduler {
         }
     }
 
-    /// The live lease that a worker holds.
+    /// A worker is to hand its task back and leave: it gets no more tasks.
+    pub fn drain(&mut self, worker: &WorkerId) -> Result<(), UnknownWorker> {
+        let known = self
+            .workers
+            .get_mut(worker)
+            .filter(|known| known.connected)
+            .ok_or_else(|| UnknownWorker(worker.clone()))?;
+        known.draining = true;
+        if known.state == WorkerState::Idle {
+            known.state = WorkerState::Draining;
+        }
+        Ok(())
+    }
+
+    /// The live lease that a worker holds, whether it has joined or not.
     pub(super) fn lease_of(&self, worker: &WorkerId) -> Option<LeaseId> {
-        let WorkerState::Busy(task) = &self.workers.get(worker)?.state else {
-            return None;
-        };
-        self.record(task)
-            .ok()?
-            .lease()
-            .map(|lease| lease.id.clone())
+        self.leases_of(worker).next().map(|lease| lease.id.clone())
+    }
+
+    fn leases_of<'a>(&'a self, worker: &'a WorkerId) -> impl Iterator<Item = &'a Lease> {
+        let leases = self.records().filter_map(TaskRecord::lease);
+        leases.filter(|lease| lease.ending.is_none() && lease.id.worker == *worker)
     }
 
     pub(super) fn set_state(&mut self, worker: &WorkerId, state: WorkerState) {

@@ -8,7 +8,7 @@ use quartet_shared::task::LeaseId;
 use super::Scheduler;
 use super::config::Now;
 use super::refusal::Refusal;
-use super::state::{Ending, Lease, TaskState, WorkerState};
+use super::state::{Ending, Lease, TaskRecord, TaskState, WorkerState};
 
 /// What becomes of a task that failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,7 +70,7 @@ impl Scheduler {
         let record = self.record(&lease.task)?;
         record.live(lease)?;
         let failures = record.failures + 1;
-        let decision = if failures > self.config.max_failures {
+        let decision = if record.would_be_spent(&lease.worker, &self.config) {
             FailDecision::Final
         } else {
             let not_before = now + self.config.backoff_after(failures);
@@ -79,8 +79,16 @@ impl Scheduler {
                 failures,
             }
         };
-        self.end_lease(lease, Ending::Failed(reason), now);
+        self.end_failed(lease, reason, now);
         Ok(decision)
+    }
+
+    /// Ends a live lease as a failure, of the task and of its worker.
+    pub(super) fn end_failed(&mut self, lease: &LeaseId, reason: String, now: Now) {
+        if let Some(worker) = self.workers.get_mut(&lease.worker) {
+            worker.failed.insert(lease.task.clone());
+        }
+        self.end_lease(lease, Ending::Failed(reason), now);
     }
 
     /// A task cannot be done by any worker, because what it was given is wrong: it has failed for good.
@@ -105,7 +113,7 @@ impl Scheduler {
     #[must_use]
     pub fn expire_leases(&mut self, now: Now) -> Vec<Expired> {
         let leases = self.records().filter_map(|record| record.lease());
-        let expired: Vec<_> = leases
+        let mut expired: Vec<_> = leases
             .filter_map(|lease| {
                 let (_, reason) = self.expiry(lease).filter(|(at, _)| *at <= now)?;
                 Some(Expired {
@@ -114,6 +122,7 @@ impl Scheduler {
                 })
             })
             .collect();
+        expired.extend(self.reclaim(&expired, now));
         for Expired { lease, reason } in &expired {
             self.end_lease(lease, Ending::Lost(reason.to_string()), now);
             // Not idle before it says so: it may not know yet that the lease has ended.
@@ -138,10 +147,13 @@ impl Scheduler {
     /// to do if nothing happens before. Always in the future once both have been called.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Now> {
-        let leases = self
-            .records()
-            .filter_map(|record| self.expiry(record.lease()?));
-        let leases = leases.map(|(at, _)| at);
+        let idle = !self.idle_workers().is_empty();
+        let leases = self.records().filter_map(TaskRecord::lease);
+        let leases = leases.filter_map(|lease| {
+            let (at, _) = self.expiry(lease)?;
+            let reclaimed = lease.reclaimable_at.filter(|_| idle);
+            Some(reclaimed.map_or(at, |reclaimed| reclaimed.min(at)))
+        });
         let free = |state: &WorkerState| matches!(state, WorkerState::Idle | WorkerState::Draining);
         let workers = self.workers.values().filter(|worker| free(&worker.state));
         let workers = workers.map(|worker| worker.last_seen + self.config.lease);
@@ -150,8 +162,31 @@ impl Scheduler {
             TaskState::Pending { not_before } => Some(not_before),
             _ => None,
         });
-        let waits = waits.filter(|_| !self.idle_workers().is_empty());
+        let waits = waits.filter(|_| idle);
         leases.chain(workers).chain(waits).min()
+    }
+
+    /// The leases whose workers are not connected and did not come back in time, as many as spare workers stand by for
+    /// them. Those in `expired` end already.
+    fn reclaim(&self, expired: &[Expired], now: Now) -> Vec<Expired> {
+        let waiting = self.ready_tasks(now).len() + expired.len();
+        let spares = self.idle_workers().len().saturating_sub(waiting);
+        let leases = self.records().filter_map(TaskRecord::lease);
+        let mut due: Vec<_> = leases
+            .filter(|lease| lease.pin.is_none())
+            .filter(|lease| !expired.iter().any(|expired| expired.lease == lease.id))
+            .filter_map(|lease| Some((lease.reclaimable_at.filter(|at| *at <= now)?, lease)))
+            .collect();
+        due.sort_by_key(|(at, _)| *at);
+        let due = due.into_iter().take(spares).map(|(_, lease)| Expired {
+            lease: lease.id.clone(),
+            reason: ExpiryReason::Disconnected(if lease.restored {
+                self.config.recovery_grace
+            } else {
+                self.config.reattach_grace
+            }),
+        });
+        due.collect()
     }
 
     /// When and why a lease will run out; never while it is pinned.
@@ -159,15 +194,6 @@ impl Scheduler {
         if lease.pin.is_some() {
             return None;
         }
-        let connected = self
-            .workers
-            .get(&lease.id.worker)
-            .is_some_and(|worker| worker.connected);
-        let silent = if connected {
-            ExpiryReason::Silent(self.config.lease)
-        } else {
-            ExpiryReason::Disconnected(self.config.reattach_grace)
-        };
         let stuck_at = lease.last_progress_at + self.config.progress_timeout;
         if stuck_at < lease.expires_at {
             Some((
@@ -175,7 +201,7 @@ impl Scheduler {
                 ExpiryReason::NoProgress(self.config.progress_timeout),
             ))
         } else {
-            Some((lease.expires_at, silent))
+            Some((lease.expires_at, ExpiryReason::Silent(self.config.lease)))
         }
     }
 }

@@ -19,6 +19,17 @@ enum Pick {
     Any(usize),
 }
 
+/// How the write of a manifest ends.
+#[derive(Clone, Copy, Debug)]
+enum CommitStory {
+    /// It is in the store; the validation accuracy.
+    Written(u8),
+    /// It could not be written.
+    GivenUp,
+    /// An older coordinator has written this epoch.
+    Foreign(u8),
+}
+
 #[derive(Clone, Debug)]
 enum Event {
     Join {
@@ -41,9 +52,28 @@ enum Event {
         lease: Pick,
         offset: u32,
     },
+    BeginStep {
+        lease: Pick,
+        offset: u32,
+        step: u32,
+    },
     EndCommit {
         ticket: usize,
-        accuracy: Option<u8>,
+        end: CommitStory,
+    },
+    EndGrant {
+        ticket: usize,
+        recorded: bool,
+    },
+    BeginRewind {
+        lease: Pick,
+    },
+    EndRewind {
+        ticket: usize,
+        back_to: Option<usize>,
+    },
+    Drain {
+        worker: usize,
     },
     BeginComplete {
         lease: Pick,
@@ -72,7 +102,10 @@ enum Event {
     Wait {
         millis: u64,
     },
-    Decide,
+    Decide {
+        /// Whether the records of new leases take their time.
+        slow: bool,
+    },
     /// The coordinator is killed and started again; what it was writing landed in the store or did not.
     Restart {
         landed: bool,
@@ -83,6 +116,14 @@ fn pick() -> impl Strategy<Value = Pick> {
     prop_oneof![
         3 => any::<usize>().prop_map(Pick::Live),
         1 => any::<usize>().prop_map(Pick::Any),
+    ]
+}
+
+fn story() -> impl Strategy<Value = CommitStory> {
+    prop_oneof![
+        8 => any::<u8>().prop_map(CommitStory::Written),
+        2 => Just(CommitStory::GivenUp),
+        1 => any::<u8>().prop_map(CommitStory::Foreign),
     ]
 }
 
@@ -97,8 +138,15 @@ fn event() -> impl Strategy<Value = Event> {
         10 => (worker.clone(), 0..4u32).prop_map(|(worker, step)| HeartbeatOwn { worker, step }),
         8 => (pick(), prop_oneof![6 => Just(1u32), 1 => 0..4u32])
             .prop_map(|(lease, offset)| BeginCommit { lease, offset }),
-        8 => (any::<usize>(), proptest::option::weighted(0.8, any::<u8>()))
-            .prop_map(|(ticket, accuracy)| EndCommit { ticket, accuracy }),
+        4 => (pick(), 0..2u32, 1..5u32)
+            .prop_map(|(lease, offset, step)| BeginStep { lease, offset, step }),
+        8 => (any::<usize>(), story()).prop_map(|(ticket, end)| EndCommit { ticket, end }),
+        4 => (any::<usize>(), proptest::bool::weighted(0.8))
+            .prop_map(|(ticket, recorded)| EndGrant { ticket, recorded }),
+        2 => pick().prop_map(|lease| BeginRewind { lease }),
+        2 => (any::<usize>(), proptest::option::of(0..4usize))
+            .prop_map(|(ticket, back_to)| EndRewind { ticket, back_to }),
+        1 => worker.clone().prop_map(|worker| Drain { worker }),
         4 => pick().prop_map(|lease| BeginComplete { lease }),
         4 => (any::<usize>(), any::<bool>()).prop_map(|(ticket, written)| EndComplete { ticket, written }),
         6 => (pick(), any::<u8>()).prop_map(|(lease, accuracy)| Work { lease, accuracy }),
@@ -107,7 +155,7 @@ fn event() -> impl Strategy<Value = Event> {
         3 => worker.clone().prop_map(|worker| Disconnect { worker }),
         2 => worker.prop_map(|worker| Lost { worker }),
         8 => prop_oneof![3 => 0..4_000u64, 1 => 0..40_000u64].prop_map(|millis| Wait { millis }),
-        16 => Just(Decide),
+        16 => proptest::bool::weighted(0.2).prop_map(|slow| Decide { slow }),
         2 => any::<bool>().prop_map(|landed| Restart { landed }),
     ]
 }
@@ -127,7 +175,16 @@ fn apply(world: &mut World, event: &Event) {
         } => world.heartbeat(worker, names, step),
         Event::HeartbeatOwn { worker, step } => world.heartbeat_own(worker, step),
         Event::BeginCommit { lease, offset } => world.begin_commit(lease, offset),
-        Event::EndCommit { ticket, accuracy } => world.end_commit(ticket, accuracy),
+        Event::BeginStep {
+            lease,
+            offset,
+            step,
+        } => world.begin_step(lease, offset, step),
+        Event::EndCommit { ticket, end } => world.end_commit(ticket, end),
+        Event::EndGrant { ticket, recorded } => world.end_grant(ticket, recorded),
+        Event::BeginRewind { lease } => world.begin_rewind(lease),
+        Event::EndRewind { ticket, back_to } => world.end_rewind(ticket, back_to),
+        Event::Drain { worker } => world.drain(worker),
         Event::BeginComplete { lease } => world.begin_complete(lease),
         Event::EndComplete { ticket, written } => world.end_complete(ticket, written),
         Event::Work { lease, accuracy } => world.work(lease, accuracy),
@@ -136,14 +193,14 @@ fn apply(world: &mut World, event: &Event) {
         Event::Disconnect { worker } => world.disconnect(worker),
         Event::Lost { worker } => world.lost(worker),
         Event::Wait { millis } => world.wait(millis),
-        Event::Decide => world.decide(),
+        Event::Decide { slow } => world.decide(slow),
         Event::Restart { landed } => world.restart(landed),
     }
     world.check_view();
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1_000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 10_000, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// Leases are exclusive and fenced, epochs are committed once and in order, attempts grow, retries
     /// are bounded, deadlines lie ahead.

@@ -1,27 +1,38 @@
 //! One task's lease, attempts and budgets.
 
-use quartet_shared::ids::{Attempt, Epoch};
+use quartet_shared::checkpoint::Position;
+use quartet_shared::ids::{Attempt, Epoch, WorkerId};
 use quartet_shared::task::{LeaseId, Task};
 
 use super::config::{Config, Now, RunHistory, RunPlan};
 use super::refusal::Refusal;
-use super::state::{Completion, Ending, Lease, Run, TaskRecord, TaskState};
-
-/// How far beyond the newest known attempt a worker's claim is believed. An older coordinator can have
-/// given leases that left no trace in the store, but not this many.
-const MAX_LEAP: u32 = 1000;
+use super::state::{Completion, Ending, Lease, Pin, Run, TaskRecord, TaskState};
 
 impl TaskRecord {
-    pub(super) fn new(state: TaskState, attempt: Attempt) -> Self {
+    /// `newest` is the newest lease that an older coordinator gave.
+    pub(super) fn new(state: TaskState, newest: Option<LeaseId>) -> Self {
         Self {
             state,
-            attempt,
-            issued: None,
+            attempt: newest.as_ref().map_or(Attempt(0), |newest| newest.attempt),
+            newest,
             worker_losses: 0,
             failures: 0,
             last_reason: None,
-            avoid: None,
+            failed_on: Default::default(),
         }
+    }
+
+    /// Makes a task ready: leased under the newest lease that an older coordinator gave, or pending.
+    pub(super) fn open(&mut self, config: &Config) {
+        let start = Now::default();
+        self.state = match self.newest.clone() {
+            Some(id) => TaskState::Leased(Lease {
+                reclaimable_at: Some(start + config.recovery_grace),
+                restored: true,
+                ..Lease::new(id, config, start)
+            }),
+            None => TaskState::Pending { not_before: start },
+        };
     }
 
     /// The lease, if it is live: neither ended nor about to end.
@@ -52,7 +63,6 @@ impl TaskRecord {
             TaskState::Finished(_) => Refusal::Ended {
                 task: id.task.clone(),
             },
-            _ if self.is_adoptable(id) => Refusal::NotAttached { lease: id.clone() },
             _ => Refusal::StaleLease {
                 lease: id.clone(),
                 newest: self.attempt,
@@ -60,38 +70,13 @@ impl TaskRecord {
         }
     }
 
-    /// Whether the lease may be one that an older coordinator gave and that still holds: no attempt is
-    /// known that is newer, and this scheduler has not leased the task since it started.
-    pub(super) fn is_adoptable(&self, id: &LeaseId) -> bool {
-        matches!(self.state, TaskState::Pending { .. })
-            && self.issued.is_none()
-            && id.attempt >= self.attempt
-            && self.is_credible(id.attempt)
-    }
-
-    fn is_credible(&self, attempt: Attempt) -> bool {
-        attempt > Attempt(0) && attempt.0 <= self.attempt.0.saturating_add(MAX_LEAP)
-    }
-
-    /// Takes note of an attempt that a worker claims, so that none is given twice.
-    pub(super) fn note(&mut self, attempt: Attempt) {
-        if self.is_credible(attempt) {
-            self.attempt = self.attempt.max(attempt);
-        }
-    }
-
-    /// Makes a lease the live one.
+    /// Makes a lease the live one, pinned until it is recorded in the store.
     pub(super) fn grant(&mut self, id: LeaseId, config: &Config, now: Now) {
         self.attempt = id.attempt;
-        self.issued = Some(id.clone());
+        self.newest = Some(id.clone());
         self.state = TaskState::Leased(Lease {
-            id,
-            granted_at: now,
-            expires_at: now + config.lease,
-            last_progress_at: now,
-            progress: None,
-            pin: None,
-            ending: None,
+            pin: Some(Pin::Grant),
+            ..Lease::new(id, config, now)
         });
     }
 
@@ -103,10 +88,7 @@ impl TaskRecord {
             }
             TaskState::Leased(lease) => {
                 let worker = lease.id.worker.clone();
-                if matches!(ending, Ending::Failed(_)) {
-                    self.avoid = Some(worker);
-                }
-                self.end(ending, config, now);
+                self.end(ending, worker, config, now);
             }
             _ => {}
         }
@@ -127,9 +109,21 @@ impl TaskRecord {
         self.state = TaskState::Finished(completion);
     }
 
-    fn end(&mut self, ending: Ending, config: &Config, now: Now) {
+    /// Takes note of what people should know.
+    pub(super) fn note(&mut self, reason: String) {
+        self.last_reason = Some(reason);
+    }
+
+    /// Something was committed: what went wrong before is forgiven.
+    pub(super) fn forgive(&mut self) {
+        (self.worker_losses, self.failures) = (0, 0);
+        self.failed_on.clear();
+    }
+
+    fn end(&mut self, ending: Ending, worker: WorkerId, config: &Config, now: Now) {
         let (failed, not_before) = match ending {
             Ending::HandedBack => (None, now),
+            Ending::Unrecorded => (None, now + config.backoff),
             Ending::Rejected(reason) => {
                 self.last_reason = Some(reason.clone());
                 (Some(reason), now)
@@ -144,9 +138,17 @@ impl TaskRecord {
             }
             Ending::Failed(reason) => {
                 self.failures += 1;
-                let spent = self.failures > config.max_failures;
-                let failed =
-                    spent.then(|| format!("failed {} times; the last: {reason}", self.failures));
+                self.failed_on.insert(worker);
+                let failed = self.is_spent(config).then(|| {
+                    let workers = match self.failed_on.len() {
+                        1 => String::new(),
+                        n => format!(" on {n} workers"),
+                    };
+                    format!(
+                        "failed {} times{workers}; the last: {reason}",
+                        self.failures
+                    )
+                });
                 self.last_reason = Some(reason);
                 (failed, now + config.backoff_after(self.failures))
             }
@@ -156,27 +158,79 @@ impl TaskRecord {
             None => TaskState::Pending { not_before },
         };
     }
+
+    /// Whether no failure is left to it.
+    fn is_spent(&self, config: &Config) -> bool {
+        self.failures > config.max_failures
+            || self.failed_on.len() >= config.max_failed_workers as usize
+    }
+
+    /// Whether one more failure, on `worker`, will be the last.
+    pub(super) fn would_be_spent(&self, worker: &WorkerId, config: &Config) -> bool {
+        let elsewhere = self
+            .failed_on
+            .iter()
+            .filter(|failed| *failed != worker)
+            .count();
+        self.failures + 1 > config.max_failures
+            || elsewhere + 1 >= config.max_failed_workers as usize
+    }
+}
+
+impl Lease {
+    fn new(id: LeaseId, config: &Config, now: Now) -> Self {
+        Self {
+            id,
+            granted_at: now,
+            expires_at: now + config.lease,
+            reclaimable_at: None,
+            last_progress_at: now,
+            progress: None,
+            pin: None,
+            ending: None,
+            restored: false,
+        }
+    }
+
+    /// Its worker is heard of.
+    pub(super) fn renew(&mut self, config: &Config, now: Now) {
+        self.expires_at = now + config.lease;
+        self.reclaimable_at = None;
+        self.restored = false;
+    }
 }
 
 impl Run {
-    pub(super) fn new(plan: RunPlan, history: Option<RunHistory>) -> Self {
-        let (attempt, committed, outcome) =
-            history.map_or_else(Default::default, |h| (h.attempt, h.committed, h.outcome));
-        let state = match outcome {
-            Some(outcome) => TaskState::Finished(Completion::Trained(outcome)),
-            None => TaskState::Pending {
-                not_before: Now::default(),
-            },
-        };
+    pub(super) fn new(plan: RunPlan, history: Option<RunHistory>, config: &Config) -> Self {
+        let task = Task::Train(plan.name.clone());
+        let (newest, committed, step, outcome) = history.map_or_else(Default::default, |h| {
+            (h.lease, h.committed, h.step, h.outcome)
+        });
+        let mut record =
+            TaskRecord::new(TaskState::Blocked, newest.map(|newest| lease(task, newest)));
+        match outcome {
+            Some(outcome) => record.finish(Completion::Trained(outcome)),
+            None => record.open(config),
+        }
         Self {
             plan,
-            record: TaskRecord::new(state, attempt),
+            record,
             committed,
+            step,
         }
     }
 
     pub(super) fn last_epoch(&self) -> Epoch {
         self.committed.map_or(Epoch(0), |(epoch, _)| epoch)
+    }
+
+    /// How far it is in the store.
+    #[must_use]
+    pub fn position(&self) -> Position {
+        Position {
+            epoch: self.last_epoch(),
+            step: self.step,
+        }
     }
 
     /// Whether the committed epochs are all that are to be trained.
@@ -196,5 +250,14 @@ impl Run {
 
     pub(super) fn task(&self) -> Task {
         Task::Train(self.plan.name.clone())
+    }
+}
+
+/// The lease of a task that the store knows of.
+pub(super) fn lease(task: Task, (attempt, worker): (Attempt, WorkerId)) -> LeaseId {
+    LeaseId {
+        task,
+        attempt,
+        worker,
     }
 }

@@ -1,12 +1,12 @@
 //! Why the scheduler refuses what a worker asks for.
 
+use quartet_shared::checkpoint::Position;
 use quartet_shared::ids::{Attempt, Epoch, WorkerId};
 use quartet_shared::task::{LeaseId, Task};
 
 /// A refusal. The messages are for a person who reads the worker's log.
 ///
-/// A worker may ask again after [`Busy`](Self::Busy) and, once it has joined, after
-/// [`NotAttached`](Self::NotAttached); after all others it drops the task.
+/// A worker may ask again after [`Busy`](Self::Busy); after all others it drops the task.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// The experiment has no such task.
@@ -23,12 +23,6 @@ pub enum Refusal {
         /// The newest attempt of its task.
         newest: Attempt,
     },
-    /// The lease may be good, from before this coordinator started, but its worker has not joined yet.
-    #[error("{lease} is not known to this coordinator; the worker has to join again first")]
-    NotAttached {
-        /// The lease that was named.
-        lease: LeaseId,
-    },
     /// The task has ended, not by this lease.
     #[error("{task} has ended already")]
     Ended {
@@ -41,31 +35,31 @@ pub enum Refusal {
         /// The lease.
         lease: LeaseId,
     },
-    /// The epoch is committed: not an error when this lease committed it and did not hear so.
-    #[error("epoch {epoch} of {task} is committed already")]
+    /// The position is committed: not an error when this lease committed it and did not hear so.
+    #[error("{position} of {task} is committed already")]
     AlreadyCommitted {
         /// The run.
         task: Task,
-        /// The epoch that was offered.
-        epoch: Epoch,
+        /// What was offered.
+        position: Position,
     },
     /// Epochs are committed one after the other.
-    #[error("epoch {epoch} of {task} is out of order: epoch {expected} is next")]
+    #[error("{position} of {task} is out of order: epoch {expected} is next")]
     OutOfOrder {
         /// The run.
         task: Task,
-        /// The epoch that was offered.
-        epoch: Epoch,
+        /// What was offered.
+        position: Position,
         /// The epoch that has to come.
         expected: Epoch,
     },
     /// The run has fewer epochs, or the task has none at all.
-    #[error("{task} has no epoch {epoch}")]
-    NoSuchEpoch {
+    #[error("{task} has no {position}")]
+    NoSuchPosition {
         /// The task.
         task: Task,
-        /// The epoch that was offered.
-        epoch: Epoch,
+        /// What was offered.
+        position: Position,
     },
     /// The committed epochs are not all, and they do not call for stopping early either.
     #[error("{task} is not complete with {committed} committed epochs")]

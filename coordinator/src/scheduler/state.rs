@@ -1,22 +1,27 @@
 //! The states of tasks and workers.
 
-use quartet_shared::checkpoint::Outcome;
+use std::collections::BTreeSet;
+
+use quartet_shared::checkpoint::{Outcome, Position};
 use quartet_shared::ids::{Attempt, Epoch, WorkerId};
 use quartet_shared::progress::Progress;
 use quartet_shared::task::{LeaseId, Task};
 
-use super::config::{CommittedEpoch, Now, RunPlan};
+use super::config::{CommittedEpoch, Config, Now, RunPlan};
 
 /// Where a task is.
 ///
 /// ```text
 /// Blocked ──all runs finished──> Pending ──assign──> Leased ──complete──> Finished
-/// (evaluation only)                 ^ ^                │ │
-///                                   │ └──adopt (join)──┘ │ lost, expired, failed, handed back
-///                                   └──budget left───────┤
-///                                                        └──budget spent──> Failed
+/// (evaluation only)                 ^                  │                     │
+///    ^                              │                  │ lost, expired,      │ its weights turn
+///    │                              │                  │ failed, handed back │ out to be corrupt
+///    └──a run is reopened           ├──budget left─────┤ (rewind)            │
+///                                   └──────────────────┼─────────────────────┘
+///                                                      └──budget spent──> Failed
 /// ```
-/// A lease that is pinned by a commit or a completion ends when that does, not before.
+/// A lease that is pinned by a write to the store ends when that does, not before. After a start of the coordinator the newest
+/// lease that the store knows of counts as live until its worker comes back, or does not.
 #[derive(Clone, Debug, PartialEq)]
 pub enum TaskState {
     /// Waits for other tasks.
@@ -55,6 +60,8 @@ pub struct Lease {
     pub granted_at: Now,
     /// When it ends unless a heartbeat names it before.
     pub expires_at: Now,
+    /// When the lease may be ended in favour of a spare worker: its worker is not connected.
+    pub reclaimable_at: Option<Now>,
     /// When the task last moved.
     pub last_progress_at: Now,
     /// The worker's last report.
@@ -63,14 +70,19 @@ pub struct Lease {
     pub(super) pin: Option<Pin>,
     /// How the lease ends once it is no longer pinned; the worker is free of it already.
     pub(super) ending: Option<Ending>,
+    /// Whether an older coordinator gave it, and its worker has not come back yet.
+    pub(super) restored: bool,
 }
 
 /// A write to the store under a lease. While it lasts, the task is not leased again: the write
 /// could succeed after a newer lease was given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Pin {
-    Commit(Epoch),
+    /// The record of the lease itself.
+    Grant,
+    Commit(Position),
     Complete,
+    Rewind,
 }
 
 /// How a lease ends other than by completion.
@@ -84,15 +96,17 @@ pub(super) enum Ending {
     Rejected(String),
     /// Counts against nothing.
     HandedBack,
+    /// Its record could not be written, and its worker never heard of it. Counts against nothing.
+    Unrecorded,
 }
 
 impl Lease {
-    /// The epoch that is being committed.
+    /// What is being committed.
     #[must_use]
-    pub fn committing(&self) -> Option<Epoch> {
+    pub fn committing(&self) -> Option<Position> {
         match self.pin {
-            Some(Pin::Commit(epoch)) => Some(epoch),
-            Some(Pin::Complete) | None => None,
+            Some(Pin::Commit(position)) => Some(position),
+            _ => None,
         }
     }
 }
@@ -103,13 +117,13 @@ pub struct TaskRecord {
     pub(super) state: TaskState,
     /// The newest attempt that is known of.
     pub(super) attempt: Attempt,
-    /// The newest lease that this scheduler gave or adopted; an older coordinator's are not here.
-    pub(super) issued: Option<LeaseId>,
+    /// The newest lease that is known of.
+    pub(super) newest: Option<LeaseId>,
     pub(super) worker_losses: u32,
     pub(super) failures: u32,
     pub(super) last_reason: Option<String>,
-    /// Where it failed last.
-    pub(super) avoid: Option<WorkerId>,
+    /// Where it failed since the last commit.
+    pub(super) failed_on: BTreeSet<WorkerId>,
 }
 
 /// A run.
@@ -119,6 +133,8 @@ pub struct Run {
     pub plan: RunPlan,
     pub(super) record: TaskRecord,
     pub(super) committed: Option<(Epoch, CommittedEpoch)>,
+    /// Committed steps of the epoch after it.
+    pub(super) step: u32,
 }
 
 /// What a worker says about itself when it joins.
@@ -168,9 +184,22 @@ pub struct Worker {
     pub connected: bool,
     /// Whether it shuts down: once it has begun to, it gets no more tasks whatever happens.
     pub(super) draining: bool,
+    /// The tasks that failed on it since its last success.
+    pub(super) failed: BTreeSet<Task>,
 }
 
 impl Worker {
+    /// Whether it shuts down, or is to.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.draining
+    }
+
+    /// Whether so many different tasks failed on it that it gets no more as long as another worker is there.
+    pub(super) fn is_quarantined(&self, config: &Config) -> bool {
+        self.failed.len() >= config.quarantine_after as usize
+    }
+
     /// What it is at without a lease.
     pub(super) fn free_state(&self) -> WorkerState {
         match (self.connected, self.draining) {

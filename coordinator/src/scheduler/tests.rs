@@ -1,8 +1,8 @@
 use std::time::Duration;
 
-use quartet_shared::checkpoint::{Outcome, StopReason};
+use quartet_shared::checkpoint::{Outcome, Position, StopReason};
 use quartet_shared::early_stopping::EarlyStopping;
-use quartet_shared::ids::Epoch;
+use quartet_shared::ids::{Attempt, Epoch};
 use quartet_shared::progress::{EpochMetrics, Phase, Progress};
 use quartet_shared::spec::Backbone;
 
@@ -57,12 +57,23 @@ fn join(scheduler: &mut Scheduler, worker: &str, held: Option<&LeaseId>, now: u6
 fn leased() -> (Scheduler, LeaseId) {
     let mut scheduler = scheduler(&[("a", 1.0)], History::default());
     assert_eq!(join(&mut scheduler, "w1", None, 0), Joined::Free);
-    let lease = scheduler.assign(at(0)).remove(0).lease;
+    let lease = assign(&mut scheduler, 0).remove(0).lease;
     (scheduler, lease)
 }
 
+/// Leases, recorded at once.
+fn assign(scheduler: &mut Scheduler, now: u64) -> Vec<Assignment> {
+    let assignments = scheduler.assign(at(now));
+    for assignment in &assignments {
+        scheduler
+            .end_grant(&assignment.lease, true, at(now))
+            .unwrap();
+    }
+    assignments
+}
+
 fn given(scheduler: &mut Scheduler, now: u64) -> Vec<(String, String)> {
-    let assignments = scheduler.assign(at(now)).into_iter();
+    let assignments = assign(scheduler, now).into_iter();
     assignments
         .map(|a| (a.lease.task.to_string(), a.lease.worker.to_string()))
         .collect()
@@ -92,11 +103,20 @@ fn committed(epoch: u32) -> CommittedEpoch {
     }
 }
 
+fn end_of(epoch: u32) -> Position {
+    Position::end_of(Epoch(epoch))
+}
+
+fn commit_step(scheduler: &mut Scheduler, lease: &LeaseId, position: Position, now: u64) {
+    let ticket = scheduler.begin_commit(lease, position, at(now)).unwrap();
+    scheduler.end_commit(ticket, CommitEnd::Step, at(now));
+}
+
 fn commit(scheduler: &mut Scheduler, lease: &LeaseId, epoch: u32, now: u64) {
     let ticket = scheduler
-        .begin_commit(lease, Epoch(epoch), at(now))
+        .begin_commit(lease, end_of(epoch), at(now))
         .unwrap();
-    scheduler.end_commit(ticket, Some(committed(epoch)), at(now));
+    scheduler.end_commit(ticket, CommitEnd::Epoch(committed(epoch)), at(now));
 }
 
 fn beat(scheduler: &mut Scheduler, lease: &LeaseId, step: u32, now: u64) -> HeartbeatReply {
@@ -115,18 +135,20 @@ fn beat(scheduler: &mut Scheduler, lease: &LeaseId, step: u32, now: u64) -> Hear
         .unwrap()
 }
 
+/// The store's history of run `a`, whose newest lease was `attempt`, of worker `w0`.
 fn history(attempt: u32, epoch: Option<u32>, outcome: Option<Outcome>) -> History {
     let committed = epoch.map(|epoch| (Epoch(epoch), committed(epoch)));
     let run = "a".parse().unwrap();
     let run = RunHistory {
         run,
-        attempt: Attempt(attempt),
+        lease: Some((Attempt(attempt), id("w0"))),
         committed,
+        step: 0,
         outcome,
     };
     History {
         runs: vec![run],
-        evaluated: false,
+        ..History::default()
     }
 }
 
@@ -139,15 +161,17 @@ fn the_longest_rest_goes_first_and_spares_stand_by() {
     for worker in ["w1", "w2"] {
         assert_eq!(join(&mut scheduler, worker, None, 0), Joined::Free);
     }
-    // One epoch of `a` is left.
+    // One epoch of `a` is left, and its worker of before has left it.
+    assert_eq!(join(&mut scheduler, "w0", None, 0), Joined::Free);
+    scheduler.drain(&id("w0")).unwrap();
     assert_eq!(given(&mut scheduler, 0), [pair("c", "w1"), pair("b", "w2")]);
     for worker in ["w3", "w4"] {
         assert_eq!(join(&mut scheduler, worker, None, 0), Joined::Free);
     }
-    let assignments = scheduler.assign(at(0));
+    let assignments = assign(&mut scheduler, 0);
     assert_eq!(assignments.len(), 1);
     assert_eq!(assignments[0].lease.attempt, Attempt(2));
-    assert_eq!(assignments[0].resume, Some(Epoch(1)));
+    assert_eq!(assignments[0].resume, end_of(1));
     assert_eq!(scheduler.idle_workers(), [id("w4")]);
 }
 
@@ -203,7 +227,7 @@ fn failures_back_off_and_the_last_is_final() {
             matches!(decision, FailDecision::Retry { .. }),
             "{decision:?}"
         );
-        lease = scheduler.assign(at(now + 10)).remove(0).lease;
+        lease = assign(&mut scheduler, now + 10).remove(0).lease;
     }
     let decision = scheduler.fail(&lease, "it broke".into(), at(400));
     assert_eq!(decision, Ok(FailDecision::Final));
@@ -219,13 +243,13 @@ fn a_failed_run_does_not_stop_the_others() {
     let mut scheduler = scheduler(&[("a", 2.0), ("b", 1.0)], History::default());
     scheduler.config.max_failures = 0;
     assert_eq!(join(&mut scheduler, "w1", None, 0), Joined::Free);
-    let lease = scheduler.assign(at(0)).remove(0).lease;
+    let lease = assign(&mut scheduler, 0).remove(0).lease;
     assert_eq!(
         scheduler.fail(&lease, "no".into(), at(0)),
         Ok(FailDecision::Final)
     );
     assert_eq!(scheduler.experiment_state(), ExperimentState::Training);
-    let lease = scheduler.assign(at(0)).remove(0).lease;
+    let lease = assign(&mut scheduler, 0).remove(0).lease;
     commit(&mut scheduler, &lease, 1, 0);
     commit(&mut scheduler, &lease, 2, 0);
     let ticket = scheduler.begin_complete(&lease, at(0)).unwrap().unwrap();
@@ -299,26 +323,36 @@ fn a_live_worker_that_does_not_get_on_is_replaced() {
     assert_eq!(given(&mut scheduler, 65), [pair("a", "w2")]);
 }
 
+fn ms(millis: u64) -> Now {
+    Now(Duration::from_millis(millis))
+}
+
 #[test]
-fn a_disconnected_worker_keeps_its_lease_for_the_grace_time() {
+fn a_disconnected_worker_keeps_its_lease_until_a_spare_gets_it_or_it_expires() {
     let (mut scheduler, lease) = leased();
     scheduler.disconnected(&lease.worker, at(1));
-    assert_eq!(scheduler.expire_leases(at(3)), []);
     assert!(
         scheduler.heartbeat(&lease.worker, None, at(3)).is_err(),
         "it has to join first"
     );
+    // Nobody else could do it.
+    assert_eq!(scheduler.expire_leases(at(14)), []);
     assert_eq!(
-        join(&mut scheduler, "w1", Some(&lease), 3),
+        join(&mut scheduler, "w1", Some(&lease), 14),
         Joined::Reattached(lease.clone())
     );
-    scheduler.disconnected(&lease.worker, at(10));
-    let expired = scheduler.expire_leases(at(13));
+    assert_eq!(scheduler.expire_leases(at(15)), []);
+    scheduler.disconnected(&lease.worker, at(20));
+    assert_eq!(join(&mut scheduler, "w2", None, 20), Joined::Free);
+    assert_eq!(scheduler.next_deadline(), Some(ms(20_500)));
+    assert_eq!(scheduler.expire_leases(ms(20_499)), []);
+    let expired = scheduler.expire_leases(ms(20_500));
     assert_eq!(
         expired[0].reason,
-        ExpiryReason::Disconnected(Duration::from_secs(3))
+        ExpiryReason::Disconnected(Duration::from_millis(500))
     );
-    let joined = join(&mut scheduler, "w1", Some(&lease), 14);
+    assert_eq!(given(&mut scheduler, 21), [pair("a", "w2")]);
+    let joined = join(&mut scheduler, "w1", Some(&lease), 21);
     assert!(
         matches!(joined.refused(), Some(Refusal::StaleLease { .. })),
         "{joined:?}"
@@ -326,19 +360,30 @@ fn a_disconnected_worker_keeps_its_lease_for_the_grace_time() {
 }
 
 #[test]
+fn a_spare_that_is_about_to_get_another_task_takes_no_lease_away() {
+    let mut scheduler = scheduler(&[("a", 2.0), ("b", 1.0)], History::default());
+    assert_eq!(join(&mut scheduler, "w1", None, 0), Joined::Free);
+    assert_eq!(given(&mut scheduler, 0), [pair("a", "w1")]);
+    scheduler.disconnected(&id("w1"), at(0));
+    assert_eq!(join(&mut scheduler, "w2", None, 1), Joined::Free);
+    assert_eq!(scheduler.expire_leases(at(1)), []);
+    assert_eq!(given(&mut scheduler, 1), [pair("b", "w2")]);
+}
+
+#[test]
 fn a_commit_in_progress_keeps_the_task_from_the_next_worker() {
     let (mut scheduler, lease) = leased();
     assert_eq!(join(&mut scheduler, "w2", None, 0), Joined::Free);
-    let ticket = scheduler.begin_commit(&lease, Epoch(1), at(0)).unwrap();
+    let ticket = scheduler.begin_commit(&lease, end_of(1), at(0)).unwrap();
     scheduler.worker_lost(&lease.worker, at(1));
     assert!(scheduler.check(&lease).is_err());
     assert_eq!(given(&mut scheduler, 1), []);
-    scheduler.end_commit(ticket, Some(committed(1)), at(2));
-    let assignment = scheduler.assign(at(2)).remove(0);
+    scheduler.end_commit(ticket, CommitEnd::Epoch(committed(1)), at(2));
+    let assignment = assign(&mut scheduler, 2).remove(0);
     assert_eq!(assignment.lease.worker, id("w2"));
     assert_eq!(
         assignment.resume,
-        Some(Epoch(1)),
+        end_of(1),
         "what was committed is not lost"
     );
 }
@@ -348,7 +393,7 @@ fn epochs_are_committed_once_in_order_and_one_at_a_time() {
     let (mut scheduler, lease) = leased();
     let refusal = |scheduler: &mut Scheduler, epoch| {
         scheduler
-            .begin_commit(&lease, Epoch(epoch), at(0))
+            .begin_commit(&lease, end_of(epoch), at(0))
             .unwrap_err()
             .to_string()
     };
@@ -357,10 +402,10 @@ fn epochs_are_committed_once_in_order_and_one_at_a_time() {
         "epoch 2 of a is out of order: epoch 1 is next"
     );
     assert_eq!(refusal(&mut scheduler, 3), "a has no epoch 3");
-    let ticket = scheduler.begin_commit(&lease, Epoch(1), at(0)).unwrap();
+    let ticket = scheduler.begin_commit(&lease, end_of(1), at(0)).unwrap();
     let busy = "another commit or completion of a (attempt 1) of worker w1 is in progress";
     assert_eq!(refusal(&mut scheduler, 1), busy);
-    scheduler.end_commit(ticket, None, at(0));
+    scheduler.end_commit(ticket, CommitEnd::GivenUp, at(0));
     commit(&mut scheduler, &lease, 1, 0);
     assert_eq!(
         refusal(&mut scheduler, 1),
@@ -386,11 +431,13 @@ fn the_evaluation_follows_the_last_run_and_ends_the_experiment() {
         "it may not have heard"
     );
     assert_eq!(scheduler.experiment_state(), ExperimentState::Evaluating);
-    let lease = scheduler.assign(at(4)).remove(0).lease;
+    let lease = assign(&mut scheduler, 4).remove(0).lease;
     assert_eq!(lease.task, Task::Evaluate);
-    let no_epochs = scheduler.begin_commit(&lease, Epoch(1), at(4)).unwrap_err();
+    let no_epochs = scheduler
+        .begin_commit(&lease, end_of(1), at(4))
+        .unwrap_err();
     assert!(
-        matches!(no_epochs, Refusal::NoSuchEpoch { .. }),
+        matches!(no_epochs, Refusal::NoSuchPosition { .. }),
         "{no_epochs:?}"
     );
     let ticket = scheduler.begin_complete(&lease, at(5)).unwrap().unwrap();
@@ -419,57 +466,49 @@ fn a_worker_goes_on_after_the_coordinator_was_started_again() {
     let lease = LeaseId {
         task: train("a"),
         attempt: Attempt(3),
-        worker: id("w1"),
+        worker: id("w0"),
     };
-    let mut scheduler = scheduler(&[("a", 1.0)], history(2, Some(1), None));
-    let early = scheduler.check(&lease).unwrap_err();
+    let mut scheduler = scheduler(&[("a", 1.0)], history(3, Some(1), None));
+    // A spare comes first, and has to wait for the one that may still be at it.
+    assert_eq!(join(&mut scheduler, "w1", None, 1), Joined::Free);
+    assert_eq!(given(&mut scheduler, 1), []);
+    // So may its upload, before it has joined.
+    scheduler.check(&lease).unwrap();
     assert_eq!(
-        early,
-        Refusal::NotAttached {
-            lease: lease.clone()
-        }
-    );
-    assert_eq!(
-        join(&mut scheduler, "w1", Some(&lease), 0),
+        join(&mut scheduler, "w0", Some(&lease), 2),
         Joined::Reattached(lease.clone())
     );
-    commit(&mut scheduler, &lease, 2, 1);
-
-    // One that is older, or comes too late, does not.
+    assert_eq!(scheduler.expire_leases(at(6)), []);
+    commit(&mut scheduler, &lease, 2, 6);
     let stale = LeaseId {
         attempt: Attempt(2),
-        worker: id("w2"),
         ..lease
     };
-    let joined = join(&mut scheduler, "w2", Some(&stale), 2);
-    assert!(
-        matches!(joined.refused(), Some(Refusal::StaleLease { .. })),
-        "{joined:?}"
-    );
+    assert!(scheduler.check(&stale).is_err());
 }
 
 #[test]
-fn a_claim_of_a_later_attempt_is_outnumbered_by_the_next_lease() {
-    let (mut scheduler, lease) = leased();
-    let late = LeaseId {
-        attempt: Attempt(7),
-        worker: id("w2"),
-        ..lease.clone()
-    };
-    let absurd = LeaseId {
-        attempt: Attempt(u32::MAX),
-        worker: id("w2"),
-        ..lease.clone()
-    };
-    for claim in [&late, &absurd] {
-        assert!(
-            join(&mut scheduler, "w2", Some(claim), 0)
-                .refused()
-                .is_some()
-        );
-    }
-    scheduler.worker_lost(&lease.worker, at(1));
-    assert_eq!(scheduler.assign(at(1))[0].lease.attempt, Attempt(8));
+fn after_a_restart_a_spare_gets_the_run_of_a_worker_that_does_not_come_back() {
+    let mut scheduler = scheduler(&[("a", 1.0)], history(3, Some(1), None));
+    assert_eq!(join(&mut scheduler, "w1", None, 1), Joined::Free);
+    assert_eq!(scheduler.next_deadline(), Some(at(5)));
+    assert_eq!(scheduler.expire_leases(at(4)), []);
+    let expired = scheduler.expire_leases(at(5));
+    assert_eq!(
+        expired[0].reason,
+        ExpiryReason::Disconnected(Duration::from_secs(5))
+    );
+    let assignment = assign(&mut scheduler, 5).remove(0);
+    assert_eq!(assignment.lease.attempt, Attempt(4));
+    assert_eq!(assignment.resume, end_of(1));
+}
+
+#[test]
+fn a_worker_that_comes_back_empty_handed_after_a_restart_is_not_counted_as_lost() {
+    let mut scheduler = scheduler(&[("a", 1.0)], history(3, None, None));
+    assert_eq!(join(&mut scheduler, "w0", None, 1), Joined::Free);
+    assert_eq!(given(&mut scheduler, 1), [pair("a", "w0")]);
+    assert_eq!(scheduler.runs()[0].record().worker_losses(), 0);
 }
 
 #[test]
@@ -478,9 +517,217 @@ fn a_run_that_finished_before_a_restart_completes_again_under_its_newest_attempt
     let lease = |attempt| LeaseId {
         task: train("a"),
         attempt: Attempt(attempt),
-        worker: id("w1"),
+        worker: id("w0"),
     };
     assert_eq!(scheduler.begin_complete(&lease(3), at(0)), Ok(None));
     assert!(scheduler.begin_complete(&lease(2), at(0)).is_err());
     assert_eq!(scheduler.experiment_state(), ExperimentState::Evaluating);
+}
+
+#[test]
+fn a_lease_that_could_not_be_recorded_is_none() {
+    let (mut scheduler, lease) = leased();
+    scheduler.worker_lost(&lease.worker, at(0));
+    assert_eq!(join(&mut scheduler, "w2", None, 0), Joined::Free);
+    let assignment = scheduler.assign(at(0)).remove(0);
+    let refused = scheduler.end_grant(&assignment.lease, false, at(0));
+    assert!(
+        matches!(refused, Err(Refusal::StaleLease { .. })),
+        "{refused:?}"
+    );
+    assert_eq!(given(&mut scheduler, 0), []);
+    let next = assign(&mut scheduler, 1).remove(0);
+    assert_eq!(next.lease.attempt, Attempt(3), "no attempt is given twice");
+    assert_eq!(scheduler.runs()[0].record().worker_losses(), 1);
+}
+
+#[test]
+fn a_worker_that_goes_while_its_lease_is_recorded_loses_it() {
+    let (mut scheduler, lease) = leased();
+    scheduler.worker_lost(&lease.worker, at(0));
+    assert_eq!(join(&mut scheduler, "w2", None, 0), Joined::Free);
+    let assignment = scheduler.assign(at(0)).remove(0);
+    scheduler.worker_lost(&id("w2"), at(1));
+    assert!(scheduler.end_grant(&assignment.lease, true, at(2)).is_err());
+    assert_eq!(join(&mut scheduler, "w3", None, 2), Joined::Free);
+    assert_eq!(given(&mut scheduler, 2), [pair("a", "w3")]);
+}
+
+#[test]
+fn states_within_an_epoch_are_gone_on_from() {
+    let (mut scheduler, lease) = leased();
+    let within = |epoch, step| Position::within(Epoch(epoch), step);
+    commit_step(&mut scheduler, &lease, within(1, 10), 0);
+    commit_step(&mut scheduler, &lease, within(1, 20), 0);
+    for old in [within(1, 10), within(1, 20)] {
+        let refused = scheduler.begin_commit(&lease, old, at(0)).unwrap_err();
+        assert!(
+            matches!(refused, Refusal::AlreadyCommitted { .. }),
+            "{refused}"
+        );
+    }
+    let refused = scheduler
+        .begin_commit(&lease, within(2, 1), at(0))
+        .unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "epoch 2, step 1 of a is out of order: epoch 1 is next"
+    );
+    commit(&mut scheduler, &lease, 1, 1);
+    commit_step(&mut scheduler, &lease, within(2, 5), 2);
+    let refused = scheduler
+        .begin_commit(&lease, within(3, 1), at(0))
+        .unwrap_err();
+    assert!(
+        matches!(refused, Refusal::NoSuchPosition { .. }),
+        "{refused}"
+    );
+    scheduler.release(&lease, at(3)).unwrap();
+    assert_eq!(join(&mut scheduler, "w2", None, 3), Joined::Free);
+    assert_eq!(assign(&mut scheduler, 3)[0].resume, within(2, 5));
+}
+
+#[test]
+fn a_commit_forgives_what_went_wrong_before() {
+    let (mut scheduler, mut lease) = leased();
+    for now in 1..20 {
+        let now = now * 100;
+        assert_eq!(
+            join(&mut scheduler, "w1", Some(&lease), now).refused(),
+            None
+        );
+        let decision = scheduler.fail(&lease, "it broke".into(), at(now)).unwrap();
+        assert!(
+            matches!(decision, FailDecision::Retry { .. }),
+            "{decision:?}"
+        );
+        lease = assign(&mut scheduler, now + 50).remove(0).lease;
+        let position = Position::within(Epoch(1), u32::try_from(now).unwrap());
+        commit_step(&mut scheduler, &lease, position, now + 50);
+    }
+}
+
+#[test]
+fn a_run_that_fails_on_three_workers_has_failed() {
+    let (mut scheduler, mut lease) = leased();
+    for worker in ["w2", "w3"] {
+        assert_eq!(join(&mut scheduler, worker, None, 0), Joined::Free);
+    }
+    for now in [0, 10] {
+        let decision = scheduler.fail(&lease, "it broke".into(), at(now)).unwrap();
+        assert!(
+            matches!(decision, FailDecision::Retry { .. }),
+            "{decision:?}"
+        );
+        lease = assign(&mut scheduler, now + 5).remove(0).lease;
+    }
+    assert_eq!(
+        scheduler.fail(&lease, "it broke".into(), at(20)),
+        Ok(FailDecision::Final)
+    );
+    let reasons = vec!["a: failed 3 times on 3 workers; the last: it broke".to_owned()];
+    assert_eq!(
+        scheduler.experiment_state(),
+        ExperimentState::Failed { reasons }
+    );
+}
+
+#[test]
+fn a_worker_on_which_three_runs_fail_gets_no_more_while_another_is_there() {
+    let runs = [("a", 3.0), ("b", 2.0), ("c", 1.0)];
+    let mut scheduler = scheduler(&runs, History::default());
+    assert_eq!(join(&mut scheduler, "w1", None, 0), Joined::Free);
+    for run in ["a", "b", "c"] {
+        let lease = assign(&mut scheduler, 0).remove(0).lease;
+        assert_eq!(lease.task, train(run));
+        scheduler.fail(&lease, "no memory".into(), at(0)).unwrap();
+    }
+    let worker = scheduler.workers().next().unwrap();
+    assert!(scheduler.is_quarantined(worker));
+    assert_eq!(join(&mut scheduler, "w2", None, 10), Joined::Free);
+    assert_eq!(given(&mut scheduler, 10), [pair("a", "w2")]);
+    // The last that is there gets what there is.
+    scheduler.worker_lost(&id("w2"), at(11));
+    assert_eq!(given(&mut scheduler, 11), [pair("a", "w1")]);
+    let lease = scheduler.lease_of(&id("w1")).unwrap();
+    commit(&mut scheduler, &lease, 1, 12);
+    let worker = scheduler.workers().find(|w| w.info.id == id("w1")).unwrap();
+    assert!(!scheduler.is_quarantined(worker), "a success absolves it");
+}
+
+#[test]
+fn a_worker_that_is_to_drain_gets_no_more() {
+    let (mut scheduler, lease) = leased();
+    scheduler.drain(&lease.worker).unwrap();
+    commit(&mut scheduler, &lease, 1, 0);
+    scheduler.release(&lease, at(1)).unwrap();
+    assert_eq!(given(&mut scheduler, 1), []);
+    assert!(scheduler.drain(&id("w9")).is_err());
+}
+
+#[test]
+fn a_run_goes_back_when_its_checkpoint_is_corrupt() {
+    let (mut scheduler, lease) = leased();
+    commit(&mut scheduler, &lease, 1, 0);
+    commit_step(&mut scheduler, &lease, Position::within(Epoch(2), 7), 0);
+    let ticket = scheduler.begin_rewind(&lease, at(1)).unwrap();
+    let busy = scheduler
+        .begin_commit(&lease, end_of(2), at(1))
+        .unwrap_err();
+    assert!(matches!(busy, Refusal::Busy { .. }), "{busy}");
+    let found = Found {
+        committed: None,
+        step: 0,
+    };
+    let rewound = Some(("a".parse().unwrap(), found));
+    scheduler.end_rewind(ticket, rewound, "it is corrupt".into(), at(2));
+    let assignment = assign(&mut scheduler, 2).remove(0);
+    assert_eq!(assignment.resume, Position::default());
+    let record = scheduler.runs()[0].record();
+    assert_eq!((record.failures(), record.worker_losses()), (0, 0));
+    assert_eq!(record.reason(), Some("it is corrupt"));
+}
+
+#[test]
+fn a_worker_that_finds_sound_bytes_corrupt_has_failed() {
+    let (mut scheduler, lease) = leased();
+    commit(&mut scheduler, &lease, 1, 0);
+    let ticket = scheduler.begin_rewind(&lease, at(1)).unwrap();
+    scheduler.end_rewind(ticket, None, "its disk".into(), at(1));
+    let run = &scheduler.runs()[0];
+    assert_eq!((run.record().failures(), run.position()), (1, end_of(1)));
+}
+
+#[test]
+fn a_finished_run_is_done_again_when_the_evaluation_finds_it_corrupt() {
+    let mut scheduler = scheduler(&[("a", 1.0)], history(3, Some(2), Some(OUTCOME)));
+    assert_eq!(join(&mut scheduler, "w1", None, 0), Joined::Free);
+    let lease = assign(&mut scheduler, 0).remove(0).lease;
+    assert_eq!(lease.task, Task::Evaluate);
+    let ticket = scheduler.begin_rewind(&lease, at(1)).unwrap();
+    let found = Found {
+        committed: Some((Epoch(1), committed(1))),
+        step: 0,
+    };
+    let rewound = Some(("a".parse().unwrap(), found));
+    scheduler.end_rewind(ticket, rewound, "it is corrupt".into(), at(1));
+    assert_eq!(*scheduler.evaluation().state(), TaskState::Blocked);
+    assert_eq!(scheduler.experiment_state(), ExperimentState::Training);
+    let assignment = assign(&mut scheduler, 1).remove(0);
+    assert_eq!(assignment.lease.attempt, Attempt(4));
+    assert_eq!(assignment.resume, end_of(1));
+}
+
+#[test]
+fn what_an_older_coordinator_wrote_late_is_gone_on_from() {
+    let (mut scheduler, lease) = leased();
+    let ticket = scheduler.begin_commit(&lease, end_of(1), at(0)).unwrap();
+    let found = Found {
+        committed: Some((Epoch(1), committed(1))),
+        step: 0,
+    };
+    scheduler.supersede(ticket, found, at(0));
+    assert!(scheduler.check(&lease).is_err());
+    let assignment = assign(&mut scheduler, 1).remove(0);
+    assert_eq!(assignment.resume, end_of(1));
 }

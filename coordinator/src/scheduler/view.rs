@@ -112,6 +112,12 @@ impl Scheduler {
         self.workers.values()
     }
 
+    /// Whether so many different tasks failed on a worker that it gets no more as long as another is there.
+    #[must_use]
+    pub fn is_quarantined(&self, worker: &Worker) -> bool {
+        worker.is_quarantined(&self.config)
+    }
+
     /// How many workers are there now, of the expected ones.
     #[must_use]
     pub fn workers_present(&self) -> usize {
@@ -144,13 +150,13 @@ impl TaskRecord {
         self.attempt
     }
 
-    /// Workers lost while they held it, since this coordinator started.
+    /// Workers lost while they held it, since the last commit or since this coordinator started.
     #[must_use]
     pub fn worker_losses(&self) -> u32 {
         self.worker_losses
     }
 
-    /// Failures of its own, since this coordinator started.
+    /// Failures of its own, since the last commit or since this coordinator started.
     #[must_use]
     pub fn failures(&self) -> u32 {
         self.failures

@@ -9,7 +9,7 @@ use quartet_shared::report::{self, EvaluationReport};
 use quartet_shared::task::{LeaseId, Task};
 use tonic::Status;
 
-use super::refusal::{bad, refused, store_failed};
+use super::refusal::{bad, refused};
 use super::shell::Shell;
 use crate::scheduler::{CompleteTicket, Completion};
 
@@ -53,6 +53,7 @@ pub(super) async fn run(shell: Arc<Shell>, lease: LeaseId, outcome: Outcome) -> 
     let Some(mut in_progress) = InProgress::begin(&shell, &lease)? else {
         return Ok(());
     };
+    shell.check_rule().await?;
     let experiment = &shell.experiment;
     let key = experiment.layout.outcome(run);
     // One that is there was written by a coordinator that died before it could say so.
@@ -60,7 +61,7 @@ pub(super) async fn run(shell: Arc<Shell>, lease: LeaseId, outcome: Outcome) -> 
         .store
         .create_json(&key, &outcome)
         .await
-        .map_err(store_failed)?;
+        .map_err(|error| shell.store_failed(error))?;
     in_progress.end(Some(Completion::Trained(outcome)));
     tracing::info!(
         %run,
@@ -92,16 +93,17 @@ pub(super) async fn evaluation(
     let Some(mut in_progress) = InProgress::begin(&shell, &lease)? else {
         return Ok(());
     };
+    shell.check_rule().await?;
     let (store, layout) = (&experiment.store, &experiment.layout);
     let table = Bytes::from(report::render(&report));
     store
         .create(&layout.evaluation_text(), table)
         .await
-        .map_err(store_failed)?;
+        .map_err(|error| shell.store_failed(error))?;
     store
         .create_json(&layout.evaluation(), &report)
         .await
-        .map_err(store_failed)?;
+        .map_err(|error| shell.store_failed(error))?;
     shell.set_report(report);
     in_progress.end(Some(Completion::Evaluated));
     tracing::info!("the ensemble is evaluated");

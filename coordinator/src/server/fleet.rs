@@ -17,10 +17,10 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::refusal::{bad, missing, refused, store_failed};
+use super::refusal::{bad, missing, refused};
 use super::shell::{OUTBOX_SIZE, Shell};
-use super::{Timing, commit, finish};
-use crate::scheduler::WorkerInfo;
+use super::{Timing, commit, finish, rewind};
+use crate::scheduler::{Scheduler, WorkerInfo};
 
 /// How long a new stream may take to say hello.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
@@ -55,7 +55,12 @@ impl v1::fleet_server::Fleet for FleetService {
                 "the first message must be a hello",
             ));
         };
+        let newest = hello.term;
         let (info, held) = check_hello(hello)?;
+        if newest > self.shell.experiment.term.0 {
+            tracing::warn!(worker = %info.id, term = newest, "the worker has seen a newer coordinator");
+            self.shell.check_rule().await?;
+        }
         let worker = info.id.clone();
         let (outbox, responses) = mpsc::channel(OUTBOX_SIZE);
         let welcome = v1::Welcome {
@@ -63,7 +68,7 @@ impl v1::fleet_server::Fleet for FleetService {
             term: self.shell.experiment.term.0,
             heartbeat_interval_ms: millis(self.timing.heartbeat_interval),
             lease_ms: millis(self.timing.lease),
-            checkpoint_interval_ms: 0,
+            checkpoint_interval_ms: millis(self.timing.checkpoint_interval),
         };
         let welcome = v1::CoordinatorMessage {
             message: Some(coordinator_message::Message::Welcome(welcome)),
@@ -78,6 +83,9 @@ impl v1::fleet_server::Fleet for FleetService {
         if let (Some(held), Some(refusal)) = (held, joined.refused()) {
             tracing::warn!(lease = %held, %refusal, "the worker's lease is no longer valid");
             self.shell.revoke(&held, &refusal.to_string());
+        }
+        if self.shell.is_stopping() {
+            self.shell.drain(&worker, "the coordinator stops");
         }
         let shell = Arc::clone(&self.shell);
         tokio::spawn(async move {
@@ -145,7 +153,13 @@ impl v1::fleet_server::Fleet for FleetService {
                     .map_err(refused)?;
                 tracing::error!(%lease, %reason, ?decision, "task failed");
             }
-            v1::ReleaseKind::Corrupt => return Err(Status::unimplemented("corrupt objects")),
+            v1::ReleaseKind::Corrupt => {
+                let shell = Arc::clone(&self.shell);
+                let rewind = rewind::rewind(shell, lease, request.object, request.reason);
+                tokio::spawn(rewind)
+                    .await
+                    .map_err(|e| Status::internal(format!("the rewind broke off: {e}")))??;
+            }
             v1::ReleaseKind::Rejected => {
                 let reason = request.reason;
                 self.shell
@@ -175,8 +189,13 @@ impl v1::fleet_server::Fleet for FleetService {
                 "{key:?} is not an object of this experiment"
             )));
         }
-        let chunks = experiment.store.read(&key).await.map_err(store_failed)?;
-        let messages = chunks.flat_map(|chunk| {
+        let shell = Arc::clone(&self.shell);
+        let chunks = experiment
+            .store
+            .read(&key)
+            .await
+            .map_err(|error| shell.store_failed(error))?;
+        let messages = chunks.flat_map(move |chunk| {
             let pieces: Vec<_> = match chunk {
                 Ok(bytes) => bytes
                     .chunks(CHUNK_SIZE)
@@ -186,7 +205,7 @@ impl v1::fleet_server::Fleet for FleetService {
                         })
                     })
                     .collect(),
-                Err(e) => vec![Err(store_failed(e))],
+                Err(error) => vec![Err(shell.store_failed(error))],
             };
             futures::stream::iter(pieces)
         });
@@ -242,7 +261,12 @@ async fn listen(
             Err(error) => return format!("it sent a bad heartbeat: {error}"),
         };
         let lease = progress.as_ref().map(|(lease, _)| lease.clone());
-        let reply = shell.tell(|scheduler, now| scheduler.heartbeat(worker, progress, now));
+        let beat = |scheduler: &mut Scheduler, now| scheduler.heartbeat(worker, progress, now);
+        // A worker that names no lease may be free again, and get a task.
+        let reply = match lease {
+            Some(_) => shell.note(beat),
+            None => shell.tell(beat),
+        };
         match reply {
             Ok(reply) => {
                 if let (Some(lease), Some(refusal)) = (lease, reply.refused()) {

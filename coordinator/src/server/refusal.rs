@@ -4,6 +4,8 @@ use std::fmt::Display;
 
 use tonic::{Code, Status};
 
+use super::shell::Shell;
+use crate::experiment::RuleError;
 use crate::scheduler::Refusal;
 use crate::store::StoreError;
 
@@ -22,7 +24,6 @@ pub(super) fn missing(field: &str) -> Status {
 pub(super) fn refused(refusal: Refusal) -> Status {
     let code = match refusal {
         Refusal::Busy { .. } => Code::Aborted,
-        Refusal::NotAttached { .. } => Code::Unavailable,
         Refusal::AlreadyCommitted { .. } => Code::AlreadyExists,
         Refusal::OutOfOrder { .. } => Code::OutOfRange,
         _ => Code::FailedPrecondition,
@@ -30,12 +31,34 @@ pub(super) fn refused(refusal: Refusal) -> Status {
     Status::new(code, refusal.to_string())
 }
 
-/// A failure of the store, which a worker may retry.
-#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
-pub(super) fn store_failed(error: StoreError) -> Status {
-    tracing::error!(%error, "the store failed");
-    match error {
-        StoreError::NotFound { .. } => Status::not_found(error.to_string()),
-        _ => Status::unavailable(error.to_string()),
+impl Shell {
+    /// A failure of the store, which a worker may retry. One that only a person can mend ends this coordinator.
+    pub(super) fn store_failed(&self, error: StoreError) -> Status {
+        tracing::error!(%error, "the store failed");
+        if matches!(error, StoreError::NotFound { .. }) {
+            return Status::not_found(error.to_string());
+        }
+        let status = Status::unavailable(error.to_string());
+        if error.needs_a_person() {
+            self.give_up(
+                anyhow::Error::from(error).context(
+                    "mend the store, then start this again with the same --store and --name",
+                ),
+            );
+        }
+        status
+    }
+
+    /// Checks that no newer coordinator has claimed the experiment; if one has, this one ends.
+    pub(super) async fn check_rule(&self) -> Result<(), Status> {
+        match self.experiment.check_rule().await {
+            Ok(()) => Ok(()),
+            Err(RuleError::Store(error)) => Err(self.store_failed(error)),
+            Err(RuleError::Replaced(replaced)) => {
+                let status = Status::unavailable(replaced.to_string());
+                self.give_up(replaced.into());
+                Err(status)
+            }
+        }
     }
 }

@@ -1,40 +1,68 @@
-//! Keeps the best and the latest checkpoint of a run and deletes the rest.
+//! Keeps the best and the latest checkpoint of a run, and the latest state within an epoch; deletes the rest.
 
-use quartet_shared::checkpoint::{Manifest, Position};
+use quartet_shared::checkpoint::{BlobRef, Manifest, Position, StepManifest};
+use quartet_shared::ids::{Epoch, RunName};
 
 use crate::experiment::Experiment;
 use crate::store::StoreError;
 
-/// Deletes the run's blobs that neither `latest`, just committed, nor the best epoch's manifest names. Manifests stay: they are
-/// the record of the training.
-pub(super) async fn prune(experiment: Experiment, latest: Manifest) {
-    if let Err(error) = try_prune(&experiment, &latest).await {
-        tracing::warn!(run = %latest.run, %error, "could not delete old checkpoints; the next commit tries again");
+/// Deletes the run's blobs up to `latest`, just committed, that none of the manifests to be kept names. Manifests of epochs stay:
+/// they are the record of the training.
+pub(super) async fn prune(experiment: Experiment, run: RunName, latest: Position) {
+    if let Err(error) = try_prune(&experiment, &run, latest).await {
+        tracing::warn!(%run, %error, "could not delete old checkpoints; the next commit tries again");
     }
 }
 
-async fn try_prune(experiment: &Experiment, latest: &Manifest) -> Result<(), StoreError> {
+async fn try_prune(
+    experiment: &Experiment,
+    run: &RunName,
+    latest: Position,
+) -> Result<(), StoreError> {
     let Experiment { store, layout, .. } = experiment;
-    let best_key = layout.manifest(&latest.run, latest.early_stopping.best_epoch);
-    let Some(best) = store.read_json::<Manifest>(&best_key).await? else {
-        return Ok(());
-    };
-    let keep = [
-        &latest.weights.key,
-        &latest.training_state.key,
-        &best.weights.key,
-        &best.training_state.key,
-    ];
-    // Blobs of later epochs belong to a commit in progress.
-    let newest = layout.weights(
-        &latest.run,
-        Position::end_of(latest.epoch.next()),
-        Default::default(),
-    );
-    for key in store.list(&layout.checkpoints(&latest.run)).await? {
-        if key < newest && !keep.contains(&&key) {
+    let mut keep = Vec::new();
+    let mut keep_all = |objects: [BlobRef; 2]| keep.extend(objects.map(|object| object.key));
+    if latest.epoch > Epoch(0) {
+        let Some(last) = manifest(experiment, run, latest.epoch).await? else {
+            return Ok(());
+        };
+        let best = last.early_stopping.best_epoch;
+        let Some(best) = manifest(experiment, run, best).await? else {
+            return Ok(());
+        };
+        keep_all([last.weights, last.training_state]);
+        keep_all([best.weights, best.training_state]);
+    }
+    let within = layout.step_manifest(run, latest);
+    if latest.step > 0 {
+        let Some(kept) = store.read_json::<StepManifest>(&within).await? else {
+            return Ok(());
+        };
+        keep_all([kept.weights, kept.training_state]);
+    }
+    // Manifests before the blobs that they name.
+    for key in store.list(&layout.step_manifests(run)).await? {
+        if key < within {
+            store.delete(&key).await?;
+        }
+    }
+    for key in store.list(&layout.checkpoints(run)).await? {
+        // Later blobs belong to a commit in progress.
+        let old = layout
+            .parse_blob(run, &key)
+            .is_some_and(|(position, _)| position <= latest);
+        if old && !keep.contains(&key) {
             store.delete(&key).await?;
         }
     }
     Ok(())
+}
+
+async fn manifest(
+    experiment: &Experiment,
+    run: &RunName,
+    epoch: Epoch,
+) -> Result<Option<Manifest>, StoreError> {
+    let key = experiment.layout.manifest(run, epoch);
+    experiment.store.read_json(&key).await
 }

@@ -1,18 +1,17 @@
 //! The shell around the scheduler: its clock, its lock, the workers' outboxes, and the driver that carries decisions out.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use quartet_proto::v1;
-use quartet_shared::checkpoint::Position;
-use quartet_shared::human;
 use quartet_shared::ids::WorkerId;
 use quartet_shared::report::EvaluationReport;
 use quartet_shared::task::LeaseId;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 
+use super::grant;
 use crate::experiment::Experiment;
 use crate::scheduler::{Now, Scheduler};
 
@@ -43,6 +42,10 @@ pub(super) struct Shell {
     started: Instant,
     wake: Notify,
     report: OnceLock<EvaluationReport>,
+    /// Why this coordinator cannot go on.
+    broken: Mutex<Option<anyhow::Error>>,
+    /// Whether workers are sent away instead of getting tasks.
+    stopping: watch::Sender<bool>,
     ended: watch::Sender<bool>,
     version: watch::Sender<u64>,
 }
@@ -60,6 +63,8 @@ impl Shell {
             started: Instant::now(),
             wake: Notify::new(),
             report: OnceLock::new(),
+            broken: Mutex::new(None),
+            stopping: watch::Sender::new(false),
             ended: watch::Sender::new(false),
             version: watch::Sender::new(0),
         }
@@ -73,6 +78,15 @@ impl Shell {
     pub(super) fn read<T>(&self, read: impl FnOnce(&Scheduler, Now) -> T) -> T {
         let now = Now(self.uptime());
         read(&lock(&self.scheduler), now)
+    }
+
+    /// Tells the scheduler a fact from which nothing follows but that a deadline is later: thousands of heartbeats a second
+    /// must not wake the driver.
+    pub(super) fn note<T>(&self, tell: impl FnOnce(&mut Scheduler, Now) -> T) -> T {
+        let now = Now(self.uptime());
+        let told = tell(&mut lock(&self.scheduler), now);
+        self.version.send_modify(|version| *version += 1);
+        told
     }
 
     /// Tells the scheduler a fact, then has the driver carry out what follows from it.
@@ -92,6 +106,17 @@ impl Shell {
     pub(super) fn set_report(&self, report: EvaluationReport) {
         // A second one can only be the same: the store keeps the first.
         let _ = self.report.set(report);
+    }
+
+    /// This coordinator cannot go on; the first reason counts.
+    pub(super) fn give_up(&self, error: anyhow::Error) {
+        lock(&self.broken).get_or_insert(error);
+        self.wake.notify_one();
+    }
+
+    /// Why this coordinator cannot go on.
+    pub(super) fn take_broken(&self) -> Option<anyhow::Error> {
+        lock(&self.broken).take()
     }
 
     /// Resolves when the experiment has ended.
@@ -170,17 +195,44 @@ impl Shell {
         }
     }
 
+    /// Asks every worker, and those yet to come, to hand its task back and exit.
+    pub(super) fn drain_all(&self, reason: &str) {
+        self.stopping.send_replace(true);
+        let workers: Vec<WorkerId> = lock(&self.streams).attached.keys().cloned().collect();
+        for worker in workers {
+            self.drain(&worker, reason);
+        }
+    }
+
+    /// Whether workers are sent away instead of getting tasks.
+    pub(super) fn is_stopping(&self) -> bool {
+        *self.stopping.borrow()
+    }
+
+    /// Asks a worker to hand its task back and exit; whether it is connected.
+    pub(super) fn drain(&self, worker: &WorkerId, reason: &str) -> bool {
+        let known = self.tell(|scheduler, _| scheduler.drain(worker).is_ok());
+        let drain = v1::Drain {
+            reason: reason.to_owned(),
+        };
+        self.send(worker, v1::coordinator_message::Message::Drain(drain));
+        known
+    }
+
     /// Whether any worker's stream is open.
     pub(super) fn has_workers(&self) -> bool {
         !lock(&self.streams).attached.is_empty()
     }
 
-    /// Carries out the scheduler's decisions until the experiment has ended.
-    pub(super) async fn drive(&self) {
+    /// Carries out the scheduler's decisions until the experiment has ended, or this coordinator cannot go on.
+    pub(super) async fn drive(self: &Arc<Self>) {
         loop {
             let (ended, deadline) = self.step();
             if ended {
                 self.ended.send_replace(true);
+                return;
+            }
+            if lock(&self.broken).is_some() {
                 return;
             }
             let next_deadline = async {
@@ -198,12 +250,15 @@ impl Shell {
         }
     }
 
-    fn step(&self) -> (bool, Option<Now>) {
+    fn step(self: &Arc<Self>) -> (bool, Option<Now>) {
         let now = Now(self.uptime());
         let (expired, assignments, ended, deadline) = {
             let mut scheduler = lock(&self.scheduler);
             let expired = scheduler.expire_leases(now);
-            let assignments = scheduler.assign(now);
+            let assignments = match self.is_stopping() {
+                true => Vec::new(),
+                false => scheduler.assign(now),
+            };
             let ended = scheduler.experiment_state().has_ended();
             (expired, assignments, ended, scheduler.next_deadline())
         };
@@ -211,28 +266,11 @@ impl Shell {
             tracing::warn!(lease = %expired.lease, reason = %expired.reason, "lease ended");
             self.revoke(&expired.lease, &expired.reason.to_string());
         }
-        for assignment in &assignments {
-            tracing::info!(
-                task = %assignment.lease.task,
-                attempt = %assignment.lease.attempt,
-                worker = %assignment.lease.worker,
-                resume_epoch = assignment.resume.map(|epoch| epoch.0),
-                after = %human::duration(now.0),
-                "task assigned"
-            );
-            let message = v1::Assignment {
-                lease: Some(assignment.lease.clone().into()),
-                resume: assignment
-                    .resume
-                    .map(|epoch| Position::end_of(epoch).into()),
-            };
-            self.send(
-                &assignment.lease.worker,
-                v1::coordinator_message::Message::Assignment(message),
-            );
-        }
         if !expired.is_empty() || !assignments.is_empty() || ended {
             self.version.send_modify(|version| *version += 1);
+        }
+        for assignment in assignments {
+            tokio::spawn(grant::grant(Arc::clone(self), assignment));
         }
         (ended, deadline)
     }

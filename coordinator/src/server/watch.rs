@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures::{Stream, StreamExt};
 use quartet_proto::v1;
+use quartet_shared::ids::WorkerId;
 use quartet_shared::task::Task;
 use tonic::{Request, Response, Status};
 
@@ -38,9 +39,17 @@ impl v1::status_server::Status for StatusService {
 
     async fn drain_worker(
         &self,
-        _: Request<v1::DrainWorkerRequest>,
+        request: Request<v1::DrainWorkerRequest>,
     ) -> Result<Response<v1::DrainWorkerResponse>, Status> {
-        Err(Status::unimplemented("draining"))
+        let name = request.into_inner().worker;
+        let worker = self.shell.read(|scheduler, _| find(scheduler, &name))?;
+        if !self.shell.drain(&worker, "someone asked for it") {
+            return Err(Status::not_found(format!("worker {name} is not connected")));
+        }
+        tracing::info!(%worker, name, "draining");
+        Ok(Response::new(v1::DrainWorkerResponse {
+            worker_id: worker.to_string(),
+        }))
     }
 
     async fn watch(
@@ -61,6 +70,27 @@ impl v1::status_server::Status for StatusService {
         Ok(Response::new(
             futures::stream::unfold(watch, Watch::next).boxed(),
         ))
+    }
+}
+
+/// The worker of this id or name that is there.
+fn find(scheduler: &Scheduler, name: &str) -> Result<WorkerId, Status> {
+    let present = scheduler.workers().filter(|worker| worker.connected);
+    let found: Vec<_> = present
+        .filter(|worker| worker.info.id.as_str() == name || worker.info.name == name)
+        .map(|worker| worker.info.id.clone())
+        .collect();
+    match &found[..] {
+        [worker] => Ok(worker.clone()),
+        [] => Err(Status::not_found(format!("there is no worker {name}"))),
+        _ => {
+            let ids: Vec<_> = found.iter().map(WorkerId::as_str).collect();
+            Err(Status::failed_precondition(format!(
+                "{} workers are called {name}; use an id: {}",
+                ids.len(),
+                ids.join(", ")
+            )))
+        }
     }
 }
 
@@ -126,7 +156,7 @@ pub(super) fn snapshot(shell: &Shell) -> Snapshot {
             .collect(),
         workers: scheduler
             .workers()
-            .map(|worker| worker_status(worker, now))
+            .map(|worker| worker_status(scheduler, worker, now))
             .collect(),
         uptime: now.0,
         evaluation: evaluation_status(scheduler, splits),
@@ -161,7 +191,7 @@ fn run_status(scheduler: &Scheduler, run: &Run) -> RunStatus {
         attempt: record.attempt(),
         worker: holder(scheduler, record),
         epochs_committed,
-        steps_committed: 0,
+        steps_committed: run.position().step,
         epochs: run.plan.epochs,
         metrics: committed.map(|(_, epoch)| epoch.metrics),
         early_stopping: committed.map(|(_, epoch)| epoch.early_stopping),
@@ -196,9 +226,15 @@ fn evaluation_status(scheduler: &Scheduler, splits: Vec<SplitAccuracy>) -> Evalu
     }
 }
 
-fn worker_status(worker: &scheduler::Worker, now: Now) -> WorkerStatus {
+fn worker_status(scheduler: &Scheduler, worker: &scheduler::Worker, now: Now) -> WorkerStatus {
     let (state, task): (_, Option<Task>) = match &worker.state {
+        scheduler::WorkerState::Idle if scheduler.is_quarantined(worker) => {
+            (WorkerState::Quarantined, None)
+        }
         scheduler::WorkerState::Idle => (WorkerState::Idle, None),
+        scheduler::WorkerState::Busy(task) if worker.is_draining() => {
+            (WorkerState::Draining, Some(task.clone()))
+        }
         scheduler::WorkerState::Busy(task) => (WorkerState::Busy, Some(task.clone())),
         scheduler::WorkerState::Draining => (WorkerState::Draining, None),
         scheduler::WorkerState::Lost => (WorkerState::Lost, None),

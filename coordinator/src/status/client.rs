@@ -42,6 +42,12 @@ pub enum ClientError {
         /// What it said.
         reason: String,
     },
+    /// The coordinator does not do what was asked for.
+    #[error("{0}")]
+    Refused(String),
+    /// There is nobody to ask.
+    #[error("name a coordinator with --coordinator HOST:PORT")]
+    NoAddress,
     /// The coordinator's answer makes no sense to this version.
     #[error("the coordinator at {address} sent something that this version cannot read: {source}")]
     Invalid {
@@ -67,7 +73,19 @@ pub(super) struct Client {
 }
 
 impl Client {
-    pub(super) async fn connect(address: &Address) -> Result<Self, ClientError> {
+    /// Connects to the first of the addresses at which somebody listens.
+    pub(super) async fn connect(addresses: &[Address]) -> Result<Self, ClientError> {
+        let mut last = None;
+        for address in addresses {
+            match Self::connect_to(address).await {
+                Ok(client) => return Ok(client),
+                Err(error) => last = Some(error),
+            }
+        }
+        Err(last.unwrap_or(ClientError::NoAddress))
+    }
+
+    async fn connect_to(address: &Address) -> Result<Self, ClientError> {
         let channel = async {
             Endpoint::from_shared(address.uri())?
                 .connect_timeout(CONNECT_TIMEOUT)
@@ -92,6 +110,23 @@ impl Client {
         let answer = self.service.get_snapshot(v1::GetSnapshotRequest {});
         let answer = answered(&self.address, answer).await?;
         read(&self.address, answer.into_inner())
+    }
+
+    /// Has a worker hand its run back and exit; its id.
+    pub(super) async fn drain(&mut self, worker: &str) -> Result<String, ClientError> {
+        let answer = self.service.drain_worker(v1::DrainWorkerRequest {
+            worker: worker.to_owned(),
+        });
+        match tokio::time::timeout(ANSWER_TIMEOUT, answer).await {
+            Ok(Err(status))
+                if matches!(status.code(), Code::NotFound | Code::FailedPrecondition) =>
+            {
+                Err(ClientError::Refused(status.message().to_owned()))
+            }
+            Ok(Err(status)) => Err(refused(&self.address, &status)),
+            Ok(Ok(answer)) => Ok(answer.into_inner().worker_id),
+            Err(_) => Err(silent(&self.address)),
+        }
     }
 
     /// The state now and after every change.
@@ -128,11 +163,15 @@ async fn answered<T>(
 ) -> Result<T, ClientError> {
     match tokio::time::timeout(ANSWER_TIMEOUT, answer).await {
         Ok(answer) => answer.map_err(|status| refused(address, &status)),
-        Err(_) => Err(unreachable(
-            address,
-            format!("no answer within {} s", ANSWER_TIMEOUT.as_secs()),
-        )),
+        Err(_) => Err(silent(address)),
     }
+}
+
+fn silent(address: &Address) -> ClientError {
+    unreachable(
+        address,
+        format!("no answer within {} s", ANSWER_TIMEOUT.as_secs()),
+    )
 }
 
 fn read(address: &Address, snapshot: v1::Snapshot) -> Result<Snapshot, ClientError> {

@@ -7,8 +7,9 @@ use quartet_shared::human;
 use tokio::time::Instant;
 
 use super::client::{Client, ClientError};
-use super::options::{Address, Options};
+use super::options::Options;
 use super::{Shown, StatusError, View, ended};
+use quartet_shared::address::Address;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
@@ -86,11 +87,11 @@ pub(super) async fn follow<W: Write>(
 
 /// Shows the snapshots of one connection.
 async fn watch<W: Write>(
-    address: &Address,
+    addresses: &[Address],
     view: &mut View<W>,
     contact: &mut Contact,
 ) -> Result<Shown, StatusError> {
-    let mut watch = Client::connect(address).await?.watch().await?;
+    let mut watch = Client::connect(addresses).await?.watch().await?;
     loop {
         let snapshot = watch.next().await?;
         *contact = Contact::made();

@@ -88,7 +88,7 @@ impl Scene {
             },
             weights: self.options(),
         };
-        Experiment::open(self.store.clone(), request, &mut meter()).await
+        Experiment::open(self.store.clone(), request, &mut meter(), "127.0.0.1:1").await
     }
 
     /// The message of weights that cannot be had. Nothing may have been stored.

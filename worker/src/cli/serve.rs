@@ -66,12 +66,7 @@ fn exit_with_parent(shutdown: Shutdown) {
 }
 
 fn default_name(gpu: Option<usize>) -> String {
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let host = if host.trim().is_empty() {
-        "unknown"
-    } else {
-        host.trim()
-    };
+    let host = quartet_shared::host::name();
     match gpu {
         Some(gpu) => format!("gpu-{gpu}@{host}"),
         None => format!("cpu@{host}"),

@@ -4,17 +4,17 @@ mod check;
 mod events;
 mod healthy;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use quartet_shared::checkpoint::{Outcome, StopReason};
+use quartet_shared::checkpoint::{Outcome, Position, StopReason};
 use quartet_shared::early_stopping::EarlyStopping;
 use quartet_shared::ids::{Attempt, Epoch, WorkerId};
 use quartet_shared::progress::{EpochMetrics, Phase, Progress};
 use quartet_shared::spec::Backbone;
 use quartet_shared::task::{LeaseId, Task};
 
-use super::Pick;
+use super::{CommitStory, Pick};
 use crate::scheduler::*;
 
 pub(super) use healthy::Remaining;
@@ -29,18 +29,38 @@ fn config() -> Config {
         lease: Duration::from_secs(15),
         progress_timeout: Duration::from_secs(20),
         max_worker_losses: 2,
-        max_failures: 1,
+        max_failures: 2,
+        max_failed_workers: 2,
+        quarantine_after: 2,
         ..Config::default()
     }
 }
 
-/// What the store has of a task, and the newest attempt ever.
+/// What the store has of a task.
 #[derive(Clone, Default)]
 struct Stored {
-    attempt: Attempt,
-    committed: Option<(Epoch, CommittedEpoch)>,
+    /// The newest lease that is recorded.
+    lease: Option<LeaseId>,
+    epochs: Vec<CommittedEpoch>,
+    /// Steps of the epoch after them.
+    step: u32,
     completion: Option<Completion>,
     completed_by: Option<LeaseId>,
+}
+
+impl Stored {
+    fn committed(&self) -> Option<(Epoch, CommittedEpoch)> {
+        let last = self.epochs.last()?;
+        Some((Epoch(self.epochs.len() as u32), *last))
+    }
+
+    fn position(&self) -> Position {
+        let epoch = Epoch(self.epochs.len() as u32);
+        Position {
+            epoch,
+            step: self.step,
+        }
+    }
 }
 
 /// The model's view of a live lease.
@@ -51,18 +71,30 @@ struct Live {
     moved_at: Now,
     step: Option<u32>,
     pinned: bool,
-    /// Ended, but its pin lasts.
-    closing: bool,
+    /// Ended so, but its pin lasts.
+    closing: Option<End>,
+    /// When a spare may get the task: its worker is not connected.
+    reclaim_at: Option<Now>,
+    /// Given before this coordinator started, by one that is dead; its worker has not been heard of since.
+    restored: bool,
+}
+
+/// How a lease ended without a result.
+#[derive(Clone, Copy, PartialEq)]
+enum End {
+    Lost,
+    Failed,
+    Uncounted,
 }
 
 /// What one coordinator process remembers of a task.
 #[derive(Clone, Default)]
 struct Memory {
     live: Option<Live>,
-    issued: bool,
     newest: Attempt,
     losses: u32,
     failures: u32,
+    failed_on: BTreeSet<WorkerId>,
     not_before: Now,
 }
 
@@ -72,11 +104,15 @@ struct Member {
     draining: bool,
     /// The lease that the worker believes it holds.
     held: Option<LeaseId>,
+    /// What failed on it since its last success.
+    failed: BTreeSet<Task>,
 }
 
 enum Ticket {
-    Commit(CommitTicket, LeaseId, Epoch),
+    Grant(LeaseId),
+    Commit(CommitTicket, LeaseId, Position),
     Complete(CompleteTicket, LeaseId),
+    Rewind(RewindTicket, LeaseId),
 }
 
 pub(super) struct World {
@@ -111,6 +147,11 @@ fn progress(step: u32) -> Progress {
     }
 }
 
+fn newest(stored: &Stored) -> Option<(Attempt, WorkerId)> {
+    let lease = stored.lease.clone()?;
+    Some((lease.attempt, lease.worker))
+}
+
 fn scheduler(store: &BTreeMap<Task, Stored>) -> Scheduler {
     let plan = |run: &&str| RunPlan {
         name: run.parse().unwrap(),
@@ -123,8 +164,9 @@ fn scheduler(store: &BTreeMap<Task, Stored>) -> Scheduler {
         (Task::Evaluate, _) => None,
         (Task::Train(run), completion) => Some(RunHistory {
             run: run.clone(),
-            attempt: stored.attempt,
-            committed: stored.committed,
+            lease: newest(stored),
+            committed: stored.committed(),
+            step: stored.step,
             outcome: match completion {
                 Some(Completion::Trained(outcome)) => Some(outcome),
                 _ => None,
@@ -136,7 +178,11 @@ fn scheduler(store: &BTreeMap<Task, Stored>) -> Scheduler {
     Scheduler::new(
         config(),
         RUNS.iter().map(plan).collect(),
-        History { runs, evaluated },
+        History {
+            runs,
+            evaluation: newest(&store[&Task::Evaluate]),
+            evaluated,
+        },
     )
 }
 
@@ -159,30 +205,48 @@ impl World {
         world
     }
 
+    /// What a coordinator knows that has just started.
     fn start_memory(&mut self) {
-        self.memory = tasks()
-            .into_iter()
-            .map(|task| (task, Memory::default()))
-            .collect();
-        self.members
-            .values_mut()
-            .for_each(|member| member.connected = false);
+        self.now = Now::default();
+        let all_trained = self.all_trained();
+        let recall = |(task, stored): (&Task, &Stored)| {
+            let open = stored.completion.is_none() && (*task != Task::Evaluate || all_trained);
+            let live = stored.lease.clone().filter(|_| open).map(|id| Live {
+                reclaim_at: Some(Now::default() + config().recovery_grace),
+                restored: true,
+                pinned: false,
+                ..Live::new(id, Now::default())
+            });
+            let newest = stored
+                .lease
+                .as_ref()
+                .map_or(Attempt(0), |lease| lease.attempt);
+            let memory = Memory {
+                live,
+                newest,
+                ..Memory::default()
+            };
+            (task.clone(), memory)
+        };
+        self.memory = self.store.iter().map(recall).collect();
+        for member in self.members.values_mut() {
+            (member.connected, member.draining) = (false, false);
+            member.failed.clear();
+        }
     }
 
     pub(super) fn restart(&mut self, landed: bool) {
         for ticket in std::mem::take(&mut self.tickets) {
             match ticket {
-                Ticket::Commit(_, lease, epoch) if landed => {
-                    self.store_epoch(&lease, epoch, epoch_result(None, epoch, 0));
+                Ticket::Grant(lease) if landed => self.store_lease(&lease),
+                Ticket::Commit(_, lease, position) if landed => {
+                    self.store_position(&lease, position, 0);
                 }
                 Ticket::Complete(_, lease) if landed => self.store_completion(&lease),
                 _ => {}
             }
         }
         self.start_memory();
-        self.members
-            .values_mut()
-            .for_each(|member| member.draining = false);
         self.scheduler = scheduler(&self.store);
     }
 
@@ -206,16 +270,15 @@ impl World {
     /// Whether the lease is live in the model: given, not ended, not about to end.
     fn is_live(&self, lease: &LeaseId) -> bool {
         let live = self.memory[&lease.task].live.as_ref();
-        live.is_some_and(|live| live.id == *lease && !live.closing)
+        live.is_some_and(|live| live.id == *lease && live.closing.is_none())
     }
 
     fn live(&mut self, lease: &LeaseId) -> &mut Live {
-        self.memory
-            .get_mut(&lease.task)
-            .unwrap()
-            .live
-            .as_mut()
-            .unwrap()
+        self.memory_of(lease).live.as_mut().unwrap()
+    }
+
+    fn memory_of(&mut self, lease: &LeaseId) -> &mut Memory {
+        self.memory.get_mut(&lease.task).unwrap()
     }
 
     fn lease_of(&self, worker: &WorkerId) -> Option<LeaseId> {
@@ -223,19 +286,8 @@ impl World {
             .memory
             .values()
             .filter_map(|memory| memory.live.as_ref());
-        live.find(|live| live.id.worker == *worker && !live.closing)
+        live.find(|live| live.id.worker == *worker && live.closing.is_none())
             .map(|live| live.id.clone())
-    }
-
-    /// Whether an older coordinator's lease may be adopted by the model's rules.
-    fn is_adoptable(&self, lease: &LeaseId) -> bool {
-        let memory = &self.memory[&lease.task];
-        !memory.issued
-            && self.store[&lease.task].completion.is_none()
-            && match lease.task {
-                Task::Train(_) => lease.attempt == self.store[&lease.task].attempt,
-                Task::Evaluate => self.all_trained() && lease.attempt >= memory.newest,
-            }
     }
 
     fn all_trained(&self) -> bool {
@@ -248,70 +300,76 @@ impl World {
     }
 
     fn granted(&mut self, lease: &LeaseId) {
-        let (now, expires_at) = (self.now, self.now + config().lease);
-        let memory = self.memory.get_mut(&lease.task).unwrap();
+        let now = self.now;
+        let memory = self.memory_of(lease);
         assert!(
             memory.live.is_none(),
             "exclusive: {lease} beside {:?}",
             memory.live.as_ref().map(|l| &l.id)
         );
-        memory.issued = true;
         memory.newest = lease.attempt;
-        let stored = self.store.get_mut(&lease.task).unwrap();
-        stored.attempt = stored.attempt.max(lease.attempt);
-        let id = lease.clone();
-        let (step, pinned, closing) = (None, false, false);
-        memory.live = Some(Live {
-            id,
-            expires_at,
-            moved_at: now,
-            step,
-            pinned,
-            closing,
-        });
-        self.members.get_mut(&lease.worker).unwrap().held = Some(lease.clone());
+        memory.live = Some(Live::new(lease.clone(), now));
     }
 
     /// The live lease ends without a result; with a pin, the end of the pin is its end.
-    fn end(&mut self, lease: &LeaseId, count: impl FnOnce(&mut Memory)) {
-        let memory = self.memory.get_mut(&lease.task).unwrap();
-        count(memory);
+    fn end(&mut self, lease: &LeaseId, end: End) {
+        let memory = self.memory_of(lease);
         let live = memory.live.as_mut().unwrap();
         if live.pinned {
-            live.closing = true
-        } else {
-            memory.live = None
+            live.closing.get_or_insert(end);
+            return;
+        }
+        memory.live = None;
+        match end {
+            End::Lost => memory.losses += 1,
+            End::Failed => {
+                memory.failures += 1;
+                memory.failed_on.insert(lease.worker.clone());
+            }
+            End::Uncounted => {}
         }
     }
 
     fn unpin(&mut self, lease: &LeaseId) {
-        let memory = self.memory.get_mut(&lease.task).unwrap();
-        let live = memory.live.as_mut().unwrap();
+        let live = self.live(lease);
         live.pinned = false;
-        if live.closing {
-            memory.live = None;
+        if let Some(end) = live.closing.take() {
+            self.end(lease, end);
         }
     }
 
     fn last_epoch(&self, task: &Task) -> Epoch {
-        self.store[task]
-            .committed
-            .map_or(Epoch(0), |(epoch, _)| epoch)
+        self.store[task].position().epoch
     }
 
-    fn store_epoch(&mut self, lease: &LeaseId, epoch: Epoch, committed: CommittedEpoch) {
-        let last = self.last_epoch(&lease.task);
+    fn store_lease(&mut self, lease: &LeaseId) {
+        self.store.get_mut(&lease.task).unwrap().lease = Some(lease.clone());
+    }
+
+    fn store_position(&mut self, lease: &LeaseId, position: Position, accuracy: u8) {
+        let newest = self.memory[&lease.task].newest;
         assert_eq!(
-            epoch,
-            last.next(),
-            "once and in order: epoch {epoch} after {last} by {lease}"
-        );
-        let stored = self.store.get_mut(&lease.task).unwrap();
-        assert_eq!(
-            stored.attempt, lease.attempt,
+            newest, lease.attempt,
             "fencing: {lease} commits after a newer attempt"
         );
-        stored.committed = Some((epoch, committed));
+        let stored = self.store.get_mut(&lease.task).unwrap();
+        let before = stored.position();
+        if position.step > 0 {
+            assert!(
+                position.epoch == before.epoch && position > before,
+                "once and in order: {position} after {before} by {lease}"
+            );
+            stored.step = position.step;
+            return;
+        }
+        assert_eq!(
+            position.epoch,
+            before.epoch.next(),
+            "once and in order: {position} after {before} by {lease}"
+        );
+        let result = epoch_result(stored.committed(), position.epoch, accuracy);
+        stored.epochs.push(result);
+        stored.step = 0;
     }
 
     fn store_completion(&mut self, lease: &LeaseId) {
@@ -322,7 +380,7 @@ impl World {
             "once: {lease} completes what is complete"
         );
         stored.completed_by = Some(lease.clone());
-        stored.completion = Some(match (&lease.task, stored.committed) {
+        stored.completion = Some(match (&lease.task, stored.committed()) {
             (Task::Evaluate, _) => Completion::Evaluated,
             (Task::Train(_), None) => panic!("complete: {lease} has no epochs"),
             (Task::Train(_), Some((_, committed))) => Completion::Trained(Outcome {
@@ -336,10 +394,30 @@ impl World {
 
     fn is_trained(&self, task: &Task) -> bool {
         self.store[task]
-            .committed
+            .committed()
             .is_some_and(|(epoch, committed)| {
                 epoch.0 == EPOCHS || committed.early_stopping.wait >= PATIENCE
             })
+    }
+}
+
+impl Live {
+    fn new(id: LeaseId, now: Now) -> Self {
+        Self {
+            id,
+            expires_at: now + config().lease,
+            moved_at: now,
+            step: None,
+            pinned: true,
+            closing: None,
+            reclaim_at: None,
+            restored: false,
+        }
+    }
+
+    fn renew(&mut self, now: Now) {
+        self.expires_at = now + config().lease;
+        (self.reclaim_at, self.restored) = (None, false);
     }
 }
 

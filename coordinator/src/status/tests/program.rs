@@ -138,7 +138,7 @@ impl Write for Recorder {
 
 fn options(address: SocketAddr) -> Options {
     Options {
-        coordinator: address.to_string().parse().unwrap(),
+        coordinator: vec![address.to_string().parse().unwrap()],
         follow: false,
         json: false,
         give_up_after: PATIENCE,

@@ -3,27 +3,50 @@
 use super::*;
 
 impl World {
-    /// Exactly the leases end that have run out in the model.
+    /// Exactly the leases end that have run out in the model, and those that spare workers can have.
     pub(super) fn expire(&mut self) {
         let now = self.now;
+        let spares = self.scheduler.idle_workers().len();
         let expired = self.scheduler.expire_leases(now);
         let run_out = |live: &Live| {
             let stuck = live.moved_at + config().progress_timeout <= now;
             !live.pinned && (live.expires_at <= now || stuck)
         };
-        let live = self
-            .memory
-            .values()
-            .filter_map(|memory| memory.live.as_ref());
-        let expected: Vec<_> = live
+        let live = || {
+            self.memory
+                .values()
+                .filter_map(|memory| memory.live.as_ref())
+        };
+        let expected: Vec<_> = live()
             .filter(|live| run_out(live))
             .map(|l| l.id.clone())
             .collect();
         let ended: Vec<_> = expired.into_iter().map(|expired| expired.lease).collect();
-        assert_eq!(ended, expected, "expiry");
-        for lease in ended {
-            self.end(&lease, |memory| memory.losses += 1);
+        let (ran_out, reclaimed) = ended.split_at(expected.len().min(ended.len()));
+        assert_eq!(ran_out, expected, "expiry");
+        assert!(reclaimed.len() <= spares, "reclaimed: {reclaimed:?}");
+        for lease in reclaimed {
+            let due = live().any(|live| live.id == *lease && is_due(live, now));
+            assert!(due, "reclaimed: {lease} is taken away too early");
         }
+        for lease in ended {
+            self.end(&lease, End::Lost);
+        }
+    }
+
+    /// Nobody stands by while a run waits for a worker that has gone.
+    pub(super) fn check_reclaimed(&self) {
+        let mut live = self
+            .memory
+            .values()
+            .filter_map(|memory| memory.live.as_ref());
+        let due = live.find(|live| is_due(live, self.now));
+        let idle = self.scheduler.idle_workers();
+        assert!(
+            due.is_none() || idle.is_empty(),
+            "reclaimed: {:?} waits while {idle:?} stand by",
+            due.map(|live| &live.id)
+        );
     }
 
     pub(super) fn check_assignment(&self, assignment: &Assignment) {
@@ -33,20 +56,16 @@ impl World {
             memory.live.is_none(),
             "exclusive: {lease} is given while another is live"
         );
-        let newest = match lease.task {
-            Task::Train(_) => memory.newest.max(stored.attempt),
-            // The store does not keep the attempts of the evaluation.
-            Task::Evaluate => memory.newest,
-        };
+        let recorded = stored
+            .lease
+            .as_ref()
+            .map_or(Attempt(0), |lease| lease.attempt);
+        let newest = memory.newest.max(recorded);
         assert!(
             lease.attempt > newest,
             "attempts grow: {lease} after {newest}"
         );
-        assert_eq!(
-            *resume,
-            stored.committed.map(|(epoch, _)| epoch),
-            "resume: {lease}"
-        );
+        assert_eq!(*resume, stored.position(), "resume: {lease}");
         assert!(
             stored.completion.is_none(),
             "once: {lease} is given, the task is complete"
@@ -73,13 +92,27 @@ impl World {
             member.connected && !member.draining,
             "membership: {lease} is given"
         );
+        let healthy = self.scheduler.workers().find(|worker| {
+            let member = &self.members[&worker.info.id];
+            let there = !matches!(worker.state, WorkerState::Lost | WorkerState::Draining);
+            there && !member.draining && !is_quarantined(member)
+        });
+        assert!(
+            !is_quarantined(member) || healthy.is_none(),
+            "quarantine: {lease} is given although {healthy:?} is there"
+        );
     }
 
     pub(super) fn is_failed(&self, task: &Task) -> bool {
         let Memory {
-            losses, failures, ..
-        } = self.memory[task];
-        losses > config().max_worker_losses || failures > config().max_failures
+            losses,
+            failures,
+            failed_on,
+            ..
+        } = &self.memory[task];
+        *losses > config().max_worker_losses
+            || *failures > config().max_failures
+            || failed_on.len() >= config().max_failed_workers as usize
     }
 
     /// The scheduler's view is the model's.
@@ -107,7 +140,8 @@ impl World {
         }
         for run in self.scheduler.runs() {
             let stored = &self.store[&Task::Train(run.plan.name.clone())];
-            assert_eq!(run.committed, stored.committed, "view: committed epochs");
+            assert_eq!(run.committed, stored.committed(), "view: committed epochs");
+            assert_eq!(run.position(), stored.position(), "view: committed steps");
         }
         for worker in self.scheduler.workers() {
             let busy = match &worker.state {
@@ -123,4 +157,12 @@ impl World {
             );
         }
     }
+}
+
+fn is_due(live: &Live, now: Now) -> bool {
+    !live.pinned && live.reclaim_at.is_some_and(|at| at <= now)
+}
+
+fn is_quarantined(member: &Member) -> bool {
+    member.failed.len() >= config().quarantine_after as usize
 }

@@ -15,11 +15,15 @@ impl World {
     }
 
     pub(super) fn join_with(&mut self, id: WorkerId, held: Option<LeaseId>) {
-        if let Some(lease) = self
-            .lease_of(&id)
-            .filter(|lease| held.as_ref() != Some(lease))
-        {
-            self.end(&lease, |memory| memory.losses += 1);
+        let live = self.memory.values().filter_map(|m| m.live.as_ref());
+        let others: Vec<_> = live
+            .filter(|live| live.id.worker == id && live.closing.is_none())
+            .filter(|live| held.as_ref() != Some(&live.id))
+            .map(|live| live.id.clone())
+            .collect();
+        for lease in others {
+            let restored = self.live(&lease).restored;
+            self.end(&lease, if restored { End::Uncounted } else { End::Lost });
         }
         let info = WorkerInfo {
             id: id.clone(),
@@ -31,6 +35,9 @@ impl World {
         let member = self.members.entry(id.clone()).or_default();
         member.connected = true;
         member.draining &= known;
+        if !known {
+            member.failed.clear();
+        }
         member.held = None;
         let Some(held) = held else {
             return assert_eq!(joined, Joined::Free);
@@ -39,19 +46,11 @@ impl World {
         let reattached = matches!(joined, Joined::Reattached(_));
         if mine && self.is_live(&held) {
             assert!(reattached, "re-attach: {held} was live: {joined:?}");
-            let expires_at = self.now + config().lease;
-            self.live(&held).expires_at = expires_at;
+            let now = self.now;
+            self.live(&held).renew(now);
             self.members.get_mut(&id).unwrap().held = Some(held);
-        } else if mine && self.is_adoptable(&held) {
-            assert!(
-                reattached,
-                "re-attach: {held} survives a restart: {joined:?}"
-            );
-            self.granted(&held);
         } else {
             assert!(!reattached, "fencing: {held} joined by {id} was stale");
-            let memory = self.memory.get_mut(&held.task).unwrap();
-            memory.newest = memory.newest.max(held.attempt);
         }
     }
 
@@ -86,7 +85,7 @@ impl World {
         if good {
             let now = self.now;
             let live = self.live(&lease);
-            live.expires_at = now + config().lease;
+            live.renew(now);
             if live.step.replace(step) != Some(step) {
                 live.moved_at = now;
             }
@@ -99,6 +98,7 @@ impl World {
         let now = self.now;
         let live = self.live(lease);
         live.pinned = true;
+        live.restored = false;
         live.moved_at = now;
         live.expires_at = live.expires_at.max(now + config().lease);
     }
@@ -106,38 +106,177 @@ impl World {
     pub(in super::super) fn begin_commit(&mut self, pick: Pick, offset: u32) {
         let Some(lease) = self.pick(pick) else { return };
         let last = self.last_epoch(&lease.task);
-        let epoch = Epoch(last.0 + offset);
-        let ticket = self.scheduler.begin_commit(&lease, epoch, self.now);
+        let position = Position::end_of(Epoch(last.0 + offset));
+        self.begin(lease, position, offset == 1 && position.epoch.0 <= EPOCHS);
+    }
+
+    pub(in super::super) fn begin_step(&mut self, pick: Pick, offset: u32, step: u32) {
+        let Some(lease) = self.pick(pick) else { return };
+        let stored = self.store[&lease.task].position();
+        let epoch = Epoch(stored.epoch.0 + offset);
+        let position = Position { epoch, step };
+        self.begin(
+            lease,
+            position,
+            offset == 0 && step > stored.step && epoch.0 < EPOCHS,
+        );
+    }
+
+    fn begin(&mut self, lease: LeaseId, position: Position, next: bool) {
+        let ticket = self.scheduler.begin_commit(&lease, position, self.now);
         let good = self.is_live(&lease)
             && !self.live(&lease).pinned
             && lease.task != Task::Evaluate
-            && offset == 1
-            && epoch.0 <= EPOCHS;
+            && next;
         assert_eq!(
             ticket.is_ok(),
             good,
-            "commit: epoch {epoch} after {last} by {lease}: {ticket:?}"
+            "commit: {position} by {lease}: {ticket:?}"
         );
         if let Ok(ticket) = ticket {
             self.pin(&lease);
-            self.tickets.push(Ticket::Commit(ticket, lease, epoch));
+            self.tickets.push(Ticket::Commit(ticket, lease, position));
         }
     }
 
-    pub(in super::super) fn end_commit(&mut self, index: usize, accuracy: Option<u8>) {
+    pub(in super::super) fn end_commit(&mut self, index: usize, story: CommitStory) {
         let is_commit = |ticket: &Ticket| matches!(ticket, Ticket::Commit(..));
-        let Some(Ticket::Commit(ticket, lease, epoch)) = self.take_ticket(index, is_commit) else {
+        let Some(Ticket::Commit(ticket, lease, position)) = self.take_ticket(index, is_commit)
+        else {
             return;
         };
-        let before = self.store[&lease.task].committed;
-        let committed = accuracy.map(|accuracy| epoch_result(before, epoch, accuracy));
-        self.scheduler.end_commit(ticket, committed, self.now);
-        if let Some(committed) = committed {
-            self.store_epoch(&lease, epoch, committed);
-            let now = self.now;
-            self.live(&lease).moved_at = now;
+        match story {
+            CommitStory::Written(accuracy) => {
+                self.store_position(&lease, position, accuracy);
+                let end = match (position.step, self.store[&lease.task].committed()) {
+                    (0, Some((_, committed))) => CommitEnd::Epoch(committed),
+                    _ => CommitEnd::Step,
+                };
+                self.scheduler.end_commit(ticket, end, self.now);
+                let now = self.now;
+                self.live(&lease).moved_at = now;
+                self.forgive(&lease);
+                self.unpin(&lease);
+            }
+            CommitStory::GivenUp => {
+                self.scheduler
+                    .end_commit(ticket, CommitEnd::GivenUp, self.now);
+                self.unpin(&lease);
+            }
+            CommitStory::Foreign(accuracy) => {
+                let stored = self.store.get_mut(&lease.task).unwrap();
+                let epoch = stored.position().epoch.next();
+                let result = epoch_result(stored.committed(), epoch, accuracy);
+                stored.epochs.push(result);
+                stored.step = 0;
+                let found = Found {
+                    committed: stored.committed(),
+                    step: 0,
+                };
+                self.scheduler.supersede(ticket, found, self.now);
+                self.unpin(&lease);
+                self.hand_back(&lease);
+            }
         }
+    }
+
+    /// The lease ends, if it has not ended already, and counts for nothing.
+    fn hand_back(&mut self, lease: &LeaseId) {
+        if self.is_live(lease) {
+            self.end(lease, End::Uncounted);
+        }
+    }
+
+    fn forgive(&mut self, lease: &LeaseId) {
+        let memory = self.memory_of(lease);
+        (memory.losses, memory.failures) = (0, 0);
+        memory.failed_on.clear();
+        self.absolve(lease);
+    }
+
+    fn absolve(&mut self, lease: &LeaseId) {
+        if let Some(member) = self.members.get_mut(&lease.worker) {
+            member.failed.clear();
+        }
+    }
+
+    pub(in super::super) fn end_grant(&mut self, index: usize, recorded: bool) {
+        let is_grant = |ticket: &Ticket| matches!(ticket, Ticket::Grant(_));
+        let Some(Ticket::Grant(lease)) = self.take_ticket(index, is_grant) else {
+            return;
+        };
+        if recorded {
+            self.store_lease(&lease);
+        }
+        let now = self.now;
+        let live = self.live(&lease);
+        (live.moved_at, live.expires_at) = (now, now + config().lease);
         self.unpin(&lease);
+        if !recorded && self.is_live(&lease) {
+            self.end(&lease, End::Uncounted);
+        }
+        let told = self.scheduler.end_grant(&lease, recorded, now);
+        assert_eq!(told.is_ok(), self.is_live(&lease), "grant: {lease}");
+        if told.is_ok() {
+            let member = self.members.get_mut(&lease.worker).unwrap();
+            member.held = Some(lease);
+        }
+    }
+
+    pub(in super::super) fn begin_rewind(&mut self, pick: Pick) {
+        let Some(lease) = self.pick(pick) else { return };
+        let ticket = self.scheduler.begin_rewind(&lease, self.now);
+        let good = self.is_live(&lease) && !self.live(&lease).pinned;
+        assert_eq!(ticket.is_ok(), good, "rewind: {lease}: {ticket:?}");
+        if let Ok(ticket) = ticket {
+            self.pin(&lease);
+            self.tickets.push(Ticket::Rewind(ticket, lease));
+        }
+    }
+
+    pub(in super::super) fn end_rewind(&mut self, index: usize, back_to: Option<usize>) {
+        let is_rewind = |ticket: &Ticket| matches!(ticket, Ticket::Rewind(..));
+        let Some(Ticket::Rewind(ticket, lease)) = self.take_ticket(index, is_rewind) else {
+            return;
+        };
+        let run = match &lease.task {
+            Task::Train(run) => run.clone(),
+            Task::Evaluate => RUNS[index % RUNS.len()].parse().unwrap(),
+        };
+        let rewound = back_to.map(|epochs| {
+            let stored = self.store.get_mut(&Task::Train(run.clone())).unwrap();
+            stored.epochs.truncate(epochs);
+            (stored.step, stored.completion, stored.completed_by) = (0, None, None);
+            let found = Found {
+                committed: stored.committed(),
+                step: 0,
+            };
+            (run, found)
+        });
+        let failed = rewound.is_none();
+        self.scheduler
+            .end_rewind(ticket, rewound, "a test".into(), self.now);
+        self.unpin(&lease);
+        if failed {
+            if let Some(member) = self.members.get_mut(&lease.worker) {
+                member.failed.insert(lease.task.clone());
+            }
+            if self.is_live(&lease) {
+                self.end(&lease, End::Failed);
+            }
+        } else {
+            self.hand_back(&lease);
+        }
+    }
+
+    pub(in super::super) fn drain(&mut self, worker: usize) {
+        let id = worker_id(worker);
+        let drained = self.scheduler.drain(&id);
+        let member = self.members.get_mut(&id);
+        let Some(member) = member.filter(|member| member.connected) else {
+            return assert!(drained.is_err(), "membership: {id} drains");
+        };
+        member.draining |= drained.is_ok();
     }
 
     fn take_ticket(&mut self, index: usize, wanted: impl Fn(&Ticket) -> bool) -> Option<Ticket> {
@@ -152,12 +291,7 @@ impl World {
         let ticket = self.scheduler.begin_complete(&lease, self.now);
         let stored = &self.store[&lease.task];
         if stored.completion.is_some() {
-            let memory = &self.memory[&lease.task];
-            let same = match (memory.issued, &lease.task) {
-                (true, _) => stored.completed_by.as_ref() == Some(&lease),
-                (false, Task::Train(_)) => lease.attempt == stored.attempt,
-                (false, Task::Evaluate) => lease.attempt >= memory.newest,
-            };
+            let same = stored.completed_by.as_ref() == Some(&lease);
             assert_eq!(ticket.is_ok(), same, "fencing: {lease} completes again");
             return assert!(
                 !matches!(ticket, Ok(Some(_))),
@@ -187,11 +321,22 @@ impl World {
         let completion = self.store[&lease.task].completion;
         self.scheduler.end_complete(ticket, completion, self.now);
         if written {
-            self.memory.get_mut(&lease.task).unwrap().live = None;
-            let held = &mut self.members.get_mut(&lease.worker).unwrap().held;
-            held.take_if(|held| *held == lease);
+            self.memory_of(&lease).live = None;
+            self.absolve(&lease);
+            if let Some(member) = self.members.get_mut(&lease.worker) {
+                member.held.take_if(|held| *held == lease);
+            }
         } else {
             self.unpin(&lease);
+        }
+    }
+
+    /// Ends the commit that was begun last, if there is one.
+    fn end_newest(&mut self, story: CommitStory) {
+        let commits = self.tickets.iter();
+        let commits = commits.filter(|ticket| matches!(ticket, Ticket::Commit(..)));
+        if let Some(last) = commits.count().checked_sub(1) {
+            self.end_commit(last, story);
         }
     }
 
@@ -204,7 +349,7 @@ impl World {
             .unwrap_or(0);
         if lease.task != Task::Evaluate && !self.is_trained(&lease.task) {
             self.begin_commit(Pick::Any(index), 1);
-            self.end_commit(self.tickets.len(), Some(accuracy));
+            self.end_newest(CommitStory::Written(accuracy));
         }
         if lease.task == Task::Evaluate || self.is_trained(&lease.task) {
             self.begin_complete(Pick::Any(index));
@@ -221,17 +366,21 @@ impl World {
             "fencing: {lease} fails: {decision:?}"
         );
         let Ok(decision) = decision else { return };
-        self.end(&lease, |memory| memory.failures += 1);
-        let spent = self.memory[&lease.task].failures > config().max_failures;
+        if let Some(member) = self.members.get_mut(&lease.worker) {
+            member.failed.insert(lease.task.clone());
+            member.held.take_if(|held| *held == lease);
+        }
+        let pinned = self.live(&lease).pinned;
+        self.end(&lease, End::Failed);
+        // A commit in progress may forgive it yet.
+        if pinned {
+            return;
+        }
+        let spent = self.is_failed(&lease.task);
         assert_eq!(decision == FailDecision::Final, spent, "bounded: {lease}");
         if let FailDecision::Retry { not_before, .. } = decision {
-            self.memory.get_mut(&lease.task).unwrap().not_before = not_before;
+            self.memory_of(&lease).not_before = not_before;
         }
-        self.members
-            .get_mut(&lease.worker)
-            .unwrap()
-            .held
-            .take_if(|held| *held == lease);
     }
 
     pub(in super::super) fn release(&mut self, pick: Pick) {
@@ -243,9 +392,11 @@ impl World {
             "fencing: {lease} is handed back"
         );
         if released.is_ok() {
-            self.end(&lease, |_| ());
-            let member = self.members.get_mut(&lease.worker).unwrap();
-            (member.held, member.draining) = (None, true);
+            self.end(&lease, End::Uncounted);
+            let known = self.scheduler.workers().any(|w| w.info.id == lease.worker);
+            if let Some(member) = self.members.get_mut(&lease.worker).filter(|_| known) {
+                (member.held, member.draining) = (None, true);
+            }
         }
     }
 
@@ -257,8 +408,9 @@ impl World {
         self.scheduler.disconnected(id, self.now);
         let grace = self.now + config().reattach_grace;
         if let Some(lease) = self.lease_of(id) {
-            let live = self.live(&lease);
-            live.expires_at = live.expires_at.min(grace);
+            if self.scheduler.workers().any(|worker| worker.info.id == *id) {
+                self.live(&lease).reclaim_at = Some(grace);
+            }
         }
         if let Some(member) = self.members.get_mut(id) {
             member.connected = false;
@@ -269,7 +421,7 @@ impl World {
         let id = worker_id(worker);
         self.scheduler.worker_lost(&id, self.now);
         if let Some(lease) = self.lease_of(&id) {
-            self.end(&lease, |memory| memory.losses += 1);
+            self.end(&lease, End::Lost);
         }
         if let Some(member) = self.members.get_mut(&id) {
             member.connected = false;
@@ -277,13 +429,20 @@ impl World {
     }
 
     /// What the shell's driver does after every fact.
-    pub(in super::super) fn decide(&mut self) {
+    pub(in super::super) fn decide(&mut self, slow: bool) {
         self.expire();
         for assignment in self.scheduler.assign(self.now) {
             self.check_assignment(&assignment);
             self.granted(&assignment.lease);
-            self.given.push(assignment.lease);
+            self.given.push(assignment.lease.clone());
+            self.tickets.push(Ticket::Grant(assignment.lease));
+            if !slow {
+                let grants = self.tickets.iter();
+                let grants = grants.filter(|ticket| matches!(ticket, Ticket::Grant(_)));
+                self.end_grant(grants.count() - 1, true);
+            }
         }
+        self.check_reclaimed();
         if let Some(deadline) = self.scheduler.next_deadline() {
             assert!(
                 deadline > self.now,

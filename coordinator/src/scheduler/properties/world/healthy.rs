@@ -19,8 +19,14 @@ const PATIENT: u32 = 600;
 impl World {
     pub(in super::super) fn finish_with_one_worker(&mut self, others: Remaining, landed: bool) {
         while !self.tickets.is_empty() {
-            self.end_commit(0, landed.then_some(0));
+            let story = match landed {
+                true => CommitStory::Written(0),
+                false => CommitStory::GivenUp,
+            };
+            self.end_commit(0, story);
             self.end_complete(0, landed);
+            self.end_grant(0, landed);
+            self.end_rewind(0, landed.then_some(0));
         }
         if matches!(others, Remaining::Gone) {
             (0..WORKERS).for_each(|worker| self.disconnect(worker));
@@ -28,11 +34,11 @@ impl World {
         let healthy = worker_id(WORKERS);
         self.join_with(healthy.clone(), None);
         // Healthy does not mean prompt: it may fall silent for a while and go on.
-        self.decide();
+        self.decide(false);
         self.wait(15_000);
-        self.decide();
+        self.decide(false);
         for _ in 0..PATIENT {
-            self.decide();
+            self.decide(false);
             let state = self.scheduler.experiment_state();
             if state.has_ended() {
                 return self.check_end(&state);

@@ -1,0 +1,165 @@
+//! Who rules an experiment: the coordinator that claimed the newest term.
+//!
+//! A claim is an object that can be created once. A coordinator that starts asks the last one whether it lives, and is refused
+//! if it does; otherwise it claims the next term. That leaves cases in which the older one lives and could not be asked, so
+//! each looks for a newer claim before it writes a fact, and steps down when there is one.
+
+use std::time::Duration;
+
+use quartet_proto::v1;
+use quartet_proto::v1::status_client::StatusClient;
+use quartet_shared::clock;
+use quartet_shared::ids::{ExperimentName, Term};
+use quartet_shared::layout::Layout;
+use serde::{Deserialize, Serialize};
+use tonic::transport::Endpoint;
+
+use super::Experiment;
+use crate::store::{Creation, Store, StoreError};
+
+/// How long the coordinator of an older claim may take to answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A coordinator's claim of a term, at [`Layout::coordinator`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Claim {
+    pub(super) term: Term,
+    /// Where it can be reached.
+    address: String,
+    host: String,
+    pid: u32,
+    /// Seconds since the Unix epoch.
+    claimed_at: u64,
+}
+
+/// Another coordinator rules the experiment.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "experiment {experiment} has a coordinator: process {pid} on {host}, at {address} (term {term}); stop it first"
+)]
+pub struct Rules {
+    experiment: ExperimentName,
+    term: Term,
+    address: String,
+    host: String,
+    pid: u32,
+}
+
+/// A newer coordinator has claimed the experiment.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error(
+    "another coordinator rules experiment {experiment} since term {newer}; this one, of term {own}, steps down"
+)]
+pub struct Replaced {
+    experiment: ExperimentName,
+    own: Term,
+    newer: Term,
+}
+
+/// Why a coordinator may not write a fact now.
+#[derive(Debug, thiserror::Error)]
+pub enum RuleError {
+    /// It never may again.
+    #[error(transparent)]
+    Replaced(#[from] Replaced),
+    /// It cannot know.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Experiment {
+    /// Checks that no newer coordinator has claimed the experiment.
+    ///
+    /// # Errors
+    /// One has, or the store cannot say.
+    pub async fn check_rule(&self) -> Result<(), RuleError> {
+        let newer = self.term.next();
+        if !self.store.exists(&self.layout.coordinator(newer)).await? {
+            return Ok(());
+        }
+        let experiment = self.spec.experiment.name.clone();
+        Err(Replaced {
+            experiment,
+            own: self.term,
+            newer,
+        }
+        .into())
+    }
+}
+
+/// The newest claim.
+pub(super) async fn newest(store: &Store, layout: &Layout) -> Result<Option<Claim>, StoreError> {
+    match store.list(&layout.coordinators()).await?.last() {
+        Some(key) => store.read_json(key).await,
+        None => Ok(None),
+    }
+}
+
+/// Asks the coordinator of the newest claim whether it lives.
+///
+/// # Errors
+/// It does.
+pub(super) async fn refuse_beside_a_live_one(
+    newest: &Claim,
+    experiment: &ExperimentName,
+) -> Result<(), Rules> {
+    let answer = tokio::time::timeout(ANSWER_TIMEOUT, ask(&newest.address)).await;
+    // What answers may be another experiment's coordinator by now.
+    let lives = matches!(&answer, Ok(Some(snapshot)) if snapshot.experiment == experiment.as_str() && snapshot.term == newest.term.0);
+    if !lives {
+        tracing::debug!(
+            address = newest.address,
+            ?answer,
+            "the last coordinator is gone"
+        );
+        return Ok(());
+    }
+    let Claim {
+        term,
+        address,
+        host,
+        pid,
+        ..
+    } = newest.clone();
+    Err(Rules {
+        experiment: experiment.clone(),
+        term,
+        address,
+        host,
+        pid,
+    })
+}
+
+async fn ask(address: &str) -> Option<v1::Snapshot> {
+    let endpoint = Endpoint::from_shared(format!("http://{address}")).ok()?;
+    let channel = endpoint.connect_timeout(ANSWER_TIMEOUT).connect().await;
+    let mut client = StatusClient::new(channel.ok()?);
+    let snapshot = client.get_snapshot(v1::GetSnapshotRequest {}).await;
+    Some(snapshot.ok()?.into_inner())
+}
+
+/// Claims the first free term after `last`.
+pub(super) async fn claim(
+    store: &Store,
+    layout: &Layout,
+    last: Term,
+    address: &str,
+) -> Result<Term, StoreError> {
+    let mut claim = Claim {
+        term: last,
+        address: address.to_owned(),
+        host: quartet_shared::host::name(),
+        pid: std::process::id(),
+        claimed_at: clock::unix_seconds(),
+    };
+    loop {
+        claim.term = claim.term.next();
+        let key = layout.coordinator(claim.term);
+        if store.create_json(&key, &claim).await? == Creation::Created
+            // The answer to a first try may have been lost on the way.
+            || store.read_json(&key).await?.as_ref() == Some(&claim)
+        {
+            return Ok(claim.term);
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! Records leases in the store before their workers hear of them, so that no coordinator gives the same attempt twice, and
+//! a coordinator that is started again knows who holds what.
+
+use std::sync::Arc;
+
+use quartet_proto::v1;
+use quartet_shared::checkpoint::{AttemptRecord, Position};
+use quartet_shared::clock;
+use quartet_shared::human;
+
+use super::shell::Shell;
+use crate::scheduler::{Assignment, Scheduler};
+use crate::store::Creation;
+
+/// Records the lease, then tells its worker.
+pub(super) async fn grant(shell: Arc<Shell>, assignment: Assignment) {
+    let Assignment { lease, resume } = &assignment;
+    let recorded = record(&shell, &assignment).await;
+    let granted = shell.tell(|scheduler, now| scheduler.end_grant(lease, recorded, now));
+    if let Err(refusal) = granted {
+        // Its worker went away, or the record could not be written; either has been logged.
+        return tracing::debug!(%lease, %refusal, "lease not given");
+    }
+    tracing::info!(
+        task = %lease.task,
+        attempt = %lease.attempt,
+        worker = %lease.worker,
+        resume = (*resume > Position::default()).then(|| tracing::field::display(resume)),
+        after = %human::duration(shell.uptime()),
+        "task assigned"
+    );
+    let resume = (*resume > Position::default()).then(|| (*resume).into());
+    let message = v1::Assignment {
+        lease: Some(lease.clone().into()),
+        resume,
+    };
+    shell.send(
+        &lease.worker,
+        v1::coordinator_message::Message::Assignment(message),
+    );
+}
+
+/// Whether the store has the record, and no other coordinator wrote it.
+async fn record(shell: &Shell, assignment: &Assignment) -> bool {
+    let Assignment { lease, resume } = assignment;
+    let experiment = &shell.experiment;
+    let record = AttemptRecord {
+        attempt: lease.attempt,
+        worker: lease.worker.clone(),
+        name: shell.read(|scheduler, _| name(scheduler, assignment)),
+        term: experiment.term,
+        resume: *resume,
+        granted_at: clock::unix_seconds(),
+    };
+    let key = experiment.layout.attempt(&lease.task, lease.attempt);
+    let written = async {
+        match experiment.store.create_json(&key, &record).await? {
+            Creation::Created => Ok(true),
+            // A first try may have been written although it was reported as failed.
+            Creation::Exists => {
+                Ok(experiment.store.read_json(&key).await?.as_ref() == Some(&record))
+            }
+        }
+    };
+    match written.await {
+        Ok(true) => true,
+        Ok(false) => {
+            tracing::warn!(%lease, "another coordinator has given this attempt");
+            let _ = shell.check_rule().await;
+            false
+        }
+        Err(error) => {
+            shell.store_failed(error);
+            false
+        }
+    }
+}
+
+fn name(scheduler: &Scheduler, assignment: &Assignment) -> String {
+    let mut workers = scheduler.workers();
+    let worker = workers.find(|worker| worker.info.id == assignment.lease.worker);
+    worker.map_or_else(String::new, |worker| worker.info.name.clone())
+}
