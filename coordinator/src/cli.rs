@@ -91,7 +91,7 @@ fn fail(error: &anyhow::Error, code: u8) -> ExitCode {
     ExitCode::from(code)
 }
 
-async fn coordinate(args: Args, request: Request, timing: Timing) -> anyhow::Result<ExitCode> {
+async fn coordinate(args: Args, mut request: Request, timing: Timing) -> anyhow::Result<ExitCode> {
     let shutdown = Shutdown::on_signals()?;
     let listener = TcpListener::bind(args.listen).await.with_context(|| {
         format!(
@@ -104,14 +104,18 @@ async fn coordinate(args: Args, request: Request, timing: Timing) -> anyhow::Res
         tracing::warn!(%address, "anyone who reaches this address can join and read everything: there is no authentication yet");
     }
     let store = Store::open(&args.store)?;
-    // What people and other coordinators reach us at.
-    let reachable = match address.ip().is_unspecified() {
-        true => format!("{}:{}", quartet_shared::host::name(), address.port()),
-        false => address.to_string(),
-    };
+    tokio::select! {
+        checked = store.check() => checked?,
+        () = shutdown.triggered() => return Ok(ExitCode::from(INTERRUPTED)),
+    }
+    if address.ip().is_unspecified() {
+        request.address = format!("{}:{}", quartet_shared::host::name(), address.port());
+    } else {
+        request.address = address.to_string();
+    }
     let mut meter = Meter::on_stdout();
     let opened = tokio::select! {
-        opened = Experiment::open(store.clone(), request, &mut meter, &reachable) => Some(opened?),
+        opened = Experiment::open(store.clone(), request, &mut meter) => Some(opened?),
         () = shutdown.triggered() => None,
     };
     drop(meter);

@@ -6,6 +6,7 @@ mod history;
 use anyhow::{Context, bail, ensure};
 use bytes::Bytes;
 use quartet_shared::checkpoint::{Blob, BlobRef, Checksum};
+use quartet_shared::connector::Connector;
 use quartet_shared::human;
 use quartet_shared::ids::Term;
 use quartet_shared::layout::{self, Layout};
@@ -37,6 +38,10 @@ pub struct Request {
     pub data: data::Options,
     /// Where to look for the runs' initial weights.
     pub weights: weights::Options,
+    /// `HOST:PORT` at which this coordinator can be reached.
+    pub address: String,
+    /// How another coordinator is reached.
+    pub connector: Connector,
 }
 
 /// What is asked for does not fit what the store has.
@@ -69,24 +74,19 @@ pub struct Created {
 }
 
 impl Experiment {
-    /// Opens the experiment, creating it when the store does not have it, and claims the next term for a coordinator that can be
-    /// reached at `address`. Downloads are shown on `meter`. It can be dropped and called again: what it leaves is blobs that
+    /// Opens the experiment, creating it when the store does not have it, and claims the next term. Downloads are shown on `meter`. It can be dropped and called again: what it leaves is blobs that
     /// no spec names, or the experiment itself.
     ///
     /// # Errors
     /// The store fails, the request does not fit what the store has ([`Mismatch`]), or another coordinator
     /// rules the experiment and answers ([`Rules`]).
-    pub async fn open(
-        store: Store,
-        request: Request,
-        meter: &mut Meter,
-        address: &str,
-    ) -> anyhow::Result<Self> {
+    pub async fn open(store: Store, request: Request, meter: &mut Meter) -> anyhow::Result<Self> {
         let layout = Layout::new(request.spec.name.clone());
         let newest = claim::newest(&store, &layout).await?;
         if let Some(newest) = &newest {
-            claim::refuse_beside_a_live_one(newest, &request.spec.name).await?;
+            claim::refuse_beside_a_live_one(newest, &request).await?;
         }
+        let address = request.address.clone();
         let (spec, created) = match store.read_json::<StoredSpec>(&layout.spec()).await? {
             Some(stored) => {
                 check_same(&stored, &request, &store.display_key(&layout.spec())).await?;
@@ -99,7 +99,7 @@ impl Experiment {
             }
         };
         let last = newest.map_or(Term(0), |newest| newest.term);
-        let term = claim::claim(&store, &layout, last, address).await?;
+        let term = claim::claim(&store, &layout, last, &address).await?;
         Ok(Self {
             store,
             layout,

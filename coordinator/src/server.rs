@@ -186,6 +186,7 @@ impl Coordinator {
         if !interrupted && broken.is_none() {
             self.farewell().await;
         }
+        self.shell.close();
         stop.send_replace(true);
         if tokio::time::timeout(LAST_CALLS, &mut server).await.is_err() {
             server.abort();

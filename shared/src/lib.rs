@@ -5,7 +5,7 @@
 //! - [`task`]: tasks and leases
 //! - [`progress`], [`checkpoint`], [`report`]: what comes back
 //! - [`early_stopping`]: which epoch is best and when to stop
-//! - [`address`]: where coordinators are
+//! - [`address`], [`connector`]: where coordinators are, and how they are reached
 //! - [`layout`]: the keys of the object store
 //! - [`store`]: the object store, for those who hold its credentials
 //! - [`dataset`], [`picture`]: the packed data set, and image files on their way to it
@@ -15,6 +15,7 @@
 pub mod address;
 pub mod checkpoint;
 pub mod clock;
+pub mod connector;
 pub mod dataset;
 pub mod early_stopping;
 pub mod host;

@@ -6,6 +6,7 @@
 use std::io;
 use std::path::Path as FsPath;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt, TryStreamExt};
@@ -22,9 +23,13 @@ use sha2::{Digest, Sha256};
 use tokio::io::AsyncWriteExt;
 
 use crate::checkpoint::{Blob, Checksum};
+use crate::human;
 
 /// Part size of multipart uploads: S3's least, so that an upload holds few bytes in memory.
 const PART_SIZE: usize = 5 * 1024 * 1024;
+
+/// How long the store may take to answer at first.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// What can go wrong with the store. Every message names the store and the key.
 #[derive(Debug, thiserror::Error)]
@@ -163,6 +168,43 @@ impl Store {
             location: location.into(),
             directory: Some(directory.into()),
         })
+    }
+
+    /// Asks the store whether it can be used, so that a wrong name or key is known at once.
+    ///
+    /// # Errors
+    /// It cannot, and what to do about it.
+    pub async fn check(&self) -> Result<(), StoreError> {
+        let unusable = |reason: String| StoreError::Location {
+            location: self.location.to_string(),
+            reason,
+        };
+        let mut objects = self.inner.list(None);
+        let first = tokio::time::timeout(CHECK_TIMEOUT, objects.next());
+        let error = match first.await {
+            Ok(None | Some(Ok(_))) => return Ok(()),
+            Ok(Some(Err(error))) => error,
+            Err(_) => {
+                let waited = human::duration(CHECK_TIMEOUT);
+                return Err(unusable(format!(
+                    "it does not answer within {waited}; is the endpoint right (AWS_ENDPOINT)?"
+                )));
+            }
+        };
+        let text = error.to_string();
+        Err(unusable(if text.contains("NoSuchBucket") {
+            "the bucket does not exist; create it first".to_owned()
+        } else if matches!(
+            error,
+            object_store::Error::PermissionDenied { .. }
+                | object_store::Error::Unauthenticated { .. }
+        ) {
+            "access is denied: are the access key (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY), the region \
+             (AWS_REGION) and the permissions on the bucket right?"
+                .to_owned()
+        } else {
+            text
+        }))
     }
 
     /// A store within this process, or any other that behaves like one: for tests and simulations.

@@ -1,44 +1,60 @@
 //! The worker's side of the protocol: attach, send heartbeats, take tasks, come back after a lost connection.
 //!
 //! - `session`: one connection, from hello to its end
-//! - `running`: the task at hand, on a thread of its own, so that heartbeats never wait for it
+//! - `running`: the task at hand, apart from the session, so that heartbeats never wait for it
 //! - `training`, `evaluation`: what a task does
-//! - `link`: what the compute thread sees of the rest
-//! - `upload`: checkpoints on their way to the coordinator, in the background and in order
+//! - `compute`: who computes it, and the seam for something else than burn on a device
+//! - `link`: what a computation sees of the rest
+//! - `queue`, `upload`: checkpoints on their way to the coordinator, in the background and in order
 //! - `objects`: data and checkpoints from the coordinator, verified and cached
-//! - `connection`: the channel and its time limits
+//! - `coordinators`: the ways to the coordinator, and their time limits
+//! - `random`: the worker's own random numbers
 
-mod connection;
+mod compute;
+mod coordinators;
 mod evaluation;
 mod link;
 mod objects;
+mod queue;
+mod random;
 mod running;
 mod session;
 mod training;
 mod upload;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use quartet_shared::address::Address;
+use quartet_shared::connector::Connector;
 use quartet_shared::human;
 use quartet_shared::ids::WorkerId;
 use quartet_shared::shutdown::Shutdown;
 use tokio::time::Instant;
 
-use crate::device::TrainingDevice;
+pub use compute::{Compute, ComputeError, OnDevice};
+pub use link::Link;
+use random::{Backoff, Random};
 use session::End;
 
 /// What a worker is told when it starts.
 #[derive(Debug)]
 pub struct Settings {
-    /// `HOST:PORT` of the coordinator.
-    pub coordinator: String,
+    /// Where the coordinator may be: tried one after the other.
+    pub coordinators: Vec<Address>,
     /// The name that people see.
     pub name: String,
     /// Folder for data sets and for checkpoints on their way.
     pub cache_dir: PathBuf,
     /// How long to look for a coordinator that does not answer.
     pub give_up_after: Duration,
+    /// How long the task at hand may take to commit its state and end, when the worker is to leave or has lost its lease.
+    pub drain_grace: Duration,
+    /// How it is reached.
+    pub connector: Connector,
+    /// Of the worker's own random numbers: its id, names of files, waiting times. Two workers must not have the same.
+    pub seed: u64,
 }
 
 /// How a worker's life ended.
@@ -56,17 +72,46 @@ pub enum Ended {
 /// When no coordinator answers for `give_up_after`, when it refuses this worker, or when the cache folder cannot be used.
 pub async fn run(
     settings: Settings,
-    device: TrainingDevice,
+    compute: Arc<dyn Compute>,
     shutdown: Shutdown,
 ) -> anyhow::Result<Ended> {
-    let id: WorkerId = format!("w{:016x}", rand::random::<u64>()).parse()?;
-    let spool = objects::Spool::create(&settings.cache_dir)?;
-    let mut session = session::Session::new(id, &settings, device, spool)?;
-    let mut backoff = Backoff::new();
+    let random = Random::new(settings.seed);
+    let id: WorkerId = format!("w{:016x}", random.number()).parse()?;
+    let spool = objects::Spool::create(&settings.cache_dir, &random)?;
+    let mut session = session::Session::new(id, &settings, compute, random.clone(), spool)?;
+    let mut backoff = Backoff::new(&random);
     let mut last_contact = Instant::now();
     let mut told = false;
     loop {
-        let end = session.connect_and_serve(&shutdown).await;
+        let mut end = session.connect_and_serve(&shutdown).await;
+        if let End::Lost {
+            reason,
+            was_attached,
+        } = &end
+        {
+            if *was_attached {
+                last_contact = Instant::now();
+                backoff = Backoff::new(&random);
+                told = false;
+            }
+            let silence = last_contact.elapsed();
+            if silence > settings.give_up_after {
+                session.stop().await;
+                anyhow::bail!(
+                    "no coordinator at {} for {} ({reason}); is `coordinator` running there?",
+                    session.coordinators,
+                    human::duration(silence)
+                );
+            }
+            if !std::mem::replace(&mut told, true) {
+                tracing::warn!(coordinator = %session.coordinators, %reason, "no connection to the coordinator; trying again until it answers");
+            }
+            session.coordinators.next();
+            match session.pause(backoff.next(), &shutdown).await {
+                Some(ended) => end = ended,
+                None => continue,
+            }
+        }
         match end {
             End::Dismissed(reason) => {
                 session.stop().await;
@@ -77,54 +122,14 @@ pub async fn run(
                 session.stop().await;
                 anyhow::bail!(
                     "the coordinator at {} refuses this worker: {reason}",
-                    settings.coordinator
+                    session.coordinators
                 );
             }
-            End::Lost {
-                reason,
-                was_attached,
-            } => {
-                if was_attached {
-                    last_contact = Instant::now();
-                    backoff = Backoff::new();
-                    told = false;
-                }
-                let silence = last_contact.elapsed();
-                if silence > settings.give_up_after {
-                    session.stop().await;
-                    anyhow::bail!(
-                        "no coordinator at {} for {} ({reason}); is `coordinator` running there?",
-                        settings.coordinator,
-                        human::duration(silence)
-                    );
-                }
-                if !std::mem::replace(&mut told, true) {
-                    tracing::warn!(coordinator = %settings.coordinator, %reason, "no connection to the coordinator; trying again until it answers");
-                }
-                tokio::select! {
-                    () = tokio::time::sleep(backoff.next()) => {}
-                    () = shutdown.triggered() => {
-                        session.stop().await;
-                        return Ok(Ended::Drained);
-                    }
-                }
-            }
+            End::Stuck(reason) => anyhow::bail!(reason),
+            End::Lost { .. } => {}
         }
     }
 }
 
-/// Waiting times that double from 100 ms to 2 s, each with a random part, so that a fleet does not come back in one moment.
-#[derive(Debug)]
-pub(crate) struct Backoff(Duration);
-
-impl Backoff {
-    pub(crate) fn new() -> Self {
-        Self(Duration::from_millis(100))
-    }
-
-    pub(crate) fn next(&mut self) -> Duration {
-        let wait = self.0.mul_f64(0.5 + 0.5 * rand::random::<f64>());
-        self.0 = (self.0 * 2).min(Duration::from_secs(2));
-        wait
-    }
-}
+#[cfg(test)]
+mod tests;

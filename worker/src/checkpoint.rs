@@ -4,27 +4,29 @@
 //!   (`head.hidden1.dense.weight`), in burn's layouts (a dense kernel is `[in, out]`, a convolution's `[out, in, h, w]`). The
 //!   metadata entry [`METADATA`] says what network it is.
 //! - Training state: `adam.m.<name>` and `adam.v.<name>` of each trainable parameter, and the metadata entry with
-//!   counters. With the weights and the spec it is all that a resume needs: random numbers are functions of
-//!   (seed, epoch, step).
+//!   counters, within an epoch also the sums that its metrics will be made of. With the weights and the spec it is all
+//!   that a resume needs: random numbers are functions of (seed, epoch, step).
 //!
 //! The same state makes the same bytes.
 
 mod file;
 mod state;
 
+use std::fmt;
 use std::path::Path;
 
 use burn::tensor::Device;
-use quartet_shared::ids::Epoch;
+use quartet_shared::checkpoint::Position;
 use serde::{Deserialize, Serialize};
 
 use crate::models::params::{parameters, with_values};
 use crate::models::{Network, NetworkConfig};
+use crate::train::Sums;
 use crate::train::adam::Adam;
-use file::{Tensors, mismatch};
+use file::Tensors;
 
-pub(crate) use file::checksum;
 pub use file::{CheckpointError, METADATA, WrittenFile};
+pub(crate) use file::{checksum, mismatch};
 pub(crate) use state::load_training_state;
 
 /// Version of the contents of a file of weights.
@@ -39,31 +41,52 @@ pub struct CheckpointFiles {
     pub training_state: WrittenFile,
 }
 
-/// The state of training at the end of an epoch.
-///
-/// It shares its tensors with the training that goes on, so that making one costs next to nothing; it is meant to be
-/// written on another thread.
-#[derive(Clone, Debug)]
-pub struct Snapshot {
-    pub(crate) network: Network,
-    pub(crate) adam: Adam,
-    pub(crate) seed: u64,
-    pub(crate) epoch: Epoch,
-}
-
-impl Snapshot {
-    /// Writes `<stem>.safetensors` and `<stem>.state.safetensors` to `folder`, each whole or not at all.
+/// A state of training that can be written. Writing blocks, and happens on another thread than training.
+pub trait Snapshot: fmt::Debug + Send {
+    /// Writes a file of weights and one of training state to `folder`, each whole or not at all; their names begin with
+    /// `stem`, which is of no other checkpoint. An error leaves neither behind.
     ///
     /// # Errors
     /// The files cannot be written or read back.
-    pub fn write(self, folder: &Path, stem: &str) -> Result<CheckpointFiles, CheckpointError> {
+    fn write(
+        self: Box<Self>,
+        folder: &Path,
+        stem: &str,
+    ) -> Result<CheckpointFiles, CheckpointError>;
+}
+
+/// The state of a network's training.
+///
+/// It shares its tensors with the training that goes on, so that making one costs next to nothing.
+#[derive(Clone, Debug)]
+pub struct TrainingSnapshot {
+    pub(crate) network: Network,
+    pub(crate) adam: Adam,
+    pub(crate) seed: u64,
+    pub(crate) position: Position,
+    /// Within an epoch: what its metrics will be made of.
+    pub(crate) sums: Option<Sums>,
+}
+
+impl Snapshot for TrainingSnapshot {
+    /// As `<stem>.safetensors` and `<stem>.state.safetensors`.
+    fn write(
+        self: Box<Self>,
+        folder: &Path,
+        stem: &str,
+    ) -> Result<CheckpointFiles, CheckpointError> {
         let weights = save_network(&self.network, &folder.join(format!("{stem}.safetensors")))?;
         let path = folder.join(format!("{stem}.state.safetensors"));
-        let training_state = state::save(&self.adam, self.seed, self.epoch, &path)?;
-        Ok(CheckpointFiles {
-            weights,
-            training_state,
-        })
+        match state::save(&self, &path) {
+            Ok(training_state) => Ok(CheckpointFiles {
+                weights,
+                training_state,
+            }),
+            Err(error) => {
+                let _ = std::fs::remove_file(&weights.path);
+                Err(error)
+            }
+        }
     }
 }
 

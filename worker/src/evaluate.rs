@@ -1,6 +1,7 @@
 //! The evaluation: each run's best weights on the validation and test images, alone and as an ensemble.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use burn::tensor::Device;
 use burn::tensor::activation::softmax;
@@ -19,6 +20,17 @@ use crate::train::{Control, Observer, Reporter, batches, network_config};
 
 /// The splits that are evaluated.
 const SPLITS: [Split; 2] = [Split::Valid, Split::Test];
+
+/// What to evaluate.
+#[derive(Clone, Debug)]
+pub struct EvaluateTask {
+    /// The experiment.
+    pub experiment: ExperimentSpec,
+    /// The ensemble.
+    pub members: Vec<Member>,
+    /// The data.
+    pub dataset: Arc<Dataset>,
+}
 
 /// A run whose weights join the ensemble.
 #[derive(Clone, Debug)]
@@ -65,12 +77,15 @@ pub enum EvaluateError {
 /// # Errors
 /// Weights that do not fit, or predictions that cannot be evaluated.
 pub fn evaluate(
-    experiment: &ExperimentSpec,
-    members: &[Member],
-    dataset: &Dataset,
+    task: &EvaluateTask,
     device: &Device,
     observer: &mut dyn Observer,
 ) -> Result<Evaluated, EvaluateError> {
+    let EvaluateTask {
+        experiment,
+        members,
+        dataset,
+    } = task;
     let splits: Vec<Split> = SPLITS
         .into_iter()
         .filter(|&split| !dataset.split(split).labels.is_empty())
@@ -148,7 +163,7 @@ pub fn evaluate(
 }
 
 /// Softmax outputs of all images in their order, `[images, classes]`, row-major. `step` is called with the number of
-/// images after every batch; `None` if it says stop. The network must be on the device of `input`, without autodiff.
+/// images after every batch; `None` unless it says to go on. The network must be on the device of `input`, without autodiff.
 pub fn predict(
     network: &Network,
     input: &Input,
@@ -162,7 +177,7 @@ pub fn predict(
         let outputs =
             softmax(network.forward(input.plain(images, range).images), 1).into_data_as::<f32>();
         probabilities.extend_from_slice(outputs.as_slice::<f32>().expect("converted to f32"));
-        if step(n) == Control::Stop {
+        if step(n) != Control::Continue {
             return None;
         }
     }

@@ -1,11 +1,12 @@
 //! Training one run: the notebook's `fit_generator` with its callbacks.
 //!
 //! [`train`] blocks and belongs on a thread of its own. What it does depends on its [`TrainTask`] alone: a run that was
-//! stopped and resumed from the last epoch's checkpoint ends with the same bytes as one that was not, on the same
+//! stopped at any step and resumed from its last checkpoint ends with the same bytes as one that was not, on the same
 //! kind of device.
 
 pub mod adam;
 pub mod bench;
+mod epoch;
 pub mod learner;
 mod meter;
 mod observe;
@@ -15,26 +16,26 @@ mod tests;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use burn::module::Module;
 use burn::tensor::Device;
-use quartet_shared::checkpoint::{Outcome, StopReason};
-use quartet_shared::dataset::{Dataset, Images, Split};
+use quartet_shared::checkpoint::{Outcome, Position, StopReason};
+use quartet_shared::dataset::{Dataset, Split};
 use quartet_shared::early_stopping::EarlyStopping;
 use quartet_shared::ids::Epoch;
 use quartet_shared::progress::{EpochMetrics, Phase};
 use quartet_shared::spec::{ExperimentSpec, RunSpec};
 
-use crate::checkpoint::{CheckpointError, Snapshot, load_run, load_training_state};
-use crate::input::{EpochPlan, Input};
+use crate::checkpoint::{CheckpointError, load_run, load_training_state, mismatch};
 use crate::models::{Network, NetworkConfig, Variant};
 use crate::weights::{WeightsError, WeightsFile};
 use adam::AdamConfig;
-use learner::{Learner, cross_entropy, statistics};
-use meter::{Means, Meter};
+pub(crate) use epoch::batches;
+use epoch::{Course, first_steps};
+use learner::Learner;
+pub(crate) use meter::Sums;
 pub(crate) use observe::Reporter;
-pub use observe::{Control, Observer};
+pub use observe::{Checkpoint, Control, Moment, Observer};
 
 /// What to train.
 #[derive(Clone, Debug)]
@@ -45,38 +46,25 @@ pub struct TrainTask {
     pub run: RunSpec,
     /// The data.
     pub dataset: Arc<Dataset>,
-    /// Where to compute: a device without autodiff.
-    pub device: Device,
     /// The file of its initial weights; without one they are random.
     pub weights: Option<PathBuf>,
-    /// The last committed epoch, if there is one.
+    /// The last committed state, if there is one.
     pub resume: Option<Resume>,
+    /// How often a state within an epoch is handed over; without one never.
+    pub checkpoint_interval: Option<Duration>,
 }
 
 /// Where a run goes on.
 #[derive(Clone, Debug)]
 pub struct Resume {
-    /// The epoch that is done.
-    pub epoch: Epoch,
-    /// Early stopping after it.
-    pub early_stopping: EarlyStopping,
-    /// Its weights.
+    /// What is done.
+    pub position: Position,
+    /// Early stopping after the last epoch that is done, if one is.
+    pub early_stopping: Option<EarlyStopping>,
+    /// The weights at this position.
     pub weights: PathBuf,
-    /// Its training state.
+    /// The training state.
     pub training_state: PathBuf,
-}
-
-/// A finished epoch.
-#[derive(Debug)]
-pub struct EpochCheckpoint {
-    /// The epoch.
-    pub epoch: Epoch,
-    /// Its metrics.
-    pub metrics: EpochMetrics,
-    /// Early stopping after it.
-    pub early_stopping: EarlyStopping,
-    /// The state to be written.
-    pub snapshot: Snapshot,
 }
 
 /// How [`train`] ended.
@@ -84,7 +72,7 @@ pub struct EpochCheckpoint {
 pub enum Trained {
     /// All epochs are trained, or early stopping ended the run.
     Finished(Outcome),
-    /// The observer asked to stop; what was not yet an epoch is lost.
+    /// The observer asked to stop; what it was not handed is lost.
     Stopped,
 }
 
@@ -110,60 +98,67 @@ pub enum TrainError {
     Weights(#[from] WeightsError),
 }
 
-/// Trains the run to its end, or until `observer` stops it, which is asked after every step.
+/// Trains the run on `device`, which is without autodiff, to its end, or until `observer` stops it, which is asked after
+/// every step.
 ///
 /// # Errors
 /// The loss is not finite, there are no images, or the checkpoint to resume from does not fit. Failures inside of burn
 /// (such as no memory) are panics.
-pub fn train(task: &TrainTask, observer: &mut dyn Observer) -> Result<Trained, TrainError> {
+pub fn train(
+    task: &TrainTask,
+    device: &Device,
+    observer: &mut dyn Observer,
+) -> Result<Trained, TrainError> {
     for split in [Split::Train, Split::Valid] {
         if task.dataset.split(split).labels.is_empty() {
             return Err(TrainError::NoImages(split));
         }
     }
-    let mut early_stopping = task.resume.as_ref().map(|resume| resume.early_stopping);
-    let mut epoch = task.resume.as_ref().map_or(Epoch(0), |resume| resume.epoch);
+    let resume = task.resume.as_ref();
+    let mut early_stopping = resume.and_then(|resume| resume.early_stopping);
+    let Position { mut epoch, step } =
+        resume.map_or_else(Position::default, |resume| resume.position);
     if let Some(outcome) = outcome(&task.experiment, epoch, early_stopping) {
         return Ok(Trained::Finished(outcome));
     }
     let mut reporter = Reporter::new(observer, task.experiment.epochs);
     reporter.phase(Phase::Preparing, epoch.next(), 0);
-    let mut learner = prepare(task)?;
-    let input = Input::new(&task.dataset, task.run.image_size, &task.device);
+    let (mut learner, sums) = prepare(task, device)?;
+    // What is done of the epoch to come.
+    let mut begun = (step, sums);
+    let mut course = Course::new(task, device, reporter);
     loop {
         epoch = epoch.next();
+        let (step, before) = std::mem::take(&mut begun);
         let started = Instant::now();
-        let (trained, train_means) = match train_epoch(task, learner, &input, epoch, &mut reporter)?
-        {
-            Some(done) => done,
-            None => return Ok(Trained::Stopped),
-        };
-        learner = trained;
-        let images_per_second = reporter.images_per_second();
-        let Some(valid_means) = validate(task, &learner, &input, epoch, &mut reporter) else {
+        let Some((trained, sums)) = course.train(learner, epoch, step, before)? else {
             return Ok(Trained::Stopped);
         };
+        learner = trained;
+        let Some(valid_means) = course.validate(&learner, epoch, sums) else {
+            return Ok(Trained::Stopped);
+        };
+        let train_means = sums.means();
         let metrics = EpochMetrics {
             train_loss: train_means.loss,
             train_accuracy: train_means.accuracy,
             valid_loss: valid_means.loss,
             valid_accuracy: valid_means.accuracy,
-            images_per_second,
-            seconds: started.elapsed().as_secs_f64(),
+            images_per_second: sums.images_per_second(),
+            seconds: before.seconds + started.elapsed().as_secs_f64(),
         };
         let state = EarlyStopping::observe(early_stopping, epoch, metrics.valid_accuracy);
         early_stopping = Some(state);
-        let snapshot = learner.snapshot(epoch);
-        let kept = reporter.epoch_done(EpochCheckpoint {
+        let moment = Moment::EpochEnd {
             epoch,
             metrics,
             early_stopping: state,
-            snapshot,
-        });
+        };
+        let control = course.epoch_done(&learner, moment);
         if let Some(outcome) = outcome(&task.experiment, epoch, early_stopping) {
             return Ok(Trained::Finished(outcome));
         }
-        if kept == Control::Stop {
+        if control != Control::Continue {
             return Ok(Trained::Stopped);
         }
     }
@@ -213,15 +208,15 @@ pub(crate) fn network_config(
     }
 }
 
-/// The learner before the first step, or as it was at the end of the epoch to resume from.
-pub(crate) fn prepare(task: &TrainTask) -> Result<Learner, TrainError> {
+/// The learner before the first step, or as it was at the position to resume from, with the sums of the epoch begun.
+pub(crate) fn prepare(task: &TrainTask, device: &Device) -> Result<(Learner, Sums), TrainError> {
     let TrainTask {
         experiment,
         run,
         dataset,
-        device,
         weights,
         resume,
+        ..
     } = task;
     let config = network_config(experiment, run, &dataset.classes);
     let device = device.clone().autodiff();
@@ -232,15 +227,24 @@ pub(crate) fn prepare(task: &TrainTask) -> Result<Learner, TrainError> {
     };
     let rates = AdamConfig::keras(run.learning_rate, run.decay);
     let mut learner = Learner::new(network, rates, run.seed);
-    if let Some(resume) = resume {
-        load_training_state(
-            &mut learner.adam,
-            run.seed,
-            resume.epoch,
-            &resume.training_state,
-        )?;
+    let Some(Resume {
+        position,
+        training_state: path,
+        ..
+    }) = resume
+    else {
+        return Ok((learner, Sums::default()));
+    };
+    let sums = load_training_state(&mut learner.adam, run.seed, *position, path)?;
+    let sums = sums.unwrap_or_default();
+    let (steps, images) = first_steps(task, position.epoch.next(), position.step);
+    if (steps, images) != (position.step, sums.images) {
+        let found = sums.images;
+        let reason =
+            format!("{found} images at {position}, where the epoch has {images} in {steps} steps");
+        return Err(mismatch(path, &reason).into());
     }
-    Ok(learner)
+    Ok((learner, sums))
 }
 
 /// The network of the implementation that the file's weights are of; what the file does not have is random.
@@ -253,88 +257,4 @@ fn pretrained(
     let weights = WeightsFile::open(path)?;
     let variant = weights.variant(config.backbone)?;
     weights.load(NetworkConfig { variant, ..config }.init(device, seed))
-}
-
-/// `None` if the observer stops it.
-fn train_epoch(
-    task: &TrainTask,
-    mut learner: Learner,
-    input: &Input,
-    epoch: Epoch,
-    reporter: &mut Reporter<'_>,
-) -> Result<Option<(Learner, Means)>, TrainError> {
-    let images = task.dataset.split(Split::Train);
-    let batch_size = task.experiment.batch_size as usize;
-    let plan = EpochPlan::new(images.labels.len(), batch_size, task.run.seed, epoch);
-    let mut meter = Meter::default();
-    let read = |meter: &mut Meter| {
-        let means = meter.read();
-        meter
-            .not_finite()
-            .map_or(Ok(means), |step| Err(TrainError::Diverged { epoch, step }))
-    };
-    reporter.phase(Phase::Training, epoch, plan.steps().len());
-    for (step, indices) in plan.steps().enumerate() {
-        let batch = input.training(
-            images,
-            indices,
-            &task.experiment.augmentation,
-            task.run.seed,
-            epoch,
-        );
-        let (next, statistics) = learner.step(batch, epoch, step as u64);
-        learner = next;
-        meter.push(statistics, indices.len());
-        if reporter.step(indices.len()) {
-            let means = read(&mut meter)?;
-            reporter.report(Some(means));
-        }
-        if reporter.control() == Control::Stop {
-            return Ok(None);
-        }
-    }
-    let means = read(&mut meter)?;
-    reporter.report(Some(means));
-    Ok(Some((learner, means)))
-}
-
-/// Loss and accuracy on the validation images, each once and in their order. `None` if the observer stops it.
-fn validate(
-    task: &TrainTask,
-    learner: &Learner,
-    input: &Input,
-    epoch: Epoch,
-    reporter: &mut Reporter<'_>,
-) -> Option<Means> {
-    let images = task.dataset.split(Split::Valid);
-    let network = learner.network.valid();
-    let mut meter = Meter::default();
-    let ranges = batches(images, task.experiment.batch_size as usize);
-    reporter.phase(Phase::Validating, epoch, ranges.len());
-    for range in ranges {
-        let n = range.len();
-        let batch = input.plain(images, range);
-        let logits = network.forward(batch.images);
-        let loss = cross_entropy(logits.clone(), batch.labels.clone());
-        meter.push(statistics(logits, batch.labels, loss), n);
-        if reporter.step(n) {
-            reporter.report(None);
-        }
-        if reporter.control() == Control::Stop {
-            return None;
-        }
-    }
-    // A validation loss that is not finite ends nothing: Keras goes on, too.
-    let means = meter.read();
-    reporter.report(None);
-    Some(means)
-}
-
-/// All images in their order, in parts of `batch`, the last of which may be smaller.
-pub(crate) fn batches(images: &Images, batch: usize) -> Vec<std::ops::Range<usize>> {
-    let n = images.labels.len();
-    (0..n)
-        .step_by(batch)
-        .map(|start| start..n.min(start + batch))
-        .collect()
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use clap::{CommandFactory, Parser};
+use quartet_shared::connector::Connector;
 use quartet_shared::ids::ExperimentName;
 use quartet_shared::spec::{self, ExperimentSpec, Preset};
 
@@ -170,6 +171,8 @@ impl Args {
                 folder: self.folder(),
                 hub: HubConfig::from_env(),
             },
+            address: self.listen.to_string(),
+            connector: Connector::tcp(),
         })
     }
 

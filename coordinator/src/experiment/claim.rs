@@ -9,12 +9,13 @@ use std::time::Duration;
 use quartet_proto::v1;
 use quartet_proto::v1::status_client::StatusClient;
 use quartet_shared::clock;
+use quartet_shared::connector::Connector;
 use quartet_shared::ids::{ExperimentName, Term};
 use quartet_shared::layout::Layout;
 use serde::{Deserialize, Serialize};
 use tonic::transport::Endpoint;
 
-use super::Experiment;
+use super::{Experiment, Request};
 use crate::store::{Creation, Store, StoreError};
 
 /// How long the coordinator of an older claim may take to answer.
@@ -101,9 +102,11 @@ pub(super) async fn newest(store: &Store, layout: &Layout) -> Result<Option<Clai
 /// It does.
 pub(super) async fn refuse_beside_a_live_one(
     newest: &Claim,
-    experiment: &ExperimentName,
+    request: &Request,
 ) -> Result<(), Rules> {
-    let answer = tokio::time::timeout(ANSWER_TIMEOUT, ask(&newest.address)).await;
+    let experiment = &request.spec.name;
+    let asked = ask(&newest.address, &request.connector);
+    let answer = tokio::time::timeout(ANSWER_TIMEOUT, asked).await;
     // What answers may be another experiment's coordinator by now.
     let lives = matches!(&answer, Ok(Some(snapshot)) if snapshot.experiment == experiment.as_str() && snapshot.term == newest.term.0);
     if !lives {
@@ -130,10 +133,10 @@ pub(super) async fn refuse_beside_a_live_one(
     })
 }
 
-async fn ask(address: &str) -> Option<v1::Snapshot> {
+async fn ask(address: &str, connector: &Connector) -> Option<v1::Snapshot> {
     let endpoint = Endpoint::from_shared(format!("http://{address}")).ok()?;
-    let channel = endpoint.connect_timeout(ANSWER_TIMEOUT).connect().await;
-    let mut client = StatusClient::new(channel.ok()?);
+    let channel = connector.channel(endpoint.connect_timeout(ANSWER_TIMEOUT));
+    let mut client = StatusClient::new(channel);
     let snapshot = client.get_snapshot(v1::GetSnapshotRequest {}).await;
     Some(snapshot.ok()?.into_inner())
 }

@@ -26,11 +26,11 @@ impl TaskRecord {
     pub(super) fn open(&mut self, config: &Config) {
         let start = Now::default();
         self.state = match self.newest.clone() {
-            Some(id) => TaskState::Leased(Lease {
+            Some(id) => TaskState::Leased(Box::new(Lease {
                 reclaimable_at: Some(start + config.recovery_grace),
                 restored: true,
                 ..Lease::new(id, config, start)
-            }),
+            })),
             None => TaskState::Pending { not_before: start },
         };
     }
@@ -74,10 +74,10 @@ impl TaskRecord {
     pub(super) fn grant(&mut self, id: LeaseId, config: &Config, now: Now) {
         self.attempt = id.attempt;
         self.newest = Some(id.clone());
-        self.state = TaskState::Leased(Lease {
+        self.state = TaskState::Leased(Box::new(Lease {
             pin: Some(Pin::Grant),
             ..Lease::new(id, config, now)
-        });
+        }));
     }
 
     /// Ends the live lease, or has it end with its pin.

@@ -32,7 +32,7 @@ pub enum TaskState {
         not_before: Now,
     },
     /// A worker is at it.
-    Leased(Lease),
+    Leased(Box<Lease>),
     /// Done.
     Finished(Completion),
     /// Given up.

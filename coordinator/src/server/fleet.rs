@@ -89,7 +89,10 @@ impl v1::fleet_server::Fleet for FleetService {
         }
         let shell = Arc::clone(&self.shell);
         tokio::spawn(async move {
-            let end = listen(&shell, &worker, &mut messages).await;
+            let end = tokio::select! {
+                end = listen(&shell, &worker, &mut messages) => end,
+                () = shell.closed() => "the coordinator has ended".to_owned(),
+            };
             tracing::info!(%worker, reason = %end, "worker's stream ended");
             shell.detach(&worker, stream);
         });

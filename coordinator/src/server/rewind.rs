@@ -98,8 +98,7 @@ async fn go_back(experiment: &Experiment, run: &RunName) -> Result<Option<usize>
     }
     // The latest epoch has to be sound to go on from, the best one to end with.
     let mut epochs = store.list(&layout.manifests(run)).await?;
-    loop {
-        let Some(key) = epochs.last() else { break };
+    while let Some(key) = epochs.last() {
         let latest: Option<Manifest> = store.read_json(key).await?;
         let Some(latest) = latest else { break };
         let best = latest.early_stopping.best_epoch;

@@ -47,6 +47,8 @@ pub(super) struct Shell {
     /// Whether workers are sent away instead of getting tasks.
     stopping: watch::Sender<bool>,
     ended: watch::Sender<bool>,
+    /// Whether workers are served no more.
+    closed: watch::Sender<bool>,
     version: watch::Sender<u64>,
 }
 
@@ -66,6 +68,7 @@ impl Shell {
             broken: Mutex::new(None),
             stopping: watch::Sender::new(false),
             ended: watch::Sender::new(false),
+            closed: watch::Sender::new(false),
             version: watch::Sender::new(0),
         }
     }
@@ -217,6 +220,18 @@ impl Shell {
         };
         self.send(worker, v1::coordinator_message::Message::Drain(drain));
         known
+    }
+
+    /// Ends every worker's stream: nothing that comes is taken any more.
+    pub(super) fn close(&self) {
+        self.closed.send_replace(true);
+        lock(&self.streams).attached.clear();
+    }
+
+    /// Resolves when workers are served no more.
+    pub(super) async fn closed(&self) {
+        // The sender lives in self, so this waits until the value is there.
+        let _ = self.closed.subscribe().wait_for(|closed| *closed).await;
     }
 
     /// Whether any worker's stream is open.

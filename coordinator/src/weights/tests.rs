@@ -87,8 +87,10 @@ impl Scene {
                 ..data::Options::default()
             },
             weights: self.options(),
+            address: "127.0.0.1:1".into(),
+            connector: quartet_shared::connector::Connector::tcp(),
         };
-        Experiment::open(self.store.clone(), request, &mut meter(), "127.0.0.1:1").await
+        Experiment::open(self.store.clone(), request, &mut meter()).await
     }
 
     /// The message of weights that cannot be had. Nothing may have been stored.

@@ -1,4 +1,4 @@
-//! The evaluation task: fetch every run's best weights, evaluate the ensemble on a thread, report.
+//! The evaluation task: fetch every run's best weights, evaluate the ensemble, report.
 
 use std::sync::Arc;
 
@@ -8,9 +8,9 @@ use quartet_shared::layout::Layout;
 use quartet_shared::spec::StoredSpec;
 
 use super::link::Link;
-use super::running::{Context, Shared, TaskError, complete, on_thread};
+use super::running::{Context, Shared, TaskError, complete};
 use super::training;
-use crate::evaluate::{self, Evaluated, Member};
+use crate::evaluate::{EvaluateTask, Evaluated, Member};
 
 /// Evaluates the ensemble of all runs.
 pub(super) async fn run(context: Context, shared: &Arc<Shared>) -> Result<(), TaskError> {
@@ -41,13 +41,13 @@ pub(super) async fn run(context: Context, shared: &Arc<Shared>) -> Result<(), Ta
             weights,
         });
     }
-    let device = context.device.device.clone();
-    let mut link = Link::new(shared, None);
-    let evaluated = on_thread("evaluate", move || {
-        evaluate::evaluate(&stored.experiment, &members, &dataset, &device, &mut link)
-            .map_err(TaskError::failed)
-    });
-    let Evaluated::Finished(report) = evaluated.await? else {
+    let task = EvaluateTask {
+        experiment: stored.experiment,
+        members,
+        dataset: Arc::new(dataset),
+    };
+    let link = Link::new(shared, None);
+    let Evaluated::Finished(report) = context.compute.evaluate(task, link).await? else {
         return Err(TaskError::Stopped);
     };
     let json = serde_json::to_vec(&report).map_err(TaskError::failed)?;

@@ -1,34 +1,37 @@
 //! Objects of the store, read through the coordinator: verified, and cached on disk by their checksum.
 
 use std::fs::{self, File};
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context as _;
 use quartet_proto::v1;
-use quartet_proto::v1::fleet_client::FleetClient;
 use quartet_shared::checkpoint::{Blob, BlobRef, Checksum};
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 use tokio::io::AsyncWriteExt;
-use tonic::Status;
-use tonic::transport::Channel;
+use tonic::{Code, Status};
 
+use super::coordinators::{CHUNK_TIMEOUT, Coordinators};
+use super::random::Random;
 use super::running::{Shared, TaskError};
 use crate::checkpoint::checksum;
 
 /// Reads objects, and keeps data sets in a folder.
 #[derive(Clone, Debug)]
 pub(super) struct Objects {
-    client: FleetClient<Channel>,
+    coordinators: Coordinators,
     cache: PathBuf,
+    random: Random,
 }
 
 impl Objects {
-    pub(super) fn new(channel: Channel, cache_dir: &Path) -> Self {
+    pub(super) fn new(coordinators: Coordinators, cache_dir: &Path, random: Random) -> Self {
         Self {
-            client: FleetClient::new(channel),
+            coordinators,
             cache: cache_dir.join("objects"),
+            random,
         }
     }
 
@@ -52,19 +55,15 @@ impl Objects {
         if is_sound(path.clone(), object.blob).await? {
             return Ok(path);
         }
-        fs::create_dir_all(&self.cache).map_err(|e| {
-            TaskError::Failed(format!("cannot create {}: {e}", self.cache.display()))
-        })?;
+        fs::create_dir_all(&self.cache)
+            .map_err(|e| TaskError::Failed(local_failure("create", &self.cache, &e)))?;
         // A name of its own: other workers may share the cache.
-        let partial = self.cache.join(format!(
-            "{}.{:016x}",
-            object.blob.sha256,
-            rand::random::<u64>()
-        ));
+        let name = format!("{}.{:016x}", object.blob.sha256, self.random.number());
+        let partial = self.cache.join(name);
         let downloaded = self.download(object, &partial, shared).await;
         let renamed = downloaded.and_then(|()| {
             fs::rename(&partial, &path)
-                .map_err(|e| TaskError::Failed(format!("cannot write {}: {e}", path.display())))
+                .map_err(|e| TaskError::Failed(local_failure("write", &path, &e)))
         });
         if renamed.is_err() {
             let _ = fs::remove_file(&partial);
@@ -72,47 +71,64 @@ impl Objects {
         renamed.map(|()| path)
     }
 
-    /// Writes the object's bytes to `path` and verifies them.
+    /// Writes the object's bytes to `path` and verifies them. Should they be wrong, the fault may have been on the way:
+    /// they are read once more.
     pub(super) async fn download(
         &self,
         object: &BlobRef,
         path: &Path,
         shared: &Shared,
     ) -> Result<(), TaskError> {
-        let found = shared.call(|| self.try_download(&object.key, path)).await?;
-        if found == object.blob {
-            Ok(())
-        } else {
-            Err(TaskError::Failed(format!(
-                "{} is corrupt in the store: {} bytes with sha256 {} instead of {} bytes with {}",
-                object.key, found.size, found.sha256, object.blob.size, object.blob.sha256
-            )))
+        let expected = object.blob;
+        let mut found = shared.call(|| self.try_download(&object.key, path)).await?;
+        if found != Some(expected) {
+            tracing::warn!(object = %object.key, ?found, ?expected, "an object is corrupt; reading it again");
+            found = shared.call(|| self.try_download(&object.key, path)).await?;
         }
+        if found == Some(expected) {
+            return Ok(());
+        }
+        let _ = fs::remove_file(path);
+        let found = match found {
+            Some(found) => format!("{} bytes with sha256 {}", found.size, found.sha256),
+            None => "it is not there".to_owned(),
+        };
+        Err(TaskError::Corrupt {
+            object: object.key.clone(),
+            reason: format!(
+                "{} is corrupt in the store: {found} instead of {} bytes with {}",
+                object.key, expected.size, expected.sha256
+            ),
+        })
     }
 
-    async fn try_download(&self, key: &str, path: &Path) -> Result<Blob, Status> {
-        let local =
-            |e: std::io::Error| Status::invalid_argument(format!("{}: {e}", path.display()));
+    /// Size and checksum of what is in the file now, `None` when there is no such object.
+    async fn try_download(&self, key: &str, path: &Path) -> Result<Option<Blob>, Status> {
+        let local = |e: io::Error| Status::invalid_argument(local_failure("write", path, &e));
         let mut file = tokio::fs::File::create(path).await.map_err(local)?;
         let mut hasher = Sha256::new();
         let mut size = 0;
-        let mut stream = self.get(key).await?;
-        while let Some(message) = stream.message().await? {
+        let mut stream = match self.get(key).await {
+            Ok(stream) => stream,
+            Err(status) if status.code() == Code::NotFound => return Ok(None),
+            Err(status) => return Err(status),
+        };
+        while let Some(message) = next(&mut stream).await? {
             hasher.update(&message.chunk);
             size += message.chunk.len() as u64;
             file.write_all(&message.chunk).await.map_err(local)?;
         }
         file.flush().await.map_err(local)?;
-        Ok(Blob {
+        Ok(Some(Blob {
             size,
             sha256: Checksum(hasher.finalize().into()),
-        })
+        }))
     }
 
     async fn bytes(&self, key: &str) -> Result<Vec<u8>, Status> {
         let mut bytes = Vec::new();
         let mut stream = self.get(key).await?;
-        while let Some(message) = stream.message().await? {
+        while let Some(message) = next(&mut stream).await? {
             bytes.extend_from_slice(&message.chunk);
         }
         Ok(bytes)
@@ -122,12 +138,39 @@ impl Objects {
         let request = v1::GetObjectRequest {
             key: key.to_owned(),
         };
-        Ok(self.client.clone().get_object(request).await?.into_inner())
+        let mut client = self.coordinators.client();
+        let asked = tokio::time::timeout(CHUNK_TIMEOUT, client.get_object(request));
+        Ok(asked.await.map_err(|_| silent())??.into_inner())
     }
 }
 
+/// The next bytes of an object.
+async fn next(
+    stream: &mut tonic::Streaming<v1::GetObjectResponse>,
+) -> Result<Option<v1::GetObjectResponse>, Status> {
+    let next = tokio::time::timeout(CHUNK_TIMEOUT, stream.message());
+    next.await.map_err(|_| silent())?
+}
+
+fn silent() -> Status {
+    Status::deadline_exceeded("the coordinator sends nothing")
+}
+
+/// What went wrong with a file of ours, and what to do about a full disk.
+pub(super) fn local_failure(action: &str, path: &Path, error: &io::Error) -> String {
+    let mut text = format!("cannot {action} {}: {error}", path.display());
+    if matches!(
+        error.kind(),
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded
+    ) {
+        let folder = path.parent().unwrap_or(path).display();
+        text += &format!("; make room for {folder} or choose another folder with --cache-dir");
+    }
+    text
+}
+
 async fn is_sound(path: PathBuf, expected: Blob) -> Result<bool, TaskError> {
-    let check = move || Ok::<_, std::io::Error>(checksum(&path)? == expected);
+    let check = move || Ok::<_, io::Error>(checksum(&path)? == expected);
     let checked = tokio::task::spawn_blocking(check)
         .await
         .map_err(TaskError::failed)?;
@@ -152,12 +195,12 @@ impl Drop for SpoolFolder {
 }
 
 impl Spool {
-    pub(super) fn create(cache_dir: &Path) -> anyhow::Result<Self> {
+    pub(super) fn create(cache_dir: &Path, random: &Random) -> anyhow::Result<Self> {
         let root = cache_dir.join("spool");
-        let create = || -> std::io::Result<SpoolFolder> {
+        let create = || -> io::Result<SpoolFolder> {
             fs::create_dir_all(&root)?;
             remove_abandoned(&root)?;
-            let path = root.join(format!("{:016x}", rand::random::<u64>()));
+            let path = root.join(format!("{:016x}", random.number()));
             fs::create_dir(&path)?;
             // Locked before it gets the name that others look for.
             let lock = File::create(path.join("lock.new"))?;
@@ -179,7 +222,7 @@ impl Spool {
     }
 }
 
-fn remove_abandoned(root: &Path) -> std::io::Result<()> {
+fn remove_abandoned(root: &Path) -> io::Result<()> {
     for folder in fs::read_dir(root)? {
         let folder = folder?.path();
         // Without its lock file a folder is being made just now.
@@ -199,12 +242,12 @@ mod tests {
 
     #[test]
     fn a_spool_outlives_its_neighbours_start_and_an_abandoned_one_is_removed() {
-        let cache = tempfile::tempdir().unwrap();
-        let first = Spool::create(cache.path()).unwrap();
+        let (cache, random) = (tempfile::tempdir().unwrap(), Random::new(1));
+        let first = Spool::create(cache.path(), &random).unwrap();
         let abandoned = cache.path().join("spool/dead");
         fs::create_dir(&abandoned).unwrap();
         File::create(abandoned.join("lock")).unwrap();
-        let second = Spool::create(cache.path()).unwrap();
+        let second = Spool::create(cache.path(), &random).unwrap();
         assert!(first.path().exists() && second.path().exists() && !abandoned.exists());
         let gone = first.path().to_owned();
         drop(first);

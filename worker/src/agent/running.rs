@@ -1,33 +1,33 @@
-//! The task at hand: an asynchronous part that talks to the coordinator, and a thread that computes.
+//! The task at hand: a part that talks to the coordinator, and one that computes.
 
-use std::any::Any;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use quartet_proto::v1;
-use quartet_proto::v1::fleet_client::FleetClient;
+use quartet_shared::checkpoint::Position;
 use quartet_shared::ids::{Epoch, ExperimentName};
 use quartet_shared::progress::{Phase, Progress};
 use quartet_shared::task::{LeaseId, Task};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tonic::transport::Channel;
 use tonic::{Code, Status};
 
-use super::connection::CALL_TIMEOUT;
+use super::compute::{Compute, ComputeError};
+use super::coordinators::{CALL_TIMEOUT, Coordinators};
 use super::objects::{Objects, Spool};
+use super::random::{Backoff, Random};
 use super::session::root_cause;
-use super::{Backoff, evaluation, training};
-use crate::device::TrainingDevice;
+use super::{evaluation, training};
 
 /// What a task needs.
 pub(super) struct Context {
     pub(super) experiment: ExperimentName,
     pub(super) lease: LeaseId,
-    pub(super) resume: Option<Epoch>,
-    pub(super) device: TrainingDevice,
-    pub(super) client: FleetClient<Channel>,
+    pub(super) resume: Option<Position>,
+    pub(super) checkpoint_interval: Option<Duration>,
+    pub(super) compute: Arc<dyn Compute>,
+    pub(super) random: Random,
+    pub(super) coordinators: Coordinators,
     pub(super) objects: Objects,
     pub(super) spool: Spool,
 }
@@ -35,7 +35,7 @@ pub(super) struct Context {
 /// How a task is to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stop {
-    /// At the end of the step, with all finished epochs committed.
+    /// At the end of the step, with its state and all before it committed.
     Drain,
     /// At the end of the step; nothing is sent any more.
     Drop,
@@ -56,6 +56,23 @@ pub(super) enum TaskError {
     /// No worker can do it: what it was given is wrong.
     #[error("{0}")]
     Rejected(String),
+    /// An object is not what its manifest says.
+    #[error("{reason}")]
+    Corrupt {
+        /// Its key.
+        object: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+impl From<ComputeError> for TaskError {
+    fn from(error: ComputeError) -> Self {
+        match error {
+            ComputeError::Failed(reason) => Self::Failed(reason),
+            ComputeError::Rejected(reason) => Self::Rejected(reason),
+        }
+    }
 }
 
 impl TaskError {
@@ -70,10 +87,11 @@ impl TaskError {
 pub(super) struct Shared {
     progress: Mutex<Progress>,
     stop: watch::Sender<Option<Stop>>,
+    random: Random,
 }
 
 impl Shared {
-    fn new() -> Self {
+    pub(super) fn new(random: Random) -> Self {
         let progress = Progress {
             phase: Phase::Preparing,
             epoch: Epoch(0),
@@ -87,6 +105,7 @@ impl Shared {
         Self {
             progress: Mutex::new(progress),
             stop: watch::Sender::new(None),
+            random,
         }
     }
 
@@ -121,7 +140,7 @@ impl Shared {
     where
         F: Future<Output = Result<T, Status>>,
     {
-        let mut backoff = Backoff::new();
+        let mut backoff = Backoff::new(&self.random);
         loop {
             let result = tokio::select! {
                 result = call() => result,
@@ -136,15 +155,15 @@ impl Shared {
                 Code::FailedPrecondition | Code::AlreadyExists | Code::OutOfRange => {
                     return Err(TaskError::Refused(reason));
                 }
-                Code::NotFound | Code::InvalidArgument | Code::PermissionDenied => {
+                Code::NotFound
+                | Code::InvalidArgument
+                | Code::PermissionDenied
+                | Code::Unimplemented => {
                     return Err(TaskError::Failed(reason));
                 }
                 _ => {}
             }
             tracing::warn!(%reason, "call to the coordinator failed; trying again");
-            if self.stop() == Some(Stop::Drain) {
-                return Err(TaskError::Stopped);
-            }
             tokio::select! {
                 () = tokio::time::sleep(backoff.next()) => {}
                 () = self.stopped(Stop::Drop) => return Err(TaskError::Stopped),
@@ -153,35 +172,13 @@ impl Shared {
     }
 }
 
-/// Runs `compute` on a thread of its own; a panic becomes a failure of the task.
-pub(super) async fn on_thread<T: Send + 'static>(
-    name: &str,
-    compute: impl FnOnce() -> Result<T, TaskError> + Send + 'static,
-) -> Result<T, TaskError> {
-    let (sender, receiver) = oneshot::channel();
-    let thread = std::thread::Builder::new()
-        .name(name.to_owned())
-        .spawn(move || {
-            let result = catch_unwind(AssertUnwindSafe(compute)).unwrap_or_else(|panic| {
-                Err(TaskError::Failed(format!(
-                    "panicked: {}",
-                    panic_message(&*panic)
-                )))
-            });
-            let _ = sender.send(result);
-        });
-    thread.map_err(|e| TaskError::Failed(format!("cannot start a thread: {e}")))?;
-    receiver
-        .await
-        .unwrap_or_else(|_| Err(TaskError::Failed("the compute thread vanished".into())))
-}
-
-fn panic_message(panic: &(dyn Any + Send)) -> &str {
-    panic
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("no message")
+/// What has become of the lease of a task that has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lease {
+    /// As far as is known here it lasts.
+    Held,
+    /// The coordinator has ended it, with a result, with a failure, or on its own.
+    Ended,
 }
 
 /// A task in progress.
@@ -189,12 +186,12 @@ fn panic_message(panic: &(dyn Any + Send)) -> &str {
 pub(super) struct Running {
     lease: LeaseId,
     shared: Arc<Shared>,
-    work: JoinHandle<()>,
+    work: JoinHandle<Lease>,
 }
 
 impl Running {
     pub(super) fn start(context: Context) -> Self {
-        let shared = Arc::new(Shared::new());
+        let shared = Arc::new(Shared::new(context.random.clone()));
         let lease = context.lease.clone();
         let work = tokio::spawn(work(context, Arc::clone(&shared)));
         Self {
@@ -216,48 +213,70 @@ impl Running {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Resolves when the task has ended; never without one.
-    pub(super) async fn ended(running: &mut Option<Self>) {
+    /// Resolves when the task has ended, with what has become of its lease; never without a task.
+    pub(super) async fn ended(running: &mut Option<Self>) -> Lease {
         match running {
             // A panic was logged by its hook; the lease will expire.
-            Some(running) => drop((&mut running.work).await),
+            Some(running) => (&mut running.work).await.unwrap_or(Lease::Held),
             None => std::future::pending().await,
         }
     }
 
-    /// Stops the task and waits until its thread has finished the step.
+    /// Asks the task to stop.
+    pub(super) fn request_stop(&self, how: Stop) {
+        self.shared.request_stop(how);
+    }
+
+    /// Stops the task and waits until it has ended.
     pub(super) async fn stop(self, how: Stop) {
         self.shared.request_stop(how);
         let _ = self.work.await;
     }
 }
 
-async fn work(context: Context, shared: Arc<Shared>) {
-    let (lease, client) = (context.lease.clone(), context.client.clone());
+async fn work(context: Context, shared: Arc<Shared>) -> Lease {
+    let (lease, coordinators) = (context.lease.clone(), context.coordinators.clone());
     let result = match lease.task.clone() {
         Task::Train(run) => training::run(context, run, &shared).await,
         Task::Evaluate => evaluation::run(context, &shared).await,
     };
-    let (kind, reason) = match result {
-        Ok(()) => return tracing::info!(%lease, "task done"),
-        Err(TaskError::Failed(reason)) => (v1::ReleaseKind::Failed, reason),
-        Err(TaskError::Rejected(reason)) => (v1::ReleaseKind::Rejected, reason),
-        Err(TaskError::Stopped) => return tracing::info!(%lease, "task stopped"),
-        Err(error) => return tracing::warn!(%lease, %error, "task dropped"),
+    let (kind, reason, object) = match result {
+        Ok(()) => {
+            tracing::info!(%lease, "task done");
+            return Lease::Ended;
+        }
+        Err(TaskError::Failed(reason)) => (v1::ReleaseKind::Failed, reason, String::new()),
+        Err(TaskError::Rejected(reason)) => (v1::ReleaseKind::Rejected, reason, String::new()),
+        Err(TaskError::Corrupt { object, reason }) => (v1::ReleaseKind::Corrupt, reason, object),
+        Err(TaskError::Stopped) => {
+            tracing::info!(%lease, "task stopped");
+            return Lease::Held;
+        }
+        Err(error @ TaskError::Refused(_)) => {
+            tracing::warn!(%lease, %error, "task dropped");
+            return Lease::Ended;
+        }
     };
     tracing::error!(%lease, %reason, "task failed");
     let request = v1::ReleaseRequest {
         lease: Some(lease.into()),
         kind: kind.into(),
         reason,
-        object: String::new(),
+        object,
     };
     let release = || {
-        let (mut client, request) = (client.clone(), limited(request.clone(), CALL_TIMEOUT));
+        let (mut client, request) = (
+            coordinators.client(),
+            limited(request.clone(), CALL_TIMEOUT),
+        );
         async move { client.release(request).await }
     };
-    if let Err(error) = shared.call(release).await {
-        tracing::warn!(%error, "could not report the failure");
+    match shared.call(release).await {
+        Ok(_) => Lease::Ended,
+        Err(error) => {
+            tracing::warn!(%error, "could not report the failure");
+            Lease::Held
+        }
     }
 }
 
@@ -273,7 +292,7 @@ pub(super) async fn complete(
     };
     let complete = || {
         let (mut client, request) = (
-            context.client.clone(),
+            context.coordinators.client(),
             limited(request.clone(), CALL_TIMEOUT),
         );
         async move { client.complete(request).await }

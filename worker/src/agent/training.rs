@@ -1,24 +1,21 @@
-//! A training task: fetch what it needs, train on a thread, upload in the background, report the outcome.
+//! A training task: fetch what it needs, train, upload in the background, report the outcome.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use quartet_proto::v1;
-use quartet_shared::checkpoint::Manifest;
+use quartet_shared::checkpoint::{Manifest, Position, StepManifest};
 use quartet_shared::dataset::Dataset;
 use quartet_shared::ids::{Epoch, RunName};
 use quartet_shared::layout::Layout;
+use quartet_shared::progress::Phase;
 use quartet_shared::spec::StoredSpec;
-use tokio::sync::mpsc;
 
 use super::link::Link;
 use super::objects::Objects;
-use super::running::{Context, Shared, Stop, TaskError, complete, on_thread};
+use super::queue::Queue;
+use super::running::{Context, Shared, TaskError, complete};
 use super::upload;
-use crate::train::{self, Resume, TrainError, TrainTask, Trained};
-
-/// Finished epochs that may wait for their upload. Each holds a copy of weights and moments in memory.
-const UPLOADS_WAITING: usize = 1;
+use crate::train::{Resume, TrainTask, Trained};
 
 /// Trains `run` to its end.
 pub(super) async fn run(
@@ -35,45 +32,33 @@ pub(super) async fn run(
         .ok_or_else(|| TaskError::Failed(format!("the experiment has no run {run}")))?;
     let dataset = dataset(&context.objects, &stored, shared).await?;
     let resume = match context.resume {
-        Some(epoch) => Some(fetch_checkpoint(&context, &layout, &run, epoch, shared).await?),
+        Some(position) => Some(fetch_checkpoint(&context, &layout, &run, position, shared).await?),
         None => None,
     };
     let weights = match stored.weights.get(&run) {
         Some(weights) if resume.is_none() => Some(context.objects.cached(weights, shared).await?),
         _ => None,
     };
-    let source = spec.weights.to_string();
+    if shared.stop().is_some() {
+        // Everything that there is is committed.
+        return Err(TaskError::Stopped);
+    }
     let task = TrainTask {
         experiment: stored.experiment,
         run: spec,
         dataset: Arc::new(dataset),
-        device: context.device.device.clone(),
         weights,
         resume,
+        checkpoint_interval: context.checkpoint_interval,
     };
-    let (sender, receiver) = mpsc::channel(UPLOADS_WAITING);
-    let mut link = Link::new(shared, Some(sender));
-    let training = on_thread("train", move || {
-        train::train(&task, &mut link).map_err(|error| match error {
-            // Retrying would not help.
-            TrainError::Weights(error) => {
-                let reason = format!("{:#}", anyhow::Error::from(error));
-                // The cached file's name says nothing to people.
-                let cached = task.weights.as_deref().unwrap_or(Path::new(""));
-                let reason = reason.replace(&*cached.to_string_lossy(), &source);
-                TaskError::Rejected(format!("weights cannot be used: {reason}"))
-            }
-            error => TaskError::failed(error),
-        })
-    });
-    let uploading = async {
-        let uploaded = upload::run(&context, shared, receiver).await;
-        if uploaded.is_err() {
-            shared.request_stop(Stop::Drop);
-        }
-        uploaded
+    let queue = Arc::new(Queue::default());
+    let training = async {
+        let link = Link::new(shared, Some(&queue));
+        let trained = context.compute.train(task, link).await;
+        shared.set_phase(Phase::Uploading);
+        trained
     };
-    let (trained, uploaded) = tokio::join!(training, uploading);
+    let (trained, uploaded) = tokio::join!(training, upload::run(&context, shared, &queue));
     uploaded?;
     match trained? {
         Trained::Finished(outcome) => {
@@ -105,28 +90,36 @@ async fn fetch_checkpoint(
     context: &Context,
     layout: &Layout,
     run: &RunName,
-    epoch: Epoch,
+    position: Position,
     shared: &Shared,
 ) -> Result<Resume, TaskError> {
-    let manifest: Manifest = context
-        .objects
-        .json(&layout.manifest(run, epoch), shared)
-        .await?;
-    let weights = context.spool.path().join("resume.weights.safetensors");
-    let training_state = context.spool.path().join("resume.state.safetensors");
-    context
-        .objects
-        .download(&manifest.weights, &weights, shared)
-        .await?;
-    context
-        .objects
-        .download(&manifest.training_state, &training_state, shared)
-        .await?;
-    tracing::info!(%run, %epoch, attempt = %context.lease.attempt, "going on from a checkpoint");
-    Ok(Resume {
-        epoch,
-        early_stopping: manifest.early_stopping,
-        weights,
-        training_state,
-    })
+    let objects = &context.objects;
+    let epoch: Option<Manifest> = match position.epoch {
+        Epoch(0) => None,
+        epoch => Some(objects.json(&layout.manifest(run, epoch), shared).await?),
+    };
+    let early_stopping = epoch.as_ref().map(|epoch| epoch.early_stopping);
+    let (weights, training_state) = match epoch {
+        Some(epoch) if position.step == 0 => (epoch.weights, epoch.training_state),
+        _ => {
+            let key = layout.step_manifest(run, position);
+            let state: StepManifest = objects.json(&key, shared).await?;
+            (state.weights, state.training_state)
+        }
+    };
+    let file = |name: &str| context.spool.path().join(name);
+    let resume = Resume {
+        position,
+        early_stopping,
+        weights: file("resume.weights.safetensors"),
+        training_state: file("resume.state.safetensors"),
+    };
+    for (object, path) in [
+        (&weights, &resume.weights),
+        (&training_state, &resume.training_state),
+    ] {
+        objects.download(object, path, shared).await?;
+    }
+    tracing::info!(%run, %position, attempt = %context.lease.attempt, "going on from a checkpoint");
+    Ok(resume)
 }

@@ -1,82 +1,180 @@
-//! Checkpoints on their way to the coordinator: written to the spool and sent, one after the other.
+//! Checkpoints on their way to the coordinator: written to the spool as they come, and sent one after the other.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use quartet_proto::v1::{self, commit_checkpoint_request::Part};
-use quartet_shared::checkpoint::Position;
 use quartet_shared::human;
+use quartet_shared::task::LeaseId;
 use tokio::fs::File;
 use tokio::io::AsyncReadExt;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::Status;
+use tonic::{Code, Status};
 
+use super::objects::local_failure;
+use super::queue::{Queue, Written};
 use super::running::{Context, Shared, Stop, TaskError};
-use crate::checkpoint::CheckpointFiles;
-use crate::train::EpochCheckpoint;
+use crate::checkpoint::{CheckpointError, CheckpointFiles};
+use crate::train::{Checkpoint, Moment};
 
 /// Bytes of a checkpoint in one message.
 const CHUNK_SIZE: usize = 1 << 20;
 /// Messages that may wait for the network.
 const CHUNKS_WAITING: usize = 2;
 
-/// Uploads every checkpoint that arrives, in order, until training ends or the task is dropped.
+/// What became of a checkpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sent {
+    Committed,
+    /// A later one is there, and this one could not be sent.
+    Superseded,
+    /// The coordinator keeps no states within an epoch.
+    Unsupported,
+}
+
+/// Writes and uploads every checkpoint that arrives, in order, until training ends or the task is dropped. When one cannot
+/// be written, those before it are still sent.
 pub(super) async fn run(
     context: &Context,
     shared: &Shared,
-    mut checkpoints: mpsc::Receiver<EpochCheckpoint>,
+    queue: &Queue,
 ) -> Result<(), TaskError> {
-    while let Some(checkpoint) = checkpoints.recv().await {
-        if shared.stop() == Some(Stop::Drop) {
-            return Err(TaskError::Stopped);
+    let (written, sent) = tokio::join!(
+        write_all(queue, context.spool.path(), &context.lease),
+        send_all(queue, context, shared)
+    );
+    sent.and(written)
+}
+
+/// Writes what arrives until there is no more.
+async fn write_all(queue: &Queue, folder: &Path, lease: &LeaseId) -> Result<(), TaskError> {
+    while let Some(checkpoint) = queue.to_write().await {
+        match write(checkpoint, folder, lease).await {
+            Ok(written) => queue.written(written),
+            Err(error) => {
+                queue.close();
+                return Err(error);
+            }
         }
-        let EpochCheckpoint {
-            epoch,
-            metrics,
-            early_stopping,
-            snapshot,
-        } = checkpoint;
-        let folder = context.spool.path().to_owned();
-        let stem = format!("{epoch}-{}", context.lease.attempt);
-        let files = tokio::task::spawn_blocking(move || snapshot.write(&folder, &stem))
-            .await
-            .map_err(TaskError::failed)?
-            .map_err(TaskError::failed)?;
-        let header = v1::CheckpointHeader {
-            lease: Some(context.lease.clone().into()),
-            position: Some(Position::end_of(epoch).into()),
-            metrics: Some(metrics.into()),
-            early_stopping: Some(early_stopping.into()),
-            weights: Some(files.weights.blob.into()),
-            training_state: Some(files.training_state.blob.into()),
-        };
-        let started = tokio::time::Instant::now();
-        let sent = shared.call(|| send(context, header.clone(), &files)).await;
-        for path in [&files.weights.path, &files.training_state.path] {
-            let _ = std::fs::remove_file(path);
-        }
-        sent?;
-        tracing::info!(
-            lease = %context.lease,
-            %epoch,
-            size = %human::size(files.weights.blob.size + files.training_state.blob.size),
-            took = %human::duration(started.elapsed()),
-            "checkpoint committed"
-        );
     }
     Ok(())
 }
 
+async fn write(
+    checkpoint: Checkpoint,
+    folder: &Path,
+    lease: &LeaseId,
+) -> Result<Written, TaskError> {
+    let Checkpoint { moment, snapshot } = checkpoint;
+    let position = moment.position();
+    let (task, attempt) = (&lease.task, lease.attempt);
+    let stem = format!("{task}-{attempt}-{}-{}", position.epoch, position.step);
+    let path = folder.to_owned();
+    let write = move || {
+        let files = snapshot.write(&path, &stem)?;
+        Ok(Written { moment, files })
+    };
+    let written = tokio::task::spawn_blocking(write).await;
+    written
+        .map_err(TaskError::failed)?
+        .map_err(|error| match error {
+            CheckpointError::Write { path, source } => {
+                TaskError::Failed(local_failure("write", &path, &source))
+            }
+            error => TaskError::failed(error),
+        })
+}
+
+/// Sends what is written until there is no more.
+async fn send_all(queue: &Queue, context: &Context, shared: &Shared) -> Result<(), TaskError> {
+    let lease = &context.lease;
+    while let Some(written) = queue.to_send().await {
+        let started = Instant::now();
+        let sent = match shared.stop() {
+            Some(Stop::Drop) => Err(TaskError::Stopped),
+            _ => send(queue, &written, context, shared).await,
+        };
+        let position = written.moment.position();
+        match sent {
+            Ok(Sent::Committed) => {
+                let CheckpointFiles {
+                    weights,
+                    training_state,
+                } = &written.files;
+                let size = human::size(weights.blob.size + training_state.blob.size);
+                let took = human::duration(started.elapsed());
+                tracing::info!(%lease, %position, %size, %took, "checkpoint committed");
+            }
+            Ok(Sent::Superseded) => {
+                tracing::info!(%lease, %position, "checkpoint given up for a later one");
+            }
+            Ok(Sent::Unsupported) => {
+                tracing::warn!(%lease, %position, "the coordinator keeps no states within an epoch; this one is lost");
+            }
+            Err(error) => {
+                queue.close();
+                return Err(error);
+            }
+        }
+        drop(written);
+        queue.sent();
+    }
+    Ok(())
+}
+
+/// Sends a checkpoint, again and again as [`Shared::call`] does, but not for ever if it is no longer needed.
 async fn send(
+    queue: &Queue,
+    written: &Written,
     context: &Context,
-    header: v1::CheckpointHeader,
-    files: &CheckpointFiles,
-) -> Result<(), Status> {
+    shared: &Shared,
+) -> Result<Sent, TaskError> {
+    let within_epoch = matches!(written.moment, Moment::Within(_));
+    let mut tries = 0;
+    let call = || {
+        tries += 1;
+        let give_up = tries > 1 && queue.is_superseded(written);
+        async move {
+            if give_up {
+                return Ok(Sent::Superseded);
+            }
+            match send_once(context, written).await {
+                Err(status) if within_epoch && status.code() == Code::Unimplemented => {
+                    Ok(Sent::Unsupported)
+                }
+                sent => sent.map(|()| Sent::Committed),
+            }
+        }
+    };
+    shared.call(call).await
+}
+
+fn header(lease: &LeaseId, Written { moment, files }: &Written) -> v1::CheckpointHeader {
+    let (metrics, early_stopping) = match *moment {
+        Moment::EpochEnd {
+            metrics,
+            early_stopping,
+            ..
+        } => (Some(metrics), Some(early_stopping)),
+        Moment::Within(_) => (None, None),
+    };
+    v1::CheckpointHeader {
+        lease: Some(lease.clone().into()),
+        position: Some(moment.position().into()),
+        metrics: metrics.map(Into::into),
+        early_stopping: early_stopping.map(Into::into),
+        weights: Some(files.weights.blob.into()),
+        training_state: Some(files.training_state.blob.into()),
+    }
+}
+
+async fn send_once(context: &Context, written: &Written) -> Result<(), Status> {
     let (sender, receiver) = mpsc::channel(CHUNKS_WAITING);
-    let paths = [
-        files.weights.path.clone(),
-        files.training_state.path.clone(),
-    ];
+    let files = &written.files;
+    let paths = [&files.weights.path, &files.training_state.path].map(PathBuf::clone);
+    let header = header(&context.lease, written);
     let reading = async move {
         let header = v1::CommitCheckpointRequest {
             part: Some(Part::Header(header)),
@@ -86,7 +184,7 @@ async fn send(
         }
         read_all(paths, &sender).await
     };
-    let mut client = context.client.clone();
+    let mut client = context.coordinators.client();
     let sending = client.commit_checkpoint(ReceiverStream::new(receiver));
     let (read, sent) = tokio::join!(reading, sending);
     // Without all bytes the coordinator has refused, but the cause is here.
@@ -99,7 +197,7 @@ async fn read_all(
     sender: &mpsc::Sender<v1::CommitCheckpointRequest>,
 ) -> Result<(), Status> {
     for path in paths {
-        let failed = |e: std::io::Error| unreadable(&path, &e);
+        let failed = |e: io::Error| unreadable(&path, &e);
         let mut file = File::open(&path).await.map_err(failed)?;
         loop {
             let mut chunk = Vec::with_capacity(CHUNK_SIZE);
@@ -125,6 +223,6 @@ async fn read_all(
     Ok(())
 }
 
-fn unreadable(path: &Path, error: &std::io::Error) -> Status {
+fn unreadable(path: &Path, error: &io::Error) -> Status {
     Status::invalid_argument(format!("cannot read {}: {error}", path.display()))
 }

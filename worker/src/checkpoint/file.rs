@@ -33,7 +33,7 @@ pub enum CheckpointError {
         /// The file.
         path: PathBuf,
         /// The cause.
-        source: SafeTensorError,
+        source: io::Error,
     },
     /// The file cannot be read.
     #[error("cannot read {}", .path.display())]
@@ -98,7 +98,11 @@ pub(super) fn save(
 ) -> Result<WrittenFile, CheckpointError> {
     let json = serde_json::to_string(metadata).expect("the metadata can be written as JSON");
     let metadata = HashMap::from([(METADATA.to_owned(), json)]);
-    safetensors::serialize_to_file(tensors, Some(metadata), path).map_err(|source| {
+    safetensors::serialize_to_file(tensors, Some(metadata), path).map_err(|error| {
+        let source = match error {
+            SafeTensorError::IoError(error) => error,
+            error => io::Error::other(error),
+        };
         CheckpointError::Write {
             path: path.to_owned(),
             source,
@@ -206,7 +210,7 @@ impl<'a> Tensors<'a> {
     }
 }
 
-pub(super) fn mismatch(path: &Path, reason: &str) -> CheckpointError {
+pub(crate) fn mismatch(path: &Path, reason: &str) -> CheckpointError {
     CheckpointError::Mismatch {
         path: path.to_owned(),
         reason: reason.to_owned(),

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
+use quartet_shared::address::Address;
 use quartet_shared::ids::RunName;
 use quartet_shared::spec::Backbone;
 
@@ -48,14 +49,15 @@ pub(super) struct DeviceArgs {
 /// What a worker of a fleet needs.
 #[derive(Debug, clap::Args)]
 pub(super) struct ServeArgs {
-    /// Address of the coordinator.
+    /// Address of the coordinator, or several that it may have, separated by commas; the port is 50051 unless given.
     #[arg(
         long,
         value_name = "HOST:PORT",
         env = "QUARTET_COORDINATOR",
+        value_delimiter = ',',
         default_value = "127.0.0.1:50051"
     )]
-    pub(super) coordinator: String,
+    pub(super) coordinator: Vec<Address>,
     /// Folder for data sets and for checkpoints on their way [default: $XDG_CACHE_HOME/quartet or ~/.cache/quartet].
     #[arg(long, value_name = "DIR", env = "QUARTET_CACHE_DIR")]
     pub(super) cache_dir: Option<PathBuf>,
@@ -65,6 +67,9 @@ pub(super) struct ServeArgs {
     /// Exit when no coordinator answers for this long.
     #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = humantime::parse_duration)]
     pub(super) give_up_after: Duration,
+    /// How long the run at hand may take to commit its state when this worker is told to stop.
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = humantime::parse_duration)]
+    pub(super) drain_grace: Duration,
     /// Exit when standard input ends: for a parent process that must not leave workers behind.
     #[arg(long, hide = true)]
     pub(super) exit_with_parent: bool,
@@ -175,7 +180,10 @@ mod tests {
         let args = args.unwrap();
         assert!(args.command.is_none());
         assert_eq!(
-            (args.serve.coordinator.as_str(), args.device.threads),
+            (
+                args.serve.coordinator[0].to_string().as_str(),
+                args.device.threads
+            ),
             ("a:1", Some(2))
         );
         let embed = ["worker", "embed", "--backbone", "vgg16", "--weights", "x"];

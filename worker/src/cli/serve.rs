@@ -2,17 +2,19 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
+use quartet_shared::connector::Connector;
 use quartet_shared::shutdown::Shutdown;
 
 use super::args::{DeviceArgs, ServeArgs};
 use super::{USAGE, fail, select};
-use crate::agent::{self, Ended, Settings};
+use crate::agent::{self, Ended, OnDevice, Settings};
 use crate::device::TrainingDevice;
 
-/// How long a worker whose parent is gone may take to hand its task back.
-const ORPHAN_GRACE: Duration = Duration::from_secs(25);
+/// How long a worker whose parent is gone may take to hand its task back: there is hardly anyone left to take it.
+const ORPHAN_GRACE: Duration = Duration::from_secs(3);
 
 pub(super) fn run(args: ServeArgs, device: &DeviceArgs) -> ExitCode {
     let gpu = device.gpu;
@@ -32,10 +34,13 @@ pub(super) fn run(args: ServeArgs, device: &DeviceArgs) -> ExitCode {
 
 fn work(args: ServeArgs, gpu: Option<usize>, device: TrainingDevice) -> anyhow::Result<Ended> {
     let settings = Settings {
-        coordinator: args.coordinator,
+        coordinators: args.coordinator,
         name: args.name.unwrap_or_else(|| default_name(gpu)),
         cache_dir: args.cache_dir.map_or_else(default_cache_dir, Ok)?,
         give_up_after: args.give_up_after,
+        drain_grace: args.drain_grace,
+        connector: Connector::tcp(),
+        seed: rand::random(),
     };
     // The network needs little; the cores are for training.
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -47,7 +52,7 @@ fn work(args: ServeArgs, gpu: Option<usize>, device: TrainingDevice) -> anyhow::
         if args.exit_with_parent {
             exit_with_parent(shutdown.clone());
         }
-        agent::run(settings, device, shutdown).await
+        agent::run(settings, Arc::new(OnDevice(device)), shutdown).await
     });
     // A step that is still computing must not hold the exit up.
     runtime.shutdown_background();

@@ -3,7 +3,7 @@ use quartet_shared::spec::Preset;
 
 use super::*;
 use crate::checkpoint::save_network;
-use crate::train::EpochCheckpoint;
+use crate::train::Checkpoint;
 
 struct Watch {
     last: Option<Progress>,
@@ -19,7 +19,11 @@ impl Observer for Watch {
         self.control
     }
 
-    fn epoch_done(&mut self, _: EpochCheckpoint) -> Control {
+    fn wants_state(&self) -> bool {
+        unreachable!("nothing is trained")
+    }
+
+    fn checkpoint(&mut self, _: Checkpoint) -> Control {
         unreachable!("nothing is trained")
     }
 }
@@ -81,9 +85,12 @@ fn evaluates_members_alone_and_together() {
         last: None,
         control: Control::Continue,
     };
-    let Evaluated::Finished(report) =
-        evaluate(&experiment, &members, &dataset, &device, &mut watch).unwrap()
-    else {
+    let task = EvaluateTask {
+        experiment,
+        members,
+        dataset: Arc::new(dataset),
+    };
+    let Evaluated::Finished(report) = evaluate(&task, &device, &mut watch).unwrap() else {
         panic!("stopped")
     };
     let last = watch.last.unwrap();
@@ -104,14 +111,19 @@ fn evaluates_members_alone_and_together() {
         [0.25, 0.75]
     );
 
+    let EvaluateTask {
+        experiment,
+        members,
+        dataset,
+    } = &task;
     // The report's ensemble is the weighted mean of what the members predict, in batches of any size.
     let split = dataset.split(Split::Test);
     let outputs: Vec<Vec<f32>> = members
         .iter()
         .map(|member| {
-            let network = network_config(&experiment, &member.run, &dataset.classes)
+            let network = network_config(experiment, &member.run, &dataset.classes)
                 .init(&device, member.run.seed);
-            let input = Input::new(&dataset, 32, &device);
+            let input = Input::new(dataset, 32, &device);
             predict(&network, &input, split, 7, &mut |_| Control::Continue).unwrap()
         })
         .collect();
@@ -132,12 +144,12 @@ fn evaluates_members_alone_and_together() {
         correct.count() as f64 / 7.0
     );
 
-    let mut stop = Watch {
-        last: None,
-        control: Control::Stop,
-    };
-    assert_eq!(
-        evaluate(&experiment, &members, &dataset, &device, &mut stop).unwrap(),
-        Evaluated::Stopped
-    );
+    for control in [Control::Stop, Control::Drain] {
+        let mut stop = Watch {
+            last: None,
+            control,
+        };
+        let evaluated = evaluate(&task, &device, &mut stop).unwrap();
+        assert_eq!(evaluated, Evaluated::Stopped);
+    }
 }

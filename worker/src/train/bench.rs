@@ -37,12 +37,12 @@ pub fn measure(
         experiment,
         run,
         dataset: Arc::new(patterns(batch)),
-        device,
         weights: None,
         resume: None,
+        checkpoint_interval: None,
     };
-    let mut learner = prepare(&task)?;
-    let input = Input::new(&task.dataset, task.run.image_size, &task.device);
+    let (mut learner, _) = prepare(&task, &device)?;
+    let input = Input::new(&task.dataset, task.run.image_size, &device);
     let images = task.dataset.split(Split::Train);
     let indices: Vec<usize> = (0..batch).collect();
     let augmentation = &task.experiment.augmentation;

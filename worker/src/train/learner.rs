@@ -3,10 +3,12 @@
 use burn::module::Module;
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Int, Tensor};
+use quartet_shared::checkpoint::Position;
 use quartet_shared::ids::Epoch;
 
 use super::adam::{Adam, AdamConfig};
-use crate::checkpoint::Snapshot;
+use super::meter::Sums;
+use crate::checkpoint::TrainingSnapshot;
 use crate::input::Batch;
 use crate::input::random::{Purpose, stream};
 use crate::models::{DropoutMasks, Network};
@@ -59,13 +61,14 @@ impl Learner {
         )
     }
 
-    /// The state at the end of `epoch`.
-    pub(crate) fn snapshot(&self, epoch: Epoch) -> Snapshot {
-        Snapshot {
+    /// The state at a position, with the sums of the epoch that it is within.
+    pub(crate) fn snapshot(&self, position: Position, sums: Option<Sums>) -> TrainingSnapshot {
+        TrainingSnapshot {
             network: self.network.valid(),
             adam: self.adam.clone(),
             seed: self.seed,
-            epoch,
+            position,
+            sums,
         }
     }
 }

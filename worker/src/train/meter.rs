@@ -1,6 +1,36 @@
 //! Means over an epoch, read from the device only when somebody looks.
 
 use burn::tensor::Tensor;
+use serde::{Deserialize, Serialize};
+
+/// The training of an epoch so far: what its metrics will be made of. All sums are finite, as a loss that is not ends the
+/// run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Sums {
+    /// Images.
+    pub(crate) images: u64,
+    /// Losses of all images.
+    pub(crate) loss: f64,
+    /// Images that were classified right.
+    pub(crate) correct: f64,
+    /// Wall time.
+    pub(crate) seconds: f64,
+}
+
+impl Sums {
+    /// The means; there must have been an image.
+    pub(crate) fn means(&self) -> Means {
+        let images = self.images as f64;
+        Means {
+            loss: self.loss / images,
+            accuracy: self.correct / images,
+        }
+    }
+
+    pub(crate) fn images_per_second(&self) -> f64 {
+        self.images as f64 / self.seconds.max(1e-9)
+    }
+}
 
 /// Sums of [`statistics`](super::learner::statistics). Loss and accuracy are means over images, not over batches, as
 /// in Keras, where a last short batch counts for less.
@@ -8,9 +38,7 @@ use burn::tensor::Tensor;
 pub(crate) struct Meter {
     pending: Vec<(Tensor<1>, usize)>,
     steps: u32,
-    images: usize,
-    loss: f64,
-    correct: f64,
+    sums: Sums,
     not_finite: Option<u32>,
 }
 
@@ -22,13 +50,22 @@ pub(crate) struct Means {
 }
 
 impl Meter {
+    /// As it was after so many steps.
+    pub(crate) fn resumed(steps: u32, sums: Sums) -> Self {
+        Self {
+            steps,
+            sums,
+            ..Self::default()
+        }
+    }
+
     /// Adds a batch of `images` images; `statistics` stays on the device.
     pub(crate) fn push(&mut self, statistics: Tensor<1>, images: usize) {
         self.pending.push((statistics, images));
     }
 
-    /// Waits for the device and returns the means; there must have been a batch. The sums do not depend on when this is
-    /// called.
+    /// Waits for the device, unless nothing is new, and returns the means; there must have been a batch. The sums do not
+    /// depend on when this is called.
     pub(crate) fn read(&mut self) -> Means {
         let (tensors, counts): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.pending).into_iter().unzip();
@@ -40,15 +77,19 @@ impl Meter {
                 if !pair[0].is_finite() {
                     self.not_finite.get_or_insert(self.steps);
                 }
-                self.images += images;
-                self.loss += f64::from(pair[0]) * images as f64;
-                self.correct += f64::from(pair[1]);
+                self.sums.images += images as u64;
+                self.sums.loss += f64::from(pair[0]) * images as f64;
+                self.sums.correct += f64::from(pair[1]);
             }
         }
-        let images = self.images as f64;
-        Means {
-            loss: self.loss / images,
-            accuracy: self.correct / images,
+        self.sums.means()
+    }
+
+    /// The sums that were read, which took so many seconds.
+    pub(crate) fn sums(&self, seconds: f64) -> Sums {
+        Sums {
+            seconds,
+            ..self.sums
         }
     }
 

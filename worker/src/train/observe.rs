@@ -2,11 +2,13 @@
 
 use std::time::{Duration, Instant};
 
+use quartet_shared::checkpoint::Position;
+use quartet_shared::early_stopping::EarlyStopping;
 use quartet_shared::ids::Epoch;
-use quartet_shared::progress::{Phase, Progress};
+use quartet_shared::progress::{EpochMetrics, Phase, Progress};
 
-use super::EpochCheckpoint;
-use super::meter::Means;
+use super::meter::{Means, Sums};
+use crate::checkpoint::Snapshot;
 
 /// Progress is reported at most this often: reading the loss makes the host wait for the device.
 const INTERVAL: Duration = Duration::from_millis(300);
@@ -16,8 +18,46 @@ const INTERVAL: Duration = Duration::from_millis(300);
 pub enum Control {
     /// Go on.
     Continue,
-    /// Stop after this step.
+    /// Stop after this step; its state is of no use to anybody.
     Stop,
+    /// Hand over the state after this step and stop.
+    Drain,
+}
+
+/// A state of training on its way to be kept.
+#[derive(Debug)]
+pub struct Checkpoint {
+    /// What it is the state after.
+    pub moment: Moment,
+    /// The state to be written.
+    pub snapshot: Box<dyn Snapshot>,
+}
+
+/// What a checkpoint is the state after.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Moment {
+    /// A whole epoch.
+    EpochEnd {
+        /// The epoch.
+        epoch: Epoch,
+        /// Its metrics.
+        metrics: EpochMetrics,
+        /// Early stopping after it.
+        early_stopping: EarlyStopping,
+    },
+    /// A step within an epoch. After the last one the validation is still to be done.
+    Within(Position),
+}
+
+impl Moment {
+    /// The position that a resume names.
+    #[must_use]
+    pub fn position(&self) -> Position {
+        match *self {
+            Self::EpochEnd { epoch, .. } => Position::end_of(epoch),
+            Self::Within(position) => position,
+        }
+    }
 }
 
 /// Whoever listens to training. Its methods are called on the training thread and must not take long.
@@ -28,16 +68,21 @@ pub trait Observer: Send {
     /// Asked after every step.
     fn control(&self) -> Control;
 
-    /// An epoch is done. `Stop` ends training, for instance because checkpoints cannot be kept; after a run's last
-    /// epoch it changes nothing.
-    fn epoch_done(&mut self, checkpoint: EpochCheckpoint) -> Control;
+    /// Asked when a state within an epoch is due: whether it would be of use. If not, it is due again after the next step.
+    fn wants_state(&self) -> bool;
+
+    /// An epoch is done, a state within one is due, or the observer drains. The answer is that of [`Self::control`], or
+    /// `Stop` because checkpoints cannot be kept; after a run's last epoch it changes nothing.
+    fn checkpoint(&mut self, checkpoint: Checkpoint) -> Control;
 }
 
 /// Counts steps and images of a phase and decides when to report.
 pub(crate) struct Reporter<'a> {
     observer: &'a mut dyn Observer,
     progress: Progress,
-    images: usize,
+    images: u64,
+    /// Time that the phase took before it was resumed.
+    before: f64,
     started: Instant,
     reported: Instant,
 }
@@ -59,6 +104,7 @@ impl<'a> Reporter<'a> {
             observer,
             progress,
             images: 0,
+            before: 0.0,
             started: now,
             reported: now,
         }
@@ -66,6 +112,18 @@ impl<'a> Reporter<'a> {
 
     /// Begins a phase and reports it; loss and accuracy stay those of the epoch until its training begins.
     pub(crate) fn phase(&mut self, phase: Phase, epoch: Epoch, steps: usize) {
+        self.resume_phase(phase, epoch, steps, 0, Sums::default());
+    }
+
+    /// As [`Self::phase`], after `step` steps that are done.
+    pub(crate) fn resume_phase(
+        &mut self,
+        phase: Phase,
+        epoch: Epoch,
+        steps: usize,
+        step: u32,
+        done: Sums,
+    ) {
         let fresh = phase != Phase::Validating;
         let (loss, accuracy) = if fresh {
             (None, None)
@@ -76,14 +134,15 @@ impl<'a> Reporter<'a> {
         self.progress = Progress {
             phase,
             epoch,
-            step: 0,
+            step,
             steps,
             images_per_second: 0.0,
             loss,
             accuracy,
             ..self.progress
         };
-        self.images = 0;
+        self.images = done.images;
+        self.before = done.seconds;
         self.started = Instant::now();
         self.send();
     }
@@ -91,7 +150,7 @@ impl<'a> Reporter<'a> {
     /// Counts a step; whether it is time to report.
     pub(crate) fn step(&mut self, images: usize) -> bool {
         self.progress.step += 1;
-        self.images += images;
+        self.images += images as u64;
         self.reported.elapsed() >= INTERVAL
     }
 
@@ -100,21 +159,25 @@ impl<'a> Reporter<'a> {
         if let Some(means) = means {
             (self.progress.loss, self.progress.accuracy) = (Some(means.loss), Some(means.accuracy));
         }
-        self.progress.images_per_second = self.images_per_second();
+        self.progress.images_per_second = self.images as f64 / self.seconds().max(1e-9);
         self.send();
     }
 
-    /// Of the phase so far.
-    pub(crate) fn images_per_second(&self) -> f64 {
-        self.images as f64 / self.started.elapsed().as_secs_f64().max(1e-9)
+    /// Wall time of the phase so far.
+    pub(crate) fn seconds(&self) -> f64 {
+        self.before + self.started.elapsed().as_secs_f64()
     }
 
     pub(crate) fn control(&self) -> Control {
         self.observer.control()
     }
 
-    pub(crate) fn epoch_done(&mut self, checkpoint: EpochCheckpoint) -> Control {
-        self.observer.epoch_done(checkpoint)
+    pub(crate) fn wants_state(&self) -> bool {
+        self.observer.wants_state()
+    }
+
+    pub(crate) fn checkpoint(&mut self, checkpoint: Checkpoint) -> Control {
+        self.observer.checkpoint(checkpoint)
     }
 
     fn send(&mut self) {

@@ -1,11 +1,15 @@
-use std::fs;
-use std::path::Path;
-use std::sync::Mutex;
+mod exact;
+mod files;
 
+use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use quartet_shared::dataset::Images;
+use quartet_shared::progress::Progress;
 use quartet_shared::spec::{Augmentation, Backbone, Preset};
 
 use super::*;
-use crate::checkpoint::{CheckpointFiles, METADATA, save_network};
+use crate::checkpoint::CheckpointFiles;
 
 const SIDE: usize = 12;
 
@@ -64,38 +68,94 @@ fn task(train: usize, width: f64, epochs: u32) -> TrainTask {
         experiment,
         run,
         dataset: bars(train, 12),
-        device: Device::flex(),
         weights: None,
         resume: None,
+        checkpoint_interval: None,
     }
 }
 
-/// Writes every checkpoint and stops when it is told to.
+/// Trains on the CPU.
+fn train(task: &TrainTask, observer: &mut dyn Observer) -> Result<Trained, TrainError> {
+    super::train(task, &Device::flex(), observer)
+}
+
+/// A finished epoch as it was handed over.
+#[derive(Clone, Debug)]
+struct Done {
+    epoch: Epoch,
+    metrics: EpochMetrics,
+    early_stopping: EarlyStopping,
+    files: CheckpointFiles,
+}
+
+/// Writes every checkpoint and says what it is told to.
 struct Keep<'a> {
     folder: &'a Path,
-    stop_after_steps: Option<u32>,
-    steps: Mutex<u32>,
+    /// What to answer from the so-manieth question on, from 1.
+    answer: Option<(u32, Control)>,
+    asked: AtomicU32,
     stop_after_epoch: Option<u32>,
+    /// Whether it wants states within an epoch.
+    wants_states: bool,
     phases: Vec<Phase>,
-    done: Vec<(Epoch, EpochMetrics, EarlyStopping, CheckpointFiles)>,
+    done: Vec<Done>,
+    states: Vec<(Position, CheckpointFiles)>,
 }
 
 impl<'a> Keep<'a> {
     fn new(folder: &'a Path) -> Self {
-        let steps = Mutex::new(0);
         Self {
             folder,
-            stop_after_steps: None,
-            steps,
+            answer: None,
+            asked: AtomicU32::new(0),
             stop_after_epoch: None,
+            wants_states: true,
             phases: Vec::new(),
             done: Vec::new(),
+            states: Vec::new(),
         }
+    }
+
+    fn answering(folder: &'a Path, question: u32, control: Control) -> Self {
+        Self {
+            answer: Some((question, control)),
+            ..Self::new(folder)
+        }
+    }
+
+    fn answer(&self) -> Control {
+        match self.answer {
+            Some((question, control)) if question <= self.asked.load(Ordering::Relaxed) => control,
+            _ => Control::Continue,
+        }
+    }
+
+    /// Where the run goes on that this has seen, which went on from `before`.
+    fn resume(&self, before: Option<&Resume>) -> Option<Resume> {
+        let done = self.done.last();
+        let (position, files) = match (done, self.states.last()) {
+            (Some(done), None) => (Position::end_of(done.epoch), &done.files),
+            (Some(done), Some((position, _))) if position.epoch < done.epoch => {
+                (Position::end_of(done.epoch), &done.files)
+            }
+            (_, Some((position, files))) => (*position, files),
+            (None, None) => return before.cloned(),
+        };
+        let early_stopping = match done {
+            Some(done) => Some(done.early_stopping),
+            None => before.and_then(|before| before.early_stopping),
+        };
+        Some(Resume {
+            position,
+            early_stopping,
+            weights: files.weights.path.clone(),
+            training_state: files.training_state.path.clone(),
+        })
     }
 }
 
 impl Observer for Keep<'_> {
-    fn progress(&mut self, progress: quartet_shared::progress::Progress) {
+    fn progress(&mut self, progress: Progress) {
         assert!(progress.step <= progress.steps);
         if self.phases.last() != Some(&progress.phase) {
             self.phases.push(progress.phase);
@@ -103,47 +163,44 @@ impl Observer for Keep<'_> {
     }
 
     fn control(&self) -> Control {
-        let mut steps = self.steps.lock().unwrap();
-        *steps += 1;
-        if self.stop_after_steps == Some(*steps) {
-            Control::Stop
-        } else {
-            Control::Continue
-        }
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        self.answer()
     }
 
-    fn epoch_done(&mut self, checkpoint: EpochCheckpoint) -> Control {
-        let EpochCheckpoint {
-            epoch,
-            metrics,
-            early_stopping,
-            snapshot,
-        } = checkpoint;
+    fn wants_state(&self) -> bool {
+        self.wants_states
+    }
+
+    fn checkpoint(&mut self, checkpoint: Checkpoint) -> Control {
+        let Checkpoint { moment, snapshot } = checkpoint;
+        let position = moment.position();
         // Written on another thread, as the worker does it.
-        let (folder, stem) = (self.folder.to_owned(), format!("{epoch}"));
+        let (folder, stem) = (
+            self.folder.to_owned(),
+            format!("{}-{}", position.epoch, position.step),
+        );
         let writer = std::thread::spawn(move || snapshot.write(&folder, &stem).unwrap());
-        self.done
-            .push((epoch, metrics, early_stopping, writer.join().unwrap()));
-        if self.stop_after_epoch == Some(epoch.0) {
-            Control::Stop
-        } else {
-            Control::Continue
+        let files = writer.join().unwrap();
+        match moment {
+            Moment::EpochEnd {
+                epoch,
+                metrics,
+                early_stopping,
+            } => {
+                self.done.push(Done {
+                    epoch,
+                    metrics,
+                    early_stopping,
+                    files,
+                });
+                if self.stop_after_epoch == Some(epoch.0) {
+                    return Control::Stop;
+                }
+            }
+            Moment::Within(position) => self.states.push((position, files)),
         }
+        self.answer()
     }
-}
-
-fn resume(keep: &Keep<'_>) -> Option<Resume> {
-    let (epoch, _, early_stopping, files) = keep.done.last().unwrap();
-    let (weights, training_state) = (
-        files.weights.path.clone(),
-        files.training_state.path.clone(),
-    );
-    Some(Resume {
-        epoch: *epoch,
-        early_stopping: *early_stopping,
-        weights,
-        training_state,
-    })
 }
 
 fn bits(metrics: &EpochMetrics) -> [u64; 4] {
@@ -156,65 +213,17 @@ fn bits(metrics: &EpochMetrics) -> [u64; 4] {
     .map(f64::to_bits)
 }
 
-#[test]
-fn a_resumed_run_ends_with_the_same_bytes() {
-    let folder = tempfile::tempdir().unwrap();
-    let sub = |name: &str| {
-        let path = folder.path().join(name);
-        fs::create_dir(&path).unwrap();
-        path
-    };
-    // 8 divides 24: four steps, the last of them wrapped.
-    let mut task = task(24, 0.05, 3);
-    let straight_folder = sub("straight");
-    let mut straight = Keep::new(&straight_folder);
-    let finished = train(&task, &mut straight).unwrap();
-    assert!(matches!(
-        finished,
-        Trained::Finished(Outcome {
-            epochs: 3,
-            stop_reason: StopReason::Epochs,
-            ..
-        })
-    ));
-    assert_eq!(straight.done.len(), 3);
-
-    let first_folder = sub("first");
-    let mut first = Keep::new(&first_folder);
-    first.stop_after_epoch = Some(1);
-    assert_eq!(train(&task, &mut first).unwrap(), Trained::Stopped);
-    assert_eq!(bits(&first.done[0].1), bits(&straight.done[0].1));
-
-    // Stopped in the middle of epoch 2, whose steps are lost.
-    task.resume = resume(&first);
-    let second_folder = sub("second");
-    let mut second = Keep::new(&second_folder);
-    second.stop_after_steps = Some(2);
-    assert_eq!(train(&task, &mut second).unwrap(), Trained::Stopped);
-    assert!(second.done.is_empty());
-
-    let third_folder = sub("third");
-    let mut third = Keep::new(&third_folder);
-    assert_eq!(train(&task, &mut third).unwrap(), finished);
-    for (a, b) in straight.done[1..].iter().zip(&third.done) {
-        assert_eq!((a.0, bits(&a.1), a.2), (b.0, bits(&b.1), b.2));
-        assert_eq!(a.3.weights.blob, b.3.weights.blob);
-        assert_eq!(a.3.training_state.blob, b.3.training_state.blob);
+/// Whether both went through the same epochs, but for how long they took.
+fn assert_same_epochs(a: &[Done], b: &[Done]) {
+    assert_eq!(a.len(), b.len());
+    for (a, b) in a.iter().zip(b) {
+        assert_eq!(
+            (a.epoch, bits(&a.metrics), a.early_stopping),
+            (b.epoch, bits(&b.metrics), b.early_stopping)
+        );
+        assert_eq!(a.files.weights.blob, b.files.weights.blob);
+        assert_eq!(a.files.training_state.blob, b.files.training_state.blob);
     }
-    assert_eq!(
-        straight.phases,
-        [
-            &[Phase::Preparing][..],
-            &[Phase::Training, Phase::Validating].repeat(3)
-        ]
-        .concat()
-    );
-
-    // A run that is complete trains no more.
-    task.resume = resume(&third);
-    let mut nothing = Keep::new(&third_folder);
-    assert_eq!(train(&task, &mut nothing).unwrap(), finished);
-    assert!(nothing.phases.is_empty());
 }
 
 #[test]
@@ -234,10 +243,14 @@ fn learns_to_tell_bars_apart() {
     let accuracies: Vec<f64> = keep
         .done
         .iter()
-        .map(|epoch| epoch.1.train_accuracy)
+        .map(|epoch| epoch.metrics.train_accuracy)
         .collect();
     assert!(accuracies.last().unwrap() > &0.9, "{accuracies:?}");
-    let losses: Vec<f64> = keep.done.iter().map(|epoch| epoch.1.train_loss).collect();
+    let losses: Vec<f64> = keep
+        .done
+        .iter()
+        .map(|epoch| epoch.metrics.train_loss)
+        .collect();
     assert!(losses.last().unwrap() < &losses[0], "{losses:?}");
 }
 
@@ -257,7 +270,11 @@ fn early_stopping_ends_the_run() {
         (outcome.epochs, outcome.best_epoch, outcome.stop_reason),
         (3, Epoch(1), StopReason::EarlyStopping)
     );
-    assert!(keep.done.iter().all(|epoch| epoch.1.train_loss.is_finite()));
+    assert!(
+        keep.done
+            .iter()
+            .all(|epoch| epoch.metrics.train_loss.is_finite())
+    );
 }
 
 #[test]
@@ -275,153 +292,5 @@ fn a_loss_that_is_not_finite_is_an_error() {
             }
         ),
         "{error}"
-    );
-}
-
-/// One training step, for states that are not the first.
-fn stepped(task: &TrainTask) -> Learner {
-    let input = Input::new(&task.dataset, task.run.image_size, &task.device);
-    let images = task.dataset.split(Split::Train);
-    let batch = input.training(
-        images,
-        &[0, 1, 2, 3],
-        &task.experiment.augmentation,
-        1,
-        Epoch(1),
-    );
-    prepare(task).unwrap().step(batch, Epoch(1), 0).0
-}
-
-#[test]
-fn checkpoints_come_back_bit_by_bit() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut task = task(16, 0.05, 5);
-    let files = stepped(&task)
-        .snapshot(Epoch(1))
-        .write(folder.path(), "a")
-        .unwrap();
-    for file in [&files.weights, &files.training_state] {
-        let bytes = fs::read(&file.path).unwrap();
-        assert_eq!(file.blob.size, bytes.len() as u64);
-        assert_eq!(
-            file.blob.sha256,
-            quartet_shared::checkpoint::Checksum::of(&bytes)
-        );
-    }
-    let early_stopping = EarlyStopping::observe(None, Epoch(1), 0.5);
-    let (weights, training_state) = (
-        files.weights.path.clone(),
-        files.training_state.path.clone(),
-    );
-    task.resume = Some(Resume {
-        epoch: Epoch(1),
-        early_stopping,
-        weights,
-        training_state,
-    });
-    let resumed = prepare(&task).unwrap();
-    assert_eq!(resumed.adam.updates(), 1);
-    let again = resumed
-        .snapshot(Epoch(1))
-        .write(folder.path(), "b")
-        .unwrap();
-    assert_eq!(again.weights.blob, files.weights.blob);
-    assert_eq!(again.training_state.blob, files.training_state.blob);
-
-    let bytes = fs::read(&files.weights.path).unwrap();
-    let names = safetensors::SafeTensors::deserialize(&bytes).unwrap();
-    let names = names
-        .names()
-        .into_iter()
-        .filter(|name| name.contains("running_mean"))
-        .count();
-    assert_eq!(names, 3, "the head's running statistics are weights too");
-    let bytes = fs::read(&files.training_state.path).unwrap();
-    let (_, metadata) = safetensors::SafeTensors::read_metadata(&bytes).unwrap();
-    let json = &metadata.metadata().as_ref().unwrap()[METADATA];
-    assert!(
-        json.contains("\"updates\":1") && json.contains("\"epoch\":1"),
-        "{json}"
-    );
-}
-
-#[test]
-fn a_checkpoint_of_something_else_is_refused() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut task = task(16, 0.05, 5);
-    let files = stepped(&task)
-        .snapshot(Epoch(1))
-        .write(folder.path(), "a")
-        .unwrap();
-    let good = Resume {
-        epoch: Epoch(1),
-        early_stopping: EarlyStopping::observe(None, Epoch(1), 0.5),
-        weights: files.weights.path.clone(),
-        training_state: files.training_state.path.clone(),
-    };
-    let refused = |task: &mut TrainTask, resume: Resume, part: &str| {
-        task.resume = Some(resume);
-        let error = format!("{:#}", anyhow::Error::from(prepare(task).unwrap_err()));
-        assert!(error.contains(part), "{error}");
-    };
-    refused(
-        &mut task,
-        Resume {
-            epoch: Epoch(2),
-            ..good.clone()
-        },
-        "epoch: Epoch(2)",
-    );
-    refused(
-        &mut task,
-        Resume {
-            weights: files.training_state.path.clone(),
-            ..good.clone()
-        },
-        "its metadata",
-    );
-    refused(
-        &mut task,
-        Resume {
-            training_state: files.weights.path.clone(),
-            ..good.clone()
-        },
-        "its metadata",
-    );
-    refused(
-        &mut task,
-        Resume {
-            weights: folder.path().join("none"),
-            ..good.clone()
-        },
-        "cannot read",
-    );
-    let cut = folder.path().join("cut");
-    let bytes = fs::read(&files.weights.path).unwrap();
-    fs::write(&cut, &bytes[..bytes.len() / 2]).unwrap();
-    refused(
-        &mut task,
-        Resume {
-            weights: cut,
-            ..good.clone()
-        },
-        "not a safetensors file",
-    );
-    task.run.width = 0.1;
-    refused(&mut task, good.clone(), "width: 0.05");
-    task.run.width = 0.05;
-    task.run.seed += 1;
-    refused(&mut task, good, "seed");
-}
-
-#[test]
-fn weights_can_be_written_from_a_network_that_trains() {
-    let folder = tempfile::tempdir().unwrap();
-    let learner = stepped(&task(16, 0.05, 5));
-    let a = save_network(&learner.network, &folder.path().join("a")).unwrap();
-    let b = save_network(&learner.network.valid(), &folder.path().join("b")).unwrap();
-    assert_eq!(
-        a.blob, b.blob,
-        "with the last update of the running statistics"
     );
 }

@@ -407,10 +407,9 @@ impl World {
     pub(super) fn disconnect_id(&mut self, id: &WorkerId) {
         self.scheduler.disconnected(id, self.now);
         let grace = self.now + config().reattach_grace;
-        if let Some(lease) = self.lease_of(id) {
-            if self.scheduler.workers().any(|worker| worker.info.id == *id) {
-                self.live(&lease).reclaim_at = Some(grace);
-            }
+        let known = self.scheduler.workers().any(|worker| worker.info.id == *id);
+        if let Some(lease) = self.lease_of(id).filter(|_| known) {
+            self.live(&lease).reclaim_at = Some(grace);
         }
         if let Some(member) = self.members.get_mut(id) {
             member.connected = false;
