@@ -45,12 +45,17 @@ pub fn csv(folder: &Path) -> PathBuf {
 
 /// Writes an experiment of two very small runs.
 pub fn experiment(folder: &Path, epochs: u32) -> PathBuf {
+    experiment_of(folder, epochs, 16)
+}
+
+/// The same with batches of another size: the smaller, the more steps an epoch has, and the longer it takes.
+pub fn experiment_of(folder: &Path, epochs: u32, batch_size: u32) -> PathBuf {
     let text = format!(
         r#"
 name = "small"
 seed = 7
 image_size = 48
-batch_size = 16
+batch_size = {batch_size}
 epochs = {epochs}
 patience = {epochs}
 batch_norm_momentum = 0.9

@@ -3,7 +3,10 @@
 use std::io::{BufRead, BufReader, Lines, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
+
+use serde_json::Value;
 
 use crate::programs::program;
 
@@ -34,17 +37,22 @@ impl Process {
         assert!(status.expect("kill runs").success(), "the process is there");
     }
 
-    /// Kills it as `kill -9` does.
-    pub fn kill(&mut self) {
-        self.0.kill().expect("the process is there");
-        self.0.wait().expect("the process is ours");
+    /// Kills it as `kill -9` does; how it ended, which is otherwise if it had ended before.
+    pub fn kill(&mut self) -> ExitStatus {
+        self.0.kill().expect("the process is ours");
+        self.0.wait().expect("the process is ours")
+    }
+
+    /// How it ended, if it has.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.0.try_wait().expect("the process is ours")
     }
 
     /// Waits for its end.
     pub fn wait(&mut self) -> ExitStatus {
         let started = Instant::now();
         loop {
-            if let Some(status) = self.0.try_wait().expect("the process is ours") {
+            if let Some(status) = self.ended() {
                 return status;
             }
             assert!(
@@ -54,6 +62,12 @@ impl Process {
             );
             std::thread::sleep(Duration::from_millis(20));
         }
+    }
+}
+
+impl From<Child> for Process {
+    fn from(child: Child) -> Self {
+        Self(child)
     }
 }
 
@@ -78,11 +92,19 @@ impl Coordinator {
     /// Starts a coordinator on a free port and waits until it listens.
     #[must_use]
     pub fn start(store: &Path, args: &[&str]) -> Self {
-        let mut child = Command::new(program("coordinator"))
-            .arg("--store")
-            .arg(store)
-            .args(["--listen", "127.0.0.1:0"])
-            .args(args)
+        Self::spawn(
+            Command::new(program("coordinator"))
+                .arg("--store")
+                .arg(store)
+                .args(["--listen", "127.0.0.1:0"])
+                .args(args),
+        )
+    }
+
+    /// Starts a coordinator by this command and waits until it listens.
+    #[must_use]
+    pub fn spawn(command: &mut Command) -> Self {
+        let mut child = command
             .stdout(Stdio::piped())
             .spawn()
             .expect("the coordinator starts");
@@ -131,42 +153,70 @@ impl Coordinator {
     /// Watches the experiment as `status --follow --json` shows it.
     #[must_use]
     pub fn watch(&self) -> Watch {
-        let mut child = Command::new(program("status"))
-            .args(["--coordinator", &self.address, "--follow", "--json"])
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("status starts");
-        let stdout = child.stdout.take().expect("stdout is piped");
-        Watch {
-            process: Process(child),
-            lines: BufReader::new(stdout).lines(),
-        }
+        Watch::start(&self.address)
     }
 }
+
+/// Longest time between two things that a test waits for.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The stream of snapshots of an experiment.
 #[derive(Debug)]
 pub struct Watch {
     process: Process,
-    lines: Lines<BufReader<ChildStdout>>,
+    lines: Receiver<String>,
+    last: String,
 }
 
 impl Watch {
+    /// Watches the experiment of the coordinator at this address, which need not be there yet.
+    #[must_use]
+    pub fn start(coordinator: &str) -> Self {
+        let mut child = Command::new(program("status"))
+            .args(["--coordinator", coordinator, "--follow", "--json"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("status starts");
+        let stdout = child.stdout.take().expect("stdout is piped");
+        let (sender, lines) = channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(stdout).lines() {
+                if sender.send(line.expect("status writes text")).is_err() {
+                    return;
+                }
+            }
+        });
+        Self {
+            process: Process(child),
+            lines,
+            last: String::new(),
+        }
+    }
+
     /// The next snapshot for which `found` gives something.
-    pub fn until<T>(&mut self, mut found: impl FnMut(&serde_json::Value) -> Option<T>) -> T {
-        for line in self.lines.by_ref() {
-            let line = line.expect("status writes text");
-            let snapshot = serde_json::from_str(&line).expect("each line is a JSON object");
+    pub fn until<T>(&mut self, mut found: impl FnMut(&Value) -> Option<T>) -> T {
+        let started = Instant::now();
+        loop {
+            let left = PATIENCE.saturating_sub(started.elapsed());
+            match self.lines.recv_timeout(left) {
+                Ok(line) => self.last = line,
+                Err(RecvTimeoutError::Disconnected) => {
+                    panic!("the experiment ended before that happened: {}", self.last)
+                }
+                Err(RecvTimeoutError::Timeout) => {
+                    panic!("that did not happen within {PATIENCE:?}: {}", self.last)
+                }
+            }
+            let snapshot = serde_json::from_str(&self.last).expect("each line is a JSON object");
             if let Some(found) = found(&snapshot) {
                 return found;
             }
         }
-        panic!("the experiment ended before that happened");
     }
 
     /// Reads to the end; how `status` ends.
     pub fn finish(mut self) -> ExitStatus {
-        self.lines.by_ref().for_each(drop);
+        self.lines.iter().for_each(drop);
         self.process.wait()
     }
 }

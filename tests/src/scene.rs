@@ -1,0 +1,394 @@
+//! A small experiment in which something goes wrong: real processes, a store, proxies, and what was committed before.
+//!
+//! - `snapshot`: what `status` shows
+//! - `timers`: the coordinator's, short
+
+mod snapshot;
+mod timers;
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
+use std::time::{Duration, Instant};
+
+use quartet_shared::ids::{Attempt, RunName};
+use quartet_shared::layout::Layout;
+
+use crate::fixtures;
+use crate::fleet::{Coordinator, LIMIT, Process, Watch};
+use crate::ports;
+use crate::programs::program;
+use crate::proxy::Proxy;
+use crate::results::{Results, attempts, manifests};
+use crate::s3::{S3, prepared};
+use crate::small_disk::SmallDisk;
+use crate::stores::StoreUnderTest;
+
+pub use snapshot::{RunView, Snapshot};
+pub use timers::Timers;
+
+/// Epochs of each run: enough for a fault in the middle.
+pub const EPOCHS: u32 = 16;
+/// Small, so that an epoch has 21 steps.
+const BATCH_SIZE: u32 = 4;
+/// The experiment's runs, the slower one first.
+pub const RUNS: [&str; 2] = ["vgg16", "residual"];
+
+/// Kinds of stores.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A directory.
+    Local,
+    /// A server, with a proxy in front of it.
+    S3,
+}
+
+/// An experiment with its processes. Dropped, they are killed; after a panic their logs are shown.
+#[derive(Debug)]
+pub struct Scene {
+    /// The store.
+    pub store: StoreUnderTest,
+    /// The way from the coordinator to the store, if that is S3.
+    pub to_store: Option<Proxy>,
+    /// The way of those workers to the coordinator that are started behind it.
+    pub to_coordinator: Proxy,
+    folder: PathBuf,
+    disk: Option<SmallDisk>,
+    timers: Timers,
+    address: SocketAddr,
+    coordinator: Option<Coordinator>,
+    workers: BTreeMap<String, Process>,
+    watch: Option<Watch>,
+    committed: BTreeMap<String, Vec<u8>>,
+    last_attempts: Option<Attempt>,
+}
+
+impl Scene {
+    /// Prepares an experiment; nothing runs yet but the S3 server.
+    #[must_use]
+    pub fn new(name: &str, kind: Kind, timers: Timers) -> Self {
+        let folder = empty_folder(&format!("{name}-{kind:?}").to_lowercase());
+        let (store, to_store) = match kind {
+            Kind::Local => (StoreUnderTest::local(&folder.join("store")), None),
+            Kind::S3 => {
+                let server = S3::start(&folder.join("s3.log"));
+                let proxy = Proxy::start(server.address());
+                let endpoint = proxy.address();
+                (StoreUnderTest::S3 { server, endpoint }, Some(proxy))
+            }
+        };
+        Self::with_store(folder, store, to_store, None, timers)
+    }
+
+    /// Prepares an experiment on a local store that is a disk of so many bytes; says why where there can be none.
+    pub fn on_small_disk(name: &str, size: u64, timers: Timers) -> Result<Self, String> {
+        let folder = empty_folder(name);
+        let disk = SmallDisk::mount(&folder.join("store"), size)?;
+        let store = StoreUnderTest::Local {
+            location: folder.join("store"),
+            folder: disk.outside(),
+        };
+        Ok(Self::with_store(folder, store, None, Some(disk), timers))
+    }
+
+    fn with_store(
+        folder: PathBuf,
+        store: StoreUnderTest,
+        to_store: Option<Proxy>,
+        disk: Option<SmallDisk>,
+        timers: Timers,
+    ) -> Self {
+        fixtures::csv(&folder);
+        fixtures::experiment_of(&folder, EPOCHS, BATCH_SIZE);
+        let address = ports::free();
+        Self {
+            store,
+            to_store,
+            to_coordinator: Proxy::start(address),
+            folder,
+            disk,
+            timers,
+            address,
+            coordinator: None,
+            workers: BTreeMap::new(),
+            watch: None,
+            committed: BTreeMap::new(),
+            last_attempts: None,
+        }
+    }
+
+    /// The timers that the coordinator is started with.
+    #[must_use]
+    pub fn timers(&self) -> Timers {
+        self.timers
+    }
+
+    /// The disk that the store is on.
+    ///
+    /// # Panics
+    /// If the scene was not made with one.
+    #[must_use]
+    pub fn disk(&self) -> &SmallDisk {
+        self.disk.as_ref().expect("the scene has a small disk")
+    }
+
+    /// The keys of the experiment.
+    #[must_use]
+    pub fn layout(&self) -> Layout {
+        Layout::new("small".parse().expect("a name"))
+    }
+
+    /// The command that starts the coordinator, always with the same address, store and experiment.
+    #[must_use]
+    pub fn coordinator_command(&self) -> Command {
+        let mut command = match &self.disk {
+            Some(disk) => {
+                let mut launcher = disk.launcher();
+                launcher.arg(program("coordinator"));
+                launcher
+            }
+            None => Command::new(program("coordinator")),
+        };
+        command
+            .args(["--workers", "2", "--listen", &self.address.to_string()])
+            .args(["--store", &self.store.location()])
+            .arg("--data")
+            .arg(self.folder.join("faces.csv"))
+            .arg("--experiment")
+            .arg(self.folder.join("small.toml"))
+            .args(self.timers.arguments())
+            .envs(self.store.environment())
+            .env("QUARTET_LOG", "info");
+        command
+    }
+
+    /// Starts the coordinator, again where it was if it had been started before, and waits until it listens.
+    pub fn start_coordinator(&mut self) {
+        let mut command = self.coordinator_command();
+        self.coordinator = None;
+        self.coordinator = Some(Coordinator::spawn(command.stderr(self.log("coordinator"))));
+        let address = self.address.to_string();
+        self.watch.get_or_insert_with(|| Watch::start(&address));
+    }
+
+    /// Starts a worker.
+    pub fn start_worker(&mut self, name: &str) {
+        self.start_worker_of(name, self.address);
+    }
+
+    /// Starts a worker that reaches the coordinator through [`Self::to_coordinator`] only.
+    pub fn start_worker_behind_proxy(&mut self, name: &str) {
+        self.start_worker_of(name, self.to_coordinator.address());
+    }
+
+    fn start_worker_of(&mut self, name: &str, coordinator: SocketAddr) {
+        let process = Process::spawn(
+            Command::new(program("worker"))
+                .args(["--coordinator", &coordinator.to_string(), "--name", name])
+                .args(["--threads", "1", "--cache-dir"])
+                .arg(self.folder.join("cache"))
+                .env("QUARTET_LOG", "info")
+                .stderr(self.log(name)),
+        );
+        self.workers.insert(name.to_owned(), process);
+    }
+
+    /// The log of a program of this name, to be appended to.
+    fn log(&self, name: &str) -> File {
+        let mut options = File::options();
+        let file = options.append(true).create(true).open(self.log_path(name));
+        file.expect("the folder is writable")
+    }
+
+    fn log_path(&self, name: &str) -> PathBuf {
+        self.folder.join(format!("{name}.log"))
+    }
+
+    /// What a worker, or "coordinator", has logged so far.
+    #[must_use]
+    pub fn logged(&self, name: &str) -> String {
+        fs::read_to_string(self.log_path(name)).expect("it has a log")
+    }
+
+    /// A worker that was started.
+    ///
+    /// # Panics
+    /// If there is none of this name.
+    #[must_use]
+    pub fn worker(&self, name: &str) -> &Process {
+        &self.workers[name]
+    }
+
+    /// Kills a worker, which must live.
+    ///
+    /// # Panics
+    /// If it had ended by itself.
+    pub fn kill_worker(&mut self, name: &str) {
+        let mut process = self.workers.remove(name).expect("it was started");
+        assert_killed(process.kill());
+    }
+
+    /// Kills all workers, which must live.
+    pub fn kill_workers(&mut self) {
+        self.kill_workers_but("");
+    }
+
+    /// Kills all workers but one.
+    pub fn kill_workers_but(&mut self, spared: &str) {
+        let names: Vec<String> = self.workers.keys().cloned().collect();
+        for name in names.iter().filter(|name| *name != spared) {
+            self.kill_worker(name);
+        }
+    }
+
+    /// Kills the coordinator, which must live.
+    ///
+    /// # Panics
+    /// If it had ended by itself.
+    pub fn kill_coordinator(&mut self) {
+        let mut coordinator = self.coordinator.take().expect("it was started");
+        assert_killed(coordinator.process.kill());
+    }
+
+    /// Waits until the coordinator ends by itself; does something again and again meanwhile. How it ended.
+    ///
+    /// # Panics
+    /// If it does not end.
+    pub fn coordinator_ends(&mut self, mut meanwhile: impl FnMut(&Self)) -> ExitStatus {
+        let mut coordinator = self.coordinator.take().expect("it was started");
+        let started = Instant::now();
+        loop {
+            if let Some(status) = coordinator.process.ended() {
+                return status;
+            }
+            assert!(started.elapsed() < LIMIT / 5, "the coordinator goes on");
+            meanwhile(self);
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// The next snapshot for which `found` gives something.
+    ///
+    /// # Panics
+    /// If the experiment ends before, or nothing is found in time.
+    pub fn until<T>(&mut self, mut found: impl FnMut(Snapshot<'_>) -> Option<T>) -> T {
+        let watch = self.watch.as_mut().expect("the coordinator was started");
+        watch.until(|json| found(Snapshot(json)))
+    }
+
+    /// Starts the coordinator and two workers, and waits until both runs are being trained with at least two epochs committed,
+    /// which must stay in the store as they are from now on.
+    pub fn begin(&mut self, behind_proxy: &[&str]) {
+        self.start_coordinator();
+        for name in ["one", "two"] {
+            match behind_proxy.contains(&name) {
+                true => self.start_worker_behind_proxy(name),
+                false => self.start_worker(name),
+            }
+        }
+        self.until(|snapshot| {
+            let mut runs = snapshot.runs();
+            runs.all(|run| run.worker().is_some() && run.committed() >= 2)
+                .then_some(())
+        });
+        let layout = self.layout();
+        for run in RUNS.map(run_name) {
+            for key in self.store.list(&layout.manifests(&run)) {
+                let bytes = self.store.read(&key);
+                self.committed.insert(key, bytes);
+            }
+        }
+    }
+
+    /// Demands that the attempts that train the runs' last epochs have this number.
+    pub fn expect_attempts(&mut self, attempt: u32) {
+        self.last_attempts = Some(Attempt(attempt));
+    }
+
+    /// Lifts the demand that what was committed stays as it is.
+    pub fn forget_committed(&mut self) {
+        self.committed.clear();
+    }
+
+    /// Waits until the experiment is finished and all programs have ended well; reads the results.
+    ///
+    /// # Panics
+    /// If anything failed, or something that was committed is lost.
+    #[must_use]
+    pub fn finish(&mut self) -> Results {
+        let (ended, failures) = self.until(|snapshot| {
+            let ended = snapshot.ended()?;
+            Some((ended.to_owned(), snapshot.failures()))
+        });
+        assert_eq!(ended, "finished", "{failures:?}");
+        let coordinator = self.coordinator.take().expect("it was started");
+        let (text, status) = coordinator.finish();
+        assert!(status.success(), "{status}: {text}");
+        for (name, mut worker) in std::mem::take(&mut self.workers) {
+            let status = worker.wait();
+            assert!(status.success(), "worker {name}: {status}");
+        }
+        let watch = self.watch.take().expect("the coordinator was started");
+        assert!(watch.finish().success());
+        for (key, bytes) in &self.committed {
+            assert!(self.store.read(key) == *bytes, "{key} was changed");
+        }
+        let (layout, runs) = (self.layout(), RUNS.map(run_name));
+        for run in &runs {
+            let attempts = attempts(&manifests(&self.store, &layout, run));
+            let expected = self.last_attempts.or(attempts.last().copied());
+            assert_eq!(attempts.last(), expected.as_ref(), "{run}: {attempts:?}");
+        }
+        Results::read(&self.store, &layout, &runs)
+    }
+
+    fn show_logs(&self) {
+        let mut stderr = std::io::stderr().lock();
+        let logs = fs::read_dir(&self.folder).into_iter().flatten().flatten();
+        for path in logs.map(|entry| entry.path()) {
+            if path.extension().is_some_and(|extension| extension == "log") {
+                let text = fs::read_to_string(&path).unwrap_or_default();
+                let lines: Vec<&str> = text.lines().collect();
+                let last = lines[lines.len().saturating_sub(LINES_SHOWN)..].join("\n");
+                let _ = writeln!(stderr, "--- the end of {}\n{last}", path.display());
+            }
+        }
+    }
+}
+
+/// Lines of each log that are shown after a panic.
+const LINES_SHOWN: usize = 30;
+
+impl Drop for Scene {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.show_logs();
+        } else {
+            let _ = fs::remove_dir_all(&self.folder);
+        }
+    }
+}
+
+/// The name of a run.
+#[must_use]
+pub fn run_name(name: &str) -> RunName {
+    name.parse().expect("a name")
+}
+
+fn assert_killed(status: ExitStatus) {
+    use std::os::unix::process::ExitStatusExt as _;
+    assert_eq!(status.signal(), Some(9), "it had ended by itself: {status}");
+}
+
+/// A folder that stays when its test fails.
+fn empty_folder(name: &str) -> PathBuf {
+    let folder: &Path = &prepared().join("scenes").join(name);
+    if folder.exists() {
+        fs::remove_dir_all(folder).expect("it is ours");
+    }
+    fs::create_dir_all(folder).expect("the folder is writable");
+    folder.to_owned()
+}

@@ -1,0 +1,182 @@
+//! What must have come of an experiment, whatever went wrong.
+
+use std::ops::AddAssign;
+
+use quartet_shared::checkpoint::{AttemptRecord, Blob, Checksum, Manifest, Outcome};
+use quartet_shared::ids::{Epoch, RunName};
+use quartet_shared::layout::Layout;
+use quartet_shared::report::EvaluationReport;
+use quartet_shared::spec::RunSpec;
+use quartet_shared::task::Task;
+use serde::de::DeserializeOwned;
+
+use super::compute::{State, metrics, undisturbed};
+use super::hosts::{Ending, World};
+use super::objects::Moody;
+
+/// What simulations went through: a fault that never fires tests nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Coverage {
+    /// Leases after the first of their tasks.
+    pub further_attempts: u64,
+    /// Leases that went on from within an epoch.
+    pub resumed_within: u64,
+    /// Coordinators after the first.
+    pub further_terms: u64,
+    /// Manifests that were taken out of use.
+    pub discarded: u64,
+    /// Calls of the store that failed.
+    pub store_failures: u64,
+}
+
+impl AddAssign for Coverage {
+    fn add_assign(&mut self, other: Self) {
+        self.further_attempts += other.further_attempts;
+        self.resumed_within += other.resumed_within;
+        self.further_terms += other.further_terms;
+        self.discarded += other.discarded;
+        self.store_failures += other.store_failures;
+    }
+}
+
+/// Compares what the store has with what an undisturbed experiment ends with.
+pub(super) async fn check(
+    world: &World,
+    objects: &Moody,
+    damaged: &[String],
+) -> Result<Coverage, String> {
+    if let Some(Ending::Failed(reasons)) = world.ending() {
+        return Err(format!("the experiment failed: {reasons:?}"));
+    }
+    let layout = Layout::new(world.spec.name.clone());
+    let mut coverage = Coverage {
+        further_terms: (objects.keys(&layout.coordinators()).await.len() as u64).saturating_sub(1),
+        store_failures: objects.failures(),
+        ..Coverage::default()
+    };
+    let report: EvaluationReport = read(objects, &layout.evaluation()).await?;
+    report.validate().map_err(|e| e.to_string())?;
+    for run in &world.spec.runs {
+        let checker = Checker {
+            layout: &layout,
+            objects,
+            damaged,
+            run,
+        };
+        let (outcome, states) = undisturbed(&world.spec, run);
+        checker.outcome(outcome).await?;
+        checker.epochs(&states, &outcome).await?;
+        checker.attempts(&mut coverage).await?;
+        let member = report.members.iter().find(|member| member.run == run.name);
+        if member.map(|member| member.best_epoch) != Some(outcome.best_epoch) {
+            return Err(format!("the evaluation has another epoch of {}", run.name));
+        }
+        let discarded = objects.keys(&layout.discarded(&run.name)).await;
+        coverage.discarded += discarded.len() as u64;
+    }
+    Ok(coverage)
+}
+
+struct Checker<'a> {
+    layout: &'a Layout,
+    objects: &'a Moody,
+    damaged: &'a [String],
+    run: &'a RunSpec,
+}
+
+impl Checker<'_> {
+    fn name(&self) -> &RunName {
+        &self.run.name
+    }
+
+    async fn manifest(&self, epoch: Epoch) -> Result<Manifest, String> {
+        read(self.objects, &self.layout.manifest(self.name(), epoch)).await
+    }
+
+    async fn outcome(&self, expected: Outcome) -> Result<(), String> {
+        let outcome: Outcome = read(self.objects, &self.layout.outcome(self.name())).await?;
+        equal(&outcome, &expected, || {
+            format!("outcome of {}", self.name())
+        })
+    }
+
+    /// Every epoch is there once, with the numbers of the undisturbed run; the best and the latest with their bytes.
+    async fn epochs(&self, states: &[State], outcome: &Outcome) -> Result<(), String> {
+        let keys = self.objects.keys(&self.layout.manifests(self.name())).await;
+        equal(&keys.len(), &states.len(), || {
+            format!("epochs of {}", self.name())
+        })?;
+        let mut attempt = Default::default();
+        for (index, state) in states.iter().enumerate() {
+            let epoch = Epoch(index as u32 + 1);
+            let manifest = self.manifest(epoch).await?;
+            equal(&manifest.metrics, &metrics(*state), || {
+                format!("metrics of {} in epoch {epoch}", self.name())
+            })?;
+            if manifest.attempt < attempt {
+                return Err(format!(
+                    "epoch {epoch} of {} is of an older attempt",
+                    self.name()
+                ));
+            }
+            attempt = manifest.attempt;
+            let record: AttemptRecord = read(
+                self.objects,
+                &self
+                    .layout
+                    .attempt(&Task::Train(self.name().clone()), attempt),
+            )
+            .await?;
+            equal(&record.worker, &manifest.worker, || {
+                format!("worker of {} in epoch {epoch}", self.name())
+            })?;
+            let is_kept = epoch == outcome.best_epoch || epoch.0 == outcome.epochs;
+            if is_kept && !self.damaged.contains(&manifest.weights.key) {
+                let bytes = self.objects.bytes(&manifest.weights.key).await;
+                let bytes = bytes.ok_or_else(|| format!("{} is gone", manifest.weights.key))?;
+                let found = Blob {
+                    size: bytes.len() as u64,
+                    sha256: Checksum::of(&bytes),
+                };
+                equal(&found, &manifest.weights.blob, || {
+                    manifest.weights.key.clone()
+                })?;
+                if *bytes != state.weights() {
+                    return Err(format!("{} has other bytes", manifest.weights.key));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Attempts were given once each, and grew.
+    async fn attempts(&self, coverage: &mut Coverage) -> Result<(), String> {
+        let task = Task::Train(self.name().clone());
+        for key in self.objects.keys(&self.layout.attempts(&task)).await {
+            let record: AttemptRecord = read(self.objects, &key).await?;
+            equal(&self.layout.attempt(&task, record.attempt), &key, || {
+                "key of an attempt".to_owned()
+            })?;
+            coverage.further_attempts += u64::from(record.attempt.0 > 1);
+            coverage.resumed_within += u64::from(record.resume.step > 0);
+        }
+        Ok(())
+    }
+}
+
+async fn read<T: DeserializeOwned>(objects: &Moody, key: &str) -> Result<T, String> {
+    let bytes = objects.bytes(key).await;
+    let bytes = bytes.ok_or_else(|| format!("there is no {key}"))?;
+    serde_json::from_slice(&bytes).map_err(|e| format!("{key}: {e}"))
+}
+
+fn equal<T: PartialEq + std::fmt::Debug>(
+    found: &T,
+    expected: &T,
+    what: impl Fn() -> String,
+) -> Result<(), String> {
+    if found == expected {
+        return Ok(());
+    }
+    Err(format!("{}: {found:?} instead of {expected:?}", what()))
+}

@@ -1,0 +1,332 @@
+//! A trainer that computes hashes instead of networks: what it ends with says whether every step was done, once and in order.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use quartet_shared::checkpoint::{Blob, Checksum, Outcome, Position, StopReason};
+use quartet_shared::dataset::Split;
+use quartet_shared::early_stopping::EarlyStopping;
+use quartet_shared::ids::Epoch;
+use quartet_shared::progress::{EpochMetrics, Phase, Progress};
+use quartet_shared::report::{self, EvaluationReport, Prediction, SplitReport};
+use quartet_shared::spec::{ExperimentSpec, RunSpec};
+use quartet_worker::agent::{Compute, ComputeError, Link};
+use quartet_worker::checkpoint::{CheckpointError, CheckpointFiles, Snapshot, WrittenFile};
+use quartet_worker::evaluate::{EvaluateTask, Evaluated};
+use quartet_worker::train::{Checkpoint, Control, Moment, TrainTask, Trained};
+use sha2::{Digest, Sha256};
+use tokio::time::Instant;
+
+use super::dice::Dice;
+
+/// Steps of an epoch.
+pub const STEPS: u32 = 4;
+
+/// A chain of hashes that stands for weights and moments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct State([u8; 32]);
+
+impl State {
+    /// Before the first step.
+    #[must_use]
+    pub fn initial(run: &RunSpec) -> Self {
+        Self(Sha256::digest(run.seed.to_le_bytes()).into())
+    }
+
+    /// After one more step.
+    #[must_use]
+    pub fn step(self, epoch: Epoch, step: u32) -> Self {
+        let mut hasher = Sha256::new();
+        hasher.update(self.0);
+        hasher.update(epoch.0.to_le_bytes());
+        hasher.update(step.to_le_bytes());
+        Self(hasher.finalize().into())
+    }
+
+    /// After a whole epoch from its beginning.
+    #[must_use]
+    pub fn epoch(self, epoch: Epoch) -> Self {
+        (0..STEPS).fold(self, |state, step| state.step(epoch, step))
+    }
+
+    /// What the weights' file holds.
+    #[must_use]
+    pub fn weights(&self) -> Vec<u8> {
+        // More than one message long.
+        self.0.repeat(40_000)
+    }
+
+    fn training_state(&self, position: Position) -> Vec<u8> {
+        format!("{position}: {}", hex::encode(self.0)).into_bytes()
+    }
+
+    fn read(weights: &Path) -> Result<Self, String> {
+        let bytes = fs::read(weights).map_err(|e| e.to_string())?;
+        let head = bytes.first_chunk::<32>().ok_or("too short")?;
+        let state = Self(*head);
+        (state.weights() == bytes)
+            .then_some(state)
+            .ok_or_else(|| "not what was written".to_owned())
+    }
+
+    /// A validation accuracy.
+    #[must_use]
+    pub fn accuracy(&self) -> f64 {
+        f64::from(self.0[0]) / 255.0
+    }
+}
+
+/// What an epoch's end says of its state; the times are those of a fast machine.
+#[must_use]
+pub fn metrics(state: State) -> EpochMetrics {
+    EpochMetrics {
+        train_loss: f64::from(state.0[1]),
+        train_accuracy: f64::from(state.0[2]) / 255.0,
+        valid_loss: f64::from(state.0[3]),
+        valid_accuracy: state.accuracy(),
+        images_per_second: 1.0,
+        seconds: 1.0,
+    }
+}
+
+/// How a run ends that nothing disturbs: its outcome, and the state after each epoch.
+#[must_use]
+pub fn undisturbed(experiment: &ExperimentSpec, run: &RunSpec) -> (Outcome, Vec<State>) {
+    let (mut states, mut stopping) = (Vec::new(), None);
+    let mut state = State::initial(run);
+    loop {
+        let epoch = Epoch(states.len() as u32 + 1);
+        state = state.epoch(epoch);
+        states.push(state);
+        let now = EarlyStopping::observe(stopping, epoch, state.accuracy());
+        stopping = Some(now);
+        if let Some(outcome) = outcome(experiment, epoch, now) {
+            return (outcome, states);
+        }
+    }
+}
+
+fn outcome(experiment: &ExperimentSpec, epoch: Epoch, stopping: EarlyStopping) -> Option<Outcome> {
+    let stop_reason = if stopping.should_stop(experiment.patience) {
+        StopReason::EarlyStopping
+    } else if epoch.0 >= experiment.epochs {
+        StopReason::Epochs
+    } else {
+        return None;
+    };
+    Some(Outcome {
+        epochs: epoch.0,
+        best_epoch: stopping.best_epoch,
+        best_valid_accuracy: stopping.best_valid_accuracy,
+        stop_reason,
+    })
+}
+
+#[derive(Debug)]
+struct Fake {
+    state: State,
+    position: Position,
+}
+
+impl Snapshot for Fake {
+    fn write(
+        self: Box<Self>,
+        folder: &Path,
+        stem: &str,
+    ) -> Result<CheckpointFiles, CheckpointError> {
+        let write = |name: String, bytes: Vec<u8>| {
+            let path = folder.join(name);
+            fs::write(&path, &bytes).expect("the simulation's disk works");
+            let blob = Blob {
+                size: bytes.len() as u64,
+                sha256: Checksum::of(&bytes),
+            };
+            WrittenFile { path, blob }
+        };
+        Ok(CheckpointFiles {
+            weights: write(format!("{stem}.weights"), self.state.weights()),
+            training_state: write(
+                format!("{stem}.state"),
+                self.state.training_state(self.position),
+            ),
+        })
+    }
+}
+
+/// Trains by hashing, in virtual time.
+#[derive(Clone, Debug)]
+pub struct Hashing {
+    /// Time of a step.
+    pub step: Duration,
+    /// Decides which steps fail.
+    pub dice: Arc<Dice>,
+}
+
+impl Compute for Hashing {
+    fn description(&self) -> String {
+        "hashes".to_owned()
+    }
+
+    fn train(&self, task: TrainTask, link: Link) -> BoxFuture<'_, Result<Trained, ComputeError>> {
+        Box::pin(self.train(task, link))
+    }
+
+    fn evaluate(
+        &self,
+        task: EvaluateTask,
+        link: Link,
+    ) -> BoxFuture<'_, Result<Evaluated, ComputeError>> {
+        Box::pin(self.evaluate(task, link))
+    }
+}
+
+impl Hashing {
+    async fn train(&self, task: TrainTask, mut link: Link) -> Result<Trained, ComputeError> {
+        let failed = |reason: String| ComputeError::Failed(reason);
+        let mut stopping = task
+            .resume
+            .as_ref()
+            .and_then(|resume| resume.early_stopping);
+        let (mut state, at) = match &task.resume {
+            Some(resume) => {
+                let state = State::read(&resume.weights).map_err(failed)?;
+                let written =
+                    fs::read(&resume.training_state).map_err(|e| failed(e.to_string()))?;
+                if written != state.training_state(resume.position) {
+                    return Err(failed(
+                        "training state and weights are of two positions".into(),
+                    ));
+                }
+                (state, resume.position)
+            }
+            None => (State::initial(&task.run), Position::default()),
+        };
+        if let Some(stopping) = stopping
+            && let Some(outcome) = outcome(&task.experiment, at.epoch, stopping)
+        {
+            return Ok(Trained::Finished(outcome));
+        }
+        let (mut epoch, mut step) = (at.epoch.next(), at.step);
+        let mut saved = Instant::now();
+        loop {
+            while step < STEPS {
+                tokio::time::sleep(self.step).await;
+                if self.dice.fails() {
+                    return Err(failed("the simulation wants it".into()));
+                }
+                state = state.step(epoch, step);
+                step += 1;
+                link.progress(progress(&task, epoch, step));
+                let position = Position::within(epoch, step);
+                let due = task
+                    .checkpoint_interval
+                    .is_some_and(|interval| saved.elapsed() >= interval)
+                    && link.wants_state();
+                let control = link.control();
+                if control == Control::Drain || (control == Control::Continue && due) {
+                    saved = Instant::now();
+                    let snapshot = Box::new(Fake { state, position });
+                    let moment = Moment::Within(position);
+                    link.checkpoint(Checkpoint { moment, snapshot }).await;
+                }
+                if control != Control::Continue {
+                    return Ok(Trained::Stopped);
+                }
+            }
+            let now = EarlyStopping::observe(stopping, epoch, state.accuracy());
+            stopping = Some(now);
+            let moment = Moment::EpochEnd {
+                epoch,
+                metrics: metrics(state),
+                early_stopping: now,
+            };
+            let position = Position::end_of(epoch);
+            let snapshot = Box::new(Fake { state, position });
+            let control = link.checkpoint(Checkpoint { moment, snapshot }).await;
+            saved = Instant::now();
+            if let Some(outcome) = outcome(&task.experiment, epoch, now) {
+                return Ok(Trained::Finished(outcome));
+            }
+            if control != Control::Continue {
+                return Ok(Trained::Stopped);
+            }
+            (epoch, step) = (epoch.next(), 0);
+        }
+    }
+
+    async fn evaluate(&self, task: EvaluateTask, link: Link) -> Result<Evaluated, ComputeError> {
+        tokio::time::sleep(self.step).await;
+        if link.control() != Control::Continue {
+            return Ok(Evaluated::Stopped);
+        }
+        let mut states = Vec::new();
+        for member in &task.members {
+            states.push(State::read(&member.weights).map_err(ComputeError::Failed)?);
+        }
+        Ok(Evaluated::Finished(Box::new(evaluation(&task, &states))))
+    }
+}
+
+/// A report that depends on every member's state.
+fn evaluation(task: &EvaluateTask, states: &[State]) -> EvaluationReport {
+    let EvaluateTask {
+        experiment,
+        members,
+        dataset,
+    } = task;
+    let classes = dataset.classes.len();
+    let split = |split: Split| {
+        let labels = &dataset.split(split).labels;
+        let probabilities: Vec<Vec<f32>> = states
+            .iter()
+            .map(|state| {
+                let rows = (0..labels.len()).flat_map(|image| {
+                    let favourite = usize::from(state.0[image % 32]) % classes;
+                    (0..classes).map(move |class| if class == favourite { 1.0 } else { 0.0 })
+                });
+                rows.collect()
+            })
+            .collect();
+        let predictions: Vec<_> = members
+            .iter()
+            .zip(&probabilities)
+            .map(|(member, probabilities)| Prediction {
+                run: member.run.name.clone(),
+                weight: 1.0,
+                probabilities,
+            })
+            .collect();
+        SplitReport::compute(split, &dataset.classes, labels, &predictions)
+            .expect("the probabilities are sound")
+    };
+    EvaluationReport {
+        experiment: experiment.name.clone(),
+        classes: dataset.classes.clone(),
+        members: members
+            .iter()
+            .map(|member| report::Member {
+                run: member.run.name.clone(),
+                backbone: member.run.backbone,
+                best_epoch: member.best_epoch,
+                weight: 1.0 / members.len() as f64,
+            })
+            .collect(),
+        splits: [Split::Valid, Split::Test].map(split).into(),
+    }
+}
+
+fn progress(task: &TrainTask, epoch: Epoch, step: u32) -> Progress {
+    Progress {
+        phase: Phase::Training,
+        epoch,
+        epochs: task.experiment.epochs,
+        step,
+        steps: STEPS,
+        images_per_second: 1.0,
+        loss: None,
+        accuracy: None,
+    }
+}

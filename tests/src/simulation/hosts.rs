@@ -1,0 +1,248 @@
+//! The programs of a simulated fleet. Each is started again when it ends otherwise than well, as a supervisor would do.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use hyper_util::rt::TokioIo;
+use quartet_coordinator::data::{self, Source, SyntheticSpec};
+use quartet_coordinator::experiment::{Experiment, Request};
+use quartet_coordinator::server::{Coordinator, Ended, Timing};
+use quartet_coordinator::status::live::Mode;
+use quartet_coordinator::store::Store;
+use quartet_coordinator::weights::{self, HubConfig, Meter};
+use quartet_shared::connector::Connector;
+use quartet_shared::shutdown::Shutdown;
+use quartet_shared::spec::{ExperimentSpec, Preset};
+use quartet_worker::agent::{self, Settings};
+use tempfile::TempDir;
+use tonic::transport::server::Connected;
+use tonic::transport::{Endpoint, Uri};
+use tower::service_fn;
+use turmoil::Sim;
+use turmoil::net::{TcpListener, TcpStream};
+
+use super::compute::Hashing;
+use super::dice::Dice;
+use super::objects::Moody;
+
+/// Hosts of coordinators, of which one rules at a time.
+pub(super) const COORDINATORS: [&str; 2] = ["a", "b"];
+/// Hosts of workers: one more than there are runs.
+pub(super) const WORKERS: [&str; 3] = ["w0", "w1", "w2"];
+const PORT: u16 = 9000;
+/// How long a supervisor waits before it starts a program again.
+const RESTART: Duration = Duration::from_secs(1);
+
+/// How the experiment ended.
+#[derive(Clone, Debug)]
+pub(super) enum Ending {
+    Finished,
+    Failed(Vec<String>),
+}
+
+/// What all hosts of a simulation share.
+#[derive(Clone)]
+pub(super) struct World {
+    pub(super) spec: ExperimentSpec,
+    step: Duration,
+    dice: Arc<Dice>,
+    store: Store,
+    folder: Arc<TempDir>,
+    started: Arc<AtomicU64>,
+    ending: Arc<Mutex<Option<Ending>>>,
+}
+
+impl World {
+    pub(super) fn new(dice: &Arc<Dice>, objects: &Moody) -> Self {
+        let mut spec = Preset::Demo.spec();
+        spec.name = "simulated".parse().expect("a valid name");
+        spec.epochs = dice.within(2..7) as u32;
+        spec.patience = dice.within(1..6) as u32;
+        spec.runs.truncate(2);
+        for run in &mut spec.runs {
+            run.seed = dice.number();
+        }
+        Self {
+            spec,
+            step: Duration::from_millis(dice.within(50..600)),
+            dice: Arc::clone(dice),
+            store: Store::from_objects("simulated", Arc::new(objects.clone())),
+            folder: Arc::new(tempfile::tempdir().expect("there is room for temporary files")),
+            started: Arc::default(),
+            ending: Arc::default(),
+        }
+    }
+
+    pub(super) fn ending(&self) -> Option<Ending> {
+        self.ending
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Puts all programs on their hosts.
+    pub(super) fn start(&self, sim: &mut Sim<'_>) {
+        for host in COORDINATORS {
+            let world = self.clone();
+            sim.host(host, move || {
+                let world = world.clone();
+                async move {
+                    world.supervise_coordinator(host).await;
+                    Ok(())
+                }
+            });
+        }
+        for host in WORKERS {
+            let world = self.clone();
+            sim.host(host, move || {
+                let world = world.clone();
+                async move {
+                    world.supervise_worker(host).await;
+                    Ok(())
+                }
+            });
+        }
+    }
+
+    async fn supervise_coordinator(&self, host: &str) {
+        loop {
+            let ended = match self.coordinate(host).await {
+                Ok(Ended::Finished(_)) => Ending::Finished,
+                Ok(Ended::Failed(reasons)) => Ending::Failed(reasons),
+                Ok(Ended::Interrupted) => return,
+                Err(error) => {
+                    tracing::info!(host, error = format!("{error:#}"), "the coordinator ended");
+                    tokio::time::sleep(RESTART).await;
+                    continue;
+                }
+            };
+            let mut ending = self.ending.lock().unwrap_or_else(PoisonError::into_inner);
+            return *ending = Some(ended);
+        }
+    }
+
+    async fn coordinate(&self, host: &str) -> anyhow::Result<Ended> {
+        let synthetic = SyntheticSpec {
+            train: 14,
+            valid: 7,
+            test: 7,
+            ..SyntheticSpec::default()
+        };
+        let request = Request {
+            spec: self.spec.clone(),
+            spec_is_explicit: true,
+            source: Source::Synthetic,
+            source_is_explicit: false,
+            data: data::Options {
+                synthetic,
+                ..data::Options::default()
+            },
+            weights: weights::Options {
+                folder: Default::default(),
+                hub: HubConfig::from_env(),
+            },
+            address: format!("{host}:{PORT}"),
+            connector: connector(),
+        };
+        let mut meter = Meter::new(Box::new(std::io::sink()), Mode::Lines);
+        let experiment = Experiment::open(self.store.clone(), request, &mut meter).await?;
+        let timing = Timing {
+            heartbeat_interval: Duration::from_millis(200),
+            lease: Duration::from_secs(3),
+            progress_timeout: Duration::from_secs(20),
+            checkpoint_interval: Duration::from_millis(700),
+            ..Timing::default()
+        };
+        let coordinator = Coordinator::new(experiment, WORKERS.len() as u32, timing).await?;
+        let listener = TcpListener::bind(("0.0.0.0", PORT)).await?;
+        let incoming = futures::stream::unfold(listener, |listener| async {
+            let accepted = listener.accept().await.map(|(stream, _)| Accepted(stream));
+            Some((accepted, listener))
+        });
+        coordinator.serve(Box::pin(incoming), Shutdown::new()).await
+    }
+
+    async fn supervise_worker(&self, host: &str) {
+        loop {
+            let started = self.started.fetch_add(1, Ordering::Relaxed);
+            let settings = Settings {
+                coordinators: COORDINATORS
+                    .map(|host| format!("{host}:{PORT}").parse().expect("an address"))
+                    .into(),
+                name: host.to_owned(),
+                cache_dir: self.folder.path().join(host),
+                give_up_after: Duration::from_secs(600),
+                drain_grace: Duration::from_secs(5),
+                connector: connector(),
+                seed: self.dice.number() ^ started,
+            };
+            let compute = Hashing {
+                step: self.step,
+                dice: Arc::clone(&self.dice),
+            };
+            match agent::run(settings, Arc::new(compute), Shutdown::new()).await {
+                Ok(_) => return,
+                Err(error) => {
+                    tracing::info!(host, error = format!("{error:#}"), "the worker ended");
+                    tokio::time::sleep(RESTART).await;
+                }
+            }
+        }
+    }
+}
+
+/// Connects over the simulated network.
+fn connector() -> Connector {
+    Connector::new(|endpoint: Endpoint| {
+        endpoint.connect_with_connector_lazy(service_fn(|uri: Uri| async move {
+            let host = uri.host().unwrap_or_default().to_owned();
+            let port = uri.port_u16().unwrap_or(PORT);
+            let stream = TcpStream::connect((host, port)).await?;
+            Ok::<_, std::io::Error>(TokioIo::new(stream))
+        }))
+    })
+}
+
+/// A connection that was accepted.
+struct Accepted(TcpStream);
+
+impl Connected for Accepted {
+    type ConnectInfo = ();
+
+    fn connect_info(&self) {}
+}
+
+impl tokio::io::AsyncRead for Accepted {
+    fn poll_read(
+        mut self: std::pin::Pin<&mut Self>,
+        context: &mut std::task::Context<'_>,
+        buffer: &mut tokio::io::ReadBuf<'_>,
+    ) -> std::task::Poll<std::io::Result<()>> {
+        std::pin::Pin::new(&mut self.0).poll_read(context, buffer)
+    }
+}
+
+impl tokio::io::AsyncWrite for Accepted {
+    fn poll_write(
+        mut self: std::pin::Pin<&mut Self>,
+        context: &mut std::task::Context<'_>,
+        bytes: &[u8],
+    ) -> std::task::Poll<std::io::Result<usize>> {
+        std::pin::Pin::new(&mut self.0).poll_write(context, bytes)
+    }
+
+    fn poll_flush(
+        mut self: std::pin::Pin<&mut Self>,
+        context: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<std::io::Result<()>> {
+        std::pin::Pin::new(&mut self.0).poll_flush(context)
+    }
+
+    fn poll_shutdown(
+        mut self: std::pin::Pin<&mut Self>,
+        context: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<std::io::Result<()>> {
+        std::pin::Pin::new(&mut self.0).poll_shutdown(context)
+    }
+}

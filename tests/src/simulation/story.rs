@@ -1,0 +1,139 @@
+//! What goes wrong in a simulation, and when.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tokio::runtime::Runtime;
+use turmoil::Sim;
+
+use super::dice::Dice;
+use super::hosts::{COORDINATORS, WORKERS};
+use super::objects::{Mood, Moody};
+
+/// Virtual time within which things go wrong.
+const TROUBLE: Duration = Duration::from_secs(40);
+
+/// One thing that goes wrong, or is mended.
+#[derive(Clone, Copy, Debug)]
+enum Event {
+    Crash(&'static str),
+    Start(&'static str),
+    /// No message gets through.
+    Partition(&'static str, &'static str),
+    Repair(&'static str, &'static str),
+    /// Messages are late.
+    Hold(&'static str, &'static str),
+    Release(&'static str, &'static str),
+    Mood(Mood),
+    /// A byte of some checkpoint changes.
+    Damage(usize),
+    /// Steps begin to fail.
+    Fail(u32),
+}
+
+/// All of it, in order.
+pub(super) struct Story {
+    events: Vec<(Duration, Event)>,
+    told: usize,
+    end: Duration,
+    /// Hosts that are down, with the number of crashes that keep them so.
+    down: BTreeMap<&'static str, u32>,
+}
+
+impl Story {
+    pub(super) fn new(dice: &Dice) -> Self {
+        let mut events = Vec::new();
+        let hosts = [&COORDINATORS[..], &WORKERS[..]].concat();
+        for _ in 0..dice.below(9) {
+            let begin = Duration::from_millis(dice.within(0..TROUBLE.as_millis() as u64));
+            let end = begin + Duration::from_millis(dice.within(50..25_000));
+            let one = hosts[dice.below(hosts.len())];
+            let other = COORDINATORS[dice.below(COORDINATORS.len())];
+            let (event, undo) = match dice.below(10) {
+                0..=2 => (Event::Crash(one), Some(Event::Start(one))),
+                3..=4 if one != other => (
+                    Event::Partition(one, other),
+                    Some(Event::Repair(one, other)),
+                ),
+                5 if one != other => (Event::Hold(one, other), Some(Event::Release(one, other))),
+                6 => (Event::Mood(Mood::Slow), Some(Event::Mood(Mood::Well))),
+                7 => (Event::Mood(Mood::Flaky), Some(Event::Mood(Mood::Well))),
+                8 => (Event::Mood(Mood::Down), Some(Event::Mood(Mood::Well))),
+                9 if dice.chance(0.5) => (Event::Fail(2), None),
+                _ => (Event::Damage(dice.below(1000)), None),
+            };
+            events.push((begin, event));
+            events.extend(undo.map(|undo| (end, undo)));
+        }
+        events.sort_by_key(|(at, _)| *at);
+        let end = events.last().map_or(Duration::ZERO, |(at, _)| *at);
+        Self {
+            events,
+            told: 0,
+            end,
+            down: BTreeMap::new(),
+        }
+    }
+
+    /// When all is well again.
+    pub(super) fn end(&self) -> Duration {
+        self.end
+    }
+
+    /// Has everything happen that is due.
+    pub(super) fn tell(
+        &mut self,
+        now: Duration,
+        sim: &mut Sim<'_>,
+        objects: &Moody,
+        dice: &Dice,
+        outside: &Runtime,
+        damaged: &mut Vec<String>,
+    ) {
+        while let Some(&(_, event)) = self.events.get(self.told).filter(|(at, _)| *at <= now) {
+            self.told += 1;
+            tracing::info!(?now, ?event, "story");
+            match event {
+                Event::Crash(host) => {
+                    let crashes = self.down.entry(host).or_default();
+                    *crashes += 1;
+                    if *crashes == 1 {
+                        sim.crash(host);
+                    }
+                }
+                Event::Start(host) => {
+                    let crashes = self.down.entry(host).or_default();
+                    *crashes -= 1;
+                    if *crashes == 0 {
+                        sim.bounce(host);
+                    }
+                }
+                Event::Partition(one, other) => sim.partition(one, other),
+                Event::Repair(one, other) => sim.repair(one, other),
+                Event::Hold(one, other) => sim.hold(one, other),
+                Event::Release(one, other) => sim.release(one, other),
+                Event::Mood(mood) => objects.set(mood),
+                Event::Fail(steps) => dice.allow_failures(steps),
+                Event::Damage(index) => outside.block_on(async {
+                    let keys = objects.keys("simulated/runs").await;
+                    let blobs: Vec<_> = keys
+                        .into_iter()
+                        .filter(|key| key.contains("/checkpoints/"))
+                        .collect();
+                    if !blobs.is_empty() {
+                        let key = &blobs[index % blobs.len()];
+                        if objects.damage(key).await {
+                            damaged.push(key.clone());
+                        }
+                    }
+                }),
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for Story {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(&self.events[..self.told]).finish()
+    }
+}
