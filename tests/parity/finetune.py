@@ -2,7 +2,7 @@
 `finetune.py WORK [--programs target/release]`. Prints the validation accuracies side by side.
 
 The images are Quartet's drawn faces. Keras trains the backbone on some of them for a while, so that there are weights to
-start from, and both sides fine-tune those on others.
+start from, and both sides fine-tune those on others. What WORK has already is kept: start it again where it was interrupted.
 """
 
 import argparse
@@ -74,7 +74,8 @@ def keras(work, seed):
         "seed": seed,
         "out": out,
     }
-    python("finetune_keras.py", options)
+    if not out.exists():
+        python("finetune_keras.py", options)
     return [epoch["val_accuracy"] for epoch in json.loads(out.read_text())["epochs"]]
 
 
@@ -121,12 +122,14 @@ def main():
     parser.add_argument("--programs", type=Path, default=Path("target/release"))
     options = parser.parse_args()
     work, programs = options.work.resolve(), options.programs.resolve()
-    work.mkdir(parents=True)
-    train, valid, test = drawn_faces(programs, work / "faces")
-    write_csv(work / "before.csv", [train[:560], valid[:70], test[:70]])
-    write_csv(work / "faces.csv", [train[560:896], valid[70:350], test[70:140]])
-    before = {"data": work / "before.csv", "backbone": BACKBONE, "size": SIZE, "epochs": 3}
-    python("pretrain_keras.py", {**before, "out": work / "start.h5"})
+    work.mkdir(parents=True, exist_ok=True)
+    start = work / "start.h5"
+    if not start.exists():
+        train, valid, test = drawn_faces(programs, work / "faces")
+        write_csv(work / "before.csv", [train[:560], valid[:70], test[:70]])
+        write_csv(work / "faces.csv", [train[560:896], valid[70:350], test[70:140]])
+        before = {"data": work / "before.csv", "backbone": BACKBONE, "size": SIZE, "epochs": 3}
+        python("pretrain_keras.py", {**before, "out": start})
     sides = {"Keras": [keras(work, seed) for seed in SEEDS], "Quartet": quartet(work, programs)}
     print("| | best epoch of each seed | mean | lowest, highest | last epoch, mean |")
     print("| --- | --- | --- | --- | --- |")

@@ -1,6 +1,6 @@
 //! The binaries under test.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
@@ -10,18 +10,26 @@ use std::sync::OnceLock;
 #[must_use]
 pub fn program(name: &str) -> PathBuf {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
-    let path = FOLDER.get_or_init(build).join(name);
-    assert!(path.is_file(), "{} was not built", path.display());
+    let path = FOLDER.get_or_init(folder).join(name);
+    assert!(
+        path.is_file(),
+        "{} is not there; build it with `cargo build --workspace`",
+        path.display()
+    );
     path
 }
 
-fn build() -> PathBuf {
-    let test = std::env::current_exe().expect("the test has a path");
-    let folder = test
-        .ancestors()
-        .nth(2)
-        .expect("target/<profile>/deps/<test>")
-        .to_owned();
+/// Where the programs are: beside this one, or, for a test, one folder up and built there.
+fn folder() -> PathBuf {
+    let this = std::env::current_exe().expect("the program has a path");
+    let beside = this.parent().expect("a program is in a folder");
+    match beside.ends_with("deps") {
+        true => build(beside.parent().expect("target/<profile>/deps/<test>")),
+        false => beside.to_owned(),
+    }
+}
+
+fn build(folder: &Path) -> PathBuf {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
     cargo.args(["build", "--workspace", "--all-targets", "--quiet"]);
@@ -49,5 +57,5 @@ fn build() -> PathBuf {
     }
     let status = cargo.status().expect("cargo runs");
     assert!(status.success(), "the programs do not build");
-    folder
+    folder.to_owned()
 }

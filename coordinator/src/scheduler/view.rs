@@ -1,7 +1,7 @@
 //! What people watch: the experiment, its tasks and the fleet.
 
 use quartet_shared::checkpoint::Outcome;
-use quartet_shared::ids::{Attempt, Epoch, RunName};
+use quartet_shared::ids::{Attempt, Epoch, RunName, WorkerId};
 
 use super::Scheduler;
 use super::config::{CommittedEpoch, Config};
@@ -110,6 +110,13 @@ impl Scheduler {
     /// The workers that have joined, in the order of their ids; lost ones for a while.
     pub fn workers(&self) -> impl Iterator<Item = &Worker> {
         self.workers.values()
+    }
+
+    /// Whether a worker is counted as lost.
+    #[must_use]
+    pub fn is_lost(&self, worker: &WorkerId) -> bool {
+        let known = self.workers.get(worker);
+        known.is_some_and(|worker| worker.state == WorkerState::Lost)
     }
 
     /// Whether so many different tasks failed on a worker that it gets no more as long as another is there.

@@ -20,7 +20,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::refusal::{bad, missing, refused};
 use super::shell::{OUTBOX_SIZE, Shell};
 use super::{Timing, commit, finish, rewind};
-use crate::scheduler::{Scheduler, WorkerInfo};
+use crate::scheduler::WorkerInfo;
 
 /// How long a new stream may take to say hello.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
@@ -264,12 +264,14 @@ async fn listen(
             Err(error) => return format!("it sent a bad heartbeat: {error}"),
         };
         let lease = progress.as_ref().map(|(lease, _)| lease.clone());
-        let beat = |scheduler: &mut Scheduler, now| scheduler.heartbeat(worker, progress, now);
-        // A worker that names no lease may be free again, and get a task.
-        let reply = match lease {
-            Some(_) => shell.note(beat),
-            None => shell.tell(beat),
-        };
+        let (back, reply) = shell.note(|scheduler, now| {
+            let back = progress.is_none() && scheduler.is_lost(worker);
+            (back, scheduler.heartbeat(worker, progress, now))
+        });
+        if back {
+            // It is free again, and may get a task.
+            shell.wake();
+        }
         match reply {
             Ok(reply) => {
                 if let (Some(lease), Some(refusal)) = (lease, reply.refused()) {

@@ -92,6 +92,11 @@ impl Shell {
         told
     }
 
+    /// Has the driver look at what follows from what the scheduler was told.
+    pub(super) fn wake(&self) {
+        self.wake.notify_one();
+    }
+
     /// Tells the scheduler a fact, then has the driver carry out what follows from it.
     pub(super) fn tell<T>(&self, tell: impl FnOnce(&mut Scheduler, Now) -> T) -> T {
         let now = Now(self.uptime());

@@ -11,7 +11,7 @@ use quartet_shared::task::Task;
 use serde::de::DeserializeOwned;
 
 use super::compute::{State, metrics, undisturbed};
-use super::hosts::{Ending, World};
+use super::hosts::{Ending, WEIGHTS, World};
 use super::objects::Moody;
 
 /// What simulations went through: a fault that never fires tests nothing.
@@ -141,7 +141,7 @@ impl Checker<'_> {
                 equal(&found, &manifest.weights.blob, || {
                     manifest.weights.key.clone()
                 })?;
-                if *bytes != state.weights() {
+                if *bytes != state.weights(WEIGHTS) {
                     return Err(format!("{} has other bytes", manifest.weights.key));
                 }
             }

@@ -52,11 +52,10 @@ impl State {
         (0..STEPS).fold(self, |state, step| state.step(epoch, step))
     }
 
-    /// What the weights' file holds.
+    /// What a file of weights of so many bytes holds, a multiple of 32.
     #[must_use]
-    pub fn weights(&self) -> Vec<u8> {
-        // More than one message long.
-        self.0.repeat(40_000)
+    pub fn weights(&self, bytes: usize) -> Vec<u8> {
+        self.0.repeat(bytes / self.0.len())
     }
 
     fn training_state(&self, position: Position) -> Vec<u8> {
@@ -67,7 +66,7 @@ impl State {
         let bytes = fs::read(weights).map_err(|e| e.to_string())?;
         let head = bytes.first_chunk::<32>().ok_or("too short")?;
         let state = Self(*head);
-        (state.weights() == bytes)
+        (state.weights(bytes.len()) == bytes)
             .then_some(state)
             .ok_or_else(|| "not what was written".to_owned())
     }
@@ -129,6 +128,7 @@ fn outcome(experiment: &ExperimentSpec, epoch: Epoch, stopping: EarlyStopping) -
 struct Fake {
     state: State,
     position: Position,
+    bytes: usize,
 }
 
 impl Snapshot for Fake {
@@ -147,7 +147,7 @@ impl Snapshot for Fake {
             WrittenFile { path, blob }
         };
         Ok(CheckpointFiles {
-            weights: write(format!("{stem}.weights"), self.state.weights()),
+            weights: write(format!("{stem}.weights"), self.state.weights(self.bytes)),
             training_state: write(
                 format!("{stem}.state"),
                 self.state.training_state(self.position),
@@ -161,8 +161,10 @@ impl Snapshot for Fake {
 pub struct Hashing {
     /// Time of a step.
     pub step: Duration,
+    /// Size of the weights.
+    pub bytes: usize,
     /// Decides which steps fail.
-    pub dice: Arc<Dice>,
+    pub(super) dice: Arc<Dice>,
 }
 
 impl Compute for Hashing {
@@ -184,6 +186,16 @@ impl Compute for Hashing {
 }
 
 impl Hashing {
+    /// Without failures.
+    #[must_use]
+    pub fn new(step: Duration, bytes: usize, seed: u64) -> Self {
+        Self {
+            step,
+            bytes,
+            dice: Arc::new(Dice::new(seed)),
+        }
+    }
+
     async fn train(&self, task: TrainTask, mut link: Link) -> Result<Trained, ComputeError> {
         let failed = |reason: String| ComputeError::Failed(reason);
         let mut stopping = task
@@ -228,7 +240,12 @@ impl Hashing {
                 let control = link.control();
                 if control == Control::Drain || (control == Control::Continue && due) {
                     saved = Instant::now();
-                    let snapshot = Box::new(Fake { state, position });
+                    let bytes = self.bytes;
+                    let snapshot = Box::new(Fake {
+                        state,
+                        position,
+                        bytes,
+                    });
                     let moment = Moment::Within(position);
                     link.checkpoint(Checkpoint { moment, snapshot }).await;
                 }
@@ -244,7 +261,12 @@ impl Hashing {
                 early_stopping: now,
             };
             let position = Position::end_of(epoch);
-            let snapshot = Box::new(Fake { state, position });
+            let bytes = self.bytes;
+            let snapshot = Box::new(Fake {
+                state,
+                position,
+                bytes,
+            });
             let control = link.checkpoint(Checkpoint { moment, snapshot }).await;
             saved = Instant::now();
             if let Some(outcome) = outcome(&task.experiment, epoch, now) {

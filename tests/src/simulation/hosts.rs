@@ -31,6 +31,8 @@ pub(super) const COORDINATORS: [&str; 2] = ["a", "b"];
 /// Hosts of workers: one more than there are runs.
 pub(super) const WORKERS: [&str; 3] = ["w0", "w1", "w2"];
 const PORT: u16 = 9000;
+/// Bytes of a run's weights: more than one message.
+pub(super) const WEIGHTS: usize = 40_000 * 32;
 /// How long a supervisor waits before it starts a program again.
 const RESTART: Duration = Duration::from_secs(1);
 
@@ -179,6 +181,7 @@ impl World {
             };
             let compute = Hashing {
                 step: self.step,
+                bytes: WEIGHTS,
                 dice: Arc::clone(&self.dice),
             };
             match agent::run(settings, Arc::new(compute), Shutdown::new()).await {

@@ -1,0 +1,88 @@
+//! What the fleet's control costs: `cargo run --release -p quartet-tests --bin fleet-bench`. Prints a table; nothing is asserted.
+//!
+//! The coordinator is the real program. Workers are this program again: the real agent, with a trainer that hashes and sleeps.
+
+mod fleet;
+mod scale;
+mod worker;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+
+/// Measures starts, failovers, the overhead of checkpoints, and how many workers one coordinator serves.
+#[derive(Debug, Parser)]
+#[command(name = "fleet-bench")]
+struct Args {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Time from the start of everything to the first assignment.
+    Start,
+    /// Time from the SIGKILL of a worker to the first step of its run on a spare.
+    Failover {
+        /// How often.
+        #[arg(long, default_value_t = 15)]
+        times: u32,
+    },
+    /// Wall time of four runs of 8 one-second epochs with 20 MB checkpoints, over the ideal 8 seconds.
+    Overhead,
+    /// Heartbeats of many workers, one a second each.
+    Scale {
+        /// How many workers.
+        #[arg(long, default_value_t = 10_000)]
+        workers: usize,
+        /// For how long.
+        #[arg(long, default_value_t = 20)]
+        seconds: u64,
+    },
+    /// A worker that hashes: for the others.
+    #[command(hide = true)]
+    Worker(worker::Args),
+}
+
+fn main() -> ExitCode {
+    let done = match Args::parse().command {
+        Some(Command::Worker(args)) => worker::run(args),
+        Some(Command::Start) => fleet::start(),
+        Some(Command::Failover { times }) => fleet::failover(times),
+        Some(Command::Overhead) => fleet::overhead(),
+        Some(Command::Scale { workers, seconds }) => {
+            scale::run(workers, Duration::from_secs(seconds))
+        }
+        None => all(),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn all() -> anyhow::Result<()> {
+    fleet::start()?;
+    fleet::failover(15)?;
+    fleet::overhead()?;
+    for workers in [1000, 10_000] {
+        scale::run(workers, Duration::from_secs(20))?;
+    }
+    Ok(())
+}
+
+/// A line of the table.
+fn say(what: &str, value: &str) -> anyhow::Result<()> {
+    Ok(writeln!(io::stdout(), "{what:<60} {value}")?)
+}
+
+/// Median of some durations, which are not none.
+fn median(mut times: Vec<Duration>) -> Duration {
+    times.sort_unstable();
+    times[times.len() / 2]
+}

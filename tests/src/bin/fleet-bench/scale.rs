@@ -1,0 +1,199 @@
+//! Many workers of one coordinator, which do nothing but live: an Attach stream each, and a heartbeat a second.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use quartet_proto::PROTOCOL_VERSION;
+use quartet_proto::v1::fleet_client::FleetClient;
+use quartet_proto::v1::{self, coordinator_message, worker_message};
+use tokio::sync::{Barrier, mpsc};
+use tokio::time::Instant;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Streaming;
+use tonic::transport::{Channel, Endpoint};
+
+use super::fleet::Experiment;
+use super::say;
+
+/// Streams on one connection.
+const STREAMS: usize = 90;
+const HEARTBEAT: Duration = Duration::from_secs(1);
+/// Every so many workers, one asks with each heartbeat for an answer.
+const PROBES: usize = 10;
+
+pub(super) fn run(workers: usize, duration: Duration) -> anyhow::Result<()> {
+    let experiment = Experiment::new(1, 1)?;
+    let coordinator = experiment.coordinator();
+    let process = coordinator.process.id();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
+    let address = format!("http://{}", coordinator.address);
+    let (latencies, heartbeats, usage) =
+        runtime.block_on(measure(address, workers, duration, process))?;
+    let at = |fraction: f64| {
+        let index = (latencies.len() as f64 * fraction) as usize;
+        latencies[index.min(latencies.len() - 1)].as_secs_f64() * 1e3
+    };
+    say(
+        &format!("{workers} workers: heartbeats a second, CPU of the coordinator, memory"),
+        &format!(
+            "{:.0}/s, {:.2} cores, {:.0} MB",
+            heartbeats as f64 / duration.as_secs_f64(),
+            usage.cpu.as_secs_f64() / duration.as_secs_f64(),
+            usage.memory as f64 / 1e6,
+        ),
+    )?;
+    say(
+        &format!("{workers} workers: heartbeat to answer, p50 / p99"),
+        &format!(
+            "{:.1} / {:.1} ms ({} answers)",
+            at(0.5),
+            at(0.99),
+            latencies.len()
+        ),
+    )
+}
+
+struct Usage {
+    cpu: Duration,
+    /// Peak of resident memory in bytes.
+    memory: u64,
+}
+
+async fn measure(
+    address: String,
+    workers: usize,
+    duration: Duration,
+    process: u32,
+) -> anyhow::Result<(Vec<Duration>, u64, Usage)> {
+    let heartbeats = Arc::new(AtomicU64::new(0));
+    let ready = Arc::new(Barrier::new(workers + 1));
+    let mut tasks = tokio::task::JoinSet::new();
+    let mut channel = None;
+    for index in 0..workers {
+        if index.is_multiple_of(STREAMS) {
+            channel = Some(Endpoint::from_shared(address.clone())?.connect().await?);
+        }
+        let channel = channel.clone().context("connected above")?;
+        let (ready, heartbeats) = (Arc::clone(&ready), Arc::clone(&heartbeats));
+        tasks.spawn(live(channel, index, workers, ready, heartbeats, duration));
+    }
+    ready.wait().await;
+    let (before, started) = (cpu(process)?, Instant::now());
+    let mut latencies = Vec::new();
+    while let Some(done) = tasks.join_next().await {
+        latencies.extend(done??);
+    }
+    // Heartbeats end after the duration; the time until here is a little longer.
+    let share = duration.as_secs_f64() / started.elapsed().as_secs_f64();
+    let usage = Usage {
+        cpu: (cpu(process)? - before).mul_f64(share),
+        memory: peak_memory(process)?,
+    };
+    ensure!(!latencies.is_empty(), "no heartbeat was answered");
+    latencies.sort_unstable();
+    Ok((latencies, heartbeats.load(Ordering::Relaxed), usage))
+}
+
+/// One worker's life. Its heartbeats name a lease that never was, if they are to be answered: by a revocation.
+async fn live(
+    channel: Channel,
+    index: usize,
+    workers: usize,
+    ready: Arc<Barrier>,
+    heartbeats: Arc<AtomicU64>,
+    duration: Duration,
+) -> anyhow::Result<Vec<Duration>> {
+    let id = format!("w{index}");
+    let (outbox, messages) = mpsc::channel(4);
+    let hello = v1::Hello {
+        protocol_version: PROTOCOL_VERSION,
+        worker_id: id.clone(),
+        name: id.clone(),
+        device: "none".to_owned(),
+        held: None,
+        term: 0,
+    };
+    outbox
+        .send(message(worker_message::Message::Hello(hello)))
+        .await?;
+    let mut client = FleetClient::new(channel);
+    let mut inbox = client
+        .attach(ReceiverStream::new(messages))
+        .await?
+        .into_inner();
+    inbox.message().await?.context("a welcome")?;
+    ready.wait().await;
+    // Spread over the second.
+    tokio::time::sleep(HEARTBEAT.mul_f64(index as f64 / workers as f64)).await;
+    let end = Instant::now() + duration;
+    let mut ticks = tokio::time::interval(HEARTBEAT);
+    let mut latencies = Vec::new();
+    while Instant::now() < end {
+        ticks.tick().await;
+        let asks = index.is_multiple_of(PROBES);
+        let progress = asks.then(|| v1::Progress {
+            lease: Some(v1::Lease {
+                task: Some(v1::Task {
+                    kind: Some(v1::task::Kind::Run("run0".to_owned())),
+                }),
+                attempt: 1_000_000,
+                worker_id: id.clone(),
+            }),
+            phase: v1::Phase::Training.into(),
+            epoch: 1,
+            epochs: 1,
+            ..v1::Progress::default()
+        });
+        let sent = Instant::now();
+        let heartbeat = v1::Heartbeat { progress };
+        outbox
+            .send(message(worker_message::Message::Heartbeat(heartbeat)))
+            .await?;
+        heartbeats.fetch_add(1, Ordering::Relaxed);
+        if asks {
+            answer(&mut inbox).await?;
+            latencies.push(sent.elapsed());
+        }
+    }
+    Ok(latencies)
+}
+
+/// Waits for the answer to a heartbeat that names a lease that never was.
+async fn answer(inbox: &mut Streaming<v1::CoordinatorMessage>) -> anyhow::Result<()> {
+    loop {
+        let message = inbox.message().await?.context("the stream has ended")?;
+        if let Some(coordinator_message::Message::Revocation(_)) = message.message {
+            return Ok(());
+        }
+    }
+}
+
+fn message(message: worker_message::Message) -> v1::WorkerMessage {
+    v1::WorkerMessage {
+        message: Some(message),
+    }
+}
+
+/// CPU time that a process has used.
+fn cpu(process: u32) -> anyhow::Result<Duration> {
+    /// Linux counts in hundredths of a second.
+    const TICK: Duration = Duration::from_millis(10);
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat"))?;
+    // The name in parentheses may contain spaces.
+    let (_, rest) = stat.rsplit_once(')').context("a process's state")?;
+    let fields: Vec<&str> = rest.split_whitespace().collect();
+    let ticks: u32 = fields[11].parse::<u32>()? + fields[12].parse::<u32>()?;
+    Ok(TICK * ticks)
+}
+
+fn peak_memory(process: u32) -> anyhow::Result<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kilobytes = peak.context("VmHWM")?.trim().trim_end_matches(" kB");
+    Ok(kilobytes.trim().parse::<u64>()? * 1024)
+}

@@ -1,0 +1,80 @@
+//! A worker whose training is made of hashes and of sleep. It says each step on its standard output.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use quartet_shared::address::Address;
+use quartet_shared::connector::Connector;
+use quartet_shared::shutdown::Shutdown;
+use quartet_tests::simulation::compute::Hashing;
+use quartet_worker::agent::{self, Compute, ComputeError, Link, Settings};
+use quartet_worker::evaluate::{EvaluateTask, Evaluated};
+use quartet_worker::train::{TrainTask, Trained};
+
+/// What a worker is told.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[arg(long)]
+    coordinator: Address,
+    #[arg(long)]
+    cache_dir: PathBuf,
+    /// Milliseconds of a step; an epoch has four.
+    #[arg(long)]
+    step_ms: u64,
+    /// Bytes of the weights.
+    #[arg(long)]
+    bytes: usize,
+}
+
+/// Says when it begins a task.
+#[derive(Debug)]
+struct Outspoken(Hashing);
+
+impl Compute for Outspoken {
+    fn description(&self) -> String {
+        self.0.description()
+    }
+
+    fn train(&self, task: TrainTask, link: Link) -> BoxFuture<'_, Result<Trained, ComputeError>> {
+        let _ = writeln!(io::stdout(), "{}", task.run.name);
+        self.0.train(task, link)
+    }
+
+    fn evaluate(
+        &self,
+        task: EvaluateTask,
+        link: Link,
+    ) -> BoxFuture<'_, Result<Evaluated, ComputeError>> {
+        self.0.evaluate(task, link)
+    }
+}
+
+pub(super) fn run(args: Args) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
+    let seed = rand::random();
+    let settings = Settings {
+        coordinators: vec![args.coordinator],
+        name: format!("bench-{}", std::process::id()),
+        cache_dir: args.cache_dir,
+        give_up_after: Duration::from_secs(60),
+        drain_grace: Duration::from_secs(30),
+        connector: Connector::tcp(),
+        seed,
+    };
+    let compute = Outspoken(Hashing::new(
+        Duration::from_millis(args.step_ms),
+        args.bytes,
+        seed,
+    ));
+    runtime.block_on(async {
+        let shutdown = Shutdown::on_signals()?;
+        agent::run(settings, Arc::new(compute), shutdown).await
+    })?;
+    Ok(())
+}
