@@ -11,6 +11,7 @@
 
 pub mod fixtures;
 pub mod fleet;
+pub mod host;
 pub mod http;
 #[cfg(feature = "parity")]
 pub mod parity;

@@ -9,7 +9,7 @@ mod timers;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Write as _;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::time::{Duration, Instant};
@@ -19,6 +19,7 @@ use quartet_shared::layout::Layout;
 
 use crate::fixtures;
 use crate::fleet::{Coordinator, LIMIT, Process, Watch};
+use crate::host::Host;
 use crate::ports;
 use crate::programs::program;
 use crate::proxy::Proxy;
@@ -61,6 +62,8 @@ pub struct Scene {
     address: SocketAddr,
     coordinator: Option<Coordinator>,
     workers: BTreeMap<String, Process>,
+    /// Launchers of the workers that run elsewhere.
+    elsewhere: BTreeMap<String, Command>,
     watch: Option<Watch>,
     committed: BTreeMap<String, Vec<u8>>,
     last_attempts: Option<Attempt>,
@@ -114,6 +117,7 @@ impl Scene {
             address,
             coordinator: None,
             workers: BTreeMap::new(),
+            elsewhere: BTreeMap::new(),
             watch: None,
             committed: BTreeMap::new(),
             last_attempts: None,
@@ -124,6 +128,22 @@ impl Scene {
     #[must_use]
     pub fn timers(&self) -> Timers {
         self.timers
+    }
+
+    /// Has the coordinator, which is not started yet, keep states within epochs.
+    pub fn keep_states_every(&mut self, interval: Duration) {
+        self.timers.checkpoint_interval = interval;
+    }
+
+    /// Has the coordinator, which is not started yet, listen on this address of this machine.
+    pub fn listen_on(&mut self, address: Ipv4Addr) {
+        self.address.set_ip(address.into());
+        self.to_coordinator = Proxy::start(self.address);
+    }
+
+    /// Has the worker of this name, which is not started yet, run on another host.
+    pub fn place_worker(&mut self, name: &str, host: &Host) {
+        self.elsewhere.insert(name.to_owned(), host.launcher());
     }
 
     /// The disk that the store is on.
@@ -185,8 +205,16 @@ impl Scene {
     }
 
     fn start_worker_of(&mut self, name: &str, coordinator: SocketAddr) {
+        let worker = program("worker");
+        let mut command = match self.elsewhere.remove(name) {
+            Some(mut launcher) => {
+                launcher.arg(worker);
+                launcher
+            }
+            None => Command::new(worker),
+        };
         let process = Process::spawn(
-            Command::new(program("worker"))
+            command
                 .args(["--coordinator", &coordinator.to_string(), "--name", name])
                 .args(["--threads", "1", "--cache-dir"])
                 .arg(self.folder.join("cache"))

@@ -114,6 +114,18 @@ impl<'a> RunView<'a> {
         self.0["epochs_committed"].as_u64().unwrap_or_default()
     }
 
+    /// Whether it is trained.
+    #[must_use]
+    pub fn is_finished(self) -> bool {
+        self.0["state"] == "finished"
+    }
+
+    /// Steps committed of the epoch after them.
+    #[must_use]
+    pub fn steps_committed(self) -> u64 {
+        self.0["steps_committed"].as_u64().unwrap_or_default()
+    }
+
     /// Phase, epoch and step of the worker that trains it.
     #[must_use]
     pub fn place(self) -> Option<(&'a str, u64, u64)> {

@@ -5,6 +5,7 @@
 
 mod coordinators;
 mod disk;
+mod network;
 mod refusals;
 mod stores;
 mod workers;
@@ -63,6 +64,10 @@ macro_rules! matrix {
 matrix! {
     /// A worker is killed.
     worker_killed: [local s3] => workers::killed;
+    /// A worker is killed within an epoch of which a state is committed.
+    worker_killed_within_an_epoch: [local s3] => workers::killed_within_an_epoch;
+    /// The worker that evaluates the ensemble is killed.
+    evaluator_killed: [local s3] => workers::evaluator_killed;
     /// A worker is stopped for longer than its lease and goes on.
     worker_stopped: [local s3] => workers::stopped;
     /// The network between a worker and the coordinator is gone for longer than the lease.
@@ -75,7 +80,9 @@ matrix! {
     everything_killed: [local s3] => coordinators::killed_with_all_workers;
     /// The latest weights of one run and the latest state of the other are damaged while nothing runs.
     checkpoint_corrupted: [local s3] => stores::checkpoints_corrupted;
-    /// The store refuses connections, then does not answer, then is back.
+    /// The best weights of a finished run are damaged before the ensemble is evaluated.
+    best_weights_corrupted: [local s3] => stores::best_weights_corrupted;
+    /// For a minute the store refuses connections, then does not answer, then is back.
     store_gone: [s3] => stores::gone;
     /// The store is slow.
     store_slow: [s3] => stores::slow;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use quartet_shared::checkpoint::Manifest;
+use quartet_shared::checkpoint::{Manifest, Outcome};
 use quartet_tests::fleet::LIMIT;
 use quartet_tests::proxy::{Mode, Proxy};
 use quartet_tests::results::manifests;
@@ -17,6 +17,9 @@ fn committed(scene: &mut Scene) -> u64 {
     scene.until(|snapshot| Some(snapshot.runs().map(|run| run.committed()).sum()))
 }
 
+/// How long a store is gone.
+const OUTAGE: Duration = Duration::from_secs(60);
+
 pub(crate) fn gone(scene: &mut Scene) {
     scene.begin(&[]);
     to_store(scene).set(Mode::Refuse);
@@ -24,7 +27,7 @@ pub(crate) fn gone(scene: &mut Scene) {
     let before = committed(scene);
     to_store(scene).set(Mode::Blackhole);
     to_store(scene).wait_until(LIMIT, |counters| counters.withheld + counters.stranded > 0);
-    // The fleet goes on for longer than a lease without it, and says so.
+    // The fleet goes on without it, for many times a lease, and says so.
     let lease = scene.timers().lease.as_secs_f64();
     let mut since = None;
     scene.until(|snapshot| {
@@ -35,7 +38,7 @@ pub(crate) fn gone(scene: &mut Scene) {
         );
         assert!(snapshot.longest_silence() < lease, "heartbeats go on");
         let since = *since.get_or_insert(snapshot.uptime());
-        (snapshot.uptime() > since + lease).then_some(())
+        (snapshot.uptime() > since + OUTAGE.as_secs_f64()).then_some(())
     });
     assert_eq!(committed(scene), before, "nothing can be committed");
     to_store(scene).set(Mode::Pass);
@@ -109,4 +112,31 @@ pub(crate) fn checkpoints_corrupted(scene: &mut Scene) {
     for key in [flipped_key, truncated_key] {
         assert!(logs.iter().any(|log| log.contains(key)), "{key}: {logs:?}");
     }
+}
+
+pub(crate) fn best_weights_corrupted(scene: &mut Scene) {
+    scene.begin(&[]);
+    let run = scene.until(|snapshot| {
+        assert!(snapshot.ended().is_none(), "the fault comes too late");
+        let run = snapshot.runs().find(|run| run.is_finished())?;
+        Some(run_name(run.name()))
+    });
+    let outcome: Outcome = serde_json::from_slice(&scene.store.read(&scene.layout().outcome(&run)))
+        .expect("an outcome");
+    let best = &manifests(&scene.store, &scene.layout(), &run)[&outcome.best_epoch];
+    let key = &best.weights.key;
+    let mut bytes = scene.store.read(key);
+    bytes[0] ^= 0xff;
+    scene.store.write(key, &bytes);
+    // The evaluation finds it, and the run is trained again from an epoch before.
+    scene.forget_committed();
+    scene.until(|snapshot| {
+        assert!(snapshot.ended().is_none(), "{:?}", snapshot.failures());
+        (snapshot.run(run.as_str()).attempt() > u64::from(best.attempt.0)).then_some(())
+    });
+    scene.until(|snapshot| snapshot.run(run.as_str()).is_finished().then_some(()));
+    let redone = &manifests(&scene.store, &scene.layout(), &run)[&outcome.best_epoch];
+    assert!(redone.attempt > best.attempt, "{redone:?}");
+    assert_eq!(redone.weights.blob, best.weights.blob);
+    assert!(scene.logged("coordinator").contains(key));
 }

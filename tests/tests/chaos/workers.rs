@@ -1,13 +1,17 @@
 //! Faults of workers and of their way to the coordinator.
 
+use std::time::Duration;
+
+use quartet_shared::checkpoint::AttemptRecord;
 use quartet_shared::ids::{Attempt, Epoch};
+use quartet_shared::task::Task;
 use quartet_tests::fleet::LIMIT;
 use quartet_tests::proxy::Mode;
 use quartet_tests::results::{Manifests, attempts, manifests};
-use quartet_tests::scene::{RUNS, Scene, run_name};
+use quartet_tests::scene::{EPOCHS, RUNS, Scene, run_name};
 
 /// The run that a worker trains.
-fn run_of(scene: &mut Scene, worker: &str) -> String {
+pub(crate) fn run_of(scene: &mut Scene, worker: &str) -> String {
     scene.until(|snapshot| Some(snapshot.run_of(worker)?.name().to_owned()))
 }
 
@@ -16,7 +20,7 @@ fn manifests_of(scene: &Scene, run: &str) -> Manifests {
 }
 
 /// Waits until a run has been given away; how many epochs it had then, and who trains it now.
-fn given_away(scene: &mut Scene, run: &str, attempt: u64) -> (Epoch, String) {
+pub(crate) fn given_away(scene: &mut Scene, run: &str, attempt: u64) -> (Epoch, String) {
     scene.until(|snapshot| {
         let run = snapshot.run(run);
         assert!(run.attempt() <= attempt, "lost more than once");
@@ -55,6 +59,60 @@ fn finish_first_attempt(scene: &mut Scene, run: &str, epoch: Epoch) {
     assert_first_attempt_ended(scene, run, epoch);
 }
 
+/// How often a worker is killed at most until its run was resumed within an epoch.
+const KILLS: u32 = 4;
+
+pub(crate) fn killed_within_an_epoch(scene: &mut Scene) {
+    scene.keep_states_every(Duration::from_millis(50));
+    scene.begin(&[]);
+    scene.start_worker("heir1");
+    for kill in 1..=KILLS {
+        // Whoever trains a run of which a state within an epoch is committed.
+        let (run, worker, attempt) = scene.until(|snapshot| {
+            let mut runs = snapshot.runs().filter(|run| run.steps_committed() > 0);
+            runs.find_map(|run| {
+                Some((
+                    run.name().to_owned(),
+                    run.worker()?.to_owned(),
+                    run.attempt(),
+                ))
+            })
+        });
+        scene.kill_worker(&worker);
+        scene.start_worker(&format!("heir{}", kill + 1));
+        given_away(scene, &run, attempt + 1);
+        let task = Task::Train(run_name(&run));
+        let attempt = u32::try_from(attempt).expect("few attempts");
+        let key = scene.layout().attempt(&task, Attempt(attempt).next());
+        let record: AttemptRecord =
+            serde_json::from_slice(&scene.store.read(&key)).expect("a record");
+        if record.resume.step > 0 {
+            return;
+        }
+    }
+    panic!("no run was resumed within an epoch");
+}
+
+pub(crate) fn evaluator_killed(scene: &mut Scene) {
+    scene.begin(&["one", "two"]);
+    scene.until(|snapshot| {
+        let mut runs = snapshot.runs();
+        runs.all(|run| run.committed() + 1 >= u64::from(EPOCHS))
+            .then_some(())
+    });
+    // The evaluator needs the weights, for which it now takes a while.
+    scene.to_coordinator.set(Mode::Slow {
+        bytes_per_second: 20_000_000,
+        delay: Duration::from_millis(10),
+    });
+    let evaluator = scene.until(|snapshot| snapshot.evaluator().map(str::to_owned));
+    scene.kill_worker(&evaluator);
+    scene.to_coordinator.set(Mode::Pass);
+    let second = scene.layout().attempt(&Task::Evaluate, Attempt(2));
+    scene.until(|snapshot| (snapshot.evaluator()? != evaluator).then_some(()));
+    assert!(scene.store.get(&second).is_some(), "{second} is recorded");
+}
+
 pub(crate) fn stopped(scene: &mut Scene) {
     scene.begin(&[]);
     let run = run_of(scene, "one");
@@ -77,7 +135,7 @@ pub(crate) fn cut_off(scene: &mut Scene) {
 }
 
 /// Worker "one", which lost its run, hears so, drops it, and then does all that is left: the others are killed.
-fn drops_its_run_and_is_usable_again(scene: &mut Scene, run: &str, epoch: Epoch) {
+pub(crate) fn drops_its_run_and_is_usable_again(scene: &mut Scene, run: &str, epoch: Epoch) {
     scene.until(|snapshot| snapshot.is_idle("one").then_some(()));
     let log = scene.logged("one");
     assert!(
