@@ -13,6 +13,7 @@
 //! - [`human`], [`host`], [`clock`], [`telemetry`], [`shutdown`]: durations and sizes for people, names, times, logs, signals
 
 pub mod address;
+pub mod blocking;
 pub mod checkpoint;
 pub mod clock;
 pub mod connector;

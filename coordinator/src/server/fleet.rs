@@ -90,6 +90,7 @@ impl v1::fleet_server::Fleet for FleetService {
         let shell = Arc::clone(&self.shell);
         tokio::spawn(async move {
             let end = tokio::select! {
+                biased;
                 end = listen(&shell, &worker, &mut messages) => end,
                 () = shell.closed() => "the coordinator has ended".to_owned(),
             };

@@ -1,16 +1,16 @@
 //! Objects of the store, read through the coordinator: verified, and cached on disk by their checksum.
 
 use std::fs::{self, File};
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context as _;
 use quartet_proto::v1;
+use quartet_shared::blocking;
 use quartet_shared::checkpoint::{Blob, BlobRef, Checksum};
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
-use tokio::io::AsyncWriteExt;
 use tonic::{Code, Status};
 
 use super::coordinators::{CHUNK_TIMEOUT, Coordinators};
@@ -105,7 +105,7 @@ impl Objects {
     /// Size and checksum of what is in the file now, `None` when there is no such object.
     async fn try_download(&self, key: &str, path: &Path) -> Result<Option<Blob>, Status> {
         let local = |e: io::Error| Status::invalid_argument(local_failure("write", path, &e));
-        let mut file = tokio::fs::File::create(path).await.map_err(local)?;
+        let file = Arc::new(File::create(path).map_err(local)?);
         let mut hasher = Sha256::new();
         let mut size = 0;
         let mut stream = match self.get(key).await {
@@ -116,9 +116,11 @@ impl Objects {
         while let Some(message) = next(&mut stream).await? {
             hasher.update(&message.chunk);
             size += message.chunk.len() as u64;
-            file.write_all(&message.chunk).await.map_err(local)?;
+            let file = Arc::clone(&file);
+            let write = move || (&*file).write_all(&message.chunk);
+            let written = blocking::run(write).await;
+            written.map_err(io::Error::other).flatten().map_err(local)?;
         }
-        file.flush().await.map_err(local)?;
         Ok(Some(Blob {
             size,
             sha256: Checksum(hasher.finalize().into()),
@@ -171,9 +173,7 @@ pub(super) fn local_failure(action: &str, path: &Path, error: &io::Error) -> Str
 
 async fn is_sound(path: PathBuf, expected: Blob) -> Result<bool, TaskError> {
     let check = move || Ok::<_, io::Error>(checksum(&path)? == expected);
-    let checked = tokio::task::spawn_blocking(check)
-        .await
-        .map_err(TaskError::failed)?;
+    let checked = blocking::run(check).await.map_err(TaskError::failed)?;
     Ok(checked.unwrap_or(false))
 }
 

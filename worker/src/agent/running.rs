@@ -143,6 +143,7 @@ impl Shared {
         let mut backoff = Backoff::new(&self.random);
         loop {
             let result = tokio::select! {
+                biased;
                 result = call() => result,
                 () = self.stopped(Stop::Drop) => return Err(TaskError::Stopped),
             };
@@ -165,6 +166,7 @@ impl Shared {
             }
             tracing::warn!(%reason, "call to the coordinator failed; trying again");
             tokio::select! {
+                biased;
                 () = tokio::time::sleep(backoff.next()) => {}
                 () = self.stopped(Stop::Drop) => return Err(TaskError::Stopped),
             }

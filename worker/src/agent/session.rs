@@ -131,6 +131,7 @@ impl Session {
         tokio::pin!(attach);
         let attached = loop {
             tokio::select! {
+                biased;
                 attached = &mut attach => break attached,
                 event = self.event(shutdown) => if let Some(end) = self.handle(event).await {
                     return end;
@@ -206,6 +207,7 @@ impl Session {
         tokio::pin!(over);
         loop {
             tokio::select! {
+                biased;
                 () = &mut over => return None,
                 event = self.event(shutdown) => {
                     let end = self.handle(event).await;
@@ -228,6 +230,7 @@ impl Session {
         };
         let leaves = self.ending.is_some_and(|ending| ending.leave);
         tokio::select! {
+            biased;
             () = shutdown.triggered(), if !leaves => Event::Leave,
             lease = Running::ended(&mut self.running) => Event::TaskEnded(lease),
             () = overdue => Event::Overdue,
@@ -292,6 +295,7 @@ impl Session {
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let message = tokio::select! {
+                biased;
                 message = inbox.message() => match message? {
                     Some(v1::CoordinatorMessage { message: Some(message) }) => message,
                     _ => return Ok(lost("the coordinator ended the stream", true)),

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use quartet_proto::v1;
+use quartet_shared::blocking;
 use quartet_shared::checkpoint::{Manifest, Position, StepManifest};
 use quartet_shared::dataset::Dataset;
 use quartet_shared::ids::{Epoch, RunName};
@@ -80,7 +81,7 @@ pub(super) async fn dataset(
         let bytes = std::fs::read(&path).map_err(|e| format!("{}: {e}", path.display()))?;
         Dataset::decode(&bytes).map_err(|e| format!("{}: {e}", path.display()))
     };
-    tokio::task::spawn_blocking(decode)
+    blocking::run(decode)
         .await
         .map_err(TaskError::failed)?
         .map_err(TaskError::Failed)

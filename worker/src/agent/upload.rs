@@ -1,13 +1,14 @@
 //! Checkpoints on their way to the coordinator: written to the spool as they come, and sent one after the other.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use quartet_proto::v1::{self, commit_checkpoint_request::Part};
+use quartet_shared::blocking;
 use quartet_shared::human;
 use quartet_shared::task::LeaseId;
-use tokio::fs::File;
-use tokio::io::AsyncReadExt;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
@@ -76,7 +77,7 @@ async fn write(
         let files = snapshot.write(&path, &stem)?;
         Ok(Written { moment, files })
     };
-    let written = tokio::task::spawn_blocking(write).await;
+    let written = blocking::run(write).await;
     written
         .map_err(TaskError::failed)?
         .map_err(|error| match error {
@@ -198,17 +199,12 @@ async fn read_all(
 ) -> Result<(), Status> {
     for path in paths {
         let failed = |e: io::Error| unreadable(&path, &e);
-        let mut file = File::open(&path).await.map_err(failed)?;
+        let file = Arc::new(File::open(&path).map_err(failed)?);
         loop {
-            let mut chunk = Vec::with_capacity(CHUNK_SIZE);
-            let limit = CHUNK_SIZE as u64;
-            if (&mut file)
-                .take(limit)
-                .read_to_end(&mut chunk)
-                .await
-                .map_err(failed)?
-                == 0
-            {
+            let file = Arc::clone(&file);
+            let read = blocking::run(move || read_chunk(&file)).await;
+            let chunk = read.map_err(io::Error::other).flatten().map_err(failed)?;
+            if chunk.is_empty() {
                 break;
             }
             let part = v1::CommitCheckpointRequest {
@@ -221,6 +217,13 @@ async fn read_all(
         }
     }
     Ok(())
+}
+
+/// The next bytes, none at the end.
+fn read_chunk(file: &File) -> io::Result<Vec<u8>> {
+    let mut chunk = Vec::with_capacity(CHUNK_SIZE);
+    file.take(CHUNK_SIZE as u64).read_to_end(&mut chunk)?;
+    Ok(chunk)
 }
 
 fn unreadable(path: &Path, error: &io::Error) -> Status {
