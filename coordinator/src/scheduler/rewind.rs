@@ -19,6 +19,17 @@ pub struct Found {
     pub step: u32,
 }
 
+impl Found {
+    /// How far the run is.
+    #[must_use]
+    pub fn position(&self) -> Position {
+        Position {
+            epoch: self.committed.map_or(Epoch(0), |(epoch, _)| epoch),
+            step: self.step,
+        }
+    }
+}
+
 /// The right to take manifests of a run out of the store. Has to be handed back to [`Scheduler::end_rewind`], whatever comes of
 /// it: until then the task is not leased again.
 #[derive(Debug, PartialEq, Eq)]
@@ -84,11 +95,7 @@ impl Scheduler {
             return;
         };
         let before: Position = run.position();
-        let after = Position {
-            epoch: found.committed.map_or(Epoch(0), |(epoch, _)| epoch),
-            step: found.step,
-        };
-        if after > before {
+        if found.position() > before {
             (run.committed, run.step) = (found.committed, found.step);
         }
         run.record.unpin(&config, now);

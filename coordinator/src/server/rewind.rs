@@ -1,6 +1,7 @@
 //! A checkpoint that does not have the size and checksum of its manifest: the run goes back to the newest one that has.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use quartet_shared::checkpoint::{BlobRef, Manifest, StepManifest};
 use quartet_shared::ids::{Epoch, RunName};
@@ -10,8 +11,11 @@ use tonic::Status;
 use super::refusal::refused;
 use super::shell::Shell;
 use crate::experiment::{Experiment, read_position};
-use crate::scheduler::{Found, RewindTicket};
+use crate::scheduler::{Found, RewindTicket, Run};
 use crate::store::{Store, StoreError};
+
+/// Between two tries while the store fails.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// A rewind in progress. Dropped, it gives up, so that no way out leaves the lease pinned.
 struct InProgress {
@@ -62,30 +66,53 @@ pub(super) async fn rewind(
         in_progress.end(None);
         return Ok(());
     };
-    shell.check_rule().await?;
-    let found = go_back(experiment, &run.name).await;
-    match found.map_err(|error| shell.store_failed(error))? {
-        Some(discarded) => {
-            let found = read_position(experiment, &run.name)
-                .await
-                .map_err(|error| Status::unavailable(format!("{error:#}")))?;
-            tracing::error!(run = %run.name, object, discarded, "a checkpoint is corrupt; the run goes back");
-            in_progress.reason = format!("{object} is corrupt in the store");
-            in_progress.end(Some((run.name.clone(), found)));
+    let found = loop {
+        match try_go_back(&shell, &run.name).await {
+            Ok(found) => break found,
+            // The lease stays pinned: half the way back is none.
+            Err(status) => tokio::select! {
+                biased;
+                () = shell.closed() => return Err(status),
+                () = tokio::time::sleep(PAUSE) => {}
+            },
         }
-        None => {
-            tracing::error!(%lease, object, "a worker finds a checkpoint corrupt that is sound in the store");
-            in_progress.end(None);
-        }
+    };
+    let before = shell.read(|scheduler, _| scheduler.run(&run.name).map(Run::position));
+    if before == Some(found.position()) {
+        tracing::error!(%lease, object, "a worker finds a checkpoint corrupt that is sound in the store");
+        in_progress.end(None);
+    } else {
+        tracing::error!(run = %run.name, object, to = %found.position(), "a checkpoint is corrupt; the run goes back");
+        in_progress.reason = format!("{object} is corrupt in the store");
+        in_progress.end(Some((run.name.clone(), found)));
     }
     Ok(())
 }
 
-/// Takes the manifests out of use whose blobs should be kept and are not sound, and all that follow them; how many, or
-/// `None` when all are sound. The newest goes first, so that what is left is always a whole history.
-async fn go_back(experiment: &Experiment, run: &RunName) -> Result<Option<usize>, StoreError> {
+/// Where the run is afterwards.
+async fn try_go_back(shell: &Shell, run: &RunName) -> Result<Found, Status> {
+    shell.check_rule().await?;
+    let experiment = &shell.experiment;
+    let gone_back = go_back(experiment, run).await;
+    gone_back.map_err(|error| shell.store_failed(error))?;
+    match read_position(experiment, run).await {
+        Ok(found) => Ok(found),
+        Err(error) => Err(match error.downcast::<StoreError>() {
+            Ok(error) => shell.store_failed(error),
+            Err(error) => Status::unavailable(format!("{error:#}")),
+        }),
+    }
+}
+
+/// Takes the manifests out of use whose blobs should be kept and are not sound, and all that follow them. The outcome goes
+/// first and then the newest manifest, so that what is left is always a whole history.
+async fn go_back(experiment: &Experiment, run: &RunName) -> Result<(), StoreError> {
     let Experiment { store, layout, .. } = experiment;
-    let mut discarded = 0;
+    let mut bin = Bin {
+        experiment,
+        run,
+        empty: true,
+    };
     let mut steps = store.list(&layout.step_manifests(run)).await?;
     while let Some(key) = steps.pop() {
         let manifest: Option<StepManifest> = store.read_json(&key).await?;
@@ -93,8 +120,7 @@ async fn go_back(experiment: &Experiment, run: &RunName) -> Result<Option<usize>
         if are_sound(store, [&manifest.weights, &manifest.training_state]).await? {
             break;
         }
-        discard(experiment, run, &key).await?;
-        discarded += 1;
+        bin.take(&key).await?;
     }
     // The latest epoch has to be sound to go on from, the best one to end with.
     let mut epochs = store.list(&layout.manifests(run)).await?;
@@ -113,18 +139,13 @@ async fn go_back(experiment: &Experiment, run: &RunName) -> Result<Option<usize>
             Epoch(latest.epoch.0 - 1)
         };
         for key in store.list(&layout.step_manifests(run)).await? {
-            discard(experiment, run, &key).await?;
-            discarded += 1;
+            bin.take(&key).await?;
         }
         while let Some(key) = epochs.pop_if(|key| *key > layout.manifest(run, target)) {
-            discard(experiment, run, &key).await?;
-            discarded += 1;
+            bin.take(&key).await?;
         }
     }
-    if discarded > 0 {
-        discard(experiment, run, &layout.outcome(run)).await?;
-    }
-    Ok((discarded > 0).then_some(discarded))
+    Ok(())
 }
 
 async fn is_best_sound(
@@ -152,19 +173,38 @@ async fn are_sound<const N: usize>(
     Ok(true)
 }
 
-/// Moves an object, if it is there, to the folder of what is out of use.
-async fn discard(experiment: &Experiment, run: &RunName, key: &str) -> Result<(), StoreError> {
-    let Experiment {
-        store,
-        layout,
-        term,
-        ..
-    } = experiment;
-    let Some(value) = store.read_json::<serde_json::Value>(key).await? else {
-        return Ok(());
-    };
-    let name = key.rsplit('/').next().unwrap_or(key);
-    let copy = format!("{}/{:06}/{name}", layout.discarded(run), term.0);
-    store.create_json(&copy, &value).await?;
-    store.delete(key).await
+/// Where the manifests go that are out of use.
+struct Bin<'a> {
+    experiment: &'a Experiment,
+    run: &'a RunName,
+    empty: bool,
+}
+
+impl Bin<'_> {
+    /// Takes a manifest. Before the first one it takes the outcome: a run that has one counts as finished, whatever else is there.
+    async fn take(&mut self, key: &str) -> Result<(), StoreError> {
+        if self.empty {
+            self.discard(&self.experiment.layout.outcome(self.run))
+                .await?;
+            self.empty = false;
+        }
+        self.discard(key).await
+    }
+
+    /// Moves an object, if it is there, to the folder of what is out of use.
+    async fn discard(&self, key: &str) -> Result<(), StoreError> {
+        let Experiment {
+            store,
+            layout,
+            term,
+            ..
+        } = self.experiment;
+        let Some(value) = store.read_json::<serde_json::Value>(key).await? else {
+            return Ok(());
+        };
+        let name = key.rsplit('/').next().unwrap_or(key);
+        let copy = format!("{}/{:06}/{name}", layout.discarded(self.run), term.0);
+        store.create_json(&copy, &value).await?;
+        store.delete(key).await
+    }
 }
