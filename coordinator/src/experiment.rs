@@ -3,6 +3,8 @@
 mod claim;
 mod history;
 
+use std::time::Duration;
+
 use anyhow::{Context, bail, ensure};
 use bytes::Bytes;
 use quartet_shared::checkpoint::{Blob, BlobRef, Checksum};
@@ -13,7 +15,7 @@ use quartet_shared::layout::{self, Layout};
 use quartet_shared::spec::{ExperimentSpec, StoredSpec};
 
 use crate::data::{self, Source};
-use crate::store::{Creation, Store};
+use crate::store::{Creation, Store, StoreError};
 use crate::weights::{self, Meter, Plan};
 
 pub use claim::{Replaced, RuleError, Rules};
@@ -22,6 +24,9 @@ pub(crate) use history::read_position;
 
 /// Version of the store's layout and formats that this build reads and writes.
 const FORMAT: u32 = 1;
+
+/// After so long without a write an object in the making will not be finished.
+const LEFTOVER_AGE: Duration = Duration::from_secs(3600);
 
 /// What the user asks for.
 #[derive(Debug)]
@@ -100,6 +105,9 @@ impl Experiment {
         };
         let last = newest.map_or(Term(0), |newest| newest.term);
         let term = claim::claim(&store, &layout, last, &address).await?;
+        for folder in [&layout.prefix()[..], layout::SHARED[0], layout::SHARED[1]] {
+            delete_leftovers(&store, folder).await?;
+        }
         Ok(Self {
             store,
             layout,
@@ -108,6 +116,20 @@ impl Experiment {
             created,
         })
     }
+}
+
+/// Deletes what a writer began there long ago and did not finish. Others may write to the folders that experiments share.
+async fn delete_leftovers(store: &Store, folder: &str) -> Result<(), StoreError> {
+    for leftover in store.leftovers(folder).await? {
+        if leftover.idle > LEFTOVER_AGE {
+            tracing::info!(
+                key = leftover.key,
+                "deleting what was not written to its end"
+            );
+            store.delete_leftover(&leftover).await?;
+        }
+    }
+    Ok(())
 }
 
 async fn check_same(stored: &StoredSpec, request: &Request, place: &str) -> anyhow::Result<()> {

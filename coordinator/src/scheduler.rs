@@ -10,6 +10,7 @@
 //! - `fleet`: workers join, are heard of, and go
 //! - `assign`: idle workers get ready tasks
 //! - `leases`: how leases end other than by completion, and when to look again
+//! - `stalls`: tasks that stand still
 //! - `commit`: commits and completions, which pin their lease
 //! - `rewind`: back to an earlier checkpoint
 //! - `view`: what people watch
@@ -23,6 +24,7 @@ mod leases;
 mod record;
 mod refusal;
 mod rewind;
+mod stalls;
 mod state;
 mod view;
 
@@ -38,7 +40,7 @@ use quartet_shared::task::{LeaseId, Task};
 
 pub use assign::Assignment;
 pub use commit::{CommitEnd, CommitTicket, CompleteTicket};
-pub use config::{CommittedEpoch, Config, History, Now, RunHistory, RunPlan};
+pub use config::{CommittedEpoch, Config, History, LastLease, Now, RunHistory, RunPlan};
 pub use fleet::{HeartbeatReply, Joined};
 pub use leases::{Expired, ExpiryReason, FailDecision};
 pub use refusal::{Refusal, UnknownWorker};
@@ -50,7 +52,7 @@ use state::Ending;
 
 /// The state of an experiment's tasks and of the fleet.
 ///
-/// After every fact the shell calls [`expire_leases`](Self::expire_leases) and
+/// After every fact the shell calls [`expire_leases`](Self::expire_leases), [`report_stalls`](Self::report_stalls) and
 /// [`assign`](Self::assign), and calls them again at [`next_deadline`](Self::next_deadline).
 #[derive(Clone, Debug)]
 pub struct Scheduler {
@@ -73,18 +75,18 @@ impl Scheduler {
             let history = known.remove(&plan.name);
             Run::new(plan, history, &config)
         });
-        let newest = history.evaluation;
-        let newest = newest.map(|newest| record::lease(Task::Evaluate, newest));
+        let last = history.evaluation;
         let mut scheduler = Self {
             config,
             runs: runs.collect(),
-            evaluation: TaskRecord::new(TaskState::Blocked, newest),
+            evaluation: TaskRecord::new(Task::Evaluate, last.as_ref()),
             workers: BTreeMap::new(),
         };
         if history.evaluated {
             scheduler.evaluation.finish(Completion::Evaluated);
         } else if scheduler.all_trained() {
-            scheduler.evaluation.open(&config);
+            let ended = last.is_some_and(|last| last.ended);
+            scheduler.evaluation.open(ended, &config);
         }
         scheduler
     }
@@ -107,6 +109,11 @@ impl Scheduler {
 
     fn run_mut(&mut self, name: &RunName) -> Option<&mut Run> {
         self.runs.iter_mut().find(|run| run.plan.name == *name)
+    }
+
+    fn records_mut(&mut self) -> impl Iterator<Item = &mut TaskRecord> {
+        let runs = self.runs.iter_mut().map(|run| &mut run.record);
+        runs.chain([&mut self.evaluation])
     }
 
     fn records(&self) -> impl Iterator<Item = &TaskRecord> {

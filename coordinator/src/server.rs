@@ -50,6 +50,9 @@ const RULE_INTERVAL: Duration = Duration::from_secs(5);
 /// How long the services may take to answer their last calls.
 const LAST_CALLS: Duration = Duration::from_secs(2);
 
+/// People are told of a task that has stood still for so much of the progress timeout.
+const STALLS_BEFORE_TIMEOUT: u32 = 10;
+
 /// The fleet's timers.
 #[derive(Clone, Copy, Debug)]
 pub struct Timing {
@@ -118,6 +121,7 @@ impl Coordinator {
             lease: timing.lease,
             reattach_grace: timing.reattach_grace,
             progress_timeout: timing.progress_timeout,
+            stall_after: timing.progress_timeout / STALLS_BEFORE_TIMEOUT,
             ..Config::default()
         };
         let scheduler = Scheduler::new(config, plans.collect(), history);
@@ -175,6 +179,7 @@ impl Coordinator {
             });
         let mut server = tokio::spawn(server);
         let interrupted = tokio::select! {
+            biased;
             () = self.rule() => false,
             () = async { shutdown.triggered().await; self.drain().await } => true,
             served = &mut server => {
@@ -187,6 +192,9 @@ impl Coordinator {
             self.farewell().await;
         }
         self.shell.close();
+        if broken.is_none() {
+            self.close_term().await;
+        }
         stop.send_replace(true);
         if tokio::time::timeout(LAST_CALLS, &mut server).await.is_err() {
             server.abort();
@@ -208,6 +216,7 @@ impl Coordinator {
             }
         };
         tokio::select! {
+            biased;
             () = self.shell.drive() => {}
             () = watch => {}
         }
@@ -232,6 +241,21 @@ impl Coordinator {
         let gone = async { while self.shell.has_workers() && changes.changed().await.is_ok() {} };
         if tokio::time::timeout(limit, gone).await.is_err() {
             tracing::warn!("some workers did not leave in time");
+        }
+    }
+
+    /// Writes down that nobody holds a lease, if so: a coordinator that is started again need not wait for anyone then.
+    async fn close_term(&self) {
+        if self.shell.read(|scheduler, _| scheduler.has_leases()) {
+            return;
+        }
+        let closed = self.shell.experiment.close_term();
+        match tokio::time::timeout(LAST_CALLS, closed).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "cannot write down that this term has ended"),
+            Err(_) => {
+                tracing::warn!("the store is too slow to write down that this term has ended")
+            }
         }
     }
 

@@ -5,6 +5,7 @@
 //! weights/<sha256>
 //! <experiment>/spec.json
 //! <experiment>/coordinators/<term>.json
+//! <experiment>/closed/<term>.json
 //! <experiment>/runs/<run>/attempts/<attempt>.json
 //! <experiment>/runs/<run>/epochs/<epoch>.json
 //! <experiment>/runs/<run>/steps/<epoch>-<step>.json
@@ -59,6 +60,18 @@ impl Layout {
     #[must_use]
     pub fn coordinator(&self, term: Term) -> String {
         format!("{}/{:06}.json", self.coordinators(), term.0)
+    }
+
+    /// The folder of what [`Self::closed`] names.
+    #[must_use]
+    pub fn all_closed(&self) -> String {
+        format!("{}/closed", self.experiment)
+    }
+
+    /// A coordinator's word that nobody held a lease when its term ended.
+    #[must_use]
+    pub fn closed(&self, term: Term) -> String {
+        format!("{}/{:06}.json", self.all_closed(), term.0)
     }
 
     fn run(&self, run: &RunName) -> String {

@@ -3,6 +3,8 @@
 //! Objects are created once and never changed. Small ones (manifests, specs) are created with
 //! `PutMode::Create`, which both kinds of store do atomically; blobs have keys that no two writers share.
 
+mod leftovers;
+
 use std::io;
 use std::path::Path as FsPath;
 use std::sync::Arc;
@@ -24,6 +26,8 @@ use tokio::io::AsyncWriteExt;
 
 use crate::checkpoint::{Blob, Checksum};
 use crate::human;
+
+pub use leftovers::Leftover;
 
 /// Part size of multipart uploads: S3's least, so that an upload holds few bytes in memory.
 const PART_SIZE: usize = 5 * 1024 * 1024;
@@ -66,7 +70,7 @@ pub enum StoreError {
 
 impl StoreError {
     /// Whether trying again is of no use before a person has done something: the disk is full, the store may not be
-    /// written to, or it is gone.
+    /// written to, it is gone, or an object in it is not what it should be.
     #[must_use]
     pub fn needs_a_person(&self) -> bool {
         let Self::Operation { cause, .. } = self else {
@@ -77,6 +81,9 @@ impl StoreError {
             if let Some(io) = cause.downcast_ref::<io::Error>()
                 && is_permanent(io.kind())
             {
+                return true;
+            }
+            if cause.is::<serde_json::Error>() {
                 return true;
             }
             if let Some(

@@ -33,6 +33,14 @@ pub(super) struct Claim {
     claimed_at: u64,
 }
 
+/// A coordinator's word that nobody held a lease when its term ended, at [`Layout::closed`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Closed {
+    pub(super) term: Term,
+    /// Seconds since the Unix epoch.
+    closed_at: u64,
+}
+
 /// Another coordinator rules the experiment.
 #[derive(Debug, thiserror::Error)]
 #[error(
@@ -85,6 +93,22 @@ impl Experiment {
             newer,
         }
         .into())
+    }
+
+    /// Writes down that this term has ended and nobody holds a lease, so that a coordinator that is started again need not wait for
+    /// workers of before.
+    ///
+    /// # Errors
+    /// A newer coordinator has claimed the experiment, or the store fails.
+    pub async fn close_term(&self) -> Result<(), RuleError> {
+        self.check_rule().await?;
+        let closed = Closed {
+            term: self.term,
+            closed_at: clock::unix_seconds(),
+        };
+        let key = self.layout.closed(self.term);
+        self.store.create_json(&key, &closed).await?;
+        Ok(())
     }
 }
 

@@ -2,11 +2,12 @@
 
 use anyhow::Context;
 use quartet_shared::checkpoint::{AttemptRecord, Manifest, Outcome, StepManifest};
-use quartet_shared::ids::{Attempt, RunName, WorkerId};
+use quartet_shared::ids::{RunName, Term};
 use quartet_shared::task::Task;
 
 use super::Experiment;
-use crate::scheduler::{CommittedEpoch, Found, History, RunHistory};
+use super::claim::Closed;
+use crate::scheduler::{CommittedEpoch, Found, History, LastLease, RunHistory};
 use crate::store::Store;
 
 /// Reads the history of every run and of the evaluation.
@@ -14,24 +15,30 @@ use crate::store::Store;
 /// # Errors
 /// The store fails, or an object in it cannot be read.
 pub async fn read(experiment: &Experiment) -> anyhow::Result<History> {
+    let Experiment { store, layout, .. } = experiment;
+    let closed: Option<Closed> = read_last(store, &layout.all_closed()).await?;
+    let closed = closed.map(|closed| closed.term);
     let mut runs = Vec::new();
     for run in &experiment.spec.experiment.runs {
-        runs.push(read_run(experiment, &run.name).await?);
+        runs.push(read_run(experiment, &run.name, closed).await?);
     }
-    let Experiment { store, layout, .. } = experiment;
     Ok(History {
         runs,
-        evaluation: read_lease(experiment, &Task::Evaluate).await?,
+        evaluation: read_lease(experiment, &Task::Evaluate, closed).await?,
         evaluated: store.exists(&layout.evaluation()).await?,
     })
 }
 
-async fn read_run(experiment: &Experiment, run: &RunName) -> anyhow::Result<RunHistory> {
+async fn read_run(
+    experiment: &Experiment,
+    run: &RunName,
+    closed: Option<Term>,
+) -> anyhow::Result<RunHistory> {
     let Experiment { store, layout, .. } = experiment;
     let found = read_position(experiment, run).await?;
     Ok(RunHistory {
         run: run.clone(),
-        lease: read_lease(experiment, &Task::Train(run.clone())).await?,
+        lease: read_lease(experiment, &Task::Train(run.clone()), closed).await?,
         committed: found.committed,
         step: found.step,
         outcome: store.read_json::<Outcome>(&layout.outcome(run)).await?,
@@ -54,14 +61,19 @@ pub(crate) async fn read_position(experiment: &Experiment, run: &RunName) -> any
     Ok(Found { committed, step })
 }
 
-/// The newest lease of a task.
+/// The newest lease of a task; `closed` is the newest term at whose end nobody held one.
 async fn read_lease(
     experiment: &Experiment,
     task: &Task,
-) -> anyhow::Result<Option<(Attempt, WorkerId)>> {
+    closed: Option<Term>,
+) -> anyhow::Result<Option<LastLease>> {
     let folder = experiment.layout.attempts(task);
     let record: Option<AttemptRecord> = read_last(&experiment.store, &folder).await?;
-    Ok(record.map(|record| (record.attempt, record.worker)))
+    Ok(record.map(|record| LastLease {
+        attempt: record.attempt,
+        worker: record.worker,
+        ended: closed >= Some(record.term),
+    }))
 }
 
 /// The last object of a folder.

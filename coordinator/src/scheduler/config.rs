@@ -39,6 +39,8 @@ pub struct Config {
     pub lease: Duration,
     /// How long a live worker's task may go without progress.
     pub progress_timeout: Duration,
+    /// After how long without progress people are told of it.
+    pub stall_after: Duration,
     /// How long after the end of its worker's connection a lease stays although a spare worker stands by. Without a
     /// spare it stays until it expires.
     pub reattach_grace: Duration,
@@ -67,6 +69,7 @@ impl Default for Config {
             workers_expected: 1,
             lease: Duration::from_secs(15),
             progress_timeout: Duration::from_secs(1800),
+            stall_after: Duration::from_secs(180),
             reattach_grace: Duration::from_millis(500),
             recovery_grace: Duration::from_secs(5),
             max_worker_losses: 5,
@@ -123,13 +126,24 @@ impl From<&Manifest> for CommittedEpoch {
     }
 }
 
+/// The newest lease that an older coordinator gave for a task. Later ones get greater attempts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LastLease {
+    /// Its attempt.
+    pub attempt: Attempt,
+    /// Whom it was given to.
+    pub worker: WorkerId,
+    /// Whether it is known to have ended; otherwise its worker may still hold it.
+    pub ended: bool,
+}
+
 /// What the store knows about a run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RunHistory {
     /// The run.
     pub run: RunName,
-    /// The newest lease that was given, which its worker may still hold. Later ones get greater attempts.
-    pub lease: Option<(Attempt, WorkerId)>,
+    /// The newest lease that was given.
+    pub lease: Option<LastLease>,
     /// The last committed epoch.
     pub committed: Option<(Epoch, CommittedEpoch)>,
     /// Committed steps of the epoch after it.
@@ -145,7 +159,7 @@ pub struct History {
     /// The runs; those of the plan that are missing have not begun, others are ignored.
     pub runs: Vec<RunHistory>,
     /// The newest lease of the evaluation.
-    pub evaluation: Option<(Attempt, WorkerId)>,
+    pub evaluation: Option<LastLease>,
     /// Whether the evaluation has finished.
     pub evaluated: bool,
 }

@@ -143,8 +143,8 @@ impl Scheduler {
         expired
     }
 
-    /// When [`expire_leases`](Self::expire_leases) or [`assign`](Self::assign) will next have something
-    /// to do if nothing happens before. Always in the future once both have been called.
+    /// When [`expire_leases`](Self::expire_leases), [`report_stalls`](Self::report_stalls) or [`assign`](Self::assign) will
+    /// next have something to do if nothing happens before. Always in the future once they have been called.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Now> {
         let idle = !self.idle_workers().is_empty();
@@ -154,6 +154,8 @@ impl Scheduler {
             let reclaimed = lease.reclaimable_at.filter(|_| idle);
             Some(reclaimed.map_or(at, |reclaimed| reclaimed.min(at)))
         });
+        let stalls = self.records().filter_map(TaskRecord::lease);
+        let stalls = stalls.filter_map(|lease| lease.stall_due(&self.config));
         let free = |state: &WorkerState| matches!(state, WorkerState::Idle | WorkerState::Draining);
         let workers = self.workers.values().filter(|worker| free(&worker.state));
         let workers = workers.map(|worker| worker.last_seen + self.config.lease);
@@ -163,7 +165,7 @@ impl Scheduler {
             _ => None,
         });
         let waits = waits.filter(|_| idle);
-        leases.chain(workers).chain(waits).min()
+        leases.chain(stalls).chain(workers).chain(waits).min()
     }
 
     /// The leases whose workers are not connected and did not come back in time, as many as spare workers stand by for

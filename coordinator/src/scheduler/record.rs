@@ -4,17 +4,21 @@ use quartet_shared::checkpoint::Position;
 use quartet_shared::ids::{Attempt, Epoch, WorkerId};
 use quartet_shared::task::{LeaseId, Task};
 
-use super::config::{Config, Now, RunHistory, RunPlan};
+use super::config::{Config, LastLease, Now, RunHistory, RunPlan};
 use super::refusal::Refusal;
 use super::state::{Completion, Ending, Lease, Pin, Run, TaskRecord, TaskState};
 
 impl TaskRecord {
-    /// `newest` is the newest lease that an older coordinator gave.
-    pub(super) fn new(state: TaskState, newest: Option<LeaseId>) -> Self {
+    /// Not yet open. `last` is the newest lease that an older coordinator gave.
+    pub(super) fn new(task: Task, last: Option<&LastLease>) -> Self {
         Self {
-            state,
-            attempt: newest.as_ref().map_or(Attempt(0), |newest| newest.attempt),
-            newest,
+            state: TaskState::Blocked,
+            attempt: last.map_or(Attempt(0), |last| last.attempt),
+            newest: last.map(|last| LeaseId {
+                task,
+                attempt: last.attempt,
+                worker: last.worker.clone(),
+            }),
             worker_losses: 0,
             failures: 0,
             last_reason: None,
@@ -22,10 +26,11 @@ impl TaskRecord {
         }
     }
 
-    /// Makes a task ready: leased under the newest lease that an older coordinator gave, or pending.
-    pub(super) fn open(&mut self, config: &Config) {
+    /// Makes a task ready: leased under the newest lease that an older coordinator gave, unless `last_ended` is known; else
+    /// pending.
+    pub(super) fn open(&mut self, last_ended: bool, config: &Config) {
         let start = Now::default();
-        self.state = match self.newest.clone() {
+        self.state = match self.newest.clone().filter(|_| !last_ended) {
             Some(id) => TaskState::Leased(Box::new(Lease {
                 reclaimable_at: Some(start + config.recovery_grace),
                 restored: true,
@@ -185,6 +190,7 @@ impl Lease {
             expires_at: now + config.lease,
             reclaimable_at: None,
             last_progress_at: now,
+            stall_told: None,
             progress: None,
             pin: None,
             ending: None,
@@ -203,14 +209,13 @@ impl Lease {
 impl Run {
     pub(super) fn new(plan: RunPlan, history: Option<RunHistory>, config: &Config) -> Self {
         let task = Task::Train(plan.name.clone());
-        let (newest, committed, step, outcome) = history.map_or_else(Default::default, |h| {
+        let (last, committed, step, outcome) = history.map_or_else(Default::default, |h| {
             (h.lease, h.committed, h.step, h.outcome)
         });
-        let mut record =
-            TaskRecord::new(TaskState::Blocked, newest.map(|newest| lease(task, newest)));
+        let mut record = TaskRecord::new(task, last.as_ref());
         match outcome {
             Some(outcome) => record.finish(Completion::Trained(outcome)),
-            None => record.open(config),
+            None => record.open(last.is_some_and(|last| last.ended), config),
         }
         Self {
             plan,
@@ -250,14 +255,5 @@ impl Run {
 
     pub(super) fn task(&self) -> Task {
         Task::Train(self.plan.name.clone())
-    }
-}
-
-/// The lease of a task that the store knows of.
-pub(super) fn lease(task: Task, (attempt, worker): (Attempt, WorkerId)) -> LeaseId {
-    LeaseId {
-        task,
-        attempt,
-        worker,
     }
 }

@@ -64,6 +64,8 @@ pub struct Lease {
     pub reclaimable_at: Option<Now>,
     /// When the task last moved.
     pub last_progress_at: Now,
+    /// The standstill since then that was told of.
+    pub(super) stall_told: Option<Now>,
     /// The worker's last report.
     pub progress: Option<Progress>,
     /// What keeps the lease from ending now.

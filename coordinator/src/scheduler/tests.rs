@@ -39,6 +39,7 @@ fn scheduler(runs: &[(&str, f64)], history: History) -> Scheduler {
     };
     let config = Config {
         progress_timeout: Duration::from_secs(60),
+        stall_after: Duration::from_secs(30),
         ..Config::default()
     };
     Scheduler::new(config, runs.iter().map(plan).collect(), history)
@@ -141,7 +142,11 @@ fn history(attempt: u32, epoch: Option<u32>, outcome: Option<Outcome>) -> Histor
     let run = "a".parse().unwrap();
     let run = RunHistory {
         run,
-        lease: Some((Attempt(attempt), id("w0"))),
+        lease: Some(LastLease {
+            attempt: Attempt(attempt),
+            worker: id("w0"),
+            ended: false,
+        }),
         committed,
         step: 0,
         outcome,
@@ -730,4 +735,41 @@ fn what_an_older_coordinator_wrote_late_is_gone_on_from() {
     assert!(scheduler.check(&lease).is_err());
     let assignment = assign(&mut scheduler, 1).remove(0);
     assert_eq!(assignment.resume, end_of(1));
+}
+
+#[test]
+fn what_an_older_coordinator_knew_to_have_ended_is_not_waited_for() {
+    let mut ended = history(3, Some(1), None);
+    ended.runs[0].lease.as_mut().unwrap().ended = true;
+    let mut scheduler = scheduler(&[("a", 1.0)], ended);
+    assert!(!scheduler.has_leases());
+    assert_eq!(join(&mut scheduler, "w1", None, 0), Joined::Free);
+    let assignments = assign(&mut scheduler, 0);
+    assert_eq!(assignments[0].lease.attempt, Attempt(4));
+    assert!(scheduler.has_leases());
+}
+
+#[test]
+fn a_task_that_stands_still_is_told_of_before_it_is_taken_away() {
+    let (mut scheduler, lease) = leased();
+    let config = *scheduler.config();
+    let stall = config.stall_after.as_secs();
+    for now in 0..stall {
+        assert_eq!(
+            beat(&mut scheduler, &lease, 1, now),
+            HeartbeatReply::Accepted
+        );
+        assert_eq!(scheduler.report_stalls(at(now)), []);
+    }
+    assert_eq!(scheduler.next_deadline(), Some(at(stall)));
+    let told = scheduler.report_stalls(at(stall));
+    assert_eq!(told, [(lease.clone(), config.stall_after)]);
+    assert_eq!(scheduler.report_stalls(at(stall + 1)), []);
+    assert_eq!(
+        beat(&mut scheduler, &lease, 2, stall + 1),
+        HeartbeatReply::Accepted
+    );
+    let record = scheduler.record(&lease.task).unwrap();
+    let stalled = record.lease().unwrap().stalled(&config, at(stall + 2));
+    assert_eq!(stalled, None, "it moves again");
 }

@@ -112,6 +112,13 @@ impl Scheduler {
         self.workers.values()
     }
 
+    /// Whether any lease has not ended, or is about to end but not yet gone.
+    #[must_use]
+    pub fn has_leases(&self) -> bool {
+        let mut records = self.records();
+        records.any(|record| matches!(record.state, TaskState::Leased(_)))
+    }
+
     /// Whether a worker is counted as lost.
     #[must_use]
     pub fn is_lost(&self, worker: &WorkerId) -> bool {

@@ -46,13 +46,21 @@ async fn try_prune(
             store.delete(&key).await?;
         }
     }
-    for key in store.list(&layout.checkpoints(run)).await? {
-        // Later blobs belong to a commit in progress.
-        let old = layout
-            .parse_blob(run, &key)
-            .is_some_and(|(position, _)| position <= latest);
-        if old && !keep.contains(&key) {
+    // Later blobs belong to a commit in progress.
+    let is_old = |key: &str| {
+        let blob = layout.parse_blob(run, key);
+        blob.is_some_and(|(position, _)| position <= latest)
+    };
+    let folder = layout.checkpoints(run);
+    for key in store.list(&folder).await? {
+        if is_old(&key) && !keep.contains(&key) {
             store.delete(&key).await?;
+        }
+    }
+    // What a coordinator was writing when it was killed.
+    for leftover in store.leftovers(&folder).await? {
+        if is_old(&leftover.key) {
+            store.delete_leftover(&leftover).await?;
         }
     }
     Ok(())

@@ -1,10 +1,11 @@
 //! The shell around the scheduler: its clock, its lock, the workers' outboxes, and the driver that carries decisions out.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use quartet_proto::v1;
+use quartet_shared::human;
 use quartet_shared::ids::WorkerId;
 use quartet_shared::report::EvaluationReport;
 use quartet_shared::task::LeaseId;
@@ -31,7 +32,7 @@ struct Attached {
 #[derive(Default)]
 struct Streams {
     last: u64,
-    attached: HashMap<WorkerId, Attached>,
+    attached: BTreeMap<WorkerId, Attached>,
 }
 
 /// Everything that the services and the driver share.
@@ -264,6 +265,7 @@ impl Shell {
                 }
             };
             tokio::select! {
+                biased;
                 () = self.wake.notified() => {}
                 () = next_deadline => {}
             }
@@ -272,21 +274,32 @@ impl Shell {
 
     fn step(self: &Arc<Self>) -> (bool, Option<Now>) {
         let now = Now(self.uptime());
-        let (expired, assignments, ended, deadline) = {
+        let (expired, stalls, assignments, ended, deadline) = {
             let mut scheduler = lock(&self.scheduler);
             let expired = scheduler.expire_leases(now);
+            let stalls = scheduler.report_stalls(now);
             let assignments = match self.is_stopping() {
                 true => Vec::new(),
                 false => scheduler.assign(now),
             };
             let ended = scheduler.experiment_state().has_ended();
-            (expired, assignments, ended, scheduler.next_deadline())
+            (
+                expired,
+                stalls,
+                assignments,
+                ended,
+                scheduler.next_deadline(),
+            )
         };
         for expired in &expired {
             tracing::warn!(lease = %expired.lease, reason = %expired.reason, "lease ended");
             self.revoke(&expired.lease, &expired.reason.to_string());
         }
-        if !expired.is_empty() || !assignments.is_empty() || ended {
+        for (lease, stalled) in &stalls {
+            let stalled = human::duration(*stalled);
+            tracing::warn!(%lease, %stalled, "no progress although the worker is heard of");
+        }
+        if !(expired.is_empty() && stalls.is_empty() && assignments.is_empty()) || ended {
             self.version.send_modify(|version| *version += 1);
         }
         for assignment in assignments {

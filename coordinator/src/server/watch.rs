@@ -111,6 +111,7 @@ impl Watch {
         if !std::mem::replace(&mut self.first, false) {
             let end = self.shell.ended();
             tokio::select! {
+                biased;
                 () = tokio::time::sleep(self.interval) => {}
                 () = end => {}
             }
@@ -152,14 +153,14 @@ pub(super) fn snapshot(shell: &Shell) -> Snapshot {
         runs: scheduler
             .runs()
             .iter()
-            .map(|run| run_status(scheduler, run))
+            .map(|run| run_status(scheduler, run, now))
             .collect(),
         workers: scheduler
             .workers()
             .map(|worker| worker_status(scheduler, worker, now))
             .collect(),
         uptime: now.0,
-        evaluation: evaluation_status(scheduler, splits),
+        evaluation: evaluation_status(scheduler, splits, now),
     })
 }
 
@@ -180,7 +181,12 @@ fn holder(scheduler: &Scheduler, record: &TaskRecord) -> Option<String> {
     Some(known.map_or_else(|| holder.to_string(), |worker| worker.info.name.clone()))
 }
 
-fn run_status(scheduler: &Scheduler, run: &Run) -> RunStatus {
+/// For how long the task has stood still although its worker is heard of, if that is long.
+fn stalled(scheduler: &Scheduler, record: &TaskRecord, now: Now) -> Option<Duration> {
+    record.lease()?.stalled(scheduler.config(), now)
+}
+
+fn run_status(scheduler: &Scheduler, run: &Run, now: Now) -> RunStatus {
     let record = run.record();
     let committed = run.committed();
     let epochs_committed = committed.map_or(0, |(epoch, _)| epoch.0);
@@ -197,6 +203,7 @@ fn run_status(scheduler: &Scheduler, run: &Run) -> RunStatus {
         early_stopping: committed.map(|(_, epoch)| epoch.early_stopping),
         progress: record.lease().and_then(|lease| lease.progress),
         eta: record.lease().and_then(|lease| eta(run, lease)),
+        stalled: stalled(scheduler, record, now),
         reason: record.reason().map(str::to_owned),
     }
 }
@@ -214,13 +221,18 @@ fn eta(run: &Run, lease: &Lease) -> Option<Duration> {
     Duration::try_from_secs_f64(left * committed.metrics.seconds).ok()
 }
 
-fn evaluation_status(scheduler: &Scheduler, splits: Vec<SplitAccuracy>) -> EvaluationStatus {
+fn evaluation_status(
+    scheduler: &Scheduler,
+    splits: Vec<SplitAccuracy>,
+    now: Now,
+) -> EvaluationStatus {
     let record = scheduler.evaluation();
     EvaluationStatus {
         state: task_state(record),
         attempt: record.attempt(),
         worker: holder(scheduler, record),
         progress: record.lease().and_then(|lease| lease.progress),
+        stalled: stalled(scheduler, record, now),
         reason: record.reason().map(str::to_owned),
         splits,
     }

@@ -7,6 +7,7 @@ mod table;
 mod tests;
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use quartet_shared::human;
 use quartet_shared::progress::Phase;
@@ -60,6 +61,12 @@ fn finished(run: &RunStatus) -> String {
         "finished after {} of {} epochs{best}",
         run.epochs_committed, run.epochs
     )
+}
+
+/// `no progress for 3m 20s on gpu-1@node7`.
+fn stall(stalled: Duration, worker: Option<&str>) -> String {
+    let worker = worker.map_or_else(String::new, |worker| format!(" on {}", clean(worker)));
+    format!("no progress for {}{worker}", human::duration(stalled))
 }
 
 /// `accuracy: valid 62.10 % of 3589 images, test 63.00 % of 3589 images`.

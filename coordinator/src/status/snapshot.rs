@@ -117,6 +117,8 @@ pub struct RunStatus {
     pub progress: Option<Progress>,
     /// Until all epochs are trained, were none stopped early.
     pub eta: Option<Duration>,
+    /// For how long it has made no progress although its worker is heard of, if that is long.
+    pub stalled: Option<Duration>,
     /// Why it failed, or why its last attempt ended.
     pub reason: Option<String>,
 }
@@ -132,6 +134,8 @@ pub struct EvaluationStatus {
     pub worker: Option<String>,
     /// What its worker last said.
     pub progress: Option<Progress>,
+    /// For how long it has made no progress although its worker is heard of, if that is long.
+    pub stalled: Option<Duration>,
     /// Why it failed, or why its last attempt ended.
     pub reason: Option<String>,
     /// The ensemble's accuracy by split, once finished.

@@ -28,6 +28,7 @@ fn config() -> Config {
     Config {
         lease: Duration::from_secs(15),
         progress_timeout: Duration::from_secs(20),
+        stall_after: Duration::from_secs(7),
         max_worker_losses: 2,
         max_failures: 2,
         max_failed_workers: 2,
@@ -41,6 +42,8 @@ fn config() -> Config {
 struct Stored {
     /// The newest lease that is recorded.
     lease: Option<LeaseId>,
+    /// Whether a coordinator wrote down that nobody held one.
+    closed: bool,
     epochs: Vec<CommittedEpoch>,
     /// Steps of the epoch after them.
     step: u32,
@@ -69,6 +72,8 @@ struct Live {
     id: LeaseId,
     expires_at: Now,
     moved_at: Now,
+    /// The standstill since then that people were told of.
+    stall_told: Option<Now>,
     step: Option<u32>,
     pinned: bool,
     /// Ended so, but its pin lasts.
@@ -147,9 +152,13 @@ fn progress(step: u32) -> Progress {
     }
 }
 
-fn newest(stored: &Stored) -> Option<(Attempt, WorkerId)> {
+fn last_lease(stored: &Stored) -> Option<LastLease> {
     let lease = stored.lease.clone()?;
-    Some((lease.attempt, lease.worker))
+    Some(LastLease {
+        attempt: lease.attempt,
+        worker: lease.worker,
+        ended: stored.closed,
+    })
 }
 
 fn scheduler(store: &BTreeMap<Task, Stored>) -> Scheduler {
@@ -164,7 +173,7 @@ fn scheduler(store: &BTreeMap<Task, Stored>) -> Scheduler {
         (Task::Evaluate, _) => None,
         (Task::Train(run), completion) => Some(RunHistory {
             run: run.clone(),
-            lease: newest(stored),
+            lease: last_lease(stored),
             committed: stored.committed(),
             step: stored.step,
             outcome: match completion {
@@ -180,7 +189,7 @@ fn scheduler(store: &BTreeMap<Task, Stored>) -> Scheduler {
         RUNS.iter().map(plan).collect(),
         History {
             runs,
-            evaluation: newest(&store[&Task::Evaluate]),
+            evaluation: last_lease(&store[&Task::Evaluate]),
             evaluated,
         },
     )
@@ -211,7 +220,8 @@ impl World {
         let all_trained = self.all_trained();
         let recall = |(task, stored): (&Task, &Stored)| {
             let open = stored.completion.is_none() && (*task != Task::Evaluate || all_trained);
-            let live = stored.lease.clone().filter(|_| open).map(|id| Live {
+            let held = open && !stored.closed;
+            let live = stored.lease.clone().filter(|_| held).map(|id| Live {
                 reclaim_at: Some(Now::default() + config().recovery_grace),
                 restored: true,
                 pinned: false,
@@ -236,6 +246,12 @@ impl World {
     }
 
     pub(super) fn restart(&mut self, landed: bool) {
+        // A coordinator that ends by itself says when nobody holds a lease; one that is killed does not.
+        if landed && !self.scheduler.has_leases() {
+            for stored in self.store.values_mut() {
+                stored.closed = true;
+            }
+        }
         for ticket in std::mem::take(&mut self.tickets) {
             match ticket {
                 Ticket::Grant(lease) if landed => self.store_lease(&lease),
@@ -343,7 +359,8 @@ impl World {
     }
 
     fn store_lease(&mut self, lease: &LeaseId) {
-        self.store.get_mut(&lease.task).unwrap().lease = Some(lease.clone());
+        let stored = self.store.get_mut(&lease.task).unwrap();
+        (stored.lease, stored.closed) = (Some(lease.clone()), false);
     }
 
     fn store_position(&mut self, lease: &LeaseId, position: Position, accuracy: u8) {
@@ -407,6 +424,7 @@ impl Live {
             id,
             expires_at: now + config().lease,
             moved_at: now,
+            stall_told: None,
             step: None,
             pinned: true,
             closing: None,

@@ -2,7 +2,7 @@
 
 use quartet_shared::human;
 
-use super::{accuracies, clean, finished, headline, percent};
+use super::{accuracies, clean, finished, headline, percent, stall};
 use crate::status::snapshot::{
     EvaluationStatus, RunStatus, Snapshot, TaskState, WorkerState, WorkerStatus,
 };
@@ -28,10 +28,14 @@ pub fn lines(previous: Option<&Snapshot>, now: &Snapshot) -> Vec<String> {
         let before = previous.and_then(|p| p.runs.iter().find(|before| before.name == run.name));
         run_lines(before, run, &mut lines);
     }
-    lines.extend(evaluation_line(
-        previous.map(|previous| &previous.evaluation),
-        &now.evaluation,
-    ));
+    let evaluation_before = previous.map(|previous| &previous.evaluation);
+    lines.extend(evaluation_line(evaluation_before, &now.evaluation));
+    if let Some(stalled) = now.evaluation.stalled
+        && evaluation_before.is_none_or(|before| before.stalled.is_none())
+    {
+        let stall = stall(stalled, now.evaluation.worker.as_deref());
+        lines.push(format!("ensemble  {stall}"));
+    }
     if previous.is_some_and(|previous| previous.state != now.state) {
         lines.push(headline(now));
     }
@@ -86,6 +90,11 @@ fn run_lines(before: Option<&RunStatus>, run: &RunStatus, lines: &mut Vec<String
         && (before.is_some() || run.state != TaskState::Finished)
     {
         lines.extend(epoch_line(run));
+    }
+    if let Some(stalled) = run.stalled
+        && before.is_none_or(|before| before.stalled.is_none())
+    {
+        lines.push(format!("{name}  {}", stall(stalled, run.worker.as_deref())));
     }
     if place_before.0 == run.state {
         return;

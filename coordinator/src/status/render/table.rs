@@ -6,7 +6,7 @@ use quartet_shared::human;
 use quartet_shared::progress::{Phase, Progress};
 
 use super::columns::{Column, layout};
-use super::{accuracies, clean, headline, loss_and_accuracy, percent, phase};
+use super::{accuracies, clean, headline, loss_and_accuracy, percent, phase, stall};
 use crate::status::snapshot::{
     ExperimentState, RunStatus, Snapshot, TaskState, WorkerState, WorkerStatus,
 };
@@ -36,7 +36,8 @@ pub fn table(snapshot: &Snapshot, width: u16) -> String {
     let notes: Vec<_> = snapshot
         .runs
         .iter()
-        .filter_map(run_note)
+        .flat_map(|run| [run_note(run), stall_note(run)])
+        .flatten()
         .chain(ensemble_note(snapshot))
         .collect();
     if !notes.is_empty() {
@@ -177,6 +178,14 @@ fn run_note(run: &RunStatus) -> Option<String> {
     }
 }
 
+fn stall_note(run: &RunStatus) -> Option<String> {
+    Some(format!(
+        "{}: {}",
+        run.name,
+        stall(run.stalled?, run.worker.as_deref())
+    ))
+}
+
 fn ensemble_note(snapshot: &Snapshot) -> Option<String> {
     let evaluation = &snapshot.evaluation;
     let reason = evaluation.reason.as_deref().map(clean);
@@ -194,7 +203,10 @@ fn ensemble_note(snapshot: &Snapshot) -> Option<String> {
                 .map(step)
                 .filter(|step| !step.is_empty());
             let step = step.map_or_else(String::new, |step| format!(", step {step}"));
-            Some(format!("ensemble: evaluated by {worker}{step}"))
+            let stalled = evaluation.stalled.map_or_else(String::new, |stalled| {
+                format!("; {}", stall(stalled, evaluation.worker.as_deref()))
+            });
+            Some(format!("ensemble: evaluated by {worker}{step}{stalled}"))
         }
         TaskState::Blocked | TaskState::Pending => reason
             .map(|reason| format!("ensemble: the last attempt to evaluate it ended: {reason}")),

@@ -258,3 +258,24 @@ fn from_training_to_the_result() {
     experiment fer2013: finished, 0 of 4 workers
     ");
 }
+
+#[test]
+fn a_task_that_stands_still_is_told_of_once() {
+    let mut run = sample::training();
+    run.runs[1].stalled = Some(Duration::from_secs(200));
+    let said = "vgg16: no progress for 3 min 20 s on gpu-1@node7";
+    assert!(table(&run, 120).lines().any(|line| line == said));
+    let line = "vgg16  no progress for 3 min 20 s on gpu-1@node7";
+    assert_eq!(lines(Some(&sample::training()), &run), [line]);
+    let mut later = run.clone();
+    later.runs[1].stalled = Some(Duration::from_secs(300));
+    assert_eq!(lines(Some(&run), &later), Vec::<String>::new());
+
+    let mut evaluation = sample::evaluating();
+    evaluation.evaluation.stalled = Some(Duration::from_secs(200));
+    let said =
+        "ensemble: evaluated by gpu-0@node7, step 3/20; no progress for 3 min 20 s on gpu-0@node7";
+    assert!(table(&evaluation, 120).lines().any(|line| line == said));
+    let line = "ensemble  no progress for 3 min 20 s on gpu-0@node7";
+    assert_eq!(lines(Some(&sample::evaluating()), &evaluation), [line]);
+}

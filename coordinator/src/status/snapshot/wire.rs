@@ -128,6 +128,7 @@ impl TryFrom<v1::RunStatus> for RunStatus {
             early_stopping: optional("early_stopping", message.early_stopping)?,
             progress: optional("progress", message.progress)?,
             eta: message.eta_ms.map(Duration::from_millis),
+            stalled: message.stalled_ms.map(Duration::from_millis),
             reason: text(message.reason),
         })
     }
@@ -148,6 +149,7 @@ impl From<RunStatus> for v1::RunStatus {
             early_stopping: run.early_stopping.map(Into::into),
             progress: run.progress.map(Into::into),
             eta_ms: run.eta.map(millis),
+            stalled_ms: run.stalled.map(millis),
             reason: run.reason.unwrap_or_default(),
         }
     }
@@ -167,6 +169,7 @@ impl TryFrom<v1::EvaluationStatus> for EvaluationStatus {
             attempt: Attempt(message.attempt),
             worker: text(message.worker),
             progress: optional("progress", message.progress)?,
+            stalled: message.stalled_ms.map(Duration::from_millis),
             reason: text(message.reason),
             splits: message.splits.into_iter().map(split).collect(),
         })
@@ -185,6 +188,7 @@ impl From<EvaluationStatus> for v1::EvaluationStatus {
             attempt: evaluation.attempt.0,
             worker: evaluation.worker.unwrap_or_default(),
             progress: evaluation.progress.map(Into::into),
+            stalled_ms: evaluation.stalled.map(millis),
             reason: evaluation.reason.unwrap_or_default(),
             splits: evaluation.splits.into_iter().map(split).collect(),
         }

@@ -35,6 +35,7 @@ pub(in crate::status) fn waiting() -> Snapshot {
         workers: vec![],
         uptime: Duration::from_secs(3),
         evaluation: EvaluationStatus {
+            stalled: None,
             state: TaskState::Blocked,
             attempt: Attempt(0),
             worker: None,
@@ -194,6 +195,7 @@ fn pending(backbone: Backbone) -> RunStatus {
         early_stopping: None,
         progress: None,
         eta: None,
+        stalled: None,
         reason: None,
     }
 }

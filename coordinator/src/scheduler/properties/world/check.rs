@@ -34,6 +34,24 @@ impl World {
         }
     }
 
+    /// Exactly the leases are told of that have not moved for long, each once until it moves.
+    pub(super) fn report_stalls(&mut self) {
+        let now = self.now;
+        let told = self.scheduler.report_stalls(now);
+        let live = self.memory.values_mut().filter_map(|m| m.live.as_mut());
+        let stalled = live.filter(|live| {
+            let due = live.moved_at + config().stall_after <= now;
+            due && live.closing.is_none() && live.stall_told != Some(live.moved_at)
+        });
+        let expected: Vec<_> = stalled
+            .map(|live| {
+                live.stall_told = Some(live.moved_at);
+                (live.id.clone(), now.since(live.moved_at))
+            })
+            .collect();
+        assert_eq!(told, expected, "stalls");
+    }
+
     /// Nobody stands by while a run waits for a worker that has gone.
     pub(super) fn check_reclaimed(&self) {
         let mut live = self

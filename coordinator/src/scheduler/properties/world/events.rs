@@ -430,6 +430,7 @@ impl World {
     /// What the shell's driver does after every fact.
     pub(in super::super) fn decide(&mut self, slow: bool) {
         self.expire();
+        self.report_stalls();
         for assignment in self.scheduler.assign(self.now) {
             self.check_assignment(&assignment);
             self.granted(&assignment.lease);
