@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use bytes::Bytes;
+use quartet_shared::blocking;
 use quartet_shared::checkpoint::{Blob, BlobRef, Checksum};
 use quartet_shared::connector::Connector;
 use quartet_shared::human;
@@ -169,7 +170,7 @@ struct Packed {
 /// Reads and packs the data, off the asynchronous threads.
 async fn pack(request: &Request) -> anyhow::Result<Packed> {
     let (source, options) = (request.source.clone(), request.data.clone());
-    let packed = tokio::task::spawn_blocking(move || -> anyhow::Result<Packed> {
+    let packed = blocking::run(move || -> anyhow::Result<Packed> {
         let started = std::time::Instant::now();
         let loaded = data::load(&source, &options)?;
         for warning in &loaded.warnings {

@@ -1,6 +1,6 @@
 //! The whole fleet in one thread and in virtual time: the real coordinator, the real agents of the workers, gRPC over a simulated
 //! network, an object store that fails, and a trainer that hashes. Chance decides what goes wrong and when, from a seed; with
-//! the same seed the same goes wrong at the same time.
+//! the same seed the same goes wrong at the same time, but for the order in which a server that stops takes its last calls.
 //!
 //! - `story`: what goes wrong
 //! - `hosts`: the programs
@@ -28,11 +28,22 @@ const TICK: Duration = Duration::from_millis(20);
 /// Virtual time after which an experiment that nothing disturbs any more must have finished.
 const PATIENCE: Duration = Duration::from_secs(240);
 
+/// How a simulation went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Played {
+    /// What it went through.
+    pub coverage: Coverage,
+    /// Virtual time until the experiment had ended.
+    pub took: Duration,
+    /// The next number that chance would have given: another one when any decision was made in another order.
+    pub next_number: u64,
+}
+
 /// Simulates a fleet from its start to the end of its experiment.
 ///
 /// # Errors
 /// What is not as it must be.
-pub fn run(seed: u64) -> Result<Coverage, String> {
+pub fn run(seed: u64) -> Result<Played, String> {
     let dice = Arc::new(Dice::new(seed));
     let objects = Moody::new(Arc::clone(&dice));
     let world = World::new(&dice, &objects);
@@ -59,5 +70,9 @@ pub fn run(seed: u64) -> Result<Coverage, String> {
         sim.step().map_err(|e| format!("{e}; {story:?}"))?;
     }
     let checked = outside.block_on(check::check(&world, &objects, &damaged));
-    checked.map_err(|problem| format!("{problem}; {story:?}"))
+    Ok(Played {
+        coverage: checked.map_err(|problem| format!("{problem}; {story:?}"))?,
+        took: sim.elapsed(),
+        next_number: dice.number(),
+    })
 }
