@@ -38,6 +38,12 @@ impl<'a> Snapshot<'a> {
         self.0["evaluation"]["worker"].as_str()
     }
 
+    /// The attempt at the evaluation, 0 before the first.
+    #[must_use]
+    pub fn evaluation_attempt(self) -> u64 {
+        self.0["evaluation"]["attempt"].as_u64().unwrap_or_default()
+    }
+
     /// The coordinator's term.
     #[must_use]
     pub fn term(self) -> Option<u64> {
