@@ -178,6 +178,12 @@ fn a_coordinator_that_is_told_to_stop_drains_its_fleet_and_goes_on_later() {
         assert!(worker.wait().success());
     }
     let coordinator = Coordinator::spawn(&mut job.command("127.0.0.1:0"));
+    // Nobody holds a lease any more, and it knows.
+    let leased = coordinator.watch().until(|snapshot| {
+        let runs = snapshot["runs"].as_array()?.iter();
+        Some(runs.filter(|run| run["state"] == "leased").count())
+    });
+    assert_eq!(leased, 0);
     let _worker = job.worker("three", &coordinator.address);
     let (text, status) = coordinator.finish();
     assert!(status.success(), "{text}");
