@@ -247,7 +247,9 @@ impl World {
 
     pub(super) fn restart(&mut self, landed: bool) {
         // A coordinator that ends by itself says when nobody holds a lease; one that is killed does not.
-        if landed && !self.scheduler.has_leases() {
+        let leased = self.memory.values().any(|memory| memory.live.is_some());
+        assert_eq!(self.scheduler.has_leases(), leased, "leases");
+        if landed && !leased {
             for stored in self.store.values_mut() {
                 stored.closed = true;
             }
