@@ -6,7 +6,7 @@
 )]
 
 use std::ffi::{CStr, c_char};
-use std::ptr::{null, null_mut};
+use std::ptr::null_mut;
 
 use tch::Tensor;
 use torch_sys::C_tensor;
@@ -247,7 +247,7 @@ fn call(
     if body(&mut message) == 0 {
         return Ok(());
     }
-    let text = match message.cast_const() == null() {
+    let text = match message.is_null() {
         true => "no memory".to_owned(),
         false => {
             // SAFETY: a message that is not null is a string that ends in 0 and is the caller's.
