@@ -12,6 +12,7 @@ mod validate;
 mod weights;
 
 use std::collections::BTreeMap;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -33,7 +34,36 @@ pub use weights::{HubFile, UnknownWeights, Weights};
 pub enum Precision {
     /// 32-bit floats throughout.
     F32,
+    /// Mixed: the backbone's convolutions and activations in bfloat16; weights, batch normalisation's parameters and
+    /// statistics, the head, the loss and the optimizer in 32-bit floats. LibTorch only.
+    Bf16,
 }
+
+impl Precision {
+    /// As TOML has it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+        }
+    }
+}
+
+impl FromStr for Precision {
+    type Err = UnknownPrecision;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let known = [Self::F32, Self::Bf16];
+        let found = known.into_iter().find(|known| known.as_str() == text);
+        found.ok_or_else(|| UnknownPrecision(text.to_owned()))
+    }
+}
+
+/// A text that names no precision.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is neither \"f32\" nor \"bf16\"")]
+pub struct UnknownPrecision(pub String);
 
 /// The ranges of random changes to training images, as Keras' `ImageDataGenerator` has them.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]

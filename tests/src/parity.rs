@@ -1,5 +1,6 @@
 //! References that Keras, timm, numpy and scikit-learn made, for the tests that compare with them.
 
+pub mod operations;
 pub mod training;
 
 use std::fs;
@@ -23,6 +24,19 @@ pub fn references() -> PathBuf {
     );
     assert!(folder.is_dir(), "{} is no folder", folder.display());
     folder
+}
+
+/// A Python that has the libraries.
+///
+/// # Panics
+/// If the environment variable `QUARTET_PYTHON` does not name one.
+#[must_use]
+pub fn python() -> PathBuf {
+    let python = std::env::var_os("QUARTET_PYTHON");
+    PathBuf::from(
+        python
+            .expect("QUARTET_PYTHON names a Python with the libraries, as tests/parity/run has it"),
+    )
 }
 
 /// The CPU on every backend that is compiled.
@@ -61,6 +75,26 @@ pub fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
         .into_data_as::<f32>()
         .try_to_vec()
         .expect("converted")
+}
+
+/// Largest difference relative to the largest value of the reference. NaN if any value is.
+///
+/// # Panics
+/// If there are not as many values.
+#[must_use]
+pub fn relative(found: &[f64], expected: &[f64]) -> f64 {
+    assert_eq!(found.len(), expected.len());
+    let largest = |values: &mut dyn Iterator<Item = f64>| {
+        values.fold(0.0, |largest: f64, value| {
+            match value.is_nan() || largest.is_nan() {
+                true => f64::NAN,
+                false => largest.max(value.abs()),
+            }
+        })
+    };
+    let pairs = found.iter().zip(expected);
+    let difference = largest(&mut pairs.map(|(a, b)| a - b));
+    difference / largest(&mut expected.iter().copied()).max(f64::MIN_POSITIVE)
 }
 
 /// The tensors of a safetensors file.

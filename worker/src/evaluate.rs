@@ -14,6 +14,7 @@ use quartet_shared::report::{
 use quartet_shared::spec::{ExperimentSpec, RunSpec};
 
 use crate::checkpoint::{CheckpointError, load_run};
+use crate::device::{UnsupportedPrecision, check_precision};
 use crate::input::Input;
 use crate::models::Network;
 use crate::train::{Control, Observer, Reporter, batches, network_config};
@@ -55,6 +56,9 @@ pub enum Evaluated {
 /// Why the ensemble cannot be evaluated.
 #[derive(Debug, thiserror::Error)]
 pub enum EvaluateError {
+    /// The device does not compute in the experiment's precision.
+    #[error(transparent)]
+    Precision(#[from] UnsupportedPrecision),
     /// A member's weights cannot be used.
     #[error("cannot use the weights of a run")]
     Weights(#[from] CheckpointError),
@@ -71,7 +75,8 @@ pub enum EvaluateError {
     NoImages,
 }
 
-/// Evaluates the members on the splits that have images, with one network in memory at a time. The observer sees
+/// Evaluates the members on the splits that have images, with one network in memory at a time, in the precision in which they
+/// were trained. The observer sees
 /// phase `Evaluating`, whose steps are the batches of all members, and is asked after each whether to go on.
 ///
 /// # Errors
@@ -86,6 +91,7 @@ pub fn evaluate(
         members,
         dataset,
     } = task;
+    check_precision(experiment.precision, device)?;
     let splits: Vec<Split> = SPLITS
         .into_iter()
         .filter(|&split| !dataset.split(split).labels.is_empty())
@@ -106,6 +112,8 @@ pub fn evaluate(
     for member in members {
         let config = network_config(experiment, &member.run, &dataset.classes);
         let network = load_run(&config, &member.weights, device)?;
+        // As in the validation that has chosen these weights.
+        let network = network.with_precision(experiment.precision);
         let input = Input::new(dataset, member.run.image_size, device);
         for (&split, outputs) in splits.iter().zip(&mut probabilities) {
             let mut step = |images| {

@@ -27,6 +27,7 @@ use quartet_shared::progress::{EpochMetrics, Phase};
 use quartet_shared::spec::{ExperimentSpec, RunSpec};
 
 use crate::checkpoint::{CheckpointError, load_run, load_training_state, mismatch};
+use crate::device::{UnsupportedPrecision, check_precision};
 use crate::models::{Network, NetworkConfig, Variant};
 use crate::weights::{WeightsError, WeightsFile};
 use adam::AdamConfig;
@@ -90,6 +91,9 @@ pub enum TrainError {
     /// There is nothing to train or to validate on.
     #[error("the data set has no images in split {0:?}")]
     NoImages(Split),
+    /// The device does not compute in the experiment's precision.
+    #[error(transparent)]
+    Precision(#[from] UnsupportedPrecision),
     /// The checkpoint to resume from cannot be used.
     #[error("cannot resume")]
     Resume(#[from] CheckpointError),
@@ -218,6 +222,7 @@ pub(crate) fn prepare(task: &TrainTask, device: &Device) -> Result<(Learner, Sum
         resume,
         ..
     } = task;
+    check_precision(experiment.precision, device)?;
     let config = network_config(experiment, run, &dataset.classes);
     let device = device.clone().autodiff();
     let network = match (resume, weights) {
@@ -225,6 +230,7 @@ pub(crate) fn prepare(task: &TrainTask, device: &Device) -> Result<(Learner, Sum
         (None, Some(path)) => pretrained(config, path, &device, run.seed)?,
         (None, None) => config.init(&device, run.seed),
     };
+    let network = network.with_precision(experiment.precision);
     let rates = AdamConfig::keras(run.learning_rate, run.decay);
     let mut learner = Learner::new(network, rates, run.seed);
     let Some(Resume {

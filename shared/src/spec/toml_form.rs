@@ -5,9 +5,7 @@ use std::ops::Range;
 use toml::de::{DeTable, DeValue};
 
 use super::toml_reader::{Section, Source, SpecError, expected};
-use super::{
-    Augmentation, Backbone, ExperimentSpec, Precision, Preset, RunSpec, Weights, derived_seed,
-};
+use super::{Augmentation, Backbone, ExperimentSpec, Preset, RunSpec, Weights, derived_seed};
 
 const EXPERIMENT_KEYS: [&str; 10] = [
     "name",
@@ -109,7 +107,7 @@ fn experiment<'a>(
         patience: top.u32("patience", preset.patience)?,
         batch_norm_momentum: top.float("batch_norm_momentum", preset.batch_norm_momentum)?,
         precision: top
-            .text("precision", precision)?
+            .text("precision", |text| text.parse().map_err(to_string))?
             .unwrap_or(preset.precision),
         augmentation,
         runs,
@@ -195,15 +193,6 @@ fn run<'a>(
         weights,
         ensemble_weight: section.float("ensemble_weight", default.ensemble_weight)?,
     })
-}
-
-fn precision(text: &str) -> Result<Precision, String> {
-    match text {
-        "f32" => Ok(Precision::F32),
-        _ => Err(format!(
-            "\"f32\" is the only precision of this version, not {text:?}"
-        )),
-    }
 }
 
 fn to_string(error: impl std::error::Error) -> String {

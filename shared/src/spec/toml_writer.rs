@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write as _};
 
-use super::{ExperimentSpec, Precision, RunSpec, derived_seed};
+use super::{ExperimentSpec, RunSpec, derived_seed};
 
 /// The whole experiment as TOML, every key explained. [`super::from_toml`] gives the same experiment back.
 ///
@@ -18,9 +18,7 @@ pub fn to_toml(spec: &ExperimentSpec) -> String {
 fn write(out: &mut String, spec: &ExperimentSpec) -> fmt::Result {
     let image_size = spec.runs.first().map_or(200, |run| run.image_size);
     let augmentation = &spec.augmentation;
-    let precision = match spec.precision {
-        Precision::F32 => "f32",
-    };
+    let precision = spec.precision.as_str();
     write!(
         out,
         r#"# An experiment of Quartet. What is left out comes from the preset fer2013.
@@ -40,7 +38,8 @@ epochs = {epochs}
 patience = {patience}
 # Batch normalisation: running = momentum * running + (1 - momentum) * batch. At least 0, less than 1.
 batch_norm_momentum = {momentum:?}
-# Arithmetic: "f32" (32-bit floats).
+# Arithmetic: "f32" (32-bit floats), or "bf16": convolutions and activations of the backbone in bfloat16, all else in 32-bit
+# floats. "bf16" needs workers that are built with LibTorch (feature tch).
 precision = "{precision}"
 
 # Random changes to training images.

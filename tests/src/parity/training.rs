@@ -17,7 +17,7 @@ use quartet_worker::train::learner::Learner;
 use quartet_worker::weights::WeightsFile;
 use serde::Deserialize;
 
-use super::{Tensors, json, references};
+use super::{Tensors, json, references, relative};
 
 const DECAY: f64 = 1e-3;
 const MOMENTUM: f64 = 0.99;
@@ -209,19 +209,6 @@ fn train(
         learning_rates,
         end: end(&learner.network.valid()),
     }
-}
-
-/// Largest difference relative to the largest value of the reference.
-fn relative(found: &[f64], expected: &[f64]) -> f64 {
-    assert_eq!(found.len(), expected.len());
-    let largest = expected
-        .iter()
-        .fold(f64::MIN_POSITIVE, |m, v| m.max(v.abs()));
-    let difference = found
-        .iter()
-        .zip(expected)
-        .fold(0.0_f64, |m, (a, b)| m.max((a - b).abs()));
-    difference / largest
 }
 
 /// Takes the first `steps` of Keras' ten steps on `device`, whose floating-point width is `width`, and compares.

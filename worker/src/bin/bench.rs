@@ -1,12 +1,12 @@
-//! `bench step`: time and memory of real training steps, one backbone per process.
+//! `bench step`: time and memory of real training steps, one combination of settings per process.
 
 #![expect(clippy::print_stdout, reason = "the table is the program's output")]
 
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
-use clap::{Args, Parser, Subcommand};
-use quartet_shared::spec::{Backbone, Preset};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use quartet_shared::spec::{Backbone, Precision, Preset, RunSpec};
 use quartet_worker::device::{self, BackendChoice};
 use quartet_worker::train::bench::{StepCost, measure};
 use serde::{Deserialize, Serialize};
@@ -21,26 +21,10 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Cmd {
-    /// Runs training steps (input, forward, backward, Adam) of each backbone in a process of its own.
+    /// Runs training steps (input, forward, backward, Adam) with every combination of the settings, each in a process of its own.
     Step(Step),
     /// Measures how many training images a second the input pipeline makes.
     Input(Input),
-    /// Measures one backbone in this process and prints JSON.
-    #[command(hide = true)]
-    Child(Step),
-}
-
-#[derive(Args, Clone)]
-struct Compute {
-    /// Backend.
-    #[arg(long, value_enum, default_value_t)]
-    backend: BackendChoice,
-    /// GPU, from 0; without it the CPU computes.
-    #[arg(long)]
-    gpu: Option<usize>,
-    /// CPU threads; all cores by default.
-    #[arg(long)]
-    threads: Option<usize>,
 }
 
 #[derive(Args, Clone)]
@@ -51,23 +35,45 @@ struct Step {
     /// Only these backbones.
     #[arg(long, num_args = 1..)]
     backbone: Vec<Backbone>,
+    /// Image sizes in pixels instead of the preset's.
+    #[arg(long, num_args = 1..)]
+    size: Vec<u32>,
     /// Images per step instead of the preset's.
-    #[arg(long)]
-    batch: Option<u32>,
-    /// Image size in pixels instead of the preset's.
-    #[arg(long)]
-    size: Option<u32>,
+    #[arg(long, num_args = 1..)]
+    batch: Vec<u32>,
+    /// Precisions instead of the preset's: f32, bf16.
+    #[arg(long, num_args = 1..)]
+    precision: Vec<Precision>,
+    /// Backends.
+    #[arg(long, value_enum, num_args = 1.., default_values_t = [BackendChoice::Auto])]
+    backend: Vec<BackendChoice>,
     /// Channel multiplier instead of the preset's.
     #[arg(long)]
     width: Option<f64>,
-    /// Steps that are timed.
+    /// Steps that are timed; the table has their medians.
     #[arg(long, default_value_t = 1)]
     steps: u32,
     /// Steps before those, which are not timed.
     #[arg(long, default_value_t = 0)]
     warm_up: u32,
+    /// Prints one JSON object per line instead of a table.
+    #[arg(long)]
+    json: bool,
+    /// Measures in this process: for a single combination.
+    #[arg(long, hide = true)]
+    here: bool,
     #[command(flatten)]
     compute: Compute,
+}
+
+#[derive(Args, Clone)]
+struct Compute {
+    /// GPU, from 0; without it the CPU computes.
+    #[arg(long)]
+    gpu: Option<usize>,
+    /// CPU threads; all cores by default.
+    #[arg(long)]
+    threads: Option<usize>,
 }
 
 #[derive(Args, Clone)]
@@ -81,16 +87,33 @@ struct Input {
     /// Batches that are timed.
     #[arg(long, default_value_t = 20)]
     batches: u32,
+    /// Backend.
+    #[arg(long, value_enum, default_value_t)]
+    backend: BackendChoice,
     #[command(flatten)]
     compute: Compute,
 }
 
-/// What a child prints.
-#[derive(Serialize, Deserialize)]
-struct Row {
+/// What is measured in one process.
+#[derive(Clone, Copy, Serialize, Deserialize)]
+struct Setting {
+    backbone: Backbone,
     size: u32,
     batch: u32,
+    precision: Precision,
+}
+
+/// What a process prints.
+#[derive(Serialize, Deserialize)]
+struct Row {
+    #[serde(flatten)]
+    setting: Setting,
+    /// What computed, for people.
+    device: String,
     seconds_per_step: f64,
+    images_per_second: f64,
+    /// Seconds for input pipeline, forward, backward, optimizer.
+    parts: [f64; 4],
     loss: f64,
     /// `None` where `/proc` does not tell.
     peak_bytes: Option<u64>,
@@ -98,128 +121,180 @@ struct Row {
 
 fn main() -> Result<()> {
     match Cli::parse().command {
-        Cmd::Step(step) => table(&step),
-        Cmd::Input(input) => input_speed(&input),
-        Cmd::Child(step) => {
-            println!("{}", serde_json::to_string(&child(&step)?)?);
+        Cmd::Step(step) if step.here => {
+            let setting = step.settings().remove(0);
+            println!("{}", serde_json::to_string(&step.measure(setting)?)?);
             Ok(())
         }
+        Cmd::Step(step) => step.table(),
+        Cmd::Input(input) => input_speed(&input),
     }
 }
 
-/// One child per backbone, so that each has its own peak of memory; a child that is killed for memory is a row too.
-fn table(step: &Step) -> Result<()> {
-    let all: Vec<Backbone> = step
-        .preset
-        .spec()
-        .runs
-        .iter()
-        .map(|run| run.backbone)
-        .collect();
-    let backbones = if step.backbone.is_empty() {
-        all
-    } else {
-        step.backbone.clone()
-    };
-    println!(
-        "{:<20} {:>5} {:>6} {:>10} {:>9} {:>12} {:>8}",
-        "backbone", "size", "batch", "s/step", "images/s", "peak memory", "loss"
-    );
-    // The rest of the arguments is passed on as it was given.
-    let given: Vec<String> = std::env::args().skip(2).collect();
-    let mut failed = 0;
-    for backbone in backbones {
-        let mut arguments = vec!["child".to_owned()];
-        arguments.extend(without_backbones(&given));
-        arguments.extend(["--backbone".to_owned(), backbone.to_string()]);
-        let output = Command::new(std::env::current_exe()?)
-            .args(&arguments)
-            .stderr(std::process::Stdio::inherit())
-            .output()
-            .context("cannot start a process for the backbone")?;
-        if !output.status.success() {
-            println!("{backbone:<20} failed: {}", output.status);
-            failed += 1;
-            continue;
+impl Step {
+    /// All combinations but for the backends.
+    fn settings(&self) -> Vec<Setting> {
+        let experiment = self.preset.spec();
+        let or = |given: &[u32], otherwise: u32| match given {
+            [] => vec![otherwise],
+            given => given.to_vec(),
+        };
+        let batches = or(&self.batch, experiment.batch_size);
+        let precisions = match &self.precision[..] {
+            [] => vec![experiment.precision],
+            given => given.to_vec(),
+        };
+        let backbones = match &self.backbone[..] {
+            [] => experiment.runs.iter().map(|run| run.backbone).collect(),
+            given => given.to_vec(),
+        };
+        let mut settings = Vec::new();
+        for backbone in backbones {
+            for size in or(&self.size, self.run(backbone).image_size) {
+                for &batch in &batches {
+                    settings.extend(precisions.iter().map(|&precision| Setting {
+                        backbone,
+                        size,
+                        batch,
+                        precision,
+                    }));
+                }
+            }
         }
-        let row: Row =
-            serde_json::from_slice(&output.stdout).context("the child's output is not a result")?;
-        let memory = row.peak_bytes.map_or("?".to_owned(), |b| {
-            format!("{:.2} GiB", b as f64 / f64::from(1 << 30))
-        });
-        println!(
-            "{:<20} {:>5} {:>6} {:>10.3} {:>9.2} {:>12} {:>8.4}",
-            backbone,
-            row.size,
-            row.batch,
-            row.seconds_per_step,
-            f64::from(row.batch) / row.seconds_per_step,
-            memory,
-            row.loss
-        );
+        settings
     }
-    if failed > 0 {
-        bail!("{failed} backbones could not be measured")
-    } else {
+
+    /// The preset's run of this backbone, or its first with this backbone instead.
+    fn run(&self, backbone: Backbone) -> RunSpec {
+        let mut runs = self.preset.spec().runs;
+        let found = runs.iter().position(|run| run.backbone == backbone);
+        let run = runs.swap_remove(found.unwrap_or(0));
+        RunSpec { backbone, ..run }
+    }
+
+    /// One process for each combination, so that each has its own peak of memory; one that is killed for memory is a row, too.
+    fn table(&self) -> Result<()> {
+        if !self.json {
+            println!(
+                "{:<20} {:>5} {:>6} {:>9} {:<18} {:>8} {:>8} {:>27} {:>11} {:>8}",
+                "backbone",
+                "size",
+                "batch",
+                "precision",
+                "device",
+                "s/step",
+                "images/s",
+                "input/forward/backward/Adam",
+                "peak memory",
+                "loss"
+            );
+        }
+        let mut failed = 0;
+        for setting in self.settings() {
+            for backend in &self.backend {
+                match self.child(setting, *backend)? {
+                    Ok(row) if self.json => println!("{}", serde_json::to_string(&row)?),
+                    Ok(row) => println!("{}", row.line()),
+                    Err(reason) => {
+                        failed += 1;
+                        println!("{} failed: {reason}", setting.backbone);
+                    }
+                }
+            }
+        }
+        if failed > 0 {
+            bail!("{failed} combinations could not be measured")
+        }
         Ok(())
     }
-}
 
-/// The arguments but for `--backbone` and its values.
-fn without_backbones(arguments: &[String]) -> Vec<String> {
-    let mut kept = Vec::new();
-    let mut skipping = false;
-    for argument in arguments {
-        if argument.starts_with("--") {
-            skipping = argument == "--backbone" || argument.starts_with("--backbone=");
+    fn child(&self, setting: Setting, backend: BackendChoice) -> Result<Result<Row, String>> {
+        let backend = backend.to_possible_value().context("no such backend")?;
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args(["step", "--here", "--backend", backend.get_name()]);
+        let mut option = |name: &str, value: String| {
+            command.arg(name).arg(value);
+        };
+        option("--preset", self.preset.to_string());
+        option("--backbone", setting.backbone.to_string());
+        option("--size", setting.size.to_string());
+        option("--batch", setting.batch.to_string());
+        option("--precision", setting.precision.as_str().to_owned());
+        option("--steps", self.steps.to_string());
+        option("--warm-up", self.warm_up.to_string());
+        let optional = [
+            ("--width", self.width.map(|width| width.to_string())),
+            ("--gpu", self.compute.gpu.map(|gpu| gpu.to_string())),
+            ("--threads", self.compute.threads.map(|n| n.to_string())),
+        ];
+        for (name, value) in optional {
+            if let Some(value) = value {
+                option(name, value);
+            }
         }
-        if !skipping {
-            kept.push(argument.clone());
+        let output = command
+            .stderr(std::process::Stdio::inherit())
+            .output()
+            .context("cannot start a process for the measurement")?;
+        if !output.status.success() {
+            return Ok(Err(output.status.to_string()));
         }
+        let row = serde_json::from_slice(&output.stdout);
+        Ok(Ok(row.context("the process's output is not a result")?))
     }
-    kept
+
+    fn measure(&self, setting: Setting) -> Result<Row> {
+        let mut experiment = self.preset.spec();
+        let mut run = self.run(setting.backbone);
+        run.image_size = setting.size;
+        run.width = self.width.unwrap_or(run.width);
+        experiment.batch_size = setting.batch;
+        experiment.precision = setting.precision;
+        let device = select(self.backend[0], &self.compute)?;
+        let (warm_up, steps) = (self.warm_up, self.steps.max(1));
+        let cost = measure(experiment, run, device.device, warm_up, steps)?;
+        let StepCost { total, parts, loss } = cost;
+        Ok(Row {
+            setting,
+            device: device.description,
+            seconds_per_step: total,
+            images_per_second: f64::from(setting.batch) / total,
+            parts,
+            loss,
+            peak_bytes: peak_bytes(),
+        })
+    }
 }
 
-fn child(step: &Step) -> Result<Row> {
-    let mut experiment = step.preset.spec();
-    let backbone = *step.backbone.first().context("no backbone")?;
-    let found = experiment
-        .runs
-        .iter()
-        .position(|run| run.backbone == backbone)
-        .unwrap_or(0);
-    let mut run = experiment.runs.swap_remove(found);
-    run.backbone = backbone;
-    run.image_size = step.size.unwrap_or(run.image_size);
-    run.width = step.width.unwrap_or(run.width);
-    experiment.batch_size = step.batch.unwrap_or(experiment.batch_size);
-    let Compute {
-        backend,
-        gpu,
-        threads,
-    } = step.compute.clone();
-    let device = device::select(backend, gpu, threads)?.device;
-    let (size, batch) = (run.image_size, experiment.batch_size);
-    let StepCost {
-        seconds_per_step,
-        loss,
-    } = measure(experiment, run, device, step.warm_up, step.steps.max(1))?;
-    Ok(Row {
-        size,
-        batch,
-        seconds_per_step,
-        loss,
-        peak_bytes: peak_bytes(),
-    })
+impl Row {
+    fn line(&self) -> String {
+        let Setting {
+            backbone,
+            size,
+            batch,
+            precision,
+        } = self.setting;
+        let memory = self.peak_bytes.map_or("?".to_owned(), |b| {
+            format!("{:.2} GiB", b as f64 / f64::from(1 << 30))
+        });
+        let parts = self.parts.map(|part| format!("{part:.3}")).join(" ");
+        format!(
+            "{backbone:<20} {size:>5} {batch:>6} {:>9} {:<18} {:>8.3} {:>8.2} {parts:>27} {memory:>11} {:>8.4}",
+            precision.as_str(),
+            self.device,
+            self.seconds_per_step,
+            self.images_per_second,
+            self.loss
+        )
+    }
+}
+
+fn select(backend: BackendChoice, compute: &Compute) -> Result<device::TrainingDevice> {
+    Ok(device::select(backend, compute.gpu, compute.threads)?)
 }
 
 fn input_speed(input: &Input) -> Result<()> {
-    let Compute {
-        backend,
-        gpu,
-        threads,
-    } = input.compute.clone();
-    let device = device::select(backend, gpu, threads)?;
+    let device = select(input.backend, &input.compute)?;
     println!("{}", device.description);
     println!("{:>5} {:>6} {:>9}", "size", "batch", "images/s");
     for &size in &input.size {

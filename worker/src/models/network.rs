@@ -2,7 +2,7 @@
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
-use quartet_shared::spec::Backbone;
+use quartet_shared::spec::{Backbone, Precision};
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
@@ -10,7 +10,7 @@ use super::head::{DropoutMasks, Head};
 use super::inception_resnet_v2::InceptionResnetV2;
 use super::inception_v3::InceptionV3;
 use super::init::Init;
-use super::ops::Phase;
+use super::ops::{self, Phase};
 use super::resnet50::Resnet50;
 use super::variant::Variant;
 use super::vgg16::Vgg16;
@@ -82,6 +82,7 @@ impl NetworkConfig {
             backbone,
             head: Head::new(&mut init, channels, self.classes.len()),
             config: self.clone(),
+            precision: Precision::F32,
         }
     }
 }
@@ -100,9 +101,19 @@ pub struct Network {
     head: Head,
     #[module(skip)]
     config: NetworkConfig,
+    /// Not part of what the network is: its weights are the same in each.
+    #[module(skip)]
+    precision: Precision,
 }
 
 impl Network {
+    /// The network computing in this precision instead of its own, which is [`Precision::F32`] at first. The device must be
+    /// one that does: see [`crate::device::check_precision`].
+    #[must_use]
+    pub fn with_precision(self, precision: Precision) -> Self {
+        Self { precision, ..self }
+    }
+
     /// What the network was built from.
     #[must_use]
     pub fn config(&self) -> &NetworkConfig {
@@ -112,7 +123,12 @@ impl Network {
     /// The backbone's feature map `[batch, channels, height, width]`, by running statistics.
     #[must_use]
     pub fn features(&self, x: Tensor<4>) -> Tensor<4> {
-        self.backbone.forward(x, Phase::Inference)
+        self.backbone(x, Phase::Inference)
+    }
+
+    fn backbone(&self, x: Tensor<4>, phase: Phase) -> Tensor<4> {
+        let x = ops::images(x, self.precision);
+        ops::feature_map(self.backbone.forward(x, phase), self.precision)
     }
 
     /// Logits `[batch, classes]` for inference: running statistics, no dropout.
@@ -129,7 +145,7 @@ impl Network {
     #[must_use]
     pub fn forward_train(&self, x: Tensor<4>, masks: DropoutMasks) -> Tensor<2> {
         assert!(x.is_autodiff(), "training needs an autodiff device");
-        let x = self.backbone.forward(x, Phase::Training);
+        let x = self.backbone(x, Phase::Training);
         self.head.forward(x, masks, Phase::Training)
     }
 }

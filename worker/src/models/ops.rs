@@ -1,13 +1,14 @@
 //! The operations of the networks, each a free function over burn's own modules.
 //!
-//! All models go through these, so that a faster kernel put here serves every one of them. Tensors are
+//! All models go through these, and most of these through `quartet-kernels`, which has them native on LibTorch. Tensors are
 //! `[batch, channels, height, width]` unless said otherwise.
 
 use burn::nn::BatchNorm;
 use burn::nn::conv::Conv2d;
-use burn::nn::pool::{AvgPool2dConfig, MaxPool2dConfig};
 use burn::nn::{Linear, PaddingConfig2d};
-use burn::tensor::{Tensor, activation, module};
+use burn::tensor::{FloatDType, Tensor};
+use quartet_kernels::{Statistics, batch_norm};
+use quartet_shared::spec::Precision;
 
 /// What a forward pass is for. It decides which statistics batch normalisation uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,9 +19,35 @@ pub(super) enum Phase {
     Inference,
 }
 
+impl Phase {
+    fn statistics(self) -> Statistics {
+        match self {
+            Self::Training => Statistics::Batch,
+            Self::Inference => Statistics::Running,
+        }
+    }
+}
+
+/// Images as the backbone takes them: in the layout that is fastest, and in the type of its convolutions and activations. The
+/// operations below keep both.
+pub(super) fn images(x: Tensor<4>, precision: Precision) -> Tensor<4> {
+    match precision {
+        Precision::F32 => quartet_kernels::channels_last(x),
+        Precision::Bf16 => quartet_kernels::channels_last_bf16(x),
+    }
+}
+
+/// The backbone's output as the head takes it.
+pub(super) fn feature_map(x: Tensor<4>, precision: Precision) -> Tensor<4> {
+    match precision {
+        Precision::F32 => x,
+        Precision::Bf16 => x.cast(FloatDType::F32),
+    }
+}
+
 /// Convolution, with bias where the module has one.
 pub(super) fn conv(conv: &Conv2d, x: Tensor<4>) -> Tensor<4> {
-    conv.forward(x)
+    quartet_kernels::conv2d(conv, x)
 }
 
 /// Dense layer: `[batch, in]` to `[batch, out]`.
@@ -30,7 +57,7 @@ pub(super) fn linear(linear: &Linear, x: Tensor<2>) -> Tensor<2> {
 
 /// max(x, 0).
 pub(super) fn relu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
-    activation::relu(x)
+    quartet_kernels::relu(x)
 }
 
 /// Batch normalisation over all axes but the second: `[batch, channels, ..]`.
@@ -38,28 +65,12 @@ pub(super) fn relu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
 /// The phase decides, not the device: burn's own `forward` takes the batch's statistics whenever its
 /// input is on an autodiff device. A frozen layer ([`burn::module::Module::freeze`]) infers in both phases.
 pub(super) fn bn<const D: usize>(norm: &BatchNorm, x: Tensor<D>, phase: Phase) -> Tensor<D> {
-    match phase {
-        Phase::Training => {
-            let y = norm.forward(x);
-            // `RunningState` holds an update back until the next one, and a record is made without it.
-            norm.running_mean.value_sync();
-            norm.running_var.value_sync();
-            y
-        }
-        Phase::Inference => module::batch_norm(
-            x,
-            norm.gamma.val(),
-            norm.beta.val(),
-            norm.running_mean.value_sync(),
-            norm.running_var.value_sync(),
-            norm.epsilon,
-        ),
-    }
+    batch_norm(norm, x, None, false, phase.statistics())
 }
 
 /// Batch normalisation, then ReLU.
 pub(super) fn bn_relu<const D: usize>(norm: &BatchNorm, x: Tensor<D>, phase: Phase) -> Tensor<D> {
-    relu(bn(norm, x, phase))
+    batch_norm(norm, x, None, true, phase.statistics())
 }
 
 /// Batch normalisation, plus `residual`, then ReLU.
@@ -69,12 +80,12 @@ pub(super) fn bn_add_relu(
     residual: Tensor<4>,
     phase: Phase,
 ) -> Tensor<4> {
-    relu(bn(norm, x, phase) + residual)
+    batch_norm(norm, x, Some(residual), true, phase.statistics())
 }
 
 /// `x + scale * branch`.
 pub(super) fn add_scaled(x: Tensor<4>, branch: Tensor<4>, scale: f64) -> Tensor<4> {
-    x + branch.mul_scalar(scale)
+    quartet_kernels::add_scaled(x, branch, scale)
 }
 
 /// Branches joined along the channels.
@@ -84,33 +95,20 @@ pub(super) fn concat(branches: Vec<Tensor<4>>) -> Tensor<4> {
 
 /// 2x2 max-pool with stride 2, a last odd row or column dropped.
 pub(super) fn max_pool_2x2(x: Tensor<4>) -> Tensor<4> {
-    MaxPool2dConfig::new([2, 2])
-        .with_strides([2, 2])
-        .init()
-        .forward(x)
+    quartet_kernels::max_pool(x, 2, PaddingConfig2d::Valid)
 }
 
 /// 3x3 max-pool with stride 2 and this padding.
 pub(super) fn max_pool_3x3(x: Tensor<4>, padding: PaddingConfig2d) -> Tensor<4> {
-    MaxPool2dConfig::new([3, 3])
-        .with_strides([2, 2])
-        .with_padding(padding)
-        .init()
-        .forward(x)
+    quartet_kernels::max_pool(x, 3, padding)
 }
 
 /// 3x3 mean with stride 1 and "same" padding, which counts as zeros or not at all.
 pub(super) fn avg_pool_3x3_same(x: Tensor<4>, count_padding: bool) -> Tensor<4> {
-    AvgPool2dConfig::new([3, 3])
-        .with_strides([1, 1])
-        .with_padding(PaddingConfig2d::Same)
-        .with_count_include_pad(count_padding)
-        .init()
-        .forward(x)
+    quartet_kernels::avg_pool_3x3_same(x, count_padding)
 }
 
 /// Mean over height and width: `[batch, channels]`.
 pub(super) fn global_avg_pool(x: Tensor<4>) -> Tensor<2> {
-    let x: Tensor<3> = x.flatten(2, 3); // [batch, channels, height * width]
-    x.mean_dim(2).squeeze_dim(2)
+    quartet_kernels::global_avg_pool(x)
 }

@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Device, Gradients, Tensor};
+use quartet_kernels::{AdamState, AdamUpdate};
 
 use crate::models::params::Path;
 
@@ -92,11 +93,16 @@ impl Adam {
     /// One update. Parameters without a gradient stay as they are.
     #[must_use]
     pub fn step<M: Module>(&mut self, module: M, gradients: Gradients) -> M {
-        let (rate, epsilon) = (self.rate(), self.config.epsilon);
+        let learning_rate = self.learning_rate();
         self.updates += 1;
         module.map(&mut Update {
-            rate,
-            epsilon,
+            update: AdamUpdate {
+                learning_rate,
+                beta1: BETA1,
+                beta2: BETA2,
+                epsilon: self.config.epsilon,
+                number: self.updates,
+            },
             gradients,
             moments: &mut self.moments,
             path: Path::default(),
@@ -107,12 +113,6 @@ impl Adam {
     #[must_use]
     pub fn learning_rate(&self) -> f64 {
         self.config.learning_rate / (1.0 + self.config.decay * self.updates as f64)
-    }
-
-    /// Learning rate times bias correction of the next update.
-    fn rate(&self) -> f64 {
-        let t = (self.updates + 1) as f64;
-        self.learning_rate() * (1.0 - BETA2.powf(t)).sqrt() / (1.0 - BETA1.powf(t))
     }
 }
 
@@ -146,8 +146,7 @@ impl ModuleVisitor for Zeros {
 }
 
 struct Update<'a> {
-    rate: f64,
-    epsilon: f64,
+    update: AdamUpdate,
     gradients: Gradients,
     moments: &'a mut BTreeMap<String, Moments>,
     path: Path,
@@ -167,35 +166,21 @@ impl ModuleMapper for Update<'_> {
         let tensor = match tensor.grad_remove(&mut self.gradients) {
             Some(gradient) => {
                 let path = self.path.name();
-                let moments = self
+                // Taken out, so that the update finds them unshared and computes in place.
+                let Moments { shape, m, v } = self
                     .moments
                     .remove(&path)
                     .expect("every trainable parameter has moments");
-                let (value, moments) =
-                    update(tensor.inner(), gradient, moments, self.rate, self.epsilon);
-                self.moments.insert(path, moments);
+                let value = tensor.inner();
+                let AdamState { value, m, v } =
+                    quartet_kernels::adam(AdamState { value, m, v }, gradient, self.update);
+                self.moments.insert(path, Moments { shape, m, v });
                 Tensor::from_inner(value).require_grad()
             }
             None => tensor,
         };
         Param::from_mapped_value(id, tensor, mapper)
     }
-}
-
-/// One parameter's update; tensors are passed by value so that backends compute in place.
-fn update<const D: usize>(
-    value: Tensor<D>,
-    gradient: Tensor<D>,
-    Moments { shape, m, v }: Moments,
-    rate: f64,
-    epsilon: f64,
-) -> (Tensor<D>, Moments) {
-    let dims = value.dims();
-    let gradient: Tensor<1> = gradient.reshape([-1]);
-    let m = m.mul_scalar(BETA1) + gradient.clone().mul_scalar(1.0 - BETA1);
-    let v = v.mul_scalar(BETA2) + (gradient.clone() * gradient).mul_scalar(1.0 - BETA2);
-    let change = m.clone().mul_scalar(rate) / v.clone().sqrt().add_scalar(epsilon);
-    (value - change.reshape(dims), Moments { shape, m, v })
 }
 
 #[cfg(test)]

@@ -12,19 +12,21 @@ use super::meter::Meter;
 use super::{TrainError, TrainTask, prepare};
 use crate::input::Input;
 
-/// The cost of a step.
+/// The cost of a step: medians over the steps that were timed.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct StepCost {
-    /// Seconds per step: input, forward, backward and update.
-    pub seconds_per_step: f64,
-    /// Mean training loss of the steps.
+    /// Seconds per step.
+    pub total: f64,
+    /// Seconds of its parts: input pipeline, forward, backward, optimizer.
+    pub parts: [f64; 4],
+    /// Mean training loss of all steps.
     pub loss: f64,
 }
 
 /// Trains `warm_up` and then `steps` steps of the run on made-up images and times the latter.
 ///
 /// # Errors
-/// A loss that is not finite.
+/// A loss that is not finite, or a precision that the device does not have.
 pub fn measure(
     experiment: ExperimentSpec,
     run: RunSpec,
@@ -43,40 +45,78 @@ pub fn measure(
     };
     let (mut learner, _) = prepare(&task, &device)?;
     let input = Input::new(&task.dataset, task.run.image_size, &device);
-    let images = task.dataset.split(Split::Train);
     let indices: Vec<usize> = (0..batch).collect();
-    let augmentation = &task.experiment.augmentation;
     let mut meter = Meter::default();
-    let mut started = Instant::now();
+    let mut parts: [Vec<f64>; 4] = Default::default();
+    let mut totals = Vec::new();
     for step in 0..warm_up + steps {
-        if step == warm_up {
-            if step > 0 {
-                meter.read();
-            }
-            started = Instant::now();
-        }
+        let mut watch = Watch::new(&device);
         let batch = input.training(
-            images,
+            task.dataset.split(Split::Train),
             &indices,
-            augmentation,
+            &task.experiment.augmentation,
             task.run.seed,
             Epoch(step + 1),
         );
-        let (next, statistics) = learner.step(batch, Epoch(1), u64::from(step));
-        learner = next;
+        watch.lap();
+        let (loss, statistics) = learner.forward(batch, Epoch(1), u64::from(step));
+        watch.lap();
+        let gradients = loss.backward();
+        watch.lap();
+        learner = learner.update(gradients);
+        watch.lap();
         meter.push(statistics, indices.len());
+        if step >= warm_up {
+            totals.push(watch.laps.iter().sum());
+            for (part, lap) in parts.iter_mut().zip(watch.laps) {
+                part.push(lap);
+            }
+        }
     }
     let loss = meter.read().loss;
-    let seconds_per_step = started.elapsed().as_secs_f64() / f64::from(steps);
     match meter.not_finite() {
         Some(step) => Err(TrainError::Diverged {
             epoch: Epoch(1),
             step,
         }),
         None => Ok(StepCost {
-            seconds_per_step,
+            total: median(totals),
+            parts: parts.map(median),
             loss,
         }),
+    }
+}
+
+/// Times parts of a step, for which it waits until the device has done them.
+struct Watch<'a> {
+    device: &'a Device,
+    since: Instant,
+    laps: Vec<f64>,
+}
+
+impl<'a> Watch<'a> {
+    fn new(device: &'a Device) -> Self {
+        Self {
+            device,
+            since: Instant::now(),
+            laps: Vec::new(),
+        }
+    }
+
+    fn lap(&mut self) {
+        self.device.sync().expect("the device works");
+        self.laps.push(self.since.elapsed().as_secs_f64());
+        self.since = Instant::now();
+    }
+}
+
+/// The median of at least one value.
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    match values.len() % 2 {
+        0 => f64::midpoint(values[middle - 1], values[middle]),
+        _ => values[middle],
     }
 }
 

@@ -2,7 +2,7 @@
 
 use burn::module::Module;
 use burn::tensor::activation::log_softmax;
-use burn::tensor::{Int, Tensor};
+use burn::tensor::{Gradients, Int, Tensor};
 use quartet_shared::checkpoint::Position;
 use quartet_shared::ids::Epoch;
 
@@ -39,26 +39,35 @@ impl Learner {
     /// value, so that the weights are updated in place.
     #[must_use]
     pub fn step(self, batch: Batch, epoch: Epoch, step: u64) -> (Self, Tensor<1>) {
+        let (loss, statistics) = self.forward(batch, epoch, step);
+        (self.update(loss.backward()), statistics)
+    }
+
+    /// The loss on one batch, with its graph, and the statistics that [`Learner::step`] returns.
+    pub(super) fn forward(&self, batch: Batch, epoch: Epoch, step: u64) -> (Tensor<1>, Tensor<1>) {
+        let images = batch.images.autodiff();
+        let n = images.dims()[0];
+        let mut rng = stream(Purpose::Dropout, self.seed, epoch, step);
+        let masks = DropoutMasks::draw(&self.network, n, &mut rng, &images.device());
+        let logits = self.network.forward_train(images, masks);
+        let loss = cross_entropy(logits.clone(), batch.labels.clone());
+        let statistics = statistics(logits.inner(), batch.labels, loss.clone().inner());
+        (loss, statistics)
+    }
+
+    /// The learner after an update by the gradients of the loss.
+    pub(super) fn update(self, gradients: Gradients) -> Self {
         let Self {
             network,
             mut adam,
             seed,
         } = self;
-        let images = batch.images.autodiff();
-        let mut rng = stream(Purpose::Dropout, seed, epoch, step);
-        let masks = DropoutMasks::draw(&network, images.dims()[0], &mut rng, &images.device());
-        let logits = network.forward_train(images, masks);
-        let loss = cross_entropy(logits.clone(), batch.labels.clone());
-        let statistics = statistics(logits.inner(), batch.labels, loss.clone().inner());
-        let network = adam.step(network, loss.backward());
-        (
-            Self {
-                network,
-                adam,
-                seed,
-            },
-            statistics,
-        )
+        let network = adam.step(network, gradients);
+        Self {
+            network,
+            adam,
+            seed,
+        }
     }
 
     /// The state at a position, with the sums of the epoch that it is within.

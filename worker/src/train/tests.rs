@@ -1,5 +1,7 @@
 mod exact;
 mod files;
+mod precision;
+mod shared;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -10,6 +12,7 @@ use quartet_shared::spec::{Augmentation, Backbone, Preset};
 
 use super::*;
 use crate::checkpoint::CheckpointFiles;
+use crate::device::{self, BackendChoice};
 
 const SIDE: usize = 12;
 
@@ -74,9 +77,30 @@ fn task(train: usize, width: f64, epochs: u32) -> TrainTask {
     }
 }
 
-/// Trains on the CPU.
+/// The CPU on every backend that is compiled.
+fn devices() -> Vec<Device> {
+    let mut devices = vec![Device::flex()];
+    if cfg!(feature = "tch") {
+        devices.push(
+            device::select(BackendChoice::Tch, None, None)
+                .unwrap()
+                .device,
+        );
+    }
+    devices
+}
+
+/// Trains on flex.
 fn train(task: &TrainTask, observer: &mut dyn Observer) -> Result<Trained, TrainError> {
-    super::train(task, &Device::flex(), observer)
+    train_on(&Device::flex(), task, observer)
+}
+
+fn train_on(
+    device: &Device,
+    task: &TrainTask,
+    observer: &mut dyn Observer,
+) -> Result<Trained, TrainError> {
+    super::train(task, device, observer)
 }
 
 /// A finished epoch as it was handed over.

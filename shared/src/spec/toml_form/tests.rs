@@ -1,5 +1,5 @@
 use super::*;
-use crate::spec::to_toml;
+use crate::spec::{Precision, to_toml};
 
 fn error(text: &str) -> String {
     from_toml(text, "a.toml")
@@ -26,6 +26,7 @@ fn odd_numbers_survive_toml() {
     spec.name = "odd-1".parse().unwrap();
     spec.seed = i64::MAX as u64;
     spec.batch_norm_momentum = 0.1 + 0.2;
+    spec.precision = Precision::Bf16;
     spec.augmentation = Augmentation {
         height_shift: 0.0,
         width_shift: 1e-300,

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use quartet_shared::spec::Precision;
 use serde_json::Value;
 
 use super::*;
@@ -13,6 +14,28 @@ use crate::checkpoint::METADATA;
 const SIZES: [usize; 2] = [24, 20];
 
 const EPOCHS: u32 = 2;
+
+/// What is trained on how many images, on which device.
+fn subjects() -> Vec<(usize, Device, TrainTask)> {
+    let on = |device: Device| SIZES.map(|size| (size, device.clone(), task(size, 0.05, EPOCHS)));
+    devices().into_iter().flat_map(on).collect()
+}
+
+/// All of a residual network's operations on LibTorch, where they are its own, in both precisions.
+fn residual_subjects() -> Vec<(usize, Device, TrainTask)> {
+    let mut subjects = Vec::new();
+    for device in devices() {
+        for precision in [Precision::F32, Precision::Bf16] {
+            if quartet_kernels::is_native(&device) {
+                let mut task = task(SIZES[1], 0.05, EPOCHS);
+                task.run.backbone = Backbone::Resnet50;
+                task.experiment.precision = precision;
+                subjects.push((SIZES[1], device.clone(), task));
+            }
+        }
+    }
+    subjects
+}
 
 /// A folder with subfolders for runs.
 struct Folder(tempfile::TempDir);
@@ -38,13 +61,13 @@ struct Undisturbed {
     questions: u32,
 }
 
-fn undisturbed(task: &TrainTask, folder: &Path) -> Undisturbed {
+fn undisturbed(device: &Device, task: &TrainTask, folder: &Path) -> Undisturbed {
     let task = TrainTask {
         checkpoint_interval: Some(Duration::ZERO),
         ..task.clone()
     };
     let mut keep = Keep::new(folder);
-    let finished = train(&task, &mut keep).unwrap();
+    let finished = train_on(device, &task, &mut keep).unwrap();
     assert!(matches!(
         finished,
         Trained::Finished(Outcome {
@@ -89,10 +112,9 @@ impl Undisturbed {
 
 #[test]
 fn states_within_an_epoch_change_nothing() {
-    for size in SIZES {
+    for (size, device, task) in subjects() {
         let folder = Folder::new();
-        let task = task(size, 0.05, EPOCHS);
-        let with = undisturbed(&task, &folder.sub("with"));
+        let with = undisturbed(&device, &task, &folder.sub("with"));
         let steps = size as u32 / 8 + 1;
         let expected: Vec<Position> = (1..=EPOCHS)
             .flat_map(|epoch| (1..=steps).map(move |step| Position::within(Epoch(epoch), step)))
@@ -101,7 +123,7 @@ fn states_within_an_epoch_change_nothing() {
 
         let without = folder.sub("without");
         let mut keep = Keep::new(&without);
-        assert_eq!(train(&task, &mut keep).unwrap(), with.finished);
+        assert_eq!(train_on(&device, &task, &mut keep).unwrap(), with.finished);
         assert!(keep.states.is_empty());
         assert_same_epochs(&keep.done, &with.done);
         let phases = [Phase::Training, Phase::Validating].repeat(EPOCHS as usize);
@@ -111,24 +133,29 @@ fn states_within_an_epoch_change_nothing() {
         let resume = keep.resume(None);
         let complete = TrainTask { resume, ..task };
         let mut nothing = Keep::new(&without);
-        assert_eq!(train(&complete, &mut nothing).unwrap(), with.finished);
+        assert_eq!(
+            train_on(&device, &complete, &mut nothing).unwrap(),
+            with.finished
+        );
         assert!(nothing.phases.is_empty());
     }
 }
 
 #[test]
 fn a_run_drained_at_any_point_ends_with_the_same_bytes() {
-    for size in SIZES {
+    for (size, device, task) in subjects() {
         let folder = Folder::new();
-        let task = task(size, 0.05, EPOCHS);
-        let straight = undisturbed(&task, &folder.sub("straight"));
+        let straight = undisturbed(&device, &task, &folder.sub("straight"));
         // After every training step and every batch of the validation: 12 images are two batches.
         let steps = size as u32 / 8 + 1;
         assert_eq!(straight.questions, EPOCHS * (steps + 2));
         for question in 1..=straight.questions {
             let first_folder = folder.sub(&format!("first-{question}"));
             let mut first = Keep::answering(&first_folder, question, Control::Drain);
-            assert_eq!(train(&task, &mut first).unwrap(), Trained::Stopped);
+            assert_eq!(
+                train_on(&device, &task, &mut first).unwrap(),
+                Trained::Stopped
+            );
             let (epoch, asked) = (
                 (question - 1) / (steps + 2),
                 (question - 1) % (steps + 2) + 1,
@@ -146,7 +173,10 @@ fn a_run_drained_at_any_point_ends_with_the_same_bytes() {
                 checkpoint_interval: Some(Duration::ZERO),
                 ..task.clone()
             };
-            assert_eq!(train(&resumed, &mut rest).unwrap(), straight.finished);
+            assert_eq!(
+                train_on(&device, &resumed, &mut rest).unwrap(),
+                straight.finished
+            );
             let done = [first.done, rest.done].concat();
             assert_same_epochs(&done, &straight.done);
             let states = [first.states, rest.states].concat();
@@ -164,10 +194,9 @@ fn a_run_drained_at_any_point_ends_with_the_same_bytes() {
 
 #[test]
 fn a_run_drained_after_every_single_step_ends_with_the_same_bytes() {
-    for size in SIZES {
+    for (size, device, mut task) in [subjects(), residual_subjects()].concat() {
         let folder = Folder::new();
-        let mut task = task(size, 0.05, EPOCHS);
-        let straight = undisturbed(&task, &folder.sub("straight"));
+        let straight = undisturbed(&device, &task, &folder.sub("straight"));
         let (mut done, mut states, mut legs) = (Vec::new(), Vec::new(), 0);
         // The question at which the next leg drains. A leg that drains in the validation that it begins with has done nothing
         // that could be kept; the next one gets beyond it.
@@ -175,7 +204,7 @@ fn a_run_drained_after_every_single_step_ends_with_the_same_bytes() {
         let finished = loop {
             let leg_folder = folder.sub(&format!("leg-{legs}"));
             let mut leg = Keep::answering(&leg_folder, question, Control::Drain);
-            let trained = train(&task, &mut leg).unwrap();
+            let trained = train_on(&device, &task, &mut leg).unwrap();
             legs += 1;
             let nothing = leg.states.is_empty() && leg.done.is_empty();
             question = if nothing { 3 } else { 1 };
@@ -198,28 +227,38 @@ fn a_run_drained_after_every_single_step_ends_with_the_same_bytes() {
 #[test]
 fn what_was_not_handed_over_is_done_again() {
     let folder = Folder::new();
+    let device = Device::flex();
     let mut task = task(24, 0.05, EPOCHS);
-    let straight = undisturbed(&task, &folder.sub("straight"));
+    let straight = undisturbed(&device, &task, &folder.sub("straight"));
 
     // Stopped after an epoch, and in the middle of the next, whose steps are lost: nobody wanted its states.
     let first_folder = folder.sub("first");
     let mut first = Keep::new(&first_folder);
     first.stop_after_epoch = Some(1);
-    assert_eq!(train(&task, &mut first).unwrap(), Trained::Stopped);
+    assert_eq!(
+        train_on(&device, &task, &mut first).unwrap(),
+        Trained::Stopped
+    );
     assert_same_epochs(&first.done, &straight.done[..1]);
     task.resume = first.resume(None);
     task.checkpoint_interval = Some(Duration::ZERO);
     let second_folder = folder.sub("second");
     let mut second = Keep::answering(&second_folder, 2, Control::Stop);
     second.wants_states = false;
-    assert_eq!(train(&task, &mut second).unwrap(), Trained::Stopped);
+    assert_eq!(
+        train_on(&device, &task, &mut second).unwrap(),
+        Trained::Stopped
+    );
     assert!(second.done.is_empty() && second.states.is_empty());
 
     // A state is due only when the interval has passed.
     task.checkpoint_interval = Some(Duration::from_secs(3600));
     let third_folder = folder.sub("third");
     let mut third = Keep::new(&third_folder);
-    assert_eq!(train(&task, &mut third).unwrap(), straight.finished);
+    assert_eq!(
+        train_on(&device, &task, &mut third).unwrap(),
+        straight.finished
+    );
     assert_same_epochs(&third.done, &straight.done[1..]);
     assert!(third.states.is_empty());
 }

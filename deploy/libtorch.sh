@@ -1,0 +1,80 @@
+#!/usr/bin/env bash
+# Builds `worker` with LibTorch, which the program then finds by itself.
+#
+#   deploy/libtorch.sh                   CPU: downloads LibTorch (900 MB, of which 490 MB are kept in target/libtorch)
+#   deploy/libtorch.sh --folder DIR      the same with LibTorch in DIR, where it may be already
+#   deploy/libtorch.sh --pytorch         CPU or CUDA: the LibTorch of the installed PyTorch 2.9.0 (`python3 -c "import torch"`)
+#
+# What follows goes to `cargo build`, such as `--bin bench`. Needs rustup, a C++ compiler, and python3 with pip; without
+# --pytorch an x86-64 Linux. LibTorch must stay where it is: the program holds its path.
+set -euo pipefail
+here=$(dirname "${BASH_SOURCE[0]}")
+cd "$here/.."
+
+pytorch=
+folder=${CARGO_TARGET_DIR:-target}/libtorch
+while (($#)); do
+  case $1 in
+    --pytorch) pytorch=1 ;;
+    --folder) folder=${2:?--folder needs a folder} && shift ;;
+    --help) sed -n '2,/^set/s/^# \{0,1\}//p' deploy/libtorch.sh && exit ;;
+    *) break ;;
+  esac
+  shift
+done
+
+# The wheels' files that are needed, as one folder that torch-sys takes for a LibTorch.
+fetch() {
+  if [[ $(uname -sm) != "Linux x86_64" ]]; then
+    echo "there is no LibTorch to download for $(uname -sm): pip install torch==2.9.0, then $0 --pytorch" >&2
+    return 1
+  fi
+  local wheels
+  wheels=$(mktemp -d)
+  trap 'rm -rf "$wheels"' RETURN
+  # One wheel for all: its libraries do not depend on the version of Python.
+  python3 -m pip download --quiet --disable-pip-version-check --no-deps --require-hashes --only-binary=:all: \
+    --implementation cp --python-version 3.11 --abi cp311 --platform manylinux_2_28_x86_64 --platform manylinux2014_x86_64 \
+    --dest "$wheels" --requirement deploy/libtorch.txt
+  rm -rf "$1.part"
+  python3 - "$wheels" "$1.part" <<'PYTHON'
+import pathlib, shutil, sys, zipfile
+
+wheels, out = map(pathlib.Path, sys.argv[1:])
+LIBRARIES = {"libtorch_cpu.so", "libc10.so", "libgomp.so.1", "libcudart.so.12", "libcupti.so.12"}
+for wheel in wheels.glob("*.whl"):
+    archive = zipfile.ZipFile(wheel)
+    for name in archive.namelist():
+        path = pathlib.PurePath(name)
+        if path.name in LIBRARIES:
+            target = out / "lib" / path.name
+        elif name.startswith("torch/include/") and not name.endswith("/"):
+            target = out / path.relative_to("torch")
+        else:
+            continue
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with archive.open(name) as source, open(target, "wb") as sink:
+            shutil.copyfileobj(source, sink, 1 << 20)
+missing = LIBRARIES - {path.name for path in (out / "lib").iterdir()}
+assert not missing, f"the wheels lack {missing}"
+# The names that torch-sys links with.
+(out / "lib" / "libtorch.so").symlink_to("libtorch_cpu.so")
+(out / "lib" / "libgomp.so").symlink_to("libgomp.so.1")
+(out / "build-version").write_text("2.9.0\n")
+PYTHON
+  rm -rf "$1"
+  mv "$1.part" "$1"
+}
+
+if [[ -n $pytorch ]]; then
+  # torch-sys asks `python` in a virtual environment and `python3` elsewhere, and checks the version.
+  export LIBTORCH_USE_PYTORCH=1
+  unset LIBTORCH
+else
+  mkdir -p "$(dirname "$folder")"
+  folder=$(realpath -m "$folder")
+  [[ -e $folder/build-version ]] || fetch "$folder"
+  export LIBTORCH=$folder
+  unset LIBTORCH_USE_PYTORCH
+fi
+cargo build --release --locked --package quartet-worker --features tch "$@"

@@ -1,0 +1,80 @@
+"""Runs the same training steps in Quartet, PyTorch and Keras, one after the other, round after round, and compares medians.
+
+Speeds of different rounds differ on a machine that others use, too: only the ratios of medians over alternating rounds say
+something. Each run is a process of its own with some steps before those that are timed; each round has its median over steps.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+BACKBONES = ["resnet50", "vgg16", "inception_v3", "inception_resnet_v2"]
+
+
+def contenders(options):
+    """Command lines by name, for each precision: Quartet comes first."""
+    peers = [sys.executable, str(HERE / "torch_step.py")], [sys.executable, str(HERE / "keras_step.py")]
+    found = {}
+    for precision in options.precision:
+        mixed = ["--precision", precision]
+        quartet = [options.bench, "step", "--here", "--preset", "fer2013", "--backend", options.backend]
+        found[f"Quartet {precision}"] = quartet + mixed
+        if precision == "f32":
+            found["PyTorch f32"] = peers[0]
+        found[f"PyTorch {precision}, channels last"] = [*peers[0], "--channels-last", *mixed]
+        found[f"Keras {precision}"] = peers[1] + mixed
+    return {name: command for name, command in found.items() if not any(skip in name for skip in options.skip)}
+
+
+def measure(command, backbone, size, batch, options):
+    """Images per second of one process."""
+    work = ["--backbone", backbone, "--size", str(size), "--batch", str(batch)]
+    steps = ["--warm-up", str(options.warm_up), "--steps", str(options.steps)]
+    found = subprocess.run(command + work + steps, stdout=subprocess.PIPE, check=True, text=True)
+    return json.loads(found.stdout.splitlines()[-1])["images_per_second"]
+
+
+def compare(backbone, size, batch, options):
+    """Prints a table of one kind of work."""
+    print(f"\n{backbone} at {size}x{size}, batch {batch}: images/s of {options.rounds} alternating rounds")
+    commands = contenders(options)
+    speeds = {name: [] for name in commands}
+    for _ in range(options.rounds):
+        for name, command in commands.items():
+            speeds[name].append(measure(command, backbone, size, batch, options))
+    medians = {name: statistics.median(values) for name, values in speeds.items()}
+    for name, values in speeds.items():
+        precision = name.replace(",", "").split()[1]
+        quartet = medians[f"Quartet {precision}"]
+        rounds = " ".join(f"{value:.2f}" for value in values)
+        print(f"{name:<28} {medians[name]:>7.2f}   Quartet is {quartet / medians[name]:.2f} times as fast   ({rounds})", flush=True)
+
+
+def main():
+    """Parses the command line and compares everything that it asks for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--bench", default="target/release/bench", help="Quartet's program, built by deploy/libtorch.sh --bin bench")
+    parser.add_argument("--backend", default="tch")
+    parser.add_argument("--backbone", nargs="+", default=BACKBONES, choices=BACKBONES)
+    parser.add_argument("--size", nargs="+", type=int, default=[200])
+    parser.add_argument("--batch", nargs="+", type=int, default=[32])
+    parser.add_argument("--precision", nargs="+", default=["f32", "bf16"], choices=["f32", "bf16"])
+    parser.add_argument("--skip", nargs="+", default=[], help="leave out those whose name contains one of these, such as Keras")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--warm-up", type=int, default=2)
+    parser.add_argument("--steps", type=int, default=5)
+    options = parser.parse_args()
+    print(f"{os.cpu_count()} CPUs, load before: {os.getloadavg()[0]:.1f}")
+    for backbone in options.backbone:
+        for size in options.size:
+            for batch in options.batch:
+                compare(backbone, size, batch, options)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,191 @@
+//! The operations of the networks and of the optimizer that are worth a kernel of their own.
+//!
+//! On LibTorch (feature `tch`) they are LibTorch's, forward and backward; on every other backend they are burn's. Callers
+//! need not know which: [`conv2d`], [`batch_norm`], [`relu`], [`add_scaled`], [`max_pool`], [`avg_pool_3x3_same`],
+//! [`global_avg_pool`], [`adam`]; [`channels_last`] puts images into the layout that they are fastest in.
+//!
+//! - `portable`: burn's operations
+//! - `torch`: LibTorch's, as extensions of burn's backend; all unsafe code is in `torch/ffi.rs` and `shim/shim.cpp`
+//!
+//! On LibTorch a failure is a panic with LibTorch's message, as those of burn's own operations are.
+
+mod portable;
+#[cfg(feature = "tch")]
+mod torch;
+
+use burn::nn::conv::Conv2d;
+use burn::nn::pool::{AvgPool2dConfig, MaxPool2dConfig};
+use burn::nn::{BatchNorm, PaddingConfig2d};
+use burn::tensor::{Device, Tensor};
+
+/// Whose mean and variance a batch normalisation normalises by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Statistics {
+    /// Those of the batch, which also move the running ones.
+    Batch,
+    /// The running ones, which stay as they are.
+    Running,
+}
+
+/// One update of Adam as Keras computes it, with epsilon outside of the bias correction.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AdamUpdate {
+    /// Learning rate of this update.
+    pub learning_rate: f64,
+    /// Decay of the first moment.
+    pub beta1: f64,
+    /// Decay of the second moment.
+    pub beta2: f64,
+    /// What is added to the root of the second moment.
+    pub epsilon: f64,
+    /// Number of this update, from 1.
+    pub number: u64,
+}
+
+/// A parameter with its moments, which are flat.
+#[derive(Clone, Debug)]
+pub struct AdamState<const D: usize> {
+    /// The parameter, without autodiff.
+    pub value: Tensor<D>,
+    /// First moment, `[elements]`.
+    pub m: Tensor<1>,
+    /// Second moment, `[elements]`.
+    pub v: Tensor<1>,
+}
+
+/// Whether the operations on this device, with or without autodiff, are LibTorch's.
+#[must_use]
+pub fn is_native(device: &Device) -> bool {
+    #[cfg(feature = "tch")]
+    return torch::is_torch(device);
+    #[cfg(not(feature = "tch"))]
+    {
+        let _ = device;
+        false
+    }
+}
+
+/// Convolution of `[batch, channels, height, width]`, with bias where the module has one. The weights are taken in the type
+/// of `x`; their gradients are in the weights' own.
+#[must_use]
+pub fn conv2d(conv: &Conv2d, x: Tensor<4>) -> Tensor<4> {
+    #[cfg(feature = "tch")]
+    if is_native(&x.device()) {
+        return torch::conv2d(conv, x);
+    }
+    conv.forward(x)
+}
+
+/// Batch normalisation over all axes but the second of `[batch, channels, ..]`, then plus `residual`, then ReLU if `relu`.
+///
+/// [`Statistics::Batch`] needs an autodiff device; a frozen layer ([`burn::module::Module::freeze`]) takes the running
+/// statistics all the same. The running variance is that of biased variances.
+#[must_use]
+pub fn batch_norm<const D: usize>(
+    norm: &BatchNorm,
+    x: Tensor<D>,
+    residual: Option<Tensor<D>>,
+    relu: bool,
+    statistics: Statistics,
+) -> Tensor<D> {
+    #[cfg(feature = "tch")]
+    if is_native(&x.device()) {
+        return torch::batch_norm(norm, x, residual, relu, statistics);
+    }
+    portable::batch_norm(norm, x, residual, relu, statistics)
+}
+
+/// max(x, 0).
+#[must_use]
+pub fn relu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    #[cfg(feature = "tch")]
+    if is_native(&x.device()) {
+        return torch::relu(x);
+    }
+    burn::tensor::activation::relu(x)
+}
+
+/// `x + scale * branch`, both of the same shape.
+#[must_use]
+pub fn add_scaled(x: Tensor<4>, branch: Tensor<4>, scale: f64) -> Tensor<4> {
+    #[cfg(feature = "tch")]
+    if is_native(&x.device()) {
+        return torch::add_scaled(x, branch, scale);
+    }
+    x + branch.mul_scalar(scale)
+}
+
+/// Square max-pool with stride 2.
+///
+/// Burn's own everywhere: on LibTorch it has LibTorch's gradient, as [`avg_pool_3x3_same`] has.
+#[must_use]
+pub fn max_pool(x: Tensor<4>, kernel: usize, padding: PaddingConfig2d) -> Tensor<4> {
+    MaxPool2dConfig::new([kernel, kernel])
+        .with_strides([2, 2])
+        .with_padding(padding)
+        .init()
+        .forward(x)
+}
+
+/// 3x3 mean with stride 1 and "same" padding, which counts as zeros or not at all.
+#[must_use]
+pub fn avg_pool_3x3_same(x: Tensor<4>, count_padding: bool) -> Tensor<4> {
+    AvgPool2dConfig::new([3, 3])
+        .with_strides([1, 1])
+        .with_padding(PaddingConfig2d::Same)
+        .with_count_include_pad(count_padding)
+        .init()
+        .forward(x)
+}
+
+/// Mean over height and width: `[batch, channels, height, width]` to `[batch, channels]`.
+#[must_use]
+pub fn global_avg_pool(x: Tensor<4>) -> Tensor<2> {
+    #[cfg(feature = "tch")]
+    if is_native(&x.device()) {
+        return torch::global_avg_pool(x);
+    }
+    portable::global_avg_pool(x)
+}
+
+/// The same values in the layout in which this crate's operations are fastest: on LibTorch the channels are the innermost
+/// axis in memory, elsewhere nothing changes. The operations keep the layout.
+#[must_use]
+pub fn channels_last(x: Tensor<4>) -> Tensor<4> {
+    #[cfg(feature = "tch")]
+    if is_native(&x.device()) {
+        return torch::channels_last(x, false);
+    }
+    x
+}
+
+/// [`channels_last`] in bfloat16.
+///
+/// # Panics
+/// Where [`is_native`] is false.
+#[must_use]
+pub fn channels_last_bf16(x: Tensor<4>) -> Tensor<4> {
+    assert!(
+        is_native(&x.device()),
+        "mixed precision is computed by LibTorch only"
+    );
+    #[cfg(feature = "tch")]
+    return torch::channels_last(x, true);
+    #[cfg(not(feature = "tch"))]
+    x
+}
+
+/// One update of a parameter by its `gradient`. Where no other tensor shares their memory, value and moments are updated in
+/// place.
+#[must_use]
+pub fn adam<const D: usize>(
+    state: AdamState<D>,
+    gradient: Tensor<D>,
+    update: AdamUpdate,
+) -> AdamState<D> {
+    #[cfg(feature = "tch")]
+    if is_native(&state.value.device()) {
+        return torch::adam(state, gradient, update);
+    }
+    portable::adam(state, gradient, update)
+}

@@ -1,0 +1,53 @@
+//! The operations of LibTorch.
+//!
+//! Each file adds a trait to burn's backend with its operations for [`LibTorch`] and, with their gradients, for
+//! `Autodiff<LibTorch>`; burn's dispatch chooses between the two. Whatever is kept for the backward pass is a [`TchTensor`],
+//! so that burn knows that its memory is shared and writes nothing into it.
+//!
+//! - `conv`, `norm`, `point`: convolution, batch normalisation, the rest
+//! - `optimizer`: Adam
+//! - `graph`: nodes of burn's autodiff graph
+//! - `ffi`: what tch does not bind
+
+#![expect(
+    deprecated,
+    reason = "burn-tch is the only backend with cuDNN and oneDNN, and this project is meant to have it"
+)]
+
+mod conv;
+mod ffi;
+mod graph;
+mod norm;
+mod optimizer;
+mod point;
+
+use burn::backend::DispatchDevice;
+use burn::backend::libtorch::TchTensor;
+use burn::tensor::Device;
+
+pub(crate) use conv::conv2d;
+pub(crate) use norm::batch_norm;
+pub(crate) use optimizer::adam;
+pub(crate) use point::{add_scaled, channels_last, global_avg_pool, relu};
+
+pub(crate) fn is_torch(device: &Device) -> bool {
+    matches!(
+        device.clone().inner().as_dispatch(),
+        DispatchDevice::LibTorch(_)
+    )
+}
+
+/// The result of a call into LibTorch; as with burn's own operations a failure is a panic.
+fn done<T>(result: Result<T, ffi::TorchError>) -> T {
+    result.unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// A tensor with memory of its own.
+fn fresh(tensor: tch::Tensor) -> TchTensor {
+    TchTensor::new(tensor)
+}
+
+/// `x` in the memory format and type of `like`, which may be `x` itself.
+fn converted(x: &TchTensor, like: &tch::Tensor) -> TchTensor {
+    TchTensor::from_existing(done(ffi::convert(&x.tensor, like)), x.storage.clone())
+}
