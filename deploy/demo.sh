@@ -8,6 +8,8 @@ command -v cargo >/dev/null || {
   echo "demo.sh: cargo is not installed; see https://rustup.rs" >&2
   exit 2
 }
-cargo build --release --locked --package quartet-coordinator --package quartet-worker
+echo "demo.sh: building; the first time this takes about 7 minutes on two idle cores"
+cargo build --release --locked --package quartet-coordinator --package quartet-worker \
+  --bin coordinator --bin status --bin worker
 exec "${CARGO_TARGET_DIR:-target}/release/coordinator" --workers 4 --local \
   --store runs --name "demo-$(date +%Y%m%d-%H%M%S)" "$@"

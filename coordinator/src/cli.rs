@@ -4,6 +4,7 @@ mod args;
 
 use std::convert::Infallible;
 use std::io::{self, IsTerminal, Write};
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -34,6 +35,16 @@ const USAGE: u8 = 2;
 
 /// Exit status after a signal.
 const INTERRUPTED: u8 = 130;
+
+/// The address is not to be had.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "cannot listen on {address}; is another coordinator running? --listen takes another address"
+)]
+struct CannotListen {
+    address: SocketAddr,
+    source: io::Error,
+}
 
 /// Runs the program.
 #[must_use]
@@ -83,6 +94,7 @@ fn is_usage(error: &anyhow::Error) -> bool {
         || error.is::<WeightsError>()
         || error.is::<Mismatch>()
         || error.is::<Rules>()
+        || error.is::<CannotListen>()
         || matches!(error.downcast_ref(), Some(StoreError::Location { .. }))
 }
 
@@ -93,11 +105,10 @@ fn fail(error: &anyhow::Error, code: u8) -> ExitCode {
 
 async fn coordinate(args: Args, mut request: Request, timing: Timing) -> anyhow::Result<ExitCode> {
     let shutdown = Shutdown::on_signals()?;
-    let listener = TcpListener::bind(args.listen).await.with_context(|| {
-        format!(
-            "cannot listen on {}; is another coordinator running? --listen takes another address",
-            args.listen
-        )
+    let bound = TcpListener::bind(args.listen).await;
+    let listener = bound.map_err(|source| CannotListen {
+        address: args.listen,
+        source,
     })?;
     let address = listener.local_addr()?;
     if !address.ip().is_loopback() {
@@ -125,8 +136,13 @@ async fn coordinate(args: Args, mut request: Request, timing: Timing) -> anyhow:
     };
     let folder = store.display_key(&experiment.layout.prefix());
     let layout = experiment.layout.clone();
+    let new = if experiment.created.is_some() {
+        "new "
+    } else {
+        ""
+    };
     say(&format!(
-        "experiment {} · {} runs · listening on {address} · results in {folder}",
+        "{new}experiment {} · {} runs · listening on {address} · results in {folder}",
         experiment.spec.experiment.name,
         experiment.spec.experiment.runs.len(),
     ));

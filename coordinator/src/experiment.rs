@@ -13,7 +13,7 @@ use quartet_shared::connector::Connector;
 use quartet_shared::human;
 use quartet_shared::ids::Term;
 use quartet_shared::layout::{self, Layout};
-use quartet_shared::spec::{ExperimentSpec, StoredSpec};
+use quartet_shared::spec::{self, ExperimentSpec, StoredSpec};
 
 use crate::data::{self, Source};
 use crate::store::{Creation, Store, StoreError};
@@ -142,8 +142,9 @@ async fn check_same(stored: &StoredSpec, request: &Request, place: &str) -> anyh
     );
     if request.spec_is_explicit && stored.experiment != request.spec {
         return Err(Mismatch(format!(
-            "experiment {name} exists and differs from the one given; \
-             choose another name with --name, delete its folder to begin anew, or leave --experiment out to go on with it ({place})"
+            "experiment {name} exists and differs from the one given ({}); \
+             choose another name with --name, delete its folder to begin anew, or leave --experiment out to go on with it ({place})",
+            difference(&stored.experiment, &request.spec)
         ))
         .into());
     }
@@ -159,6 +160,22 @@ async fn check_same(stored: &StoredSpec, request: &Request, place: &str) -> anyh
         }
     }
     Ok(())
+}
+
+/// The first key in which two experiments differ, as TOML has it.
+fn difference(stored: &ExperimentSpec, given: &ExperimentSpec) -> String {
+    let [stored_text, given_text] = [stored, given].map(spec::to_toml);
+    let mut lines = stored_text.lines().zip(given_text.lines());
+    match lines.find(|(stored, given)| stored != given) {
+        Some((stored, given)) if stored.contains('=') => {
+            format!("it has {}, now {}", stored.trim(), given.trim())
+        }
+        _ => format!(
+            "it has {} runs, now {}",
+            stored.runs.len(),
+            given.runs.len()
+        ),
+    }
 }
 
 struct Packed {

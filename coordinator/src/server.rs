@@ -38,9 +38,6 @@ use fleet::FleetService;
 use shell::Shell;
 use watch::StatusService;
 
-/// How often a connection on which nothing comes is asked whether it stands, and how long the answer may take.
-const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(5);
-const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Calls at once on one connection; a worker has no more than a few.
 const MAX_STREAMS: u32 = 100;
 /// How long workers may take to leave at the end.
@@ -169,8 +166,9 @@ impl Coordinator {
         };
         let (stop, mut stopped) = watch_channel::channel(false);
         let server = Server::builder()
-            .http2_keepalive_interval(Some(KEEP_ALIVE_INTERVAL))
-            .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
+            // A connection on which nothing comes is given up, but not before the lease has run out for the same silence.
+            .http2_keepalive_interval(Some(self.timing.lease / 2))
+            .http2_keepalive_timeout(Some(self.timing.lease))
             .max_concurrent_streams(MAX_STREAMS)
             .add_service(FleetServer::new(fleet))
             .add_service(StatusServer::new(status))

@@ -5,7 +5,7 @@ use std::net::Ipv6Addr;
 use std::str::FromStr;
 
 /// Where a coordinator listens when nothing else is said.
-const DEFAULT_PORT: u16 = 50051;
+pub const DEFAULT_PORT: u16 = 50051;
 
 /// A coordinator's address, with or without `http://`.
 #[derive(Clone, Debug, PartialEq, Eq)]

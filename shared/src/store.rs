@@ -58,6 +58,14 @@ pub enum StoreError {
         /// Why, with all that lies below: object_store's messages repeat their sources, so this is not one.
         cause: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// An object that was there is not: the whole store has gone.
+    #[error("store {store} has lost {key:?}: was it moved or deleted, or is its disk not mounted?")]
+    Gone {
+        /// The object.
+        key: String,
+        /// The store as the user named it.
+        store: String,
+    },
     /// There is no such object.
     #[error("there is no object {key:?} in store {store}")]
     NotFound {
@@ -74,7 +82,7 @@ impl StoreError {
     #[must_use]
     pub fn needs_a_person(&self) -> bool {
         let Self::Operation { cause, .. } = self else {
-            return matches!(self, Self::Location { .. });
+            return matches!(self, Self::Location { .. } | Self::Gone { .. });
         };
         let mut error: Option<&(dyn std::error::Error + 'static)> = Some(&**cause);
         while let Some(cause) = error {
@@ -163,6 +171,9 @@ impl Store {
             )));
         }
         let directory = FsPath::new(location.strip_prefix("file://").unwrap_or(location));
+        if directory.is_file() {
+            return Err(invalid("it is a file, not a folder".into()));
+        }
         std::fs::create_dir_all(directory).map_err(|e| invalid(e.to_string()))?;
         let directory = directory
             .canonicalize()
@@ -304,6 +315,20 @@ impl Store {
             cause: e.into(),
         })?;
         Ok(Some(value))
+    }
+
+    /// Checks that an object is there which nobody deletes as long as there is a store.
+    ///
+    /// # Errors
+    /// It is not ([`StoreError::Gone`]), or the store cannot say.
+    pub async fn check_still_has(&self, key: &str) -> Result<(), StoreError> {
+        match self.exists(key).await? {
+            true => Ok(()),
+            false => Err(StoreError::Gone {
+                key: key.to_owned(),
+                store: self.location.to_string(),
+            }),
+        }
     }
 
     /// Whether there is such an object.

@@ -61,7 +61,7 @@ pub enum DeviceError {
     },
     /// A GPU is asked for, but nothing in this binary can use one.
     #[error(
-        "--gpu: this binary has no GPU backend; build one with LIBTORCH=<folder of LibTorch> {BUILD_TCH}, or with {BUILD_CUDA}"
+        "--gpu: this binary has no GPU backend; build one with {BUILD_TCH} --pytorch, or with {BUILD_CUDA}"
     )]
     NoGpuBackend,
     /// Flex is asked for together with a GPU.
@@ -89,7 +89,7 @@ pub enum DeviceError {
 
 #[cfg(not(feature = "flex"))]
 const BUILD_FLEX: &str = "cargo build --release -p quartet-worker --features flex";
-const BUILD_TCH: &str = "cargo build --release -p quartet-worker --features tch";
+const BUILD_TCH: &str = "deploy/libtorch.sh";
 const BUILD_CUDA: &str = "cargo build --release -p quartet-worker --features cuda";
 
 const FLEX: bool = cfg!(feature = "flex");
@@ -245,7 +245,7 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(
-            error.contains(BUILD_TCH) && error.contains(BUILD_CUDA) && error.contains("LIBTORCH"),
+            error.contains(BUILD_TCH) && error.contains(BUILD_CUDA),
             "{error}"
         );
         let error = select(BackendChoice::Cuda, Some(0), None)

@@ -1,11 +1,12 @@
 //! The arguments of `coordinator`.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use clap::{CommandFactory, Parser};
+use quartet_shared::address::DEFAULT_PORT;
 use quartet_shared::connector::Connector;
 use quartet_shared::ids::ExperimentName;
 use quartet_shared::spec::{self, ExperimentSpec, Preset};
@@ -53,8 +54,8 @@ pub struct Args {
     /// Name of the experiment, its folder in the store [default: as the experiment says].
     #[arg(long)]
     pub name: Option<ExperimentName>,
-    /// Address to listen on.
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:50051")]
+    /// Address to listen on; 0.0.0.0 for all of this machine's. The port is 50051 unless it says otherwise.
+    #[arg(long, value_name = "HOST[:PORT]", default_value = "127.0.0.1:50051", value_parser = listen_address)]
     pub listen: SocketAddr,
     /// Skip bad rows and images of the data, and count them, instead of stopping at the first.
     #[arg(long)]
@@ -204,6 +205,19 @@ impl Args {
     }
 }
 
+/// An address of this machine, by name or number, with or without a port.
+fn listen_address(text: &str) -> Result<SocketAddr, String> {
+    if let Ok(ip) = text.trim_matches(['[', ']']).parse::<IpAddr>() {
+        return Ok((ip, DEFAULT_PORT).into());
+    }
+    let found = match text.contains(':') {
+        true => text.to_socket_addrs(),
+        false => (text, DEFAULT_PORT).to_socket_addrs(),
+    };
+    let known = found.ok().and_then(|mut addresses| addresses.next());
+    known.ok_or_else(|| "use HOST:PORT, for example 0.0.0.0:50051 or localhost:0".to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -269,6 +283,24 @@ mod tests {
         ] {
             let error = format!("{:#}", timing(&args).unwrap_err());
             assert!(error.contains(named), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_address_to_listen_on_needs_no_port() {
+        for (text, address) in [
+            ("127.0.0.1:0", "127.0.0.1:0"),
+            ("0.0.0.0", "0.0.0.0:50051"),
+            ("[::1]", "[::1]:50051"),
+            ("::1", "[::1]:50051"),
+            ("[::1]:7", "[::1]:7"),
+        ] {
+            assert_eq!(listen_address(text), Ok(address.parse().unwrap()));
+        }
+        let local = listen_address("localhost:7").unwrap();
+        assert!(local.ip().is_loopback() && local.port() == 7);
+        for text in ["", "127.0.0.1:", "127.0.0.1:99999", "no host"] {
+            assert!(listen_address(text).is_err(), "{text}");
         }
     }
 

@@ -77,14 +77,16 @@ pub enum RuleError {
 }
 
 impl Experiment {
-    /// Checks that no newer coordinator has claimed the experiment.
+    /// Checks that no newer coordinator has claimed the experiment, and that the store is still the one that has our own claim: a
+    /// directory that is gone would silently be made anew.
     ///
     /// # Errors
-    /// One has, or the store cannot say.
+    /// One has, or the store is gone or cannot say.
     pub async fn check_rule(&self) -> Result<(), RuleError> {
         let newer = self.term.next();
         if !self.store.exists(&self.layout.coordinator(newer)).await? {
-            return Ok(());
+            let own = self.layout.coordinator(self.term);
+            return Ok(self.store.check_still_has(&own).await?);
         }
         let experiment = self.spec.experiment.name.clone();
         Err(Replaced {

@@ -191,6 +191,14 @@ impl Scheduler {
         }
     }
 
+    /// A worker has closed its connection, as it does when it exits. One that holds no lease is not lost: it is no more.
+    pub fn left(&mut self, worker: &WorkerId, now: Now) {
+        self.disconnected(worker, now);
+        if self.lease_of(worker).is_none() {
+            self.workers.remove(worker);
+        }
+    }
+
     /// A worker has gone for good, and with it its lease.
     pub fn worker_lost(&mut self, worker: &WorkerId, now: Now) {
         if let Some(lease) = self.lease_of(worker) {

@@ -127,7 +127,10 @@ impl TaskRecord {
 
     fn end(&mut self, ending: Ending, worker: WorkerId, config: &Config, now: Now) {
         let (failed, not_before) = match ending {
-            Ending::HandedBack => (None, now),
+            Ending::HandedBack => {
+                self.last_reason = None;
+                (None, now)
+            }
             Ending::Unrecorded => (None, now + config.backoff),
             Ending::Rejected(reason) => {
                 self.last_reason = Some(reason.clone());

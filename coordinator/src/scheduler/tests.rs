@@ -773,3 +773,26 @@ fn a_task_that_stands_still_is_told_of_before_it_is_taken_away() {
     let stalled = record.lease().unwrap().stalled(&config, at(stall + 2));
     assert_eq!(stalled, None, "it moves again");
 }
+
+#[test]
+fn a_worker_that_leaves_without_a_lease_is_not_lost() {
+    let (mut scheduler, lease) = leased();
+    assert_eq!(join(&mut scheduler, "w2", None, 0), Joined::Free);
+    scheduler.left(&id("w2"), at(1));
+    assert!(scheduler.workers().all(|worker| worker.info.id != id("w2")));
+    // One that holds a lease may come back with it.
+    scheduler.left(&lease.worker, at(1));
+    assert_eq!(
+        join(&mut scheduler, "w1", Some(&lease), 1),
+        Joined::Reattached(lease)
+    );
+}
+
+#[test]
+fn what_is_handed_back_has_nothing_to_answer_for() {
+    let (mut scheduler, lease) = leased();
+    let _ = scheduler.fail(&lease, "no memory".into(), at(0)).unwrap();
+    let second = assign(&mut scheduler, 10).remove(0).lease;
+    scheduler.release(&second, at(11)).unwrap();
+    assert_eq!(scheduler.runs()[0].record().reason(), None);
+}

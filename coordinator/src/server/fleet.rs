@@ -1,5 +1,6 @@
 //! The workers' service: decodes, asks the scheduler, encodes.
 
+use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +22,7 @@ use super::refusal::{bad, missing, refused};
 use super::shell::{OUTBOX_SIZE, Shell};
 use super::{Timing, commit, finish, rewind};
 use crate::scheduler::WorkerInfo;
+use crate::store::StoreError;
 
 /// How long a new stream may take to say hello.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
@@ -92,10 +94,10 @@ impl v1::fleet_server::Fleet for FleetService {
             let end = tokio::select! {
                 biased;
                 end = listen(&shell, &worker, &mut messages) => end,
-                () = shell.closed() => "the coordinator has ended".to_owned(),
+                () = shell.closed() => StreamEnd::Broken("the coordinator has ended".to_owned()),
             };
             tracing::info!(%worker, reason = %end, "worker's stream ended");
-            shell.detach(&worker, stream);
+            shell.detach(&worker, stream, matches!(end, StreamEnd::Left));
         });
         Ok(Response::new(ReceiverStream::new(responses)))
     }
@@ -194,11 +196,16 @@ impl v1::fleet_server::Fleet for FleetService {
             )));
         }
         let shell = Arc::clone(&self.shell);
-        let chunks = experiment
-            .store
-            .read(&key)
-            .await
-            .map_err(|error| shell.store_failed(error))?;
+        let chunks = match experiment.store.read(&key).await {
+            Ok(chunks) => chunks,
+            Err(error) => {
+                // Nothing is there when the store itself is gone; that is no failure of the task.
+                if matches!(error, StoreError::NotFound { .. }) {
+                    shell.check_rule().await?;
+                }
+                return Err(shell.store_failed(error));
+            }
+        };
         let messages = chunks.flat_map(move |chunk| {
             let pieces: Vec<_> = match chunk {
                 Ok(bytes) => bytes
@@ -245,24 +252,42 @@ fn check_hello(hello: v1::Hello) -> Result<(WorkerInfo, Option<LeaseId>), Status
     ))
 }
 
+/// How a worker's stream has ended.
+enum StreamEnd {
+    /// The worker closed it, as it does when it exits.
+    Left,
+    /// Otherwise.
+    Broken(String),
+}
+
+impl fmt::Display for StreamEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Left => f.write_str("it left"),
+            Self::Broken(reason) => f.write_str(reason),
+        }
+    }
+}
+
 /// Takes a worker's messages until its stream ends; returns why it did.
 async fn listen(
     shell: &Shell,
     worker: &WorkerId,
     messages: &mut Streaming<v1::WorkerMessage>,
-) -> String {
+) -> StreamEnd {
+    let broken = |reason: String| StreamEnd::Broken(reason);
     loop {
         let heartbeat = match messages.message().await {
             Ok(Some(v1::WorkerMessage {
                 message: Some(worker_message::Message::Heartbeat(heartbeat)),
             })) => heartbeat,
-            Ok(Some(_)) => return "it sent something other than a heartbeat".into(),
-            Ok(None) => return "it left".into(),
-            Err(status) => return format!("connection lost: {}", status.message()),
+            Ok(Some(_)) => return broken("it sent something other than a heartbeat".into()),
+            Ok(None) => return StreamEnd::Left,
+            Err(status) => return broken(format!("connection lost: {}", status.message())),
         };
         let progress = match heartbeat.progress.map(lease_and_progress).transpose() {
             Ok(progress) => progress,
-            Err(error) => return format!("it sent a bad heartbeat: {error}"),
+            Err(error) => return broken(format!("it sent a bad heartbeat: {error}")),
         };
         let lease = progress.as_ref().map(|(lease, _)| lease.clone());
         let (back, reply) = shell.note(|scheduler, now| {
@@ -279,7 +304,7 @@ async fn listen(
                     shell.revoke(&lease, &refusal.to_string());
                 }
             }
-            Err(error) => return error.to_string(),
+            Err(error) => return broken(error.to_string()),
         }
     }
 }

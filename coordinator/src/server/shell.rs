@@ -148,8 +148,8 @@ impl Shell {
         stream
     }
 
-    /// A worker's stream has ended. Nothing happens when a newer one speaks for the worker.
-    pub(super) fn detach(&self, worker: &WorkerId, stream: u64) {
+    /// A worker's stream has ended, because it `left` or otherwise. Nothing happens when a newer one speaks for the worker.
+    pub(super) fn detach(&self, worker: &WorkerId, stream: u64, left: bool) {
         let mut streams = lock(&self.streams);
         if streams
             .attached
@@ -163,7 +163,10 @@ impl Shell {
                 self.version.send_modify(|version| *version += 1);
                 return;
             }
-            self.tell(|scheduler, now| scheduler.disconnected(worker, now));
+            self.tell(|scheduler, now| match left {
+                true => scheduler.left(worker, now),
+                false => scheduler.disconnected(worker, now),
+            });
         }
     }
 

@@ -93,3 +93,23 @@ fn a_wrong_location_is_named() {
         );
     }
 }
+
+#[tokio::test]
+async fn a_store_that_is_gone_is_not_taken_for_an_empty_one() {
+    let (dir, store) = open();
+    store.create("e/claim.json", "1".into()).await.unwrap();
+    store.check_still_has("e/claim.json").await.unwrap();
+    std::fs::rename(dir.path().join("e"), dir.path().join("elsewhere")).unwrap();
+    let error = store.check_still_has("e/claim.json").await.unwrap_err();
+    assert!(
+        error.needs_a_person() && error.to_string().contains("mounted"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_file_is_no_store() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let error = Store::open(file.path().to_str().unwrap()).unwrap_err();
+    assert!(error.to_string().contains("not a folder"), "{error}");
+}

@@ -1,6 +1,8 @@
 //! What changed between two snapshots, one line each.
 
+use quartet_shared::checkpoint::Position;
 use quartet_shared::human;
+use quartet_shared::ids::Epoch;
 
 use super::{accuracies, clean, finished, headline, percent, stall};
 use crate::status::snapshot::{
@@ -118,10 +120,18 @@ fn started(before: Option<&RunStatus>, run: &RunStatus) -> String {
         0 | 1 => String::new(),
         attempt => format!(" (attempt {attempt})"),
     };
-    match before.map(|before| before.epochs_committed) {
+    match before {
         None => format!("is trained by {worker}{attempt}"),
-        Some(0) => format!("starts on {worker}{attempt}"),
-        Some(epoch) => format!("goes on after epoch {epoch} on {worker}{attempt}"),
+        Some(_) if run.epochs_committed == 0 && run.steps_committed == 0 => {
+            format!("starts on {worker}{attempt}")
+        }
+        Some(_) => {
+            let after = Position {
+                epoch: Epoch(run.epochs_committed),
+                step: run.steps_committed,
+            };
+            format!("goes on after {after} on {worker}{attempt}")
+        }
     }
 }
 
