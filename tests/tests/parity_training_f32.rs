@@ -20,8 +20,9 @@ fn ten_steps_are_keras() {
         for backbone in BACKBONES {
             let found = compare(backbone, Width::Single, 10, Fault::None, &device);
             println!("{backbone} on {device:?}: {found}");
-            // The first loss has seen no update.
-            assert!(found.losses[0] < 2e-4);
+            // The first loss has seen no update: what is left is the rounding of one pass, 7e-5 for Keras against itself, 2.3e-4
+            // on LibTorch, which sums in the order of its channels-last kernels.
+            assert!(found.losses[0] < 5e-4);
             let tolerance = match backbone {
                 Backbone::InceptionV3 => 3e-2,
                 _ => 5e-3,
