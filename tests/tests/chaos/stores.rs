@@ -136,7 +136,8 @@ pub(crate) fn best_weights_corrupted(scene: &mut Scene) {
         assert!(snapshot.ended().is_none(), "{:?}", snapshot.failures());
         (snapshot.run(run.as_str()).attempt() > u64::from(best.attempt.0)).then_some(())
     });
-    scene.until(|snapshot| snapshot.run(run.as_str()).is_finished().then_some(()));
+    let best_epoch = u64::from(outcome.best_epoch.0);
+    scene.until(|snapshot| (snapshot.run(run.as_str()).committed() >= best_epoch).then_some(()));
     let redone = &manifests(&scene.store, &scene.layout(), &run)[&outcome.best_epoch];
     assert!(redone.attempt > best.attempt, "{redone:?}");
     assert_eq!(redone.weights.blob, best.weights.blob);
