@@ -71,19 +71,22 @@ impl Scheduler {
         self.check(id)
     }
 
-    /// The workers that can be given a task now. Quarantined ones are among them only when no other is there.
+    /// The workers that can be given a task now.
     pub(super) fn idle_workers(&self) -> Vec<WorkerId> {
-        let quarantined = |worker: &Worker| worker.is_quarantined(&self.config);
+        self.idle().map(|worker| worker.info.id.clone()).collect()
+    }
+
+    /// The same without a copy. Quarantined ones are among them only when no other is there.
+    pub(super) fn idle(&self) -> impl Iterator<Item = &Worker> {
+        let quarantined = move |worker: &Worker| worker.is_quarantined(&self.config);
         let present = |worker: &Worker| {
             matches!(worker.state, WorkerState::Idle | WorkerState::Busy(_)) && !worker.draining
         };
         let mut workers = self.workers.values();
         let spared = workers.any(|worker| present(worker) && !quarantined(worker));
-        let idle = self
-            .workers
-            .values()
-            .filter(|worker| worker.state == WorkerState::Idle && !(spared && quarantined(worker)));
-        idle.map(|worker| worker.info.id.clone()).collect()
+        self.workers.values().filter(move |worker| {
+            worker.state == WorkerState::Idle && !(spared && quarantined(worker))
+        })
     }
 
     /// The tasks that can be leased now, most urgent first, with the positions to resume from.

@@ -147,7 +147,7 @@ impl Scheduler {
     /// next have something to do if nothing happens before. Always in the future once they have been called.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Now> {
-        let idle = !self.idle_workers().is_empty();
+        let idle = self.idle().next().is_some();
         let leases = self.records().filter_map(TaskRecord::lease);
         let leases = leases.filter_map(|lease| {
             let (at, _) = self.expiry(lease)?;
@@ -172,7 +172,7 @@ impl Scheduler {
     /// them. Those in `expired` end already.
     fn reclaim(&self, expired: &[Expired], now: Now) -> Vec<Expired> {
         let waiting = self.ready_tasks(now).len() + expired.len();
-        let spares = self.idle_workers().len().saturating_sub(waiting);
+        let spares = self.idle().count().saturating_sub(waiting);
         let leases = self.records().filter_map(TaskRecord::lease);
         let mut due: Vec<_> = leases
             .filter(|lease| lease.pin.is_none())

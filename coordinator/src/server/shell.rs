@@ -22,6 +22,9 @@ pub(super) type Outbox = mpsc::Sender<Result<v1::CoordinatorMessage, tonic::Stat
 /// How many messages may wait for a worker; more means that its stream is dead.
 pub(super) const OUTBOX_SIZE: usize = 16;
 
+/// A step looks at every worker. With thousands of them it takes so long that the next one has to wait: heartbeats need the same lock.
+const LONG_STEP: Duration = Duration::from_millis(1);
+
 /// The stream that currently speaks for a worker.
 struct Attached {
     /// Tells this stream from an older one of the same worker, whose end comes late.
@@ -251,13 +254,18 @@ impl Shell {
     /// Carries out the scheduler's decisions until the experiment has ended, or this coordinator cannot go on.
     pub(super) async fn drive(self: &Arc<Self>) {
         loop {
+            let started = Instant::now();
             let (ended, deadline) = self.step();
+            let took = started.elapsed();
             if ended {
                 self.ended.send_replace(true);
                 return;
             }
             if lock(&self.broken).is_some() {
                 return;
+            }
+            if took >= LONG_STEP {
+                tokio::time::sleep(took * 4).await;
             }
             let next_deadline = async {
                 match deadline {
