@@ -1,8 +1,10 @@
 //! What changed between two snapshots, one line each.
 
+use std::collections::HashMap;
+
 use quartet_shared::checkpoint::Position;
 use quartet_shared::human;
-use quartet_shared::ids::Epoch;
+use quartet_shared::ids::{Epoch, WorkerId};
 
 use super::{accuracies, clean, finished, headline, percent, stall};
 use crate::status::snapshot::{
@@ -45,14 +47,22 @@ pub fn lines(previous: Option<&Snapshot>, now: &Snapshot) -> Vec<String> {
 }
 
 fn worker_lines(before: &[WorkerStatus], now: &Snapshot) -> Vec<String> {
+    // There may be thousands.
+    let by_id = |workers: &'_ [WorkerStatus]| -> HashMap<WorkerId, WorkerState> {
+        let states = workers
+            .iter()
+            .map(|worker| (worker.id.clone(), worker.state));
+        states.collect()
+    };
+    let (states_before, states_now) = (by_id(before), by_id(&now.workers));
     let left = before
         .iter()
         .filter(|worker| worker.state != WorkerState::Lost)
-        .filter(|worker| now.workers.iter().all(|other| other.id != worker.id))
+        .filter(|worker| !states_now.contains_key(&worker.id))
         .map(|worker| format!("worker {} left", clean(&worker.name)));
     let changed = now.workers.iter().filter_map(|worker| {
-        let before = before.iter().find(|before| before.id == worker.id);
-        let before = before.map_or(WorkerState::Lost, |before| before.state);
+        let before = states_before.get(&worker.id);
+        let before = before.copied().unwrap_or(WorkerState::Lost);
         let name = clean(&worker.name);
         match (before, worker.state) {
             (WorkerState::Lost, WorkerState::Lost) => None,
