@@ -1,0 +1,260 @@
+//! Workers come, fall silent, stand still, and go.
+
+use super::*;
+
+#[test]
+fn the_longest_rest_goes_first_and_spares_stand_by() {
+    let mut scheduler = scheduler(
+        &[("a", 3.0), ("b", 2.0), ("c", 4.0)],
+        history(1, Some(1), None),
+    );
+    for worker in ["w1", "w2"] {
+        assert_eq!(join(&mut scheduler, worker, None, 0), Joined::Free);
+    }
+    // One epoch of `a` is left, and its worker of before has left it.
+    assert_eq!(join(&mut scheduler, "w0", None, 0), Joined::Free);
+    scheduler.drain(&id("w0")).unwrap();
+    assert_eq!(given(&mut scheduler, 0), [pair("c", "w1"), pair("b", "w2")]);
+    for worker in ["w3", "w4"] {
+        assert_eq!(join(&mut scheduler, worker, None, 0), Joined::Free);
+    }
+    let assignments = assign(&mut scheduler, 0);
+    assert_eq!(assignments.len(), 1);
+    assert_eq!(assignments[0].lease.attempt, Attempt(2));
+    assert_eq!(assignments[0].resume, end_of(1));
+    assert_eq!(scheduler.idle_workers(), [id("w4")]);
+}
+
+#[test]
+fn a_silent_worker_loses_its_lease_and_may_come_back_idle() {
+    let (mut scheduler, lease) = leased();
+    assert_eq!(
+        beat(&mut scheduler, &lease, 1, 10),
+        HeartbeatReply::Accepted
+    );
+    assert_eq!(scheduler.expire_leases(at(24)), []);
+    assert_eq!(scheduler.next_deadline(), Some(at(25)));
+    let expired = scheduler.expire_leases(at(25));
+    assert_eq!(expired[0].reason.to_string(), "no heartbeat for 15s");
+    let refusal = Refusal::StaleLease {
+        lease: lease.clone(),
+        newest: Attempt(1),
+    };
+    assert_eq!(
+        refusal.to_string(),
+        "a (attempt 1) of worker w1 has ended; the newest attempt is 1"
+    );
+    assert_eq!(
+        beat(&mut scheduler, &lease, 2, 26),
+        HeartbeatReply::Refused(refusal)
+    );
+    assert_eq!(
+        given(&mut scheduler, 26),
+        [],
+        "it still works on what it lost"
+    );
+    assert_eq!(
+        scheduler.heartbeat(&id("w1"), None, at(27)),
+        Ok(HeartbeatReply::Accepted)
+    );
+    assert_eq!(given(&mut scheduler, 27), [pair("a", "w1")]);
+}
+
+#[test]
+fn a_heartbeat_that_does_not_name_the_lease_does_not_renew_it() {
+    let (mut scheduler, lease) = leased();
+    assert_eq!(
+        scheduler.heartbeat(&lease.worker, None, at(14)),
+        Ok(HeartbeatReply::Accepted)
+    );
+    assert_eq!(scheduler.expire_leases(at(15)).len(), 1);
+}
+
+#[test]
+fn a_live_worker_that_does_not_get_on_is_replaced() {
+    let (mut scheduler, lease) = leased();
+    assert_eq!(join(&mut scheduler, "w2", None, 55), Joined::Free);
+    for now in (5..60).step_by(5) {
+        assert_eq!(
+            beat(&mut scheduler, &lease, 1, now),
+            HeartbeatReply::Accepted
+        );
+    }
+    assert_eq!(scheduler.expire_leases(at(64)), []);
+    assert_eq!(
+        beat(&mut scheduler, &lease, 1, 64),
+        HeartbeatReply::Accepted
+    );
+    let expired = scheduler.expire_leases(at(65));
+    assert_eq!(expired[0].reason.to_string(), "no progress for 60s");
+    assert_eq!(given(&mut scheduler, 65), [pair("a", "w2")]);
+}
+
+#[test]
+fn a_disconnected_worker_keeps_its_lease_until_a_spare_gets_it_or_it_expires() {
+    let (mut scheduler, lease) = leased();
+    scheduler.disconnected(&lease.worker, at(1));
+    assert!(
+        scheduler.heartbeat(&lease.worker, None, at(3)).is_err(),
+        "it has to join first"
+    );
+    // Nobody else could do it.
+    assert_eq!(scheduler.expire_leases(at(14)), []);
+    assert_eq!(
+        join(&mut scheduler, "w1", Some(&lease), 14),
+        Joined::Reattached(lease.clone())
+    );
+    assert_eq!(scheduler.expire_leases(at(15)), []);
+    scheduler.disconnected(&lease.worker, at(20));
+    assert_eq!(join(&mut scheduler, "w2", None, 20), Joined::Free);
+    assert_eq!(scheduler.next_deadline(), Some(ms(20_500)));
+    assert_eq!(scheduler.expire_leases(ms(20_499)), []);
+    let expired = scheduler.expire_leases(ms(20_500));
+    assert_eq!(
+        expired[0].reason,
+        ExpiryReason::Disconnected(Duration::from_millis(500))
+    );
+    assert_eq!(given(&mut scheduler, 21), [pair("a", "w2")]);
+    let joined = join(&mut scheduler, "w1", Some(&lease), 21);
+    assert!(
+        matches!(joined.refused(), Some(Refusal::StaleLease { .. })),
+        "{joined:?}"
+    );
+}
+
+#[test]
+fn a_spare_that_is_about_to_get_another_task_takes_no_lease_away() {
+    let mut scheduler = scheduler(&[("a", 2.0), ("b", 1.0)], History::default());
+    assert_eq!(join(&mut scheduler, "w1", None, 0), Joined::Free);
+    assert_eq!(given(&mut scheduler, 0), [pair("a", "w1")]);
+    scheduler.disconnected(&id("w1"), at(0));
+    assert_eq!(join(&mut scheduler, "w2", None, 1), Joined::Free);
+    assert_eq!(scheduler.expire_leases(at(1)), []);
+    assert_eq!(given(&mut scheduler, 1), [pair("b", "w2")]);
+}
+
+#[test]
+fn a_draining_worker_hands_its_task_back_and_gets_no_more() {
+    let (mut scheduler, lease) = leased();
+    scheduler.release(&lease, at(1)).unwrap();
+    scheduler.disconnected(&lease.worker, at(1));
+    assert_eq!(join(&mut scheduler, "w1", None, 2), Joined::Free);
+    assert_eq!(given(&mut scheduler, 2), []);
+    assert_eq!(join(&mut scheduler, "w2", None, 2), Joined::Free);
+    assert_eq!(given(&mut scheduler, 2), [pair("a", "w2")]);
+    let run = &scheduler.runs()[0];
+    assert_eq!(
+        (run.record().worker_losses(), run.record().failures()),
+        (0, 0)
+    );
+}
+
+#[test]
+fn a_lease_that_could_not_be_recorded_is_none() {
+    let (mut scheduler, lease) = leased();
+    scheduler.worker_lost(&lease.worker, at(0));
+    assert_eq!(join(&mut scheduler, "w2", None, 0), Joined::Free);
+    let assignment = scheduler.assign(at(0)).remove(0);
+    let refused = scheduler.end_grant(&assignment.lease, false, at(0));
+    assert!(
+        matches!(refused, Err(Refusal::StaleLease { .. })),
+        "{refused:?}"
+    );
+    assert_eq!(given(&mut scheduler, 0), []);
+    let next = assign(&mut scheduler, 1).remove(0);
+    assert_eq!(next.lease.attempt, Attempt(3), "no attempt is given twice");
+    assert_eq!(scheduler.runs()[0].record().worker_losses(), 1);
+}
+
+#[test]
+fn a_worker_that_goes_while_its_lease_is_recorded_loses_it() {
+    let (mut scheduler, lease) = leased();
+    scheduler.worker_lost(&lease.worker, at(0));
+    assert_eq!(join(&mut scheduler, "w2", None, 0), Joined::Free);
+    let assignment = scheduler.assign(at(0)).remove(0);
+    scheduler.worker_lost(&id("w2"), at(1));
+    assert!(scheduler.end_grant(&assignment.lease, true, at(2)).is_err());
+    assert_eq!(join(&mut scheduler, "w3", None, 2), Joined::Free);
+    assert_eq!(given(&mut scheduler, 2), [pair("a", "w3")]);
+}
+
+#[test]
+fn a_worker_on_which_three_runs_fail_gets_no_more_while_another_is_there() {
+    let runs = [("a", 3.0), ("b", 2.0), ("c", 1.0)];
+    let mut scheduler = scheduler(&runs, History::default());
+    assert_eq!(join(&mut scheduler, "w1", None, 0), Joined::Free);
+    for run in ["a", "b", "c"] {
+        let lease = assign(&mut scheduler, 0).remove(0).lease;
+        assert_eq!(lease.task, train(run));
+        scheduler.fail(&lease, "no memory".into(), at(0)).unwrap();
+    }
+    let worker = scheduler.workers().next().unwrap();
+    assert!(scheduler.is_quarantined(worker));
+    assert_eq!(join(&mut scheduler, "w2", None, 10), Joined::Free);
+    assert_eq!(given(&mut scheduler, 10), [pair("a", "w2")]);
+    // The last that is there gets what there is.
+    scheduler.worker_lost(&id("w2"), at(11));
+    assert_eq!(given(&mut scheduler, 11), [pair("a", "w1")]);
+    let lease = scheduler.lease_of(&id("w1")).unwrap();
+    commit(&mut scheduler, &lease, 1, 12);
+    let worker = scheduler.workers().find(|w| w.info.id == id("w1")).unwrap();
+    assert!(!scheduler.is_quarantined(worker), "a success absolves it");
+}
+
+#[test]
+fn a_worker_that_is_to_drain_gets_no_more() {
+    let (mut scheduler, lease) = leased();
+    scheduler.drain(&lease.worker).unwrap();
+    commit(&mut scheduler, &lease, 1, 0);
+    scheduler.release(&lease, at(1)).unwrap();
+    assert_eq!(given(&mut scheduler, 1), []);
+    assert!(scheduler.drain(&id("w9")).is_err());
+}
+
+#[test]
+fn a_task_that_stands_still_is_told_of_before_it_is_taken_away() {
+    let (mut scheduler, lease) = leased();
+    let config = *scheduler.config();
+    let stall = config.stall_after.as_secs();
+    for now in 0..stall {
+        assert_eq!(
+            beat(&mut scheduler, &lease, 1, now),
+            HeartbeatReply::Accepted
+        );
+        assert_eq!(scheduler.report_stalls(at(now)), []);
+    }
+    assert_eq!(scheduler.next_deadline(), Some(at(stall)));
+    let told = scheduler.report_stalls(at(stall));
+    assert_eq!(told, [(lease.clone(), config.stall_after)]);
+    assert_eq!(scheduler.report_stalls(at(stall + 1)), []);
+    assert_eq!(
+        beat(&mut scheduler, &lease, 2, stall + 1),
+        HeartbeatReply::Accepted
+    );
+    let record = scheduler.record(&lease.task).unwrap();
+    let stalled = record.lease().unwrap().stalled(&config, at(stall + 2));
+    assert_eq!(stalled, None, "it moves again");
+}
+
+#[test]
+fn a_worker_that_leaves_without_a_lease_is_not_lost() {
+    let (mut scheduler, lease) = leased();
+    assert_eq!(join(&mut scheduler, "w2", None, 0), Joined::Free);
+    scheduler.left(&id("w2"), at(1));
+    assert!(scheduler.workers().all(|worker| worker.info.id != id("w2")));
+    // One that holds a lease may come back with it.
+    scheduler.left(&lease.worker, at(1));
+    assert_eq!(
+        join(&mut scheduler, "w1", Some(&lease), 1),
+        Joined::Reattached(lease)
+    );
+}
+
+#[test]
+fn what_is_handed_back_has_nothing_to_answer_for() {
+    let (mut scheduler, lease) = leased();
+    let _ = scheduler.fail(&lease, "no memory".into(), at(0)).unwrap();
+    let second = assign(&mut scheduler, 10).remove(0).lease;
+    scheduler.release(&second, at(11)).unwrap();
+    assert_eq!(scheduler.runs()[0].record().reason(), None);
+}

@@ -1,0 +1,145 @@
+//! A coordinator that was started again, and checkpoints that turn out to be corrupt.
+
+use super::*;
+
+#[test]
+fn a_worker_goes_on_after_the_coordinator_was_started_again() {
+    let lease = LeaseId {
+        task: train("a"),
+        attempt: Attempt(3),
+        worker: id("w0"),
+    };
+    let mut scheduler = scheduler(&[("a", 1.0)], history(3, Some(1), None));
+    // A spare comes first, and has to wait for the one that may still be at it.
+    assert_eq!(join(&mut scheduler, "w1", None, 1), Joined::Free);
+    assert_eq!(given(&mut scheduler, 1), []);
+    // So may its upload, before it has joined.
+    scheduler.check(&lease).unwrap();
+    assert_eq!(
+        join(&mut scheduler, "w0", Some(&lease), 2),
+        Joined::Reattached(lease.clone())
+    );
+    assert_eq!(scheduler.expire_leases(at(6)), []);
+    commit(&mut scheduler, &lease, 2, 6);
+    let stale = LeaseId {
+        attempt: Attempt(2),
+        ..lease
+    };
+    assert!(scheduler.check(&stale).is_err());
+}
+
+#[test]
+fn after_a_restart_a_spare_gets_the_run_of_a_worker_that_does_not_come_back() {
+    let mut scheduler = scheduler(&[("a", 1.0)], history(3, Some(1), None));
+    assert_eq!(join(&mut scheduler, "w1", None, 1), Joined::Free);
+    assert_eq!(scheduler.next_deadline(), Some(at(5)));
+    assert_eq!(scheduler.expire_leases(at(4)), []);
+    let expired = scheduler.expire_leases(at(5));
+    assert_eq!(
+        expired[0].reason,
+        ExpiryReason::Disconnected(Duration::from_secs(5))
+    );
+    let assignment = assign(&mut scheduler, 5).remove(0);
+    assert_eq!(assignment.lease.attempt, Attempt(4));
+    assert_eq!(assignment.resume, end_of(1));
+}
+
+#[test]
+fn a_worker_that_comes_back_empty_handed_after_a_restart_is_not_counted_as_lost() {
+    let mut scheduler = scheduler(&[("a", 1.0)], history(3, None, None));
+    assert_eq!(join(&mut scheduler, "w0", None, 1), Joined::Free);
+    assert_eq!(given(&mut scheduler, 1), [pair("a", "w0")]);
+    assert_eq!(scheduler.runs()[0].record().worker_losses(), 0);
+}
+
+#[test]
+fn a_run_that_finished_before_a_restart_completes_again_under_its_newest_attempt() {
+    let mut scheduler = scheduler(&[("a", 1.0)], history(3, Some(2), Some(OUTCOME)));
+    let lease = |attempt| LeaseId {
+        task: train("a"),
+        attempt: Attempt(attempt),
+        worker: id("w0"),
+    };
+    assert_eq!(scheduler.begin_complete(&lease(3), at(0)), Ok(None));
+    assert!(scheduler.begin_complete(&lease(2), at(0)).is_err());
+    assert_eq!(scheduler.experiment_state(), ExperimentState::Evaluating);
+}
+
+#[test]
+fn a_run_goes_back_when_its_checkpoint_is_corrupt() {
+    let (mut scheduler, lease) = leased();
+    commit(&mut scheduler, &lease, 1, 0);
+    commit_step(&mut scheduler, &lease, Position::within(Epoch(2), 7), 0);
+    let ticket = scheduler.begin_rewind(&lease, at(1)).unwrap();
+    let busy = scheduler
+        .begin_commit(&lease, end_of(2), at(1))
+        .unwrap_err();
+    assert!(matches!(busy, Refusal::Busy { .. }), "{busy}");
+    let found = Found {
+        committed: None,
+        step: 0,
+    };
+    let rewound = Some(("a".parse().unwrap(), found));
+    scheduler.end_rewind(ticket, rewound, "it is corrupt".into(), at(2));
+    let assignment = assign(&mut scheduler, 2).remove(0);
+    assert_eq!(assignment.resume, Position::default());
+    let record = scheduler.runs()[0].record();
+    assert_eq!((record.failures(), record.worker_losses()), (0, 0));
+    assert_eq!(record.reason(), Some("it is corrupt"));
+}
+
+#[test]
+fn a_worker_that_finds_sound_bytes_corrupt_has_failed() {
+    let (mut scheduler, lease) = leased();
+    commit(&mut scheduler, &lease, 1, 0);
+    let ticket = scheduler.begin_rewind(&lease, at(1)).unwrap();
+    scheduler.end_rewind(ticket, None, "its disk".into(), at(1));
+    let run = &scheduler.runs()[0];
+    assert_eq!((run.record().failures(), run.position()), (1, end_of(1)));
+}
+
+#[test]
+fn a_finished_run_is_done_again_when_the_evaluation_finds_it_corrupt() {
+    let mut scheduler = scheduler(&[("a", 1.0)], history(3, Some(2), Some(OUTCOME)));
+    assert_eq!(join(&mut scheduler, "w1", None, 0), Joined::Free);
+    let lease = assign(&mut scheduler, 0).remove(0).lease;
+    assert_eq!(lease.task, Task::Evaluate);
+    let ticket = scheduler.begin_rewind(&lease, at(1)).unwrap();
+    let found = Found {
+        committed: Some((Epoch(1), committed(1))),
+        step: 0,
+    };
+    let rewound = Some(("a".parse().unwrap(), found));
+    scheduler.end_rewind(ticket, rewound, "it is corrupt".into(), at(1));
+    assert_eq!(*scheduler.evaluation().state(), TaskState::Blocked);
+    assert_eq!(scheduler.experiment_state(), ExperimentState::Training);
+    let assignment = assign(&mut scheduler, 1).remove(0);
+    assert_eq!(assignment.lease.attempt, Attempt(4));
+    assert_eq!(assignment.resume, end_of(1));
+}
+
+#[test]
+fn what_an_older_coordinator_wrote_late_is_gone_on_from() {
+    let (mut scheduler, lease) = leased();
+    let ticket = scheduler.begin_commit(&lease, end_of(1), at(0)).unwrap();
+    let found = Found {
+        committed: Some((Epoch(1), committed(1))),
+        step: 0,
+    };
+    scheduler.supersede(ticket, found, at(0));
+    assert!(scheduler.check(&lease).is_err());
+    let assignment = assign(&mut scheduler, 1).remove(0);
+    assert_eq!(assignment.resume, end_of(1));
+}
+
+#[test]
+fn what_an_older_coordinator_knew_to_have_ended_is_not_waited_for() {
+    let mut ended = history(3, Some(1), None);
+    ended.runs[0].lease.as_mut().unwrap().ended = true;
+    let mut scheduler = scheduler(&[("a", 1.0)], ended);
+    assert!(!scheduler.has_leases());
+    assert_eq!(join(&mut scheduler, "w1", None, 0), Joined::Free);
+    let assignments = assign(&mut scheduler, 0);
+    assert_eq!(assignments[0].lease.attempt, Attempt(4));
+    assert!(scheduler.has_leases());
+}
