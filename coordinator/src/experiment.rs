@@ -248,7 +248,7 @@ async fn create(
         let mut upload = store.upload(&key);
         upload.write(bytes).await?;
         if let Err(found) = upload.finish(blob).await? {
-            bail!("the packed data changed while it was written: {found:?} instead of {blob:?}");
+            bail!("the packed data changed while it was written: {found} instead of {blob}");
         }
     }
     let dataset = BlobRef { key, blob };

@@ -85,8 +85,7 @@ impl Scheduler {
         if history.evaluated {
             scheduler.evaluation.finish(Completion::Evaluated);
         } else if scheduler.all_trained() {
-            let ended = last.is_some_and(|last| last.ended);
-            scheduler.evaluation.open(ended, &config);
+            scheduler.evaluation.open(last, &config);
         }
         scheduler
     }

@@ -59,6 +59,12 @@ pub struct Blob {
     pub sha256: Checksum,
 }
 
+impl fmt::Display for Blob {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes with SHA-256 {}", self.size, self.sha256)
+    }
+}
+
 /// An object of the store with the size and checksum that its bytes must have.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BlobRef {

@@ -41,7 +41,8 @@ def main():
     net.compile(optimizer=optimizer, loss="categorical_crossentropy")
     images = np.random.rand(options.batch, options.size, options.size, 3).astype("float32")
     labels = keras.utils.to_categorical(np.arange(options.batch) % CLASSES, CLASSES)
-    measure(options, lambda: net.train_on_batch(images, labels))
+    step = net.test_on_batch if options.inference else net.train_on_batch
+    measure(options, lambda: step(images, labels))
 
 
 if __name__ == "__main__":

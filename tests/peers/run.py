@@ -25,34 +25,42 @@ def contenders(options):
         quartet = [options.bench, "step", "--here", "--preset", "fer2013", "--backend", options.backend]
         found[f"Quartet {precision}"] = quartet + mixed
         if precision == "f32":
-            found["PyTorch f32"] = peers[0]
+            found["PyTorch f32, contiguous"] = peers[0]
         found[f"PyTorch {precision}, channels last"] = [*peers[0], "--channels-last", *mixed]
         found[f"Keras {precision}"] = peers[1] + mixed
     return {name: command for name, command in found.items() if not any(skip in name for skip in options.skip)}
 
 
 def measure(command, backbone, size, batch, options):
-    """Images per second of one process."""
+    """Images per second and peak memory in bytes of one process."""
     work = ["--backbone", backbone, "--size", str(size), "--batch", str(batch)]
     steps = ["--warm-up", str(options.warm_up), "--steps", str(options.steps)]
-    found = subprocess.run(command + work + steps, stdout=subprocess.PIPE, check=True, text=True)
-    return json.loads(found.stdout.splitlines()[-1])["images_per_second"]
+    steps += ["--inference"] if options.inference else []
+    found = subprocess.run(command + work + steps, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    if found.returncode:
+        sys.exit(f"{' '.join(command + work + steps)} failed:\n{found.stderr}")
+    found = json.loads(found.stdout.splitlines()[-1])
+    return found["images_per_second"], found["peak_bytes"]
 
 
 def compare(backbone, size, batch, options):
     """Prints a table of one kind of work."""
-    print(f"\n{backbone} at {size}x{size}, batch {batch}: images/s of {options.rounds} alternating rounds")
+    print(f"\n{backbone} at {size}x{size}, batch {batch}: images/s and peak memory, medians of {options.rounds} alternating rounds")
     commands = contenders(options)
     speeds = {name: [] for name in commands}
+    memory = {name: [] for name in commands}
     for _ in range(options.rounds):
         for name, command in commands.items():
-            speeds[name].append(measure(command, backbone, size, batch, options))
-    medians = {name: statistics.median(values) for name, values in speeds.items()}
+            speed, peak = measure(command, backbone, size, batch, options)
+            speeds[name].append(speed)
+            memory[name].append(peak)
+    speed = {name: statistics.median(values) for name, values in speeds.items()}
+    peak = {name: statistics.median(values) for name, values in memory.items()}
     for name, values in speeds.items():
-        precision = name.replace(",", "").split()[1]
-        quartet = medians[f"Quartet {precision}"]
+        quartet = "Quartet " + name.replace(",", "").split()[1]
         rounds = " ".join(f"{value:.2f}" for value in values)
-        print(f"{name:<28} {medians[name]:>7.2f}   Quartet is {quartet / medians[name]:.2f} times as fast   ({rounds})", flush=True)
+        ratio = f"Quartet is {speed[quartet] / speed[name]:.2f} times as fast with {peak[quartet] / peak[name]:.2f} of the memory"
+        print(f"{name:<28} {speed[name]:>7.2f} {peak[name] / 2**30:>6.2f} GiB   {ratio}   ({rounds})", flush=True)
 
 
 def main():
@@ -65,6 +73,7 @@ def main():
     parser.add_argument("--batch", nargs="+", type=int, default=[32])
     parser.add_argument("--precision", nargs="+", default=["f32", "bf16"], choices=["f32", "bf16"])
     parser.add_argument("--skip", nargs="+", default=[], help="leave out those whose name contains one of these, such as Keras")
+    parser.add_argument("--inference", action="store_true", help="classify instead of training")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--warm-up", type=int, default=2)
     parser.add_argument("--steps", type=int, default=5)

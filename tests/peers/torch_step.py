@@ -75,7 +75,13 @@ def main():
         images = images.to(memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(net.parameters(), lr=LEARNING_RATE, eps=EPSILON)
 
-    def step():
+    @torch.inference_mode()
+    def classify():
+        with torch.autocast("cpu", torch.bfloat16, enabled=options.precision == "bf16"):
+            logits = net(images)
+        return nn.functional.cross_entropy(logits.float(), labels).item()
+
+    def train():
         optimizer.zero_grad(set_to_none=True)
         with torch.autocast("cpu", torch.bfloat16, enabled=options.precision == "bf16"):
             logits = net(images)
@@ -84,7 +90,9 @@ def main():
         optimizer.step()
         return loss.item()
 
-    measure(options, step)
+    if options.inference:
+        net.eval()
+    measure(options, classify if options.inference else train)
 
 
 if __name__ == "__main__":

@@ -20,9 +20,16 @@ fn ten_steps_are_keras() {
         for backbone in BACKBONES {
             let found = compare(backbone, Width::Single, 10, Fault::None, &device);
             println!("{backbone} on {device:?}: {found}");
-            // The first loss has seen no update. Seen for ResNet50: 7e-5 for Keras against itself in float64, 8e-5 on flex, 2.3e-4 on
-            // LibTorch. What LibTorch's larger share is due to has not been isolated: float64 is not computed channels-last there.
-            assert!(found.losses[0] < 5e-4);
+            // The first loss has seen no update. Seen for ResNet50: Keras against itself in float64 7e-5, flex 8e-5, LibTorch 2.3e-4.
+            // That is LibTorch's batch normalisation, which sums channels-last data one by one in float32: PyTorch's own
+            // channels-last loss of this batch, in sixteen orders of its images, is 1e-6 to 2.1e-4 from float64, and 2e-5
+            // in any order once the normalisations alone are float64.
+            let first = if quartet_kernels::is_native(&device) {
+                5e-4
+            } else {
+                2e-4
+            };
+            assert!(found.losses[0] < first);
             let tolerance = match backbone {
                 Backbone::InceptionV3 => 3e-2,
                 _ => 5e-3,

@@ -1,10 +1,11 @@
 //! The evaluation: each run's best weights on the validation and test images, alone and as an ensemble.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use burn::tensor::Device;
 use burn::tensor::activation::softmax;
+use burn::tensor::{Device, Tensor};
 use quartet_shared::dataset::{Dataset, Images, Split};
 use quartet_shared::ids::Epoch;
 use quartet_shared::progress::Phase;
@@ -17,7 +18,7 @@ use crate::checkpoint::{CheckpointError, load_run};
 use crate::device::{UnsupportedPrecision, check_precision};
 use crate::input::Input;
 use crate::models::Network;
-use crate::train::{Control, Observer, Reporter, batches, network_config};
+use crate::train::{Control, Observer, Reporter, batches, inference_batch, network_config};
 
 /// The splits that are evaluated.
 const SPLITS: [Split; 2] = [Split::Valid, Split::Test];
@@ -75,9 +76,8 @@ pub enum EvaluateError {
     NoImages,
 }
 
-/// Evaluates the members on the splits that have images, with one network in memory at a time, in the precision in which they
-/// were trained. The observer sees
-/// phase `Evaluating`, whose steps are the batches of all members, and is asked after each whether to go on.
+/// Evaluates the members on the splits that have images, in the precision in which they were trained. The observer sees phase
+/// `Evaluating`, whose steps are the batches of all members, and is asked after each whether to go on.
 ///
 /// # Errors
 /// Weights that do not fit, or predictions that cannot be evaluated.
@@ -99,7 +99,7 @@ pub fn evaluate(
     if splits.is_empty() {
         return Err(EvaluateError::NoImages);
     }
-    let batch = experiment.batch_size as usize;
+    let batch = inference_batch(experiment);
     let steps: usize = splits
         .iter()
         .map(|&split| batches(dataset.split(split), batch).len())
@@ -107,25 +107,28 @@ pub fn evaluate(
     let mut reporter = Reporter::new(observer, 0);
     reporter.phase(Phase::Evaluating, Epoch(0), steps * members.len());
 
-    // probabilities[split][member]
-    let mut probabilities = vec![Vec::new(); splits.len()];
-    for member in members {
+    let networks = members.iter().map(|member| {
         let config = network_config(experiment, &member.run, &dataset.classes);
         let network = load_run(&config, &member.weights, device)?;
         // As in the validation that has chosen these weights.
-        let network = network.with_precision(experiment.precision);
-        let input = Input::new(dataset, member.run.image_size, device);
-        for (&split, outputs) in splits.iter().zip(&mut probabilities) {
-            let mut step = |images| {
-                if reporter.step(images) {
-                    reporter.report(None);
-                }
-                reporter.control()
-            };
-            match predict(&network, &input, dataset.split(split), batch, &mut step) {
-                Some(output) => outputs.push(output),
-                None => return Ok(Evaluated::Stopped),
+        Ok(network.with_precision(experiment.precision))
+    });
+    let networks: Vec<Network> = networks.collect::<Result<_, CheckpointError>>()?;
+    let networks: Vec<&Network> = networks.iter().collect();
+    let size = [dataset.height, dataset.width];
+    // probabilities[split][member]
+    let mut probabilities = Vec::with_capacity(splits.len());
+    for &split in &splits {
+        let mut step = |images| {
+            if reporter.step(images) {
+                reporter.report(None);
             }
+            reporter.control()
+        };
+        let images = dataset.split(split);
+        match predict(&networks, images, size, batch, device, &mut step) {
+            Some(outputs) => probabilities.push(outputs),
+            None => return Ok(Evaluated::Stopped),
         }
     }
     reporter.report(None);
@@ -170,26 +173,45 @@ pub fn evaluate(
     })))
 }
 
-/// Softmax outputs of all images in their order, `[images, classes]`, row-major. `step` is called with the number of
-/// images after every batch; `None` unless it says to go on. The network must be on the device of `input`, without autodiff.
+/// Softmax outputs of each network for all images of `[height, width]` pixels in their order, `[images, classes]`, row-major. Networks
+/// of one image size share the batches. `step` is called with the number of images after every batch of every network; `None` unless
+/// it says to go on. The networks must be on `device`, without autodiff.
 pub fn predict(
-    network: &Network,
-    input: &Input,
+    networks: &[&Network],
     images: &Images,
+    size: [u16; 2],
     batch: usize,
+    device: &Device,
     step: &mut dyn FnMut(usize) -> Control,
-) -> Option<Vec<f32>> {
-    let mut probabilities = Vec::new();
+) -> Option<Vec<Vec<f32>>> {
+    let image_size = |network: &Network| network.config().image_size as u32;
+    let input = |size_there| Input::of_size(size.map(usize::from), size_there, device);
+    let inputs: BTreeMap<u32, Input> = networks
+        .iter()
+        .map(|network| (image_size(network), input(image_size(network))))
+        .collect();
+    let mut outputs = vec![Vec::new(); networks.len()];
     for range in batches(images, batch) {
-        let n = range.len();
-        let outputs =
-            softmax(network.forward(input.plain(images, range).images), 1).into_data_as::<f32>();
-        probabilities.extend_from_slice(outputs.as_slice::<f32>().expect("converted to f32"));
-        if step(n) != Control::Continue {
-            return None;
+        let decoded: BTreeMap<u32, Tensor<4>> = inputs
+            .iter()
+            .map(|(&size, input)| (size, input.plain(images, range.clone()).images))
+            .collect();
+        for (network, outputs) in networks.iter().zip(&mut outputs) {
+            let images = decoded[&image_size(network)].clone();
+            outputs.push(softmax(network.forward(images), 1));
+            if step(range.len()) != Control::Continue {
+                return None;
+            }
         }
     }
-    Some(probabilities)
+    let read = |outputs: Vec<Tensor<2>>| match outputs.is_empty() {
+        true => Vec::new(),
+        false => {
+            let outputs = Tensor::cat(outputs, 0).into_data_as::<f32>();
+            outputs.try_to_vec::<f32>().expect("converted to f32")
+        }
+    };
+    Some(outputs.into_iter().map(read).collect())
 }
 
 #[cfg(test)]

@@ -16,7 +16,6 @@ use tokio::io::AsyncWriteExt;
 
 use crate::checkpoint::{checksum, load_network};
 use crate::evaluate;
-use crate::input::Input;
 use crate::models::Network;
 use crate::train::Control;
 
@@ -184,15 +183,15 @@ impl TrainedExperiment {
     }
 }
 
-/// Softmax outputs of a network for pictures, `[pictures, classes]`, row-major. They are made as small as the images of
+/// Softmax outputs of each network for pictures, `[pictures, classes]`, row-major. The pictures are made as small as the images of
 /// the data set, `[height, width]`, first: what the network saw in training.
 #[must_use]
 pub fn predict(
-    network: &Network,
+    networks: &[&Network],
     pictures: &[Picture],
     [height, width]: [u16; 2],
     device: &Device,
-) -> Vec<f32> {
+) -> Vec<Vec<f32>> {
     let pixels = pictures
         .iter()
         .flat_map(|picture| picture.clone().resized(height, width).pixels().to_vec());
@@ -200,8 +199,7 @@ pub fn predict(
         labels: vec![0; pictures.len()],
         pixels: pixels.collect(),
     };
-    let size = network.config().image_size as u32;
-    let input = Input::of_size([height, width].map(usize::from), size, device);
-    evaluate::predict(network, &input, &images, BATCH, &mut |_| Control::Continue)
-        .expect("nobody stops it")
+    let size = [height, width];
+    let mut step = |_| Control::Continue;
+    evaluate::predict(networks, &images, size, BATCH, device, &mut step).expect("nobody stops it")
 }

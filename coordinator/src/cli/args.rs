@@ -37,7 +37,7 @@ pub struct Args {
     /// Start the workers on this machine, restart those that crash, stop them at the end.
     #[arg(long)]
     pub local: bool,
-    /// FER2013-like CSV, folder with such files, folder of images (train|valid|test/<class>/*), or "synthetic" [default: synthetic].
+    /// FER2013-like CSV, folder with such files, folder of images (train|valid|test/CLASS/*), or "synthetic" [default: synthetic].
     #[arg(long, value_name = "PATH|synthetic")]
     pub data: Option<String>,
     /// Where everything is kept: a directory or s3://bucket/prefix (credentials and endpoint from AWS_* variables).

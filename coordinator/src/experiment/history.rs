@@ -72,6 +72,7 @@ async fn read_lease(
     Ok(record.map(|record| LastLease {
         attempt: record.attempt,
         worker: record.worker,
+        name: record.name,
         ended: closed >= Some(record.term),
     }))
 }

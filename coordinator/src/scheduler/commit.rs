@@ -197,7 +197,7 @@ impl Scheduler {
         }
         lease.pin = Some(pin);
         lease.expires_at = lease.expires_at.max(expires_at);
-        lease.restored = false;
+        lease.restored = None;
         lease.last_progress_at = now;
         Ok(())
     }

@@ -133,6 +133,8 @@ pub struct LastLease {
     pub attempt: Attempt,
     /// Whom it was given to.
     pub worker: WorkerId,
+    /// The worker's name for people.
+    pub name: String,
     /// Whether it is known to have ended; otherwise its worker may still hold it.
     pub ended: bool,
 }

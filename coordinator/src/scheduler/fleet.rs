@@ -69,7 +69,7 @@ impl Scheduler {
         let others: Vec<_> = self
             .leases_of(&id)
             .filter(|lease| held.as_ref() != Some(&lease.id))
-            .map(|lease| (lease.id.clone(), lease.restored))
+            .map(|lease| (lease.id.clone(), lease.restored.is_some()))
             .collect();
         for (lease, restored) in others {
             let ending = match restored {
@@ -78,6 +78,11 @@ impl Scheduler {
             };
             self.end_lease(&lease, ending, now);
         }
+        // A worker that was started again in the place of one that is gone has the same name and an id of its own.
+        self.workers.retain(|_, known| {
+            let gone = known.state == WorkerState::Lost && !known.connected;
+            !gone || known.info.name != info.name || known.info.id == id
+        });
         let known = self.workers.remove(&id);
         let (draining, failed) =
             known.map_or_else(Default::default, |known| (known.draining, known.failed));
@@ -194,7 +199,7 @@ impl Scheduler {
     /// A worker has closed its connection, as it does when it exits. One that holds no lease is not lost: it is no more.
     pub fn left(&mut self, worker: &WorkerId, now: Now) {
         self.disconnected(worker, now);
-        if self.lease_of(worker).is_none() {
+        if !self.holds_lease(worker) {
             self.workers.remove(worker);
         }
     }
@@ -223,6 +228,12 @@ impl Scheduler {
             known.state = WorkerState::Draining;
         }
         Ok(())
+    }
+
+    /// Whether a worker holds a live lease, be it connected or not.
+    #[must_use]
+    pub fn holds_lease(&self, worker: &WorkerId) -> bool {
+        self.leases_of(worker).next().is_some()
     }
 
     /// The live lease that a worker holds, whether it has joined or not.

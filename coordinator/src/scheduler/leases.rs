@@ -24,6 +24,17 @@ pub enum FailDecision {
     Final,
 }
 
+impl fmt::Display for FailDecision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Retry { failures, .. } => {
+                write!(f, "it is tried again after failure {failures}")
+            }
+            Self::Final => f.write_str("it is given up"),
+        }
+    }
+}
+
 /// A lease that has run out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Expired {
@@ -182,7 +193,7 @@ impl Scheduler {
         due.sort_by_key(|(at, _)| *at);
         let due = due.into_iter().take(spares).map(|(_, lease)| Expired {
             lease: lease.id.clone(),
-            reason: ExpiryReason::Disconnected(if lease.restored {
+            reason: ExpiryReason::Disconnected(if lease.restored.is_some() {
                 self.config.recovery_grace
             } else {
                 self.config.reattach_grace

@@ -26,14 +26,15 @@ impl TaskRecord {
         }
     }
 
-    /// Makes a task ready: leased under the newest lease that an older coordinator gave, unless `last_ended` is known; else
-    /// pending.
-    pub(super) fn open(&mut self, last_ended: bool, config: &Config) {
+    /// Makes a task ready: leased under `last`, the newest lease that an older coordinator gave, unless that is known to have ended;
+    /// else pending.
+    pub(super) fn open(&mut self, last: Option<LastLease>, config: &Config) {
         let start = Now::default();
-        self.state = match self.newest.clone().filter(|_| !last_ended) {
-            Some(id) => TaskState::Leased(Box::new(Lease {
+        let held = last.filter(|last| !last.ended);
+        self.state = match self.newest.clone().zip(held) {
+            Some((id, last)) => TaskState::Leased(Box::new(Lease {
                 reclaimable_at: Some(start + config.recovery_grace),
-                restored: true,
+                restored: Some(last.name),
                 ..Lease::new(id, config, start)
             })),
             None => TaskState::Pending { not_before: start },
@@ -197,7 +198,7 @@ impl Lease {
             progress: None,
             pin: None,
             ending: None,
-            restored: false,
+            restored: None,
         }
     }
 
@@ -205,7 +206,7 @@ impl Lease {
     pub(super) fn renew(&mut self, config: &Config, now: Now) {
         self.expires_at = now + config.lease;
         self.reclaimable_at = None;
-        self.restored = false;
+        self.restored = None;
     }
 }
 
@@ -218,7 +219,7 @@ impl Run {
         let mut record = TaskRecord::new(task, last.as_ref());
         match outcome {
             Some(outcome) => record.finish(Completion::Trained(outcome)),
-            None => record.open(last.is_some_and(|last| last.ended), config),
+            None => record.open(last, config),
         }
         Self {
             plan,

@@ -72,8 +72,8 @@ pub struct Lease {
     pub(super) pin: Option<Pin>,
     /// How the lease ends once it is no longer pinned; the worker is free of it already.
     pub(super) ending: Option<Ending>,
-    /// Whether an older coordinator gave it, and its worker has not come back yet.
-    pub(super) restored: bool,
+    /// The name of its worker, if an older coordinator gave it and the worker has not come back yet.
+    pub(super) restored: Option<String>,
 }
 
 /// A write to the store under a lease. While it lasts, the task is not leased again: the write

@@ -148,6 +148,7 @@ fn history(attempt: u32, epoch: Option<u32>, outcome: Option<Outcome>) -> Histor
         lease: Some(LastLease {
             attempt: Attempt(attempt),
             worker: id("w0"),
+            name: "gpu-0".to_owned(),
             ended: false,
         }),
         committed,

@@ -1,10 +1,12 @@
 //! What people watch: the experiment, its tasks and the fleet.
 
+use std::time::Duration;
+
 use quartet_shared::checkpoint::Outcome;
 use quartet_shared::ids::{Attempt, Epoch, RunName, WorkerId};
 
 use super::Scheduler;
-use super::config::{CommittedEpoch, Config};
+use super::config::{CommittedEpoch, Config, Now};
 use super::state::{Completion, Lease, Run, TaskRecord, TaskState, Worker, WorkerState};
 
 /// Where the experiment is.
@@ -36,6 +38,21 @@ impl ExperimentState {
     #[must_use]
     pub fn has_ended(&self) -> bool {
         matches!(self, Self::Finished | Self::Failed { .. })
+    }
+}
+
+impl Lease {
+    /// The name of its worker, if an older coordinator gave the lease and the worker has not come back yet.
+    #[must_use]
+    pub fn restored(&self) -> Option<&String> {
+        self.restored.as_ref()
+    }
+
+    /// How long its worker, which is not connected, may take at most to come back.
+    #[must_use]
+    pub fn awaited(&self, now: Now) -> Option<Duration> {
+        self.reclaimable_at?;
+        Some(self.expires_at.since(now))
     }
 }
 

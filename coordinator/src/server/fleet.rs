@@ -157,7 +157,7 @@ impl v1::fleet_server::Fleet for FleetService {
                     .shell
                     .tell(|scheduler, now| scheduler.fail(&lease, reason.clone(), now))
                     .map_err(refused)?;
-                tracing::error!(%lease, %reason, ?decision, "task failed");
+                tracing::error!(%lease, %reason, "task failed; {decision}");
             }
             v1::ReleaseKind::Corrupt => {
                 let shell = Arc::clone(&self.shell);

@@ -82,8 +82,7 @@ pub(super) async fn rewind(
         tracing::error!(%lease, object, "a worker finds a checkpoint corrupt that is sound in the store");
         in_progress.end(None);
     } else {
-        tracing::error!(run = %run.name, object, to = %found.position(), "a checkpoint is corrupt; the run goes back");
-        in_progress.reason = format!("{object} is corrupt in the store");
+        tracing::error!(run = %run.name, reason = in_progress.reason, to = %found.position(), "a checkpoint is not sound; the run goes back");
         in_progress.end(Some((run.name.clone(), found)));
     }
     Ok(())

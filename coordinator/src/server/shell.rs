@@ -166,10 +166,17 @@ impl Shell {
                 self.version.send_modify(|version| *version += 1);
                 return;
             }
-            self.tell(|scheduler, now| match left {
-                true => scheduler.left(worker, now),
-                false => scheduler.disconnected(worker, now),
+            let holds = self.note(|scheduler, now| {
+                match left {
+                    true => scheduler.left(worker, now),
+                    false => scheduler.disconnected(worker, now),
+                }
+                scheduler.holds_lease(worker)
             });
+            if holds {
+                // There is a new deadline. Nothing follows from it when an idle worker goes, as thousands may within a second.
+                self.wake();
+            }
         }
     }
 

@@ -176,9 +176,12 @@ fn task_state(record: &TaskRecord) -> TaskState {
 
 /// The name of the worker that holds the task.
 fn holder(scheduler: &Scheduler, record: &TaskRecord) -> Option<String> {
-    let holder = &record.lease()?.id.worker;
-    let known = scheduler.workers().find(|worker| worker.info.id == *holder);
-    Some(known.map_or_else(|| holder.to_string(), |worker| worker.info.name.clone()))
+    let lease = record.lease()?;
+    let known = scheduler
+        .workers()
+        .find(|worker| worker.info.id == lease.id.worker);
+    let name = known.map(|worker| &worker.info.name).or(lease.restored());
+    Some(name.map_or_else(|| lease.id.worker.to_string(), String::clone))
 }
 
 /// For how long the task has stood still although its worker is heard of, if that is long.
@@ -204,6 +207,7 @@ fn run_status(scheduler: &Scheduler, run: &Run, now: Now) -> RunStatus {
         progress: record.lease().and_then(|lease| lease.progress),
         eta: record.lease().and_then(|lease| eta(run, lease)),
         stalled: stalled(scheduler, record, now),
+        awaited: record.lease().and_then(|lease| lease.awaited(now)),
         reason: record.reason().map(str::to_owned),
     }
 }
@@ -233,6 +237,7 @@ fn evaluation_status(
         worker: holder(scheduler, record),
         progress: record.lease().and_then(|lease| lease.progress),
         stalled: stalled(scheduler, record, now),
+        awaited: record.lease().and_then(|lease| lease.awaited(now)),
         reason: record.reason().map(str::to_owned),
         splits,
     }

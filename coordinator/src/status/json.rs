@@ -57,6 +57,7 @@ struct Run<'a> {
     progress: Option<Doing>,
     eta_seconds: Option<f64>,
     stalled_seconds: Option<f64>,
+    awaited_seconds: Option<f64>,
     reason: Option<&'a str>,
 }
 
@@ -96,6 +97,7 @@ struct Evaluation<'a> {
     worker: Option<&'a str>,
     progress: Option<Doing>,
     stalled_seconds: Option<f64>,
+    awaited_seconds: Option<f64>,
     reason: Option<&'a str>,
     splits: Vec<Split<'a>>,
 }
@@ -155,6 +157,7 @@ fn run(from: &snapshot::RunStatus) -> Run<'_> {
         progress: from.progress.as_ref().map(doing),
         eta_seconds: from.eta.map(|eta| eta.as_secs_f64()),
         stalled_seconds: from.stalled.map(|stalled| stalled.as_secs_f64()),
+        awaited_seconds: from.awaited.map(|awaited| awaited.as_secs_f64()),
         reason: from.reason.as_deref(),
     }
 }
@@ -204,6 +207,7 @@ fn evaluation(from: &snapshot::EvaluationStatus) -> Evaluation<'_> {
         worker: from.worker.as_deref(),
         progress: from.progress.as_ref().map(doing),
         stalled_seconds: from.stalled.map(|stalled| stalled.as_secs_f64()),
+        awaited_seconds: from.awaited.map(|awaited| awaited.as_secs_f64()),
         reason: from.reason.as_deref(),
         splits: from.splits.iter().map(split).collect(),
     }
@@ -238,7 +242,7 @@ mod tests {
 
     #[test]
     fn a_line_is_one_object_with_all_fields() {
-        insta::assert_snapshot!(line(&sample::training()), @r#"{"event":"snapshot","experiment":"fer2013","term":1,"state":"training","workers_expected":4,"workers_present":2,"uptime_seconds":725.0,"runs":[{"name":"inception_resnet_v2","backbone":"inception_resnet_v2","state":"leased","attempt":1,"worker":"gpu-0@node7","epochs_committed":0,"steps_committed":0,"epochs":8,"metrics":null,"early_stopping":null,"progress":{"phase":"preparing","epoch":0,"epochs":0,"step":0,"steps":0,"images_per_second":0.0,"loss":null,"accuracy":null},"eta_seconds":null,"stalled_seconds":null,"reason":null},{"name":"vgg16","backbone":"vgg16","state":"leased","attempt":1,"worker":"gpu-1@node7","epochs_committed":3,"steps_committed":0,"epochs":8,"metrics":{"train_loss":1.234,"train_accuracy":0.451,"valid_loss":1.3,"valid_accuracy":0.45999999999999996,"images_per_second":1200.0,"seconds":42.5},"early_stopping":{"best_epoch":2,"best_valid_accuracy":0.47,"wait":1},"progress":{"phase":"training","epoch":4,"epochs":8,"step":120,"steps":898,"images_per_second":1234.4,"loss":1.1875,"accuracy":0.5275},"eta_seconds":3900.0,"stalled_seconds":null,"reason":null},{"name":"resnet50","backbone":"resnet50","state":"pending","attempt":1,"worker":null,"epochs_committed":0,"steps_committed":0,"epochs":8,"metrics":null,"early_stopping":null,"progress":null,"eta_seconds":null,"stalled_seconds":null,"reason":"worker gpu-2@node7 was lost"},{"name":"inception_v3","backbone":"inception_v3","state":"pending","attempt":0,"worker":null,"epochs_committed":0,"steps_committed":0,"epochs":8,"metrics":null,"early_stopping":null,"progress":null,"eta_seconds":null,"stalled_seconds":null,"reason":null}],"evaluation":{"state":"blocked","attempt":0,"worker":null,"progress":null,"stalled_seconds":null,"reason":null,"splits":[]},"workers":[{"id":"w0","name":"gpu-0@node7","device":"cuda:0 (NVIDIA H200)","state":"busy","task":{"kind":"train","run":"inception_resnet_v2"},"since_heartbeat_seconds":0.4},{"id":"w1","name":"gpu-1@node7","device":"cuda:1 (NVIDIA H200)","state":"busy","task":{"kind":"train","run":"vgg16"},"since_heartbeat_seconds":0.4},{"id":"w2","name":"gpu-2@node7","device":"cuda:2 (NVIDIA H200)","state":"lost","task":null,"since_heartbeat_seconds":0.4}]}"#);
+        insta::assert_snapshot!(line(&sample::training()), @r#"{"event":"snapshot","experiment":"fer2013","term":1,"state":"training","workers_expected":4,"workers_present":2,"uptime_seconds":725.0,"runs":[{"name":"inception_resnet_v2","backbone":"inception_resnet_v2","state":"leased","attempt":1,"worker":"gpu-0@node7","epochs_committed":0,"steps_committed":0,"epochs":8,"metrics":null,"early_stopping":null,"progress":{"phase":"preparing","epoch":0,"epochs":0,"step":0,"steps":0,"images_per_second":0.0,"loss":null,"accuracy":null},"eta_seconds":null,"stalled_seconds":null,"awaited_seconds":null,"reason":null},{"name":"vgg16","backbone":"vgg16","state":"leased","attempt":1,"worker":"gpu-1@node7","epochs_committed":3,"steps_committed":0,"epochs":8,"metrics":{"train_loss":1.234,"train_accuracy":0.451,"valid_loss":1.3,"valid_accuracy":0.45999999999999996,"images_per_second":1200.0,"seconds":42.5},"early_stopping":{"best_epoch":2,"best_valid_accuracy":0.47,"wait":1},"progress":{"phase":"training","epoch":4,"epochs":8,"step":120,"steps":898,"images_per_second":1234.4,"loss":1.1875,"accuracy":0.5275},"eta_seconds":3900.0,"stalled_seconds":null,"awaited_seconds":null,"reason":null},{"name":"resnet50","backbone":"resnet50","state":"pending","attempt":1,"worker":null,"epochs_committed":0,"steps_committed":0,"epochs":8,"metrics":null,"early_stopping":null,"progress":null,"eta_seconds":null,"stalled_seconds":null,"awaited_seconds":null,"reason":"worker gpu-2@node7 was lost"},{"name":"inception_v3","backbone":"inception_v3","state":"pending","attempt":0,"worker":null,"epochs_committed":0,"steps_committed":0,"epochs":8,"metrics":null,"early_stopping":null,"progress":null,"eta_seconds":null,"stalled_seconds":null,"awaited_seconds":null,"reason":null}],"evaluation":{"state":"blocked","attempt":0,"worker":null,"progress":null,"stalled_seconds":null,"awaited_seconds":null,"reason":null,"splits":[]},"workers":[{"id":"w0","name":"gpu-0@node7","device":"cuda:0 (NVIDIA H200)","state":"busy","task":{"kind":"train","run":"inception_resnet_v2"},"since_heartbeat_seconds":0.4},{"id":"w1","name":"gpu-1@node7","device":"cuda:1 (NVIDIA H200)","state":"busy","task":{"kind":"train","run":"vgg16"},"since_heartbeat_seconds":0.4},{"id":"w2","name":"gpu-2@node7","device":"cuda:2 (NVIDIA H200)","state":"lost","task":null,"since_heartbeat_seconds":0.4}]}"#);
     }
 
     #[test]

@@ -69,6 +69,13 @@ fn stall(stalled: Duration, worker: Option<&str>) -> String {
     format!("no progress for {}{worker}", human::duration(stalled))
 }
 
+/// `waits for gpu-1@node7 to come back, 14 s at most`.
+fn wait(awaited: Duration, worker: Option<&str>) -> String {
+    let worker = clean(worker.unwrap_or("its worker"));
+    let awaited = human::duration(awaited);
+    format!("waits for {worker} to come back, {awaited} at most")
+}
+
 /// `accuracy: valid 62.10 % of 3589 images, test 63.00 % of 3589 images`.
 fn accuracies(evaluation: &EvaluationStatus) -> String {
     let splits = evaluation.splits.iter().map(|split| {

@@ -119,6 +119,8 @@ pub struct RunStatus {
     pub eta: Option<Duration>,
     /// For how long it has made no progress although its worker is heard of, if that is long.
     pub stalled: Option<Duration>,
+    /// How long its worker, which is not connected, may take at most to come back.
+    pub awaited: Option<Duration>,
     /// Why it failed, or why its last attempt ended.
     pub reason: Option<String>,
 }
@@ -136,6 +138,8 @@ pub struct EvaluationStatus {
     pub progress: Option<Progress>,
     /// For how long it has made no progress although its worker is heard of, if that is long.
     pub stalled: Option<Duration>,
+    /// How long its worker, which is not connected, may take at most to come back.
+    pub awaited: Option<Duration>,
     /// Why it failed, or why its last attempt ended.
     pub reason: Option<String>,
     /// The ensemble's accuracy by split, once finished.

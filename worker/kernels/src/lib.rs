@@ -5,10 +5,13 @@
 //! [`global_avg_pool`], [`adam`]; [`channels_last`] puts images into the layout that they are fastest in.
 //!
 //! - `portable`: burn's operations
-//! - `torch`: LibTorch's, as extensions of burn's backend; all unsafe code is in `torch/ffi.rs` and `shim/shim.cpp`
+//! - `torch`: LibTorch's, as extensions of burn's backend; its unsafe code is in `torch/ffi.rs` and `shim/shim.cpp`
+//! - `memory`: the allocator
 //!
 //! On LibTorch a failure is a panic with LibTorch's message, as those of burn's own operations are.
 
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+mod memory;
 mod portable;
 #[cfg(feature = "tch")]
 mod torch;
@@ -51,6 +54,13 @@ pub struct AdamState<const D: usize> {
     pub m: Tensor<1>,
     /// Second moment, `[elements]`.
     pub v: Tensor<1>,
+}
+
+/// Gives memory that is not in use back to the system: what a training took stays with the process until then, so that steps
+/// need not ask for it again.
+pub fn release_memory() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    memory::release();
 }
 
 /// Whether the operations on this device, with or without autodiff, are LibTorch's.

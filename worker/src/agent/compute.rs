@@ -137,6 +137,7 @@ async fn on_thread<T: Send + 'static>(
                 let message = panic_message(&*panic);
                 Err(ComputeError::Failed(format!("panicked: {message}")))
             });
+            quartet_kernels::release_memory();
             let _ = sender.send(result);
         });
     thread.map_err(|e| ComputeError::Failed(format!("cannot start a thread: {e}")))?;

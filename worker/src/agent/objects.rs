@@ -82,24 +82,20 @@ impl Objects {
         let expected = object.blob;
         let mut found = shared.call(|| self.try_download(&object.key, path)).await?;
         if found != Some(expected) {
-            tracing::warn!(object = %object.key, ?found, ?expected, "an object is corrupt; reading it again");
+            let seen = found.map(tracing::field::display);
+            tracing::warn!(object = %object.key, found = seen, %expected, "an object is not as it should be; reading it again");
             found = shared.call(|| self.try_download(&object.key, path)).await?;
         }
         if found == Some(expected) {
             return Ok(());
         }
         let _ = fs::remove_file(path);
-        let found = match found {
-            Some(found) => format!("{} bytes with sha256 {}", found.size, found.sha256),
-            None => "it is not there".to_owned(),
+        let object = object.key.clone();
+        let reason = match found {
+            Some(found) => format!("{object} is corrupt: {found} instead of {expected}"),
+            None => format!("{object} is missing"),
         };
-        Err(TaskError::Corrupt {
-            object: object.key.clone(),
-            reason: format!(
-                "{} is corrupt in the store: {found} instead of {} bytes with {}",
-                object.key, expected.size, expected.sha256
-            ),
-        })
+        Err(TaskError::Corrupt { object, reason })
     }
 
     /// Size and checksum of what is in the file now, `None` when there is no such object.

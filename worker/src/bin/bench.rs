@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use quartet_shared::spec::{Backbone, Precision, Preset, RunSpec};
 use quartet_worker::device::{self, BackendChoice};
-use quartet_worker::train::bench::{StepCost, measure};
+use quartet_worker::train::bench::{StepCost, Work, measure, measure_inference};
 use serde::{Deserialize, Serialize};
 
 /// Measures what training costs on this machine.
@@ -56,6 +56,9 @@ struct Step {
     /// Steps before those, which are not timed.
     #[arg(long, default_value_t = 0)]
     warm_up: u32,
+    /// Classifies, as a validation does, instead of training.
+    #[arg(long)]
+    inference: bool,
     /// Prints one JSON object per line instead of a table.
     #[arg(long)]
     json: bool,
@@ -232,6 +235,9 @@ impl Step {
                 option(name, value);
             }
         }
+        if self.inference {
+            command.arg("--inference");
+        }
         let output = command
             .stderr(std::process::Stdio::inherit())
             .output()
@@ -251,8 +257,16 @@ impl Step {
         experiment.batch_size = setting.batch;
         experiment.precision = setting.precision;
         let device = select(self.backend[0], &self.compute)?;
-        let (warm_up, steps) = (self.warm_up, self.steps.max(1));
-        let cost = measure(experiment, run, device.device, warm_up, steps)?;
+        let work = Work {
+            experiment,
+            run,
+            warm_up: self.warm_up,
+            steps: self.steps.max(1),
+        };
+        let cost = match self.inference {
+            true => measure_inference(work, &device.device)?,
+            false => measure(work, &device.device)?,
+        };
         let StepCost { total, parts, loss } = cost;
         Ok(Row {
             setting,

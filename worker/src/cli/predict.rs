@@ -61,10 +61,8 @@ pub(super) fn run(args: &PredictArgs) -> anyhow::Result<()> {
             .all(|run| run.network.config().classes == *classes),
         "the runs have different classes"
     );
-    let outputs: Vec<Vec<f32>> = runs
-        .iter()
-        .map(|run| predict(&run.network, &pictures, size, &device))
-        .collect();
+    let networks: Vec<_> = runs.iter().map(|run| &run.network).collect();
+    let outputs = predict(&networks, &pictures, size, &device);
     let predictions: Vec<Prediction<'_>> = runs
         .iter()
         .zip(&outputs)

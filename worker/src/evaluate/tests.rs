@@ -123,8 +123,9 @@ fn evaluates_members_alone_and_together() {
         .map(|member| {
             let network = network_config(experiment, &member.run, &dataset.classes)
                 .init(&device, member.run.seed);
-            let input = Input::new(dataset, 32, &device);
-            predict(&network, &input, split, 7, &mut |_| Control::Continue).unwrap()
+            let mut step = |_| Control::Continue;
+            let outputs = predict(&[&network], split, [8, 8], 7, &device, &mut step);
+            outputs.unwrap().remove(0)
         })
         .collect();
     assert!(

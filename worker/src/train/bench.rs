@@ -3,11 +3,13 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use burn::module::Module;
 use burn::tensor::Device;
 use quartet_shared::dataset::{Dataset, EMOTIONS, Images, Split};
 use quartet_shared::ids::Epoch;
 use quartet_shared::spec::{Augmentation, ExperimentSpec, RunSpec};
 
+use super::learner::{cross_entropy, statistics};
 use super::meter::Meter;
 use super::{TrainError, TrainTask, prepare};
 use crate::input::Input;
@@ -23,34 +25,60 @@ pub struct StepCost {
     pub loss: f64,
 }
 
-/// Trains `warm_up` and then `steps` steps of the run on made-up images and times the latter.
+/// What is measured.
+#[derive(Clone, Debug)]
+pub struct Work {
+    /// Where precision, batch size and augmentation come from.
+    pub experiment: ExperimentSpec,
+    /// Backbone, image size and width.
+    pub run: RunSpec,
+    /// Steps that are not timed, before those that are.
+    pub warm_up: u32,
+    /// Steps that are timed.
+    pub steps: u32,
+}
+
+/// Classifies one batch again and again, as a validation does. Backward pass and optimizer take no time.
+///
+/// # Errors
+/// A precision that the device does not have.
+pub fn measure_inference(work: Work, device: &Device) -> Result<StepCost, TrainError> {
+    let (task, warm_up) = (task(&work), work.warm_up);
+    let (learner, _) = prepare(&task, device)?;
+    let network = learner.network.valid();
+    let input = Input::new(&task.dataset, task.run.image_size, device);
+    let images = task.dataset.split(Split::Train);
+    let mut laps = Laps::default();
+    let mut meter = Meter::default();
+    for step in 0..warm_up + work.steps {
+        let mut watch = Watch::new(device);
+        let batch = input.plain(images, 0..images.labels.len());
+        watch.lap();
+        let logits = network.forward(batch.images);
+        let loss = cross_entropy(logits.clone(), batch.labels.clone());
+        let statistics = statistics(logits, batch.labels, loss);
+        watch.lap();
+        meter.push(statistics, images.labels.len());
+        if step >= warm_up {
+            laps.push(&watch.laps);
+        }
+    }
+    Ok(laps.cost(meter.read().loss))
+}
+
+/// Trains the run on made-up images.
 ///
 /// # Errors
 /// A loss that is not finite, or a precision that the device does not have.
-pub fn measure(
-    experiment: ExperimentSpec,
-    run: RunSpec,
-    device: Device,
-    warm_up: u32,
-    steps: u32,
-) -> Result<StepCost, TrainError> {
-    let batch = experiment.batch_size as usize;
-    let task = TrainTask {
-        experiment,
-        run,
-        dataset: Arc::new(patterns(batch)),
-        weights: None,
-        resume: None,
-        checkpoint_interval: None,
-    };
-    let (mut learner, _) = prepare(&task, &device)?;
-    let input = Input::new(&task.dataset, task.run.image_size, &device);
-    let indices: Vec<usize> = (0..batch).collect();
+pub fn measure(work: Work, device: &Device) -> Result<StepCost, TrainError> {
+    let (task, warm_up) = (task(&work), work.warm_up);
+    let (mut learner, _) = prepare(&task, device)?;
+    let input = Input::new(&task.dataset, task.run.image_size, device);
+    let indices: Vec<usize> = (0..work.experiment.batch_size as usize).collect();
     let mut meter = Meter::default();
-    let mut parts: [Vec<f64>; 4] = Default::default();
-    let mut totals = Vec::new();
-    for step in 0..warm_up + steps {
-        let mut watch = Watch::new(&device);
+    let mut laps = Laps::default();
+    for step in 0..warm_up + work.steps {
+        let mut watch = Watch::new(device);
         let batch = input.training(
             task.dataset.split(Split::Train),
             &indices,
@@ -67,10 +95,7 @@ pub fn measure(
         watch.lap();
         meter.push(statistics, indices.len());
         if step >= warm_up {
-            totals.push(watch.laps.iter().sum());
-            for (part, lap) in parts.iter_mut().zip(watch.laps) {
-                part.push(lap);
-            }
+            laps.push(&watch.laps);
         }
     }
     let loss = meter.read().loss;
@@ -79,11 +104,42 @@ pub fn measure(
             epoch: Epoch(1),
             step,
         }),
-        None => Ok(StepCost {
-            total: median(totals),
-            parts: parts.map(median),
+        None => Ok(laps.cost(loss)),
+    }
+}
+
+fn task(work: &Work) -> TrainTask {
+    TrainTask {
+        experiment: work.experiment.clone(),
+        run: work.run.clone(),
+        dataset: Arc::new(patterns(work.experiment.batch_size as usize)),
+        weights: None,
+        resume: None,
+        checkpoint_interval: None,
+    }
+}
+
+/// The times of the steps, and of their parts.
+#[derive(Default)]
+struct Laps {
+    totals: Vec<f64>,
+    parts: [Vec<f64>; 4],
+}
+
+impl Laps {
+    fn push(&mut self, laps: &[f64]) {
+        self.totals.push(laps.iter().sum());
+        for (part, lap) in self.parts.iter_mut().zip(laps) {
+            part.push(*lap);
+        }
+    }
+
+    fn cost(self, loss: f64) -> StepCost {
+        StepCost {
+            total: median(self.totals),
+            parts: self.parts.map(median),
             loss,
-        }),
+        }
     }
 }
 
@@ -110,8 +166,11 @@ impl<'a> Watch<'a> {
     }
 }
 
-/// The median of at least one value.
+/// The median; 0 without a value.
 fn median(mut values: Vec<f64>) -> f64 {
+    if values.is_empty() {
+        return 0.0;
+    }
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;
     match values.len() % 2 {

@@ -8,6 +8,7 @@ use quartet_shared::checkpoint::Position;
 use quartet_shared::dataset::{Images, Split};
 use quartet_shared::ids::Epoch;
 use quartet_shared::progress::Phase;
+use quartet_shared::spec::ExperimentSpec;
 
 use super::learner::{Learner, cross_entropy, statistics};
 use super::meter::{Means, Meter, Sums};
@@ -106,7 +107,7 @@ impl<'a> Course<'a> {
         let images = self.task.dataset.split(Split::Valid);
         let network = learner.network.valid();
         let mut meter = Meter::default();
-        let ranges = batches(images, self.task.experiment.batch_size as usize);
+        let ranges = batches(images, inference_batch(&self.task.experiment));
         self.reporter.phase(Phase::Validating, epoch, ranges.len());
         for range in ranges {
             let n = range.len();
@@ -167,6 +168,12 @@ pub(super) fn first_steps(task: &TrainTask, epoch: Epoch, steps: u32) -> (u32, u
     first.fold((0, 0), |(steps, images), indices| {
         (steps + 1, images + indices.len() as u64)
     })
+}
+
+/// Images in a batch of a validation or an evaluation, which keep nothing for a backward pass: as many as take no more memory than
+/// a training step.
+pub(crate) fn inference_batch(experiment: &ExperimentSpec) -> usize {
+    2 * experiment.batch_size as usize
 }
 
 /// All images in their order, in parts of `batch`, the last of which may be smaller.

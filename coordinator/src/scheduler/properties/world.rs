@@ -156,6 +156,7 @@ fn last_lease(stored: &Stored) -> Option<LastLease> {
     let lease = stored.lease.clone()?;
     Some(LastLease {
         attempt: lease.attempt,
+        name: lease.worker.to_string(),
         worker: lease.worker,
         ended: stored.closed,
     })

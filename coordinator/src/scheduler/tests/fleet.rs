@@ -258,3 +258,24 @@ fn what_is_handed_back_has_nothing_to_answer_for() {
     scheduler.release(&second, at(11)).unwrap();
     assert_eq!(scheduler.runs()[0].record().reason(), None);
 }
+
+#[test]
+fn a_worker_takes_the_place_of_a_lost_one_of_its_name() {
+    let (mut scheduler, lease) = leased();
+    let again = |id: &str| WorkerInfo {
+        id: id.parse().unwrap(),
+        name: lease.worker.to_string(),
+        device: "cpu".into(),
+    };
+    let ids = |scheduler: &Scheduler| -> Vec<String> {
+        let workers = scheduler.workers();
+        workers.map(|worker| worker.info.id.to_string()).collect()
+    };
+    // One that may come back, or is connected, is not replaced.
+    scheduler.disconnected(&lease.worker, at(0));
+    assert_eq!(scheduler.join(again("x1"), None, at(0)), Joined::Free);
+    assert_eq!(ids(&scheduler), [lease.worker.as_str(), "x1"]);
+    scheduler.worker_lost(&lease.worker, at(1));
+    assert_eq!(scheduler.join(again("x2"), None, at(1)), Joined::Free);
+    assert_eq!(ids(&scheduler), ["x1", "x2"]);
+}

@@ -6,7 +6,7 @@ use quartet_shared::checkpoint::Position;
 use quartet_shared::human;
 use quartet_shared::ids::{Epoch, WorkerId};
 
-use super::{accuracies, clean, finished, headline, percent, stall};
+use super::{accuracies, clean, finished, headline, percent, stall, wait};
 use crate::status::snapshot::{
     EvaluationStatus, RunStatus, Snapshot, TaskState, WorkerState, WorkerStatus,
 };
@@ -34,11 +34,14 @@ pub fn lines(previous: Option<&Snapshot>, now: &Snapshot) -> Vec<String> {
     }
     let evaluation_before = previous.map(|previous| &previous.evaluation);
     lines.extend(evaluation_line(evaluation_before, &now.evaluation));
-    if let Some(stalled) = now.evaluation.stalled
-        && evaluation_before.is_none_or(|before| before.stalled.is_none())
-    {
-        let stall = stall(stalled, now.evaluation.worker.as_deref());
-        lines.push(format!("ensemble  {stall}"));
+    let worker = now.evaluation.worker.as_deref();
+    let stalled_before = evaluation_before.and_then(|before| before.stalled);
+    if let (Some(stalled), None) = (now.evaluation.stalled, stalled_before) {
+        lines.push(format!("ensemble  {}", stall(stalled, worker)));
+    }
+    let awaited_before = evaluation_before.and_then(|before| before.awaited);
+    if let (Some(awaited), None) = (now.evaluation.awaited, awaited_before) {
+        lines.push(format!("ensemble  {}", wait(awaited, worker)));
     }
     if previous.is_some_and(|previous| previous.state != now.state) {
         lines.push(headline(now));
@@ -103,10 +106,12 @@ fn run_lines(before: Option<&RunStatus>, run: &RunStatus, lines: &mut Vec<String
     {
         lines.extend(epoch_line(run));
     }
-    if let Some(stalled) = run.stalled
-        && before.is_none_or(|before| before.stalled.is_none())
-    {
-        lines.push(format!("{name}  {}", stall(stalled, run.worker.as_deref())));
+    let worker = run.worker.as_deref();
+    if let (Some(stalled), None) = (run.stalled, before.and_then(|before| before.stalled)) {
+        lines.push(format!("{name}  {}", stall(stalled, worker)));
+    }
+    if let (Some(awaited), None) = (run.awaited, before.and_then(|before| before.awaited)) {
+        lines.push(format!("{name}  {}", wait(awaited, worker)));
     }
     if place_before.0 == run.state {
         return;

@@ -6,7 +6,7 @@ use quartet_shared::human;
 use quartet_shared::progress::{Phase, Progress};
 
 use super::columns::{Column, layout};
-use super::{accuracies, clean, headline, loss_and_accuracy, percent, phase, stall};
+use super::{accuracies, clean, headline, loss_and_accuracy, percent, phase, stall, wait};
 use crate::status::snapshot::{
     ExperimentState, RunStatus, Snapshot, TaskState, WorkerState, WorkerStatus,
 };
@@ -36,7 +36,7 @@ pub fn table(snapshot: &Snapshot, width: u16) -> String {
     let notes: Vec<_> = snapshot
         .runs
         .iter()
-        .flat_map(|run| [run_note(run), stall_note(run)])
+        .flat_map(|run| [run_note(run), stall_note(run), wait_note(run)])
         .flatten()
         .chain(ensemble_note(snapshot))
         .collect();
@@ -186,6 +186,11 @@ fn stall_note(run: &RunStatus) -> Option<String> {
     ))
 }
 
+fn wait_note(run: &RunStatus) -> Option<String> {
+    let wait = wait(run.awaited?, run.worker.as_deref());
+    Some(format!("{}: {wait}", run.name))
+}
+
 fn ensemble_note(snapshot: &Snapshot) -> Option<String> {
     let evaluation = &snapshot.evaluation;
     let reason = evaluation.reason.as_deref().map(clean);
@@ -206,7 +211,12 @@ fn ensemble_note(snapshot: &Snapshot) -> Option<String> {
             let stalled = evaluation.stalled.map_or_else(String::new, |stalled| {
                 format!("; {}", stall(stalled, evaluation.worker.as_deref()))
             });
-            Some(format!("ensemble: evaluated by {worker}{step}{stalled}"))
+            let awaited = evaluation.awaited.map_or_else(String::new, |awaited| {
+                format!("; {}", wait(awaited, evaluation.worker.as_deref()))
+            });
+            Some(format!(
+                "ensemble: evaluated by {worker}{step}{stalled}{awaited}"
+            ))
         }
         TaskState::Blocked | TaskState::Pending => reason
             .map(|reason| format!("ensemble: the last attempt to evaluate it ended: {reason}")),

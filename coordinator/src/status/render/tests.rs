@@ -279,3 +279,23 @@ fn a_task_that_stands_still_is_told_of_once() {
     let line = "ensemble  no progress for 3 min 20 s on gpu-0@node7";
     assert_eq!(lines(Some(&sample::evaluating()), &evaluation), [line]);
 }
+
+#[test]
+fn a_task_whose_worker_is_not_connected_waits_for_it() {
+    let mut run = sample::training();
+    run.runs[1].awaited = Some(Duration::from_secs(14));
+    let said = "vgg16: waits for gpu-1@node7 to come back, 14 s at most";
+    assert!(table(&run, 120).lines().any(|line| line == said));
+    let line = "vgg16  waits for gpu-1@node7 to come back, 14 s at most";
+    assert_eq!(lines(Some(&sample::training()), &run), [line]);
+    let mut later = run.clone();
+    later.runs[1].awaited = Some(Duration::from_secs(13));
+    assert_eq!(lines(Some(&run), &later), Vec::<String>::new());
+
+    let mut evaluation = sample::evaluating();
+    evaluation.evaluation.awaited = Some(Duration::from_secs(14));
+    let said = "ensemble: evaluated by gpu-0@node7, step 3/20; waits for gpu-0@node7 to come back, 14 s at most";
+    assert!(table(&evaluation, 120).lines().any(|line| line == said));
+    let line = "ensemble  waits for gpu-0@node7 to come back, 14 s at most";
+    assert_eq!(lines(Some(&sample::evaluating()), &evaluation), [line]);
+}

@@ -129,6 +129,7 @@ impl TryFrom<v1::RunStatus> for RunStatus {
             progress: optional("progress", message.progress)?,
             eta: message.eta_ms.map(Duration::from_millis),
             stalled: message.stalled_ms.map(Duration::from_millis),
+            awaited: message.awaited_ms.map(Duration::from_millis),
             reason: text(message.reason),
         })
     }
@@ -150,6 +151,7 @@ impl From<RunStatus> for v1::RunStatus {
             progress: run.progress.map(Into::into),
             eta_ms: run.eta.map(millis),
             stalled_ms: run.stalled.map(millis),
+            awaited_ms: run.awaited.map(millis),
             reason: run.reason.unwrap_or_default(),
         }
     }
@@ -170,6 +172,7 @@ impl TryFrom<v1::EvaluationStatus> for EvaluationStatus {
             worker: text(message.worker),
             progress: optional("progress", message.progress)?,
             stalled: message.stalled_ms.map(Duration::from_millis),
+            awaited: message.awaited_ms.map(Duration::from_millis),
             reason: text(message.reason),
             splits: message.splits.into_iter().map(split).collect(),
         })
@@ -189,6 +192,7 @@ impl From<EvaluationStatus> for v1::EvaluationStatus {
             worker: evaluation.worker.unwrap_or_default(),
             progress: evaluation.progress.map(Into::into),
             stalled_ms: evaluation.stalled.map(millis),
+            awaited_ms: evaluation.awaited.map(millis),
             reason: evaluation.reason.unwrap_or_default(),
             splits: evaluation.splits.into_iter().map(split).collect(),
         }

@@ -36,6 +36,7 @@ pub(in crate::status) fn waiting() -> Snapshot {
         uptime: Duration::from_secs(3),
         evaluation: EvaluationStatus {
             stalled: None,
+            awaited: None,
             state: TaskState::Blocked,
             attempt: Attempt(0),
             worker: None,
@@ -196,6 +197,7 @@ fn pending(backbone: Backbone) -> RunStatus {
         progress: None,
         eta: None,
         stalled: None,
+        awaited: None,
         reason: None,
     }
 }

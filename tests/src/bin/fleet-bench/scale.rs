@@ -84,16 +84,16 @@ async fn measure(
     }
     ready.wait().await;
     let (before, started) = (cpu(process)?, Instant::now());
+    ready.wait().await;
+    let usage = Usage {
+        cpu: (cpu(process)? - before)
+            .mul_f64(duration.as_secs_f64() / started.elapsed().as_secs_f64()),
+        memory: peak_memory(process)?,
+    };
     let mut latencies = Vec::new();
     while let Some(done) = tasks.join_next().await {
         latencies.extend(done??);
     }
-    // Heartbeats end after the duration; the time until here is a little longer.
-    let share = duration.as_secs_f64() / started.elapsed().as_secs_f64();
-    let usage = Usage {
-        cpu: (cpu(process)? - before).mul_f64(share),
-        memory: peak_memory(process)?,
-    };
     ensure!(!latencies.is_empty(), "no heartbeat was answered");
     latencies.sort_unstable();
     Ok((latencies, heartbeats.load(Ordering::Relaxed), usage))
@@ -128,13 +128,16 @@ async fn live(
         .into_inner();
     inbox.message().await?.context("a welcome")?;
     ready.wait().await;
+    let end = Instant::now() + duration;
     // Spread over the second.
     tokio::time::sleep(HEARTBEAT.mul_f64(index as f64 / workers as f64)).await;
-    let end = Instant::now() + duration;
     let mut ticks = tokio::time::interval(HEARTBEAT);
     let mut latencies = Vec::new();
-    while Instant::now() < end {
+    loop {
         ticks.tick().await;
+        if Instant::now() >= end {
+            break;
+        }
         let asks = index.is_multiple_of(PROBES);
         let progress = asks.then(|| v1::Progress {
             lease: Some(v1::Lease {
@@ -160,6 +163,8 @@ async fn live(
             latencies.push(sent.elapsed());
         }
     }
+    // Nobody leaves while others are measured.
+    ready.wait().await;
     Ok(latencies)
 }
 
