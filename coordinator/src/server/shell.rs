@@ -11,6 +11,7 @@ use quartet_shared::report::EvaluationReport;
 use quartet_shared::task::LeaseId;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::grant;
 use crate::experiment::Experiment;
@@ -49,10 +50,10 @@ pub(super) struct Shell {
     /// Why this coordinator cannot go on.
     broken: Mutex<Option<anyhow::Error>>,
     /// Whether workers are sent away instead of getting tasks.
-    stopping: watch::Sender<bool>,
-    ended: watch::Sender<bool>,
-    /// Whether workers are served no more.
-    closed: watch::Sender<bool>,
+    stopping: CancellationToken,
+    ended: CancellationToken,
+    /// Whether workers are served no more. Who waits is woken in order, unlike by a watch channel: a simulation is to replay.
+    closed: CancellationToken,
     version: watch::Sender<u64>,
 }
 
@@ -70,9 +71,9 @@ impl Shell {
             wake: Notify::new(),
             report: OnceLock::new(),
             broken: Mutex::new(None),
-            stopping: watch::Sender::new(false),
-            ended: watch::Sender::new(false),
-            closed: watch::Sender::new(false),
+            stopping: CancellationToken::new(),
+            ended: CancellationToken::new(),
+            closed: CancellationToken::new(),
             version: watch::Sender::new(0),
         }
     }
@@ -133,8 +134,7 @@ impl Shell {
 
     /// Resolves when the experiment has ended.
     pub(super) async fn ended(&self) {
-        // The sender lives in self, so this waits until the value is there.
-        let _ = self.ended.subscribe().wait_for(|ended| *ended).await;
+        self.ended.cancelled().await;
     }
 
     /// Changes with every fact.
@@ -161,7 +161,7 @@ impl Shell {
         {
             streams.attached.remove(worker);
             drop(streams);
-            if *self.ended.borrow() {
+            if self.ended.is_cancelled() {
                 // It was sent home.
                 self.version.send_modify(|version| *version += 1);
                 return;
@@ -219,7 +219,7 @@ impl Shell {
 
     /// Asks every worker, and those yet to come, to hand its task back and exit.
     pub(super) fn drain_all(&self, reason: &str) {
-        self.stopping.send_replace(true);
+        self.stopping.cancel();
         let workers: Vec<WorkerId> = lock(&self.streams).attached.keys().cloned().collect();
         for worker in workers {
             self.drain(&worker, reason);
@@ -228,7 +228,7 @@ impl Shell {
 
     /// Whether workers are sent away instead of getting tasks.
     pub(super) fn is_stopping(&self) -> bool {
-        *self.stopping.borrow()
+        self.stopping.is_cancelled()
     }
 
     /// Asks a worker to hand its task back and exit; whether it is connected.
@@ -243,14 +243,13 @@ impl Shell {
 
     /// Ends every worker's stream: nothing that comes is taken any more.
     pub(super) fn close(&self) {
-        self.closed.send_replace(true);
+        self.closed.cancel();
         lock(&self.streams).attached.clear();
     }
 
     /// Resolves when workers are served no more.
     pub(super) async fn closed(&self) {
-        // The sender lives in self, so this waits until the value is there.
-        let _ = self.closed.subscribe().wait_for(|closed| *closed).await;
+        self.closed.cancelled().await;
     }
 
     /// Whether any worker's stream is open.
@@ -265,7 +264,7 @@ impl Shell {
             let (ended, deadline) = self.step();
             let took = started.elapsed();
             if ended {
-                self.ended.send_replace(true);
+                self.ended.cancel();
                 return;
             }
             if lock(&self.broken).is_some() {

@@ -47,7 +47,7 @@ fn evaluates_members_alone_and_together() {
     let folder = tempfile::tempdir().unwrap();
     let device = Device::flex();
     let mut experiment = Preset::Demo.spec();
-    experiment.batch_size = 4;
+    experiment.batch_size = 2;
     let vgg = experiment
         .runs
         .iter()

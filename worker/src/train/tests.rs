@@ -70,7 +70,7 @@ fn task(train: usize, width: f64, epochs: u32) -> TrainTask {
     TrainTask {
         experiment,
         run,
-        dataset: bars(train, 12),
+        dataset: bars(train, 24),
         weights: None,
         resume: None,
         checkpoint_interval: None,

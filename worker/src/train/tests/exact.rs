@@ -146,7 +146,7 @@ fn a_run_drained_at_any_point_ends_with_the_same_bytes() {
     for (size, device, task) in subjects() {
         let folder = Folder::new();
         let straight = undisturbed(&device, &task, &folder.sub("straight"));
-        // After every training step and every batch of the validation: 12 images are two batches.
+        // After every training step and every batch of the validation: 24 images are two batches.
         let steps = size as u32 / 8 + 1;
         assert_eq!(straight.questions, EPOCHS * (steps + 2));
         for question in 1..=straight.questions {
