@@ -3,6 +3,7 @@
 #
 #   deploy/libtorch.sh                   CPU: downloads LibTorch (900 MB, of which 490 MB are kept in target/libtorch)
 #   deploy/libtorch.sh --folder DIR      the same with LibTorch in DIR, where it may be already
+#   deploy/libtorch.sh --fetch           downloads, if it is not there, and builds nothing
 #   deploy/libtorch.sh --pytorch         CPU or CUDA: the LibTorch of the installed PyTorch 2.9.0 (`python3 -c "import torch"`)
 #
 # What follows goes to `cargo build`, such as `--bin bench`. Needs rustup, a C++ compiler, and python3 with pip; without
@@ -11,11 +12,12 @@ set -euo pipefail
 here=$(dirname "${BASH_SOURCE[0]}")
 cd "$here/.."
 
-pytorch=
+pytorch= fetch=
 folder=${CARGO_TARGET_DIR:-target}/libtorch
 while (($#)); do
   case $1 in
     --pytorch) pytorch=1 ;;
+    --fetch) fetch=1 ;;
     --folder) folder=${2:?--folder needs a folder} && shift ;;
     --help) sed -n '2,/^set/s/^# \{0,1\}//p' deploy/libtorch.sh && exit ;;
     *) break ;;
@@ -24,7 +26,7 @@ while (($#)); do
 done
 
 # The wheels' files that are needed, as one folder that torch-sys takes for a LibTorch.
-fetch() {
+download() {
   if [[ $(uname -sm) != "Linux x86_64" ]]; then
     echo "there is no LibTorch to download for $(uname -sm): pip install torch==2.9.0, then $0 --pytorch" >&2
     return 1
@@ -73,8 +75,9 @@ if [[ -n $pytorch ]]; then
 else
   mkdir -p "$(dirname "$folder")"
   folder=$(realpath -m "$folder")
-  [[ -e $folder/build-version ]] || fetch "$folder"
+  [[ -e $folder/build-version ]] || download "$folder"
   export LIBTORCH=$folder
   unset LIBTORCH_USE_PYTORCH
 fi
+[[ -z $fetch ]] || exit 0
 cargo build --release --locked --package quartet-worker --features tch "$@"

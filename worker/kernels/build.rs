@@ -27,5 +27,7 @@ fn shim() {
         .include(include)
         .file("shim/shim.cpp")
         .compile("quartet_shim");
+    // For the programs and tests of other crates, and for this crate's tests.
     println!("cargo:libtorch_lib={lib}");
+    println!("cargo:rustc-link-arg=-Wl,-rpath,{lib}");
 }

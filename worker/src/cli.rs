@@ -56,11 +56,9 @@ fn fail(error: &anyhow::Error, code: u8) -> ExitCode {
 }
 
 fn select(args: &DeviceArgs) -> anyhow::Result<TrainingDevice> {
-    Ok(device::select(
-        args.backend,
-        args.gpu,
-        args.threads.map(usize::from),
-    )?)
+    let threads = args.threads.map(usize::from);
+    device::set_openmp_threads(args.backend, args.gpu, threads)?;
+    Ok(device::select(args.backend, args.gpu, threads)?)
 }
 
 /// The images of files.

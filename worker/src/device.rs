@@ -1,5 +1,7 @@
 //! Which compiled backend trains, on which device, with how many threads.
 
+use std::os::unix::process::CommandExt;
+
 use burn::tensor::Device;
 use quartet_shared::spec::Precision;
 
@@ -99,8 +101,8 @@ const CUDA: bool = cfg!(feature = "cuda");
 /// Chooses a device; call it once, before any tensor is made.
 ///
 /// `gpu` counts from 0. `threads` is for the CPU: flex computes in rayon's global pool, which has a thread for every
-/// core (or `RAYON_NUM_THREADS`) unless `threads` is given. LibTorch reads `OMP_NUM_THREADS` once when it is loaded, so
-/// there the variable must agree with `threads`.
+/// core (or `RAYON_NUM_THREADS`) unless `threads` is given. LibTorch reads `OMP_NUM_THREADS` once when it is loaded: see
+/// [`set_openmp_threads`].
 ///
 /// # Errors
 /// A backend that is not compiled, a GPU that is not there, a pool that is running already.
@@ -115,17 +117,57 @@ pub fn select(
     if gpu.is_some() && choice == BackendChoice::Auto && !TCH && !CUDA {
         return Err(DeviceError::NoGpuBackend);
     }
-    let choice = match choice {
-        BackendChoice::Auto if CUDA && (gpu.is_some() || !(TCH || FLEX)) => BackendChoice::Cuda,
-        BackendChoice::Auto if TCH => BackendChoice::Tch,
-        BackendChoice::Auto => BackendChoice::Flex,
-        chosen => chosen,
-    };
-    match choice {
+    match resolve(choice, gpu) {
         BackendChoice::Tch => tch(gpu, threads),
         BackendChoice::Cuda => cuda(gpu.unwrap_or(0)),
         BackendChoice::Flex | BackendChoice::Auto => flex(threads),
     }
+}
+
+/// What is meant by [`BackendChoice::Auto`].
+fn resolve(choice: BackendChoice, gpu: Option<usize>) -> BackendChoice {
+    match choice {
+        BackendChoice::Auto if CUDA && (gpu.is_some() || !(TCH || FLEX)) => BackendChoice::Cuda,
+        BackendChoice::Auto if TCH => BackendChoice::Tch,
+        BackendChoice::Auto => BackendChoice::Flex,
+        chosen => chosen,
+    }
+}
+
+/// OpenMP's variable, which it reads when the program is loaded.
+const OMP_NUM_THREADS: &str = "OMP_NUM_THREADS";
+
+fn has_openmp_threads(threads: usize) -> bool {
+    std::env::var(OMP_NUM_THREADS).ok() == Some(threads.to_string())
+}
+
+/// Gives LibTorch so many CPU threads, if it is what will compute: starts this program again, as the same process with the same
+/// arguments, with [`OMP_NUM_THREADS`] set. To be called before [`select`] and before the program has begun anything.
+///
+/// # Errors
+/// The program cannot be started again.
+pub fn set_openmp_threads(
+    choice: BackendChoice,
+    gpu: Option<usize>,
+    threads: Option<usize>,
+) -> Result<(), DeviceError> {
+    let Some(threads) = threads.filter(|&n| n > 0 && !has_openmp_threads(n)) else {
+        return Ok(());
+    };
+    if !TCH || resolve(choice, gpu) != BackendChoice::Tch {
+        return Ok(());
+    }
+    let program = std::env::current_exe();
+    let started = program.map(|program| {
+        std::process::Command::new(program)
+            .args(std::env::args_os().skip(1))
+            .env(OMP_NUM_THREADS, threads.to_string())
+            .exec()
+    });
+    let reason = match started {
+        Ok(error) | Err(error) => format!("cannot start again: {error}"),
+    };
+    Err(DeviceError::Threads { threads, reason })
 }
 
 #[cfg(feature = "flex")]
@@ -161,10 +203,11 @@ fn flex(_threads: Option<usize>) -> Result<TrainingDevice, DeviceError> {
     reason = "burn-tch is the only backend with cuDNN and oneDNN, and this project is meant to have it"
 )]
 fn tch(gpu: Option<usize>, threads: Option<usize>) -> Result<TrainingDevice, DeviceError> {
-    if let Some(threads) = threads
-        && std::env::var("OMP_NUM_THREADS").ok() != Some(threads.to_string())
-    {
-        let reason = format!("LibTorch wants OMP_NUM_THREADS={threads} in the environment instead");
+    if let Some(threads) = threads.filter(|&n| n == 0 || !has_openmp_threads(n)) {
+        let reason = match threads {
+            0 => "at least one is needed".to_owned(),
+            n => format!("LibTorch wants {OMP_NUM_THREADS}={n} in the environment"),
+        };
         return Err(DeviceError::Threads { threads, reason });
     }
     let Some(gpu) = gpu else {

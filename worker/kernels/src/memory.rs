@@ -38,15 +38,30 @@ mod tests {
         pages * 4096
     }
 
-    #[test]
-    fn memory_is_kept_until_it_is_released() {
-        const SIZE: usize = 512 << 20;
+    const SIZE: usize = 512 << 20;
+
+    /// `fill` allocates and frees [`SIZE`] bytes.
+    fn check(fill: impl FnOnce()) {
+        super::release();
         let before = resident();
-        drop(std::hint::black_box(vec![1_u8; SIZE]));
+        fill();
         let kept = resident();
         assert!(kept > before + SIZE / 2, "{before} {kept}");
         super::release();
         let released = resident();
         assert!(released + SIZE / 2 < kept, "{kept} {released}");
+    }
+
+    #[test]
+    fn memory_is_kept_until_it_is_released() {
+        check(|| drop(std::hint::black_box(vec![1_u8; SIZE])));
+        // LibTorch, too, has its memory from here.
+        #[cfg(feature = "tch")]
+        check(|| {
+            drop(tch::Tensor::ones(
+                SIZE as i64,
+                (tch::Kind::Uint8, tch::Device::Cpu),
+            ))
+        });
     }
 }

@@ -304,7 +304,9 @@ impl Row {
 }
 
 fn select(backend: BackendChoice, compute: &Compute) -> Result<device::TrainingDevice> {
-    Ok(device::select(backend, compute.gpu, compute.threads)?)
+    let Compute { gpu, threads } = *compute;
+    device::set_openmp_threads(backend, gpu, threads)?;
+    Ok(device::select(backend, gpu, threads)?)
 }
 
 fn input_speed(input: &Input) -> Result<()> {
