@@ -10,7 +10,7 @@ import statistics
 import subprocess
 from pathlib import Path
 
-SEEDS, EPOCHS = [1, 2, 3, 4, 5], 6
+SEEDS, EPOCHS = [1, 2, 3, 4, 5], 4
 METRICS = ["train_loss", "valid_loss", "valid_accuracy"]
 HEAD = """name = "{precision}"
 batch_size = 32
