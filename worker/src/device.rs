@@ -142,7 +142,7 @@ fn has_openmp_threads(threads: usize) -> bool {
 }
 
 /// Gives LibTorch so many CPU threads, if it is what will compute: starts this program again, as the same process with the same
-/// arguments, with [`OMP_NUM_THREADS`] set. To be called before [`select`] and before the program has begun anything.
+/// arguments, with `OMP_NUM_THREADS` set. To be called before [`select`] and before the program has begun anything.
 ///
 /// # Errors
 /// The program cannot be started again.
