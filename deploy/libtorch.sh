@@ -6,7 +6,7 @@
 #   deploy/libtorch.sh --fetch           downloads, if it is not there, and builds nothing
 #   deploy/libtorch.sh --pytorch         CPU or CUDA: the LibTorch of the installed PyTorch 2.9.0 (`python3 -c "import torch"`)
 #
-# What follows goes to `cargo build`, such as `--bin bench`. Needs rustup, a C++ compiler, and python3 with pip; without
+# What follows goes to `cargo build`, such as `--bin bench`. Needs rustup, a C++ compiler, make, and python3 with pip; without
 # --pytorch an x86-64 Linux. LibTorch must stay where it is: the program holds its path.
 set -euo pipefail
 here=$(dirname "${BASH_SOURCE[0]}")
