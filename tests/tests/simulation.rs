@@ -62,17 +62,24 @@ fn seeds_500_to_999_end_as_if_nothing_had_happened() {
     simulate_all(500..1000);
 }
 
-/// A server of tonic's that stops tells its connections so in an order that no seed decides, and with several workers and stops there
-/// are many such orders. The seeds in which that matters are few.
+/// A server of tonic's that stops tells its connections so in an order that no seed decides. Where one coordinator plays, that is at the
+/// end, and a few tries meet the same order; where several do, it may take many, and half of those seeds are enough.
 #[test]
 fn seeds_are_played_again_to_the_last_decision() {
-    let replays = |seed: &u64| {
-        let first = simulation::run(*seed);
-        (0..8).any(|_| simulation::run(*seed) == first)
-    };
-    let others: Vec<u64> = (0..20).filter(|seed| !replays(seed)).collect();
+    let (mut several, mut replayed) = (0, 0);
+    for seed in 0..40 {
+        let first = simulation::run(seed);
+        let again = (0..8).any(|_| simulation::run(seed) == first);
+        let terms = |played: &simulation::Played| played.coverage.further_terms;
+        if first.as_ref().is_ok_and(|played| terms(played) == 0) {
+            assert!(again, "seed {seed} was played in another way: {first:?}");
+        } else {
+            several += 1;
+            replayed += u32::from(again);
+        }
+    }
     assert!(
-        others.len() <= 4,
-        "played in another way each time: {others:?}"
+        several > 0 && 2 * replayed >= several,
+        "{replayed} of {several}"
     );
 }

@@ -1,7 +1,7 @@
 //! The allocator of every program that computes.
 //!
 //! A training step allocates the same hundreds of large tensors as the one before. glibc gives each of them back to the kernel and has
-//! the next one cleared page by page; jemalloc keeps them, in huge pages, which also takes less memory at the peak.
+//! the next one cleared page by page; jemalloc keeps them, in huge pages.
 
 use tikv_jemalloc_sys as jemalloc;
 
