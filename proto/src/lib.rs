@@ -1,10 +1,13 @@
 //! Quartet's gRPC protocol, generated from `quartet/v1/*.proto`.
 //!
-//! Nothing is written by hand here but the version; the domain types and their conversions live in
+//! Nothing is written by hand here but what both sides must agree on; the domain types and their conversions live in
 //! `quartet-shared`.
 
 /// The version of the protocol that this build speaks; checked when a worker attaches.
 pub const PROTOCOL_VERSION: u32 = 2;
+
+/// Largest HTTP/2 frame in bytes that both sides take. Objects come in messages of as much; HTTP/2's own 16 KiB would cut them up.
+pub const MAX_FRAME_SIZE: u32 = 1 << 20;
 
 /// Messages and services of package `quartet.v1`.
 #[expect(

@@ -3,9 +3,11 @@
 //! Objects are created once and never changed. Small ones (manifests, specs) are created with
 //! `PutMode::Create`, which both kinds of store do atomically; blobs have keys that no two writers share.
 
+mod chunks;
+mod error;
 mod leftovers;
+mod upload;
 
-use std::io;
 use std::path::Path as FsPath;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +15,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::{Stream, StreamExt, TryStreamExt};
 use object_store::aws::AmazonS3Builder;
-use object_store::buffered::BufWriter;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::prefix::PrefixStore;
@@ -22,99 +23,16 @@ use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
-use tokio::io::AsyncWriteExt;
 
 use crate::checkpoint::{Blob, Checksum};
 use crate::human;
 
+pub use error::StoreError;
 pub use leftovers::Leftover;
-
-/// Part size of multipart uploads: S3's least, so that an upload holds few bytes in memory.
-const PART_SIZE: usize = 5 * 1024 * 1024;
+pub use upload::Upload;
 
 /// How long the store may take to answer at first.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(20);
-
-/// What can go wrong with the store. Every message names the store and the key.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// The location cannot be a store.
-    #[error("cannot use {location:?} as a store: {reason}")]
-    Location {
-        /// As the user gave it.
-        location: String,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// An operation failed.
-    #[error("cannot {operation} {key:?} in store {store}: {cause}")]
-    Operation {
-        /// Such as "read".
-        operation: &'static str,
-        /// The object.
-        key: String,
-        /// The store as the user named it.
-        store: String,
-        /// Why, with all that lies below: object_store's messages repeat their sources, so this is not one.
-        cause: Box<dyn std::error::Error + Send + Sync>,
-    },
-    /// An object that was there is not: the whole store has gone.
-    #[error("store {store} has lost {key:?}: was it moved or deleted, or is its disk not mounted?")]
-    Gone {
-        /// The object.
-        key: String,
-        /// The store as the user named it.
-        store: String,
-    },
-    /// There is no such object.
-    #[error("there is no object {key:?} in store {store}")]
-    NotFound {
-        /// The object.
-        key: String,
-        /// The store as the user named it.
-        store: String,
-    },
-}
-
-impl StoreError {
-    /// Whether trying again is of no use before a person has done something: the disk is full, the store may not be
-    /// written to, it is gone, or an object in it is not what it should be.
-    #[must_use]
-    pub fn needs_a_person(&self) -> bool {
-        let Self::Operation { cause, .. } = self else {
-            return matches!(self, Self::Location { .. } | Self::Gone { .. });
-        };
-        let mut error: Option<&(dyn std::error::Error + 'static)> = Some(&**cause);
-        while let Some(cause) = error {
-            if let Some(io) = cause.downcast_ref::<io::Error>()
-                && is_permanent(io.kind())
-            {
-                return true;
-            }
-            if cause.is::<serde_json::Error>() {
-                return true;
-            }
-            if let Some(
-                object_store::Error::PermissionDenied { .. }
-                | object_store::Error::Unauthenticated { .. }
-                | object_store::Error::NotFound { .. },
-            ) = cause.downcast_ref()
-            {
-                return true;
-            }
-            error = cause.source();
-        }
-        false
-    }
-}
-
-fn is_permanent(kind: io::ErrorKind) -> bool {
-    use io::ErrorKind::*;
-    matches!(
-        kind,
-        StorageFull | QuotaExceeded | ReadOnlyFilesystem | PermissionDenied | NotADirectory
-    )
-}
 
 /// Whether a creation made the object or found it there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -351,9 +269,7 @@ impl Store {
             .await
             .map_err(|e| self.error("read", key, e))?;
         let (store, key) = (self.clone(), key.to_owned());
-        Ok(object
-            .into_stream()
-            .map(move |chunk| chunk.map_err(|e| store.error("read", &key, e))))
+        Ok(chunks::of(object).map(move |chunk| chunk.map_err(|e| store.error("read", &key, e))))
     }
 
     /// Size and checksum of an object's bytes, `None` when there is no such object.
@@ -396,73 +312,7 @@ impl Store {
     /// Begins to write a large object. It appears when [`Upload::finish`] returns, whole or not at all.
     #[must_use]
     pub fn upload(&self, key: &str) -> Upload {
-        let writer = BufWriter::with_capacity(Arc::clone(&self.inner), Path::from(key), PART_SIZE)
-            .with_max_concurrency(2);
-        Upload {
-            store: self.clone(),
-            key: key.to_owned(),
-            writer,
-            hasher: Sha256::new(),
-            size: 0,
-        }
-    }
-}
-
-/// A large object in the making, hashed as it is written.
-#[derive(Debug)]
-pub struct Upload {
-    store: Store,
-    key: String,
-    writer: BufWriter,
-    hasher: Sha256,
-    size: u64,
-}
-
-impl Upload {
-    /// Bytes written so far.
-    #[must_use]
-    pub fn size(&self) -> u64 {
-        self.size
-    }
-
-    /// Appends bytes. Holds back while the store is slower than the sender.
-    pub async fn write(&mut self, chunk: Bytes) -> Result<(), StoreError> {
-        self.hasher.update(&chunk);
-        self.size += chunk.len() as u64;
-        self.writer
-            .put(chunk)
-            .await
-            .map_err(|e| self.store.error("write", &self.key, e))
-    }
-
-    /// Completes the object if its size and checksum are the expected ones; otherwise gives back what they were
-    /// and leaves no object.
-    pub async fn finish(mut self, expected: Blob) -> Result<Result<(), Blob>, StoreError> {
-        let found = Blob {
-            size: self.size,
-            sha256: Checksum(self.hasher.finalize_reset().into()),
-        };
-        if found != expected {
-            self.abort().await;
-            return Ok(Err(found));
-        }
-        self.writer
-            .shutdown()
-            .await
-            .map_err(|e| StoreError::Operation {
-                operation: "write",
-                key: self.key,
-                store: self.store.location.to_string(),
-                cause: e.into(),
-            })?;
-        Ok(Ok(()))
-    }
-
-    /// Gives the object up; what was written of it is removed as far as the store lets us.
-    pub async fn abort(mut self) {
-        if let Err(error) = self.writer.abort().await {
-            tracing::warn!(key = self.key, %error, "could not remove an unfinished upload");
-        }
+        Upload::new(self, key)
     }
 }
 

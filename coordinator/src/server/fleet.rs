@@ -208,13 +208,10 @@ impl v1::fleet_server::Fleet for FleetService {
         };
         let messages = chunks.flat_map(move |chunk| {
             let pieces: Vec<_> = match chunk {
-                Ok(bytes) => bytes
-                    .chunks(CHUNK_SIZE)
-                    .map(|piece| {
-                        Ok(v1::GetObjectResponse {
-                            chunk: piece.to_vec(),
-                        })
-                    })
+                Ok(bytes) => (0..bytes.len())
+                    .step_by(CHUNK_SIZE)
+                    .map(|start| bytes.slice(start..bytes.len().min(start + CHUNK_SIZE)))
+                    .map(|chunk| Ok(v1::GetObjectResponse { chunk }))
                     .collect(),
                 Err(error) => vec![Err(shell.store_failed(error))],
             };

@@ -1,3 +1,4 @@
+use super::upload::PART_SIZE;
 use super::*;
 
 fn open() -> (tempfile::TempDir, Store) {

@@ -1,5 +1,6 @@
 //! Blobs and results of training.
 
+use bytes::Bytes;
 use quartet_proto::v1;
 
 use super::{WireError, epoch, fraction};
@@ -10,7 +11,7 @@ impl From<Blob> for v1::Blob {
     fn from(blob: Blob) -> Self {
         Self {
             size: blob.size,
-            sha256: blob.sha256.0.to_vec(),
+            sha256: Bytes::copy_from_slice(&blob.sha256.0),
         }
     }
 }
@@ -125,7 +126,7 @@ mod tests {
         assert_eq!(Blob::try_from(v1::Blob::from(blob)), Ok(blob));
         let short = v1::Blob {
             size: 3,
-            sha256: vec![0; 31],
+            sha256: Bytes::from_static(&[0; 31]),
         };
         assert_eq!(
             Blob::try_from(short).unwrap_err().to_string(),

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::ensure;
+use quartet_proto::MAX_FRAME_SIZE;
 use quartet_proto::v1::fleet_client::FleetClient;
 use quartet_shared::address::Address;
 use quartet_shared::connector::Connector;
@@ -88,6 +89,7 @@ fn channel(address: &Address, connector: &Connector) -> anyhow::Result<Channel> 
     let endpoint = Endpoint::from_shared(address.uri())?
         .connect_timeout(CONNECT_TIMEOUT)
         .tcp_nodelay(true)
+        .max_frame_size(MAX_FRAME_SIZE)
         .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
         .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
         .keep_alive_while_idle(true);

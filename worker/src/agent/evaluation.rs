@@ -55,7 +55,7 @@ pub(super) async fn run(context: Context, shared: &Arc<Shared>) -> Result<(), Ta
     let json = serde_json::to_vec(&report).map_err(TaskError::failed)?;
     complete(
         &context,
-        v1::complete_request::Result::Evaluation(json),
+        v1::complete_request::Result::Evaluation(json.into()),
         shared,
     )
     .await

@@ -208,7 +208,7 @@ async fn read_all(
                 break;
             }
             let part = v1::CommitCheckpointRequest {
-                part: Some(Part::Chunk(chunk)),
+                part: Some(Part::Chunk(chunk.into())),
             };
             if sender.send(part).await.is_err() {
                 // The call has ended; its status says why.

@@ -75,7 +75,7 @@ async fn blob(
             Err(status) => Err(status),
         };
         match next {
-            Ok(chunk) => *rest = chunk.into(),
+            Ok(chunk) => *rest = chunk,
             Err(status) => {
                 upload.abort().await;
                 return Err(status);

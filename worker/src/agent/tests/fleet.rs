@@ -156,7 +156,9 @@ impl Fleet for Service {
         let object = self.plan.objects.get(&key).cloned();
         self.reads.lock().unwrap().push(key.clone());
         let chunk = object.ok_or_else(|| Status::not_found(key))?;
-        let chunks = vec![Ok(v1::GetObjectResponse { chunk })];
+        let chunks = vec![Ok(v1::GetObjectResponse {
+            chunk: chunk.into(),
+        })];
         Ok(Response::new(tokio_stream::iter(chunks)))
     }
 }
