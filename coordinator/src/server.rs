@@ -3,10 +3,12 @@
 //! - `shell`: clock, lock, outboxes, and the driver that carries decisions out
 //! - `fleet`: the workers' service
 //! - `grant`, `commit`, `finish`, `rewind`: transactions with the store
+//! - `catch_up`: what an older coordinator committed late
 //! - `retention`: deletes checkpoints that are no longer needed
 //! - `watch`: the status service
 //! - `refusal`: errors as gRPC codes
 
+mod catch_up;
 mod commit;
 mod finish;
 mod fleet;
@@ -22,6 +24,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use futures::Stream;
+use quartet_proto::MAX_FRAME_SIZE;
 use quartet_proto::v1::fleet_server::FleetServer;
 use quartet_proto::v1::status_server::StatusServer;
 use quartet_shared::report::EvaluationReport;
@@ -170,6 +173,7 @@ impl Coordinator {
             .http2_keepalive_interval(Some(self.timing.lease / 2))
             .http2_keepalive_timeout(Some(self.timing.lease))
             .max_concurrent_streams(MAX_STREAMS)
+            .max_frame_size(MAX_FRAME_SIZE)
             .add_service(FleetServer::new(fleet))
             .add_service(StatusServer::new(status))
             .serve_with_incoming_shutdown(incoming, async move {

@@ -72,6 +72,11 @@ enum Event {
         ticket: usize,
         back_to: Option<usize>,
     },
+    /// An older coordinator commits the next epoch under a lease of its own time, and this one finds out.
+    LateCommit {
+        lease: Pick,
+        accuracy: u8,
+    },
     Drain {
         worker: usize,
     },
@@ -146,6 +151,7 @@ fn event() -> impl Strategy<Value = Event> {
         2 => pick().prop_map(|lease| BeginRewind { lease }),
         2 => (any::<usize>(), proptest::option::of(0..4usize))
             .prop_map(|(ticket, back_to)| EndRewind { ticket, back_to }),
+        1 => (pick(), any::<u8>()).prop_map(|(lease, accuracy)| LateCommit { lease, accuracy }),
         1 => worker.clone().prop_map(|worker| Drain { worker }),
         4 => pick().prop_map(|lease| BeginComplete { lease }),
         4 => (any::<usize>(), any::<bool>()).prop_map(|(ticket, written)| EndComplete { ticket, written }),
@@ -184,6 +190,7 @@ fn apply(world: &mut World, event: &Event) {
         Event::EndGrant { ticket, recorded } => world.end_grant(ticket, recorded),
         Event::BeginRewind { lease } => world.begin_rewind(lease),
         Event::EndRewind { ticket, back_to } => world.end_rewind(ticket, back_to),
+        Event::LateCommit { lease, accuracy } => world.late_commit(lease, accuracy),
         Event::Drain { worker } => world.drain(worker),
         Event::BeginComplete { lease } => world.begin_complete(lease),
         Event::EndComplete { ticket, written } => world.end_complete(ticket, written),

@@ -1,4 +1,5 @@
-//! Going back: the store's newest checkpoint turned out to be corrupt, or another coordinator's work was found in it.
+//! Where the store is not where this scheduler thinks: the newest checkpoint turned out to be corrupt, or an older coordinator wrote
+//! one late.
 
 use quartet_shared::checkpoint::Position;
 use quartet_shared::ids::{Epoch, RunName};
@@ -78,6 +79,29 @@ impl Scheduler {
             }
         }
         self.block_evaluation();
+    }
+
+    /// Whether the run of a live lease is further in the store, where it was `found`, than this scheduler knew: an older coordinator
+    /// wrote what was in its hands after this one had read the store. The lease goes on, from there.
+    pub fn catch_up(&mut self, lease: &LeaseId, found: Found) -> Result<bool, Refusal> {
+        let live = self.record(&lease.task)?.live(lease)?;
+        if live.pin.is_some_and(|pin| pin != Pin::Grant) {
+            return Err(Refusal::Busy {
+                lease: lease.clone(),
+            });
+        }
+        let Task::Train(name) = &lease.task else {
+            return Ok(false);
+        };
+        let Some(run) = self.run_mut(name) else {
+            return Ok(false);
+        };
+        let behind = run.position() < found.position();
+        if behind {
+            (run.committed, run.step) = (found.committed, found.step);
+            run.record.forgive();
+        }
+        Ok(behind)
     }
 
     /// A commit found that the store is ahead of this scheduler: an older coordinator wrote it after this one had

@@ -9,10 +9,10 @@ use quartet_proto::v1::{self, commit_checkpoint_request::Part};
 use quartet_shared::human;
 use tonic::{Status, Streaming};
 
+use super::catch_up::catch_up;
 use super::refusal::refused;
 use super::retention;
 use super::shell::Shell;
-use crate::experiment::read_position;
 use crate::scheduler::{CommitEnd, CommitTicket, Refusal};
 use crate::store::Creation;
 use manifest::AnyManifest;
@@ -53,7 +53,12 @@ pub(super) async fn commit(
     };
     let manifest = AnyManifest::from_header(&shell.experiment.layout, header)?;
     let (lease, position) = (manifest.lease(), manifest.position());
-    let ticket = match shell.tell(|scheduler, now| scheduler.begin_commit(&lease, position, now)) {
+    let begin = || shell.tell(|scheduler, now| scheduler.begin_commit(&lease, position, now));
+    let mut begun = begin();
+    if matches!(begun, Err(Refusal::OutOfOrder { .. })) && catch_up(&shell, &lease).await? {
+        begun = begin();
+    }
+    let ticket = match begun {
         Ok(ticket) => ticket,
         // The worker may ask again because the answer was lost on the way.
         Err(Refusal::AlreadyCommitted { .. }) if manifest.is_stored(&shell).await? => {
@@ -92,9 +97,9 @@ pub(super) async fn commit(
 /// An older coordinator wrote this manifest after this one had read the store: the run goes on from what is there.
 async fn superseded(shell: &Shell, in_progress: &mut InProgress, manifest: &AnyManifest) -> Status {
     let position = manifest.position();
-    let found = match read_position(&shell.experiment, manifest.run()).await {
+    let found = match shell.position(manifest.run()).await {
         Ok(found) => found,
-        Err(error) => return Status::unavailable(format!("{error:#}")),
+        Err(status) => return status,
     };
     if let Some(ticket) = in_progress.ticket.take() {
         shell.tell(|scheduler, now| scheduler.supersede(ticket, found, now));

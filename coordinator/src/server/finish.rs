@@ -9,9 +9,10 @@ use quartet_shared::report::{self, EvaluationReport};
 use quartet_shared::task::{LeaseId, Task};
 use tonic::Status;
 
+use super::catch_up::catch_up;
 use super::refusal::{bad, refused};
 use super::shell::Shell;
-use crate::scheduler::{CompleteTicket, Completion};
+use crate::scheduler::{CompleteTicket, Completion, Refusal};
 
 /// A completion in progress. Dropped, it gives up, so that no way out leaves the lease pinned.
 struct InProgress {
@@ -21,11 +22,13 @@ struct InProgress {
 
 impl InProgress {
     /// `None` when this lease has completed the task before, and the worker did not hear so.
-    fn begin(shell: &Arc<Shell>, lease: &LeaseId) -> Result<Option<Self>, Status> {
-        let ticket = shell
-            .tell(|scheduler, now| scheduler.begin_complete(lease, now))
-            .map_err(refused)?;
-        Ok(ticket.map(|ticket| Self {
+    async fn begin(shell: &Arc<Shell>, lease: &LeaseId) -> Result<Option<Self>, Status> {
+        let begin = || shell.tell(|scheduler, now| scheduler.begin_complete(lease, now));
+        let mut begun = begin();
+        if matches!(begun, Err(Refusal::Incomplete { .. })) && catch_up(shell, lease).await? {
+            begun = begin();
+        }
+        Ok(begun.map_err(refused)?.map(|ticket| Self {
             shell: Arc::clone(shell),
             ticket: Some(ticket),
         }))
@@ -50,7 +53,7 @@ pub(super) async fn run(shell: Arc<Shell>, lease: LeaseId, outcome: Outcome) -> 
     let Task::Train(run) = &lease.task else {
         return Err(Status::invalid_argument("only a run has an outcome"));
     };
-    let Some(mut in_progress) = InProgress::begin(&shell, &lease)? else {
+    let Some(mut in_progress) = InProgress::begin(&shell, &lease).await? else {
         return Ok(());
     };
     shell.check_rule().await?;
@@ -90,7 +93,7 @@ pub(super) async fn evaluation(
             "the report is of another experiment",
         ));
     }
-    let Some(mut in_progress) = InProgress::begin(&shell, &lease)? else {
+    let Some(mut in_progress) = InProgress::begin(&shell, &lease).await? else {
         return Ok(());
     };
     shell.check_rule().await?;

@@ -7,15 +7,25 @@ use quartet_proto::v1;
 use quartet_shared::checkpoint::{AttemptRecord, Position};
 use quartet_shared::clock;
 use quartet_shared::human;
+use quartet_shared::ids::Term;
+use quartet_shared::task::Task;
+use tonic::Status;
 
+use super::catch_up::catch_up;
 use super::shell::Shell;
-use crate::scheduler::{Assignment, Scheduler};
+use crate::scheduler::{Assignment, Run, Scheduler};
 use crate::store::Creation;
 
+const FIRST_TERM: Term = Term(1);
+
 /// Records the lease, then tells its worker.
-pub(super) async fn grant(shell: Arc<Shell>, assignment: Assignment) {
+pub(super) async fn grant(shell: Arc<Shell>, mut assignment: Assignment) {
+    let recorded = match newest(&shell, &mut assignment).await {
+        Ok(()) => record(&shell, &assignment).await,
+        // It has been logged.
+        Err(_) => false,
+    };
     let Assignment { lease, resume } = &assignment;
-    let recorded = record(&shell, &assignment).await;
     let granted = shell.tell(|scheduler, now| scheduler.end_grant(lease, recorded, now));
     if let Err(refusal) = granted {
         // Its worker went away, or the record could not be written; either has been logged.
@@ -38,6 +48,21 @@ pub(super) async fn grant(shell: Arc<Shell>, assignment: Assignment) {
         &lease.worker,
         v1::coordinator_message::Message::Assignment(message),
     );
+}
+
+/// Has the assignment go on from what is in the store now, if an older coordinator may have written there.
+async fn newest(
+    shell: &Shell,
+    Assignment { lease, resume }: &mut Assignment,
+) -> Result<(), Status> {
+    if shell.experiment.term > FIRST_TERM
+        && catch_up(shell, lease).await?
+        && let Task::Train(run) = &lease.task
+    {
+        let position = shell.read(|scheduler, _| scheduler.run(run).map(Run::position));
+        *resume = position.unwrap_or_default();
+    }
+    Ok(())
 }
 
 /// Whether the store has the record, and no other coordinator wrote it.

@@ -2,11 +2,12 @@
 
 use std::fmt::Display;
 
+use quartet_shared::ids::RunName;
 use tonic::{Code, Status};
 
 use super::shell::Shell;
-use crate::experiment::RuleError;
-use crate::scheduler::Refusal;
+use crate::experiment::{RuleError, read_position};
+use crate::scheduler::{Found, Refusal};
 use crate::store::StoreError;
 
 /// A message that cannot be understood.
@@ -47,6 +48,15 @@ impl Shell {
             );
         }
         status
+    }
+
+    /// How far a run is in the store.
+    pub(super) async fn position(&self, run: &RunName) -> Result<Found, Status> {
+        let read = read_position(&self.experiment, run).await;
+        read.map_err(|error| match error.downcast::<StoreError>() {
+            Ok(error) => self.store_failed(error),
+            Err(error) => Status::unavailable(format!("{error:#}")),
+        })
     }
 
     /// Checks that no newer coordinator has claimed the experiment; if one has, this one ends.

@@ -10,7 +10,7 @@ use tonic::Status;
 
 use super::refusal::refused;
 use super::shell::Shell;
-use crate::experiment::{Experiment, read_position};
+use crate::experiment::Experiment;
 use crate::scheduler::{Found, RewindTicket, Run};
 use crate::store::{Store, StoreError};
 
@@ -94,13 +94,7 @@ async fn try_go_back(shell: &Shell, run: &RunName) -> Result<Found, Status> {
     let experiment = &shell.experiment;
     let gone_back = go_back(experiment, run).await;
     gone_back.map_err(|error| shell.store_failed(error))?;
-    match read_position(experiment, run).await {
-        Ok(found) => Ok(found),
-        Err(error) => Err(match error.downcast::<StoreError>() {
-            Ok(error) => shell.store_failed(error),
-            Err(error) => Status::unavailable(format!("{error:#}")),
-        }),
-    }
+    shell.position(run).await
 }
 
 /// Takes the manifests out of use whose blobs should be kept and are not sound, and all that follow them. The outcome goes

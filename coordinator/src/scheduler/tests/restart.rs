@@ -133,6 +133,27 @@ fn what_an_older_coordinator_wrote_late_is_gone_on_from() {
 }
 
 #[test]
+fn a_lease_goes_on_after_what_an_older_coordinator_committed_of_it_late() {
+    let (mut scheduler, lease) = leased();
+    let found = Found {
+        committed: Some((Epoch(1), committed(1))),
+        step: 0,
+    };
+    let late = scheduler.begin_commit(&lease, end_of(2), at(0));
+    assert!(matches!(late, Err(Refusal::OutOfOrder { .. })), "{late:?}");
+    assert_eq!(scheduler.catch_up(&lease, found), Ok(true));
+    let ticket = scheduler.begin_commit(&lease, end_of(2), at(0)).unwrap();
+    // It is no way back, and nothing for a run that is being written to.
+    assert!(matches!(
+        scheduler.catch_up(&lease, found),
+        Err(Refusal::Busy { .. })
+    ));
+    scheduler.end_commit(ticket, CommitEnd::Epoch(committed(2)), at(0));
+    assert_eq!(scheduler.catch_up(&lease, found), Ok(false));
+    assert_eq!(scheduler.runs()[0].position(), end_of(2));
+}
+
+#[test]
 fn what_an_older_coordinator_knew_to_have_ended_is_not_waited_for() {
     let mut ended = history(3, Some(1), None);
     ended.runs[0].lease.as_mut().unwrap().ended = true;

@@ -180,6 +180,32 @@ impl World {
         }
     }
 
+    pub(in super::super) fn late_commit(&mut self, pick: Pick, accuracy: u8) {
+        let Some(lease) = self.pick(pick) else { return };
+        let mut stored = self.store[&lease.task].clone();
+        let epoch = stored.position().epoch.next();
+        if lease.task == Task::Evaluate || epoch.0 > EPOCHS {
+            return;
+        }
+        let result = epoch_result(stored.committed(), epoch, accuracy);
+        stored.epochs.push(result);
+        stored.step = 0;
+        let found = Found {
+            committed: stored.committed(),
+            step: 0,
+        };
+        let is_grant = |ticket: &Ticket| matches!(ticket, Ticket::Grant(id) if *id == lease);
+        let is_granted = !self.tickets.iter().any(is_grant);
+        let good = self.is_live(&lease) && !(self.live(&lease).pinned && is_granted);
+        let caught_up = self.scheduler.catch_up(&lease, found);
+        assert_eq!(caught_up.is_ok(), good, "late commit: {epoch} by {lease}");
+        if good {
+            assert_eq!(caught_up, Ok(true), "late commit: {epoch} by {lease}");
+            self.store.insert(lease.task.clone(), stored);
+            self.forgive_task(&lease);
+        }
+    }
+
     /// The lease ends, if it has not ended already, and counts for nothing.
     fn hand_back(&mut self, lease: &LeaseId) {
         if self.is_live(lease) {
@@ -188,10 +214,14 @@ impl World {
     }
 
     fn forgive(&mut self, lease: &LeaseId) {
+        self.forgive_task(lease);
+        self.absolve(lease);
+    }
+
+    fn forgive_task(&mut self, lease: &LeaseId) {
         let memory = self.memory_of(lease);
         (memory.losses, memory.failures) = (0, 0);
         memory.failed_on.clear();
-        self.absolve(lease);
     }
 
     fn absolve(&mut self, lease: &LeaseId) {

@@ -1,0 +1,254 @@
+//! Two coordinators that write the same checkpoint: what a worker is told must be what the store says. The worker is the test itself.
+
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use quartet_proto::PROTOCOL_VERSION;
+use quartet_proto::v1::commit_checkpoint_request::Part;
+use quartet_proto::v1::coordinator_message::Message;
+use quartet_proto::v1::fleet_client::FleetClient;
+use quartet_proto::v1::{self, worker_message};
+use quartet_shared::checkpoint::{Blob, BlobRef, Checksum, Manifest, Position};
+use quartet_shared::early_stopping::EarlyStopping;
+use quartet_shared::ids::{Attempt, Epoch};
+use quartet_shared::layout::Layout;
+use quartet_shared::progress::EpochMetrics;
+use quartet_shared::task::{LeaseId, Task};
+use quartet_tests::fixtures;
+use quartet_tests::fleet::Coordinator;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Channel;
+use tonic::{Code, Status, Streaming};
+
+const METRICS: EpochMetrics = EpochMetrics {
+    train_loss: 1.0,
+    train_accuracy: 0.5,
+    valid_loss: 1.0,
+    valid_accuracy: 0.5,
+    images_per_second: 1.0,
+    seconds: 1.0,
+};
+
+/// A worker that is attached.
+struct Worker {
+    client: FleetClient<Channel>,
+    inbox: Streaming<v1::CoordinatorMessage>,
+    /// Dropped, it ends the stream.
+    _outbox: mpsc::Sender<v1::WorkerMessage>,
+}
+
+impl Worker {
+    async fn attach(coordinator: &str, id: &str) -> Self {
+        Self::attach_with(coordinator, id, None).await
+    }
+
+    /// Comes back with the lease that it holds.
+    async fn attach_with(coordinator: &str, id: &str, held: Option<&LeaseId>) -> Self {
+        let mut client = FleetClient::connect(format!("http://{coordinator}"))
+            .await
+            .unwrap();
+        let (outbox, messages) = mpsc::channel(1);
+        let hello = v1::Hello {
+            protocol_version: PROTOCOL_VERSION,
+            worker_id: id.to_owned(),
+            name: id.to_owned(),
+            device: "none".to_owned(),
+            held: held.cloned().map(Into::into),
+            term: 0,
+        };
+        let hello = v1::WorkerMessage {
+            message: Some(worker_message::Message::Hello(hello)),
+        };
+        outbox.send(hello).await.unwrap();
+        let inbox = client.attach(ReceiverStream::new(messages)).await.unwrap();
+        Self {
+            client,
+            inbox: inbox.into_inner(),
+            _outbox: outbox,
+        }
+    }
+
+    /// The next lease, and where it goes on from.
+    async fn assigned(&mut self) -> (LeaseId, Position) {
+        loop {
+            let message = self.inbox.message().await.unwrap().expect("a message");
+            if let Some(Message::Assignment(assignment)) = message.message {
+                let lease = assignment.lease.unwrap().try_into().unwrap();
+                return (lease, assignment.resume.map(Into::into).unwrap_or_default());
+            }
+        }
+    }
+
+    /// Commits an epoch whose files are these bytes.
+    async fn commit(&mut self, lease: &LeaseId, epoch: Epoch, bytes: &[u8]) -> Result<(), Status> {
+        let header = v1::CheckpointHeader {
+            lease: Some(lease.clone().into()),
+            position: Some(Position::end_of(epoch).into()),
+            metrics: Some(METRICS.into()),
+            early_stopping: Some(EarlyStopping::observe(None, epoch, 0.5).into()),
+            weights: Some(blob(bytes).into()),
+            training_state: Some(blob(bytes).into()),
+        };
+        let chunk = || Part::Chunk(Bytes::copy_from_slice(bytes));
+        let parts = [Part::Header(header), chunk(), chunk()];
+        let parts = parts.map(|part| v1::CommitCheckpointRequest { part: Some(part) });
+        let committed = self.client.commit_checkpoint(tokio_stream::iter(parts));
+        committed.await.map(drop)
+    }
+}
+
+fn start(folder: &Path, args: &[String]) -> Coordinator {
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    Coordinator::start(&folder.join("store"), &args)
+}
+
+fn blob(bytes: &[u8]) -> Blob {
+    Blob {
+        size: bytes.len() as u64,
+        sha256: Checksum::of(bytes),
+    }
+}
+
+/// A store, and a coordinator on it.
+struct Job {
+    dir: tempfile::TempDir,
+    args: Vec<String>,
+    coordinator: Coordinator,
+    layout: Layout,
+}
+
+impl Job {
+    fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let (data, toml) = (
+            fixtures::csv(dir.path()),
+            fixtures::experiment(dir.path(), 4),
+        );
+        let [toml, data] = [toml, data].map(|path| path.to_str().unwrap().to_owned());
+        let args = ["--workers", "1", "--experiment", &toml, "--data", &data].map(str::to_owned);
+        Self {
+            coordinator: start(dir.path(), &args),
+            args: args.into(),
+            layout: Layout::new("small".parse().unwrap()),
+            dir,
+        }
+    }
+
+    /// Kills the coordinator and starts another.
+    fn restart(&mut self) {
+        self.coordinator.process.kill();
+        self.coordinator = start(self.dir.path(), &self.args);
+    }
+
+    fn path(&self, key: &str) -> PathBuf {
+        self.dir.path().join("store").join(key)
+    }
+
+    fn write(&self, key: &str, bytes: &[u8]) {
+        let path = self.path(key);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, bytes).unwrap();
+    }
+
+    /// Commits an epoch past the coordinator, as another one would that ruled before it and is late.
+    fn commit_from_elsewhere(&self, lease: &LeaseId, epoch: Epoch, bytes: &[u8]) -> Manifest {
+        let Task::Train(run) = &lease.task else {
+            panic!("{lease} is of no run")
+        };
+        let position = Position::end_of(epoch);
+        let object = |key: String| {
+            self.write(&key, bytes);
+            let blob = blob(bytes);
+            BlobRef { key, blob }
+        };
+        let manifest = Manifest {
+            run: run.clone(),
+            epoch,
+            attempt: lease.attempt,
+            worker: lease.worker.clone(),
+            metrics: METRICS,
+            early_stopping: EarlyStopping::observe(None, epoch, 0.5),
+            weights: object(self.layout.weights(run, position, lease.attempt)),
+            training_state: object(self.layout.training_state(run, position, lease.attempt)),
+        };
+        let json = serde_json::to_vec(&manifest).unwrap();
+        self.write(&self.layout.manifest(run, epoch), &json);
+        manifest
+    }
+
+    fn manifest(&self, lease: &LeaseId, epoch: Epoch) -> Manifest {
+        let Task::Train(run) = &lease.task else {
+            panic!("{lease} is of no run")
+        };
+        let json = std::fs::read(self.path(&self.layout.manifest(run, epoch))).unwrap();
+        serde_json::from_slice(&json).unwrap()
+    }
+}
+
+#[tokio::test]
+async fn a_manifest_of_another_attempt_is_not_taken_for_the_workers_own() {
+    let job = Job::start();
+    let mut worker = Worker::attach(&job.coordinator.address, "w1").await;
+    let (lease, resume) = worker.assigned().await;
+    assert_eq!(resume, Position::default());
+    let other = LeaseId {
+        attempt: Attempt(lease.attempt.0 + 7),
+        ..lease.clone()
+    };
+    // Even the same bytes are another attempt's.
+    let theirs = job.commit_from_elsewhere(&other, Epoch(1), b"the same");
+    let refused = worker.commit(&lease, Epoch(1), b"the same").await;
+    let refused = refused.expect_err("it is committed by another");
+    assert_eq!(refused.code(), Code::FailedPrecondition, "{refused}");
+    assert_eq!(job.manifest(&lease, Epoch(1)), theirs);
+    // The lease is void, and the run goes on from what is there.
+    let again = worker.commit(&lease, Epoch(1), b"the same").await;
+    assert_eq!(again.map_err(|s| s.code()), Err(Code::FailedPrecondition));
+    let (next, resume) = loop {
+        let (next, resume) = worker.assigned().await;
+        if next.task == lease.task {
+            break (next, resume);
+        }
+    };
+    assert!(next.attempt > lease.attempt);
+    assert_eq!(resume, Position::end_of(Epoch(1)));
+}
+
+#[tokio::test]
+async fn what_an_older_coordinator_commits_late_is_known_to_the_next() {
+    let mut job = Job::start();
+    let mut worker = Worker::attach(&job.coordinator.address, "w1").await;
+    let (lease, _) = worker.assigned().await;
+    job.restart();
+    // The older one answers the worker after the newer one has read the store.
+    job.commit_from_elsewhere(&lease, Epoch(1), b"late");
+    let mut worker = Worker::attach_with(&job.coordinator.address, "w1", Some(&lease)).await;
+    worker.commit(&lease, Epoch(2), b"in time").await.unwrap();
+    assert_eq!(job.manifest(&lease, Epoch(2)).attempt, lease.attempt);
+    // The same again, but the worker does not come back.
+    job.restart();
+    job.commit_from_elsewhere(&lease, Epoch(3), b"late");
+    let mut other = Worker::attach(&job.coordinator.address, "w2").await;
+    let (of_other_run, _) = other.assigned().await;
+    assert_ne!(of_other_run.task, lease.task);
+    let mut spare = Worker::attach(&job.coordinator.address, "w3").await;
+    let (next, resume) = spare.assigned().await;
+    assert_eq!(next.task, lease.task);
+    assert!(next.attempt > lease.attempt);
+    assert_eq!(resume, Position::end_of(Epoch(3)));
+}
+
+#[tokio::test]
+async fn a_commit_is_answered_alike_when_it_is_asked_for_again() {
+    let job = Job::start();
+    let mut worker = Worker::attach(&job.coordinator.address, "w1").await;
+    let (lease, _) = worker.assigned().await;
+    for _ in 0..2 {
+        worker.commit(&lease, Epoch(1), b"mine").await.unwrap();
+    }
+    assert_eq!(job.manifest(&lease, Epoch(1)).weights.blob, blob(b"mine"));
+    let other = worker.commit(&lease, Epoch(1), b"other").await;
+    assert_eq!(other.map_err(|s| s.code()), Err(Code::AlreadyExists));
+    assert_eq!(job.manifest(&lease, Epoch(1)).weights.blob, blob(b"mine"));
+}
