@@ -2,7 +2,7 @@
 //! network, an object store that fails, and a trainer that hashes. Chance decides what goes wrong and when, from a seed; with
 //! the same seed the same goes wrong at the same time, but for the order in which a server that stops takes its last calls.
 //!
-//! - `story`: what goes wrong
+//! - `story`: what goes wrong; `stage`: where and until when
 //! - `hosts`: the programs
 //! - `objects`: the store; `compute`: the trainer; `dice`: chance
 //! - `check`: what must have come of it
@@ -12,21 +12,18 @@ pub mod compute;
 mod dice;
 mod hosts;
 mod objects;
+mod stage;
 mod story;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 pub use check::Coverage;
-use dice::Dice;
-use hosts::World;
-use objects::Moody;
+use objects::Mood;
+use stage::Stage;
 use story::Story;
 
-/// Virtual time between two looks at the network.
-const TICK: Duration = Duration::from_millis(20);
-/// Virtual time after which an experiment that nothing disturbs any more must have finished.
-const PATIENCE: Duration = Duration::from_secs(240);
+/// How long nothing can be deleted in a store that needs it.
+const UNDELETABLE: Duration = Duration::from_secs(60);
 
 /// How a simulation went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,35 +41,28 @@ pub struct Played {
 /// # Errors
 /// What is not as it must be.
 pub fn run(seed: u64) -> Result<Played, String> {
-    let dice = Arc::new(Dice::new(seed));
-    let objects = Moody::new(Arc::clone(&dice));
-    let world = World::new(&dice, &objects);
-    let mut story = Story::new(&dice);
-    let mut sim = turmoil::Builder::new()
-        .rng_seed(seed)
-        .tick_duration(TICK)
-        .simulation_duration(story.end() + PATIENCE * 2)
-        .min_message_latency(Duration::from_millis(1))
-        .max_message_latency(Duration::from_millis(60))
-        .tcp_capacity(1024)
-        .build();
-    world.start(&mut sim);
-    let outside = tokio::runtime::Builder::new_current_thread()
-        .build()
-        .map_err(|e| e.to_string())?;
-    let mut damaged = Vec::new();
-    while world.ending().is_none() {
-        let now = sim.elapsed();
-        story.tell(now, &mut sim, &objects, &dice, &outside, &mut damaged);
-        if now > story.end() + PATIENCE {
-            return Err(format!("not finished after {now:?}; {story:?}"));
+    let stage = Stage::new(seed)?;
+    let mut story = Story::new(&stage.dice);
+    let played = stage.play(story.end(), |now, sim| story.tell(now, sim, &stage));
+    played.map_err(|problem| format!("{problem}; {story:?}"))
+}
+
+/// Damages the best weights of a run when all have finished, in a store in which nothing can be deleted for the next minute:
+/// a way back that was given up in the middle would leave a run that is finished and has no outcome.
+///
+/// # Errors
+/// What is not as it must be.
+pub fn run_with_best_damaged_in_undeletable_store(seed: u64) -> Result<Played, String> {
+    let stage = Stage::new(seed)?;
+    let mut end = None;
+    stage.play(UNDELETABLE, |now, _| match end {
+        None => {
+            if stage.damage_best_of_finished() {
+                stage.objects.set(Mood::Undeletable);
+                end = Some(now + UNDELETABLE);
+            }
         }
-        sim.step().map_err(|e| format!("{e}; {story:?}"))?;
-    }
-    let checked = outside.block_on(check::check(&world, &objects, &damaged));
-    Ok(Played {
-        coverage: checked.map_err(|problem| format!("{problem}; {story:?}"))?,
-        took: sim.elapsed(),
-        next_number: dice.number(),
+        Some(end) if now >= end => stage.objects.set(Mood::Well),
+        Some(_) => {}
     })
 }

@@ -62,6 +62,15 @@ fn seeds_500_to_999_end_as_if_nothing_had_happened() {
     simulate_all(500..1000);
 }
 
+#[test]
+fn a_rewind_is_carried_to_its_end_however_long_the_store_refuses_it() {
+    for seed in 0..5 {
+        let played = simulation::run_with_best_damaged_in_undeletable_store(seed);
+        let coverage = played.expect("it ends as if nothing had happened").coverage;
+        assert!(coverage.discarded > 0 && coverage.store_failures > 0);
+    }
+}
+
 /// A server of tonic's that stops tells its connections so in an order that no seed decides. Where one coordinator plays, that is at the
 /// end, and a few tries meet the same order; where several do, it may take many, and half of those seeds are enough.
 #[test]

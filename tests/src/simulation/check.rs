@@ -40,11 +40,7 @@ impl AddAssign for Coverage {
 }
 
 /// Compares what the store has with what an undisturbed experiment ends with.
-pub(super) async fn check(
-    world: &World,
-    objects: &Moody,
-    damaged: &[String],
-) -> Result<Coverage, String> {
+pub(super) async fn check(world: &World, objects: &Moody) -> Result<Coverage, String> {
     if let Some(Ending::Failed(reasons)) = world.ending() {
         return Err(format!("the experiment failed: {reasons:?}"));
     }
@@ -60,7 +56,6 @@ pub(super) async fn check(
         let checker = Checker {
             layout: &layout,
             objects,
-            damaged,
             run,
         };
         let (outcome, states) = undisturbed(&world.spec, run);
@@ -80,7 +75,6 @@ pub(super) async fn check(
 struct Checker<'a> {
     layout: &'a Layout,
     objects: &'a Moody,
-    damaged: &'a [String],
     run: &'a RunSpec,
 }
 
@@ -131,7 +125,7 @@ impl Checker<'_> {
                 format!("worker of {} in epoch {epoch}", self.name())
             })?;
             let is_kept = epoch == outcome.best_epoch || epoch.0 == outcome.epochs;
-            if is_kept && !self.damaged.contains(&manifest.weights.key) {
+            if is_kept && !self.objects.is_damaged(&manifest.weights.key) {
                 let bytes = self.objects.bytes(&manifest.weights.key).await;
                 let bytes = bytes.ok_or_else(|| format!("{} is gone", manifest.weights.key))?;
                 let found = Blob {
@@ -164,7 +158,8 @@ impl Checker<'_> {
     }
 }
 
-async fn read<T: DeserializeOwned>(objects: &Moody, key: &str) -> Result<T, String> {
+/// The value of an object that is there.
+pub(super) async fn read<T: DeserializeOwned>(objects: &Moody, key: &str) -> Result<T, String> {
     let bytes = objects.bytes(key).await;
     let bytes = bytes.ok_or_else(|| format!("there is no {key}"))?;
     serde_json::from_slice(&bytes).map_err(|e| format!("{key}: {e}"))

@@ -2,8 +2,8 @@
 
 use std::fmt;
 use std::ops::Range;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -29,6 +29,8 @@ pub(super) enum Mood {
     Flaky,
     /// Every call fails.
     Down,
+    /// It works, but that nothing can be deleted.
+    Undeletable,
 }
 
 /// The store. Clones are the same one.
@@ -38,9 +40,16 @@ pub(super) struct Moody {
     mood: Arc<AtomicU64>,
     dice: Arc<Dice>,
     failures: Arc<AtomicU64>,
+    damaged: Arc<Mutex<Vec<String>>>,
 }
 
-const MOODS: [Mood; 4] = [Mood::Well, Mood::Slow, Mood::Flaky, Mood::Down];
+const MOODS: [Mood; 5] = [
+    Mood::Well,
+    Mood::Slow,
+    Mood::Flaky,
+    Mood::Down,
+    Mood::Undeletable,
+];
 
 impl Moody {
     /// An empty store that works.
@@ -51,6 +60,7 @@ impl Moody {
             mood: Arc::default(),
             dice,
             failures: Arc::default(),
+            damaged: Arc::default(),
         }
     }
 
@@ -82,7 +92,20 @@ impl Moody {
             return false;
         };
         *byte ^= 1;
-        self.inner.put(&path, bytes.into()).await.is_ok()
+        let damaged = self.inner.put(&path, bytes.into()).await.is_ok();
+        if damaged {
+            self.lock_damaged().push(key.to_owned());
+        }
+        damaged
+    }
+
+    /// Whether a byte of this object was changed.
+    pub(super) fn is_damaged(&self, key: &str) -> bool {
+        self.lock_damaged().iter().any(|damaged| damaged == key)
+    }
+
+    fn lock_damaged(&self) -> MutexGuard<'_, Vec<String>> {
+        self.damaged.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The object's bytes, whatever the mood.
@@ -118,13 +141,13 @@ impl Moody {
     async fn weather(&self) -> (bool, bool) {
         let mood = self.mood();
         let wait = match mood {
-            Mood::Well | Mood::Flaky => self.dice.within(1..20),
+            Mood::Well | Mood::Flaky | Mood::Undeletable => self.dice.within(1..20),
             Mood::Slow => 1000,
             Mood::Down => 500,
         };
         tokio::time::sleep(Duration::from_millis(wait)).await;
         match mood {
-            Mood::Well | Mood::Slow => (false, false),
+            Mood::Well | Mood::Slow | Mood::Undeletable => (false, false),
             Mood::Flaky => (self.dice.chance(0.17), self.dice.chance(0.17)),
             Mood::Down => (true, true),
         }
@@ -184,6 +207,9 @@ impl ObjectStore for Moody {
             let this = this.clone();
             async move {
                 let location = location?;
+                if this.mood() == Mood::Undeletable {
+                    return Err(this.error());
+                }
                 this.call(this.inner.delete(&location)).await?;
                 Ok(location)
             }

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use tokio::runtime::Runtime;
 use turmoil::Sim;
 
 use super::dice::Dice;
 use super::hosts::{COORDINATORS, WORKERS};
-use super::objects::{Mood, Moody};
+use super::objects::Mood;
+use super::stage::Stage;
 
 /// Virtual time within which things go wrong.
 const TROUBLE: Duration = Duration::from_secs(40);
@@ -81,15 +81,13 @@ impl Story {
     }
 
     /// Has everything happen that is due.
-    pub(super) fn tell(
-        &mut self,
-        now: Duration,
-        sim: &mut Sim<'_>,
-        objects: &Moody,
-        dice: &Dice,
-        outside: &Runtime,
-        damaged: &mut Vec<String>,
-    ) {
+    pub(super) fn tell(&mut self, now: Duration, sim: &mut Sim<'_>, stage: &Stage) {
+        let Stage {
+            objects,
+            dice,
+            outside,
+            ..
+        } = stage;
         while let Some(&(_, event)) = self.events.get(self.told).filter(|(at, _)| *at <= now) {
             self.told += 1;
             tracing::info!(?now, ?event, "story");
@@ -122,9 +120,7 @@ impl Story {
                         .collect();
                     if !blobs.is_empty() {
                         let key = &blobs[index % blobs.len()];
-                        if objects.damage(key).await {
-                            damaged.push(key.clone());
-                        }
+                        objects.damage(key).await;
                     }
                 }),
             }
