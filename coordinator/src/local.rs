@@ -14,6 +14,8 @@ use tokio::time::Instant;
 const MAX_CRASHES: u32 = 5;
 /// A worker that ran this long was fine when it started.
 const HEALTHY: Duration = Duration::from_secs(30);
+/// Exit status of a worker that cannot do what it is told, however often it is started.
+const UNUSABLE: i32 = 2;
 /// How long workers may take to leave by themselves at the end.
 const GRACE: Duration = Duration::from_secs(30);
 
@@ -147,8 +149,15 @@ async fn look_after(
             let _ = worker.child.wait().await;
             return None;
         };
-        if exit.as_ref().is_ok_and(std::process::ExitStatus::success) {
-            return None;
+        let code = exit.as_ref().ok().and_then(std::process::ExitStatus::code);
+        match code {
+            Some(0) => return None,
+            Some(UNUSABLE) => {
+                return Some(anyhow::anyhow!(
+                    "local-{index} cannot work here, as it says above; it is not started again"
+                ));
+            }
+            _ => {}
         }
         crashes = if started.elapsed() < HEALTHY {
             crashes + 1

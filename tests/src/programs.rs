@@ -45,6 +45,7 @@ fn build(folder: &Path) -> PathBuf {
         "CARGO_PKG_",
         "CARGO_CRATE_",
         "CARGO_BIN_",
+        "OUT_DIR",
     ];
     for (name, _) in std::env::vars_os() {
         let known = name.to_string_lossy();

@@ -113,3 +113,30 @@ fn every_program_has_a_version_and_completions() {
         assert!(status.success() && text.contains("complete"), "{name}");
     }
 }
+
+/// A build without LibTorch computes in 32-bit floats only.
+#[cfg(not(feature = "tch"))]
+#[test]
+fn local_workers_that_cannot_compute_the_experiment_end_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let toml = fixtures::experiment(dir.path(), 1);
+    let text = fs::read_to_string(&toml).unwrap();
+    fs::write(&toml, format!("precision = \"bf16\"\n{text}")).unwrap();
+    let (_, errors, status) = output(
+        Command::new(program("coordinator"))
+            .args(["--workers", "1", "--local", "--listen", "127.0.0.1:0"])
+            .arg("--data")
+            .arg(fixtures::csv(dir.path()))
+            .arg("--experiment")
+            .arg(&toml)
+            .arg("--store")
+            .arg(dir.path().join("store")),
+    );
+    assert_eq!(status.code(), Some(1), "{errors}");
+    assert_names(
+        &errors,
+        &["bf16", "--backend tch", "local-0", "no local worker"],
+    );
+    // It was not tried again and again.
+    assert_eq!(errors.matches("deploy/libtorch.sh").count(), 1, "{errors}");
+}

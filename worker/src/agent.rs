@@ -69,7 +69,8 @@ pub enum Ended {
 /// Works for the coordinator until dismissed or shut down.
 ///
 /// # Errors
-/// When no coordinator answers for `give_up_after`, when it refuses this worker, or when the cache folder cannot be used.
+/// When no coordinator answers for `give_up_after`, when it refuses this worker, when the experiment's precision is not computed here
+/// ([`UnsupportedPrecision`](crate::device::UnsupportedPrecision)), or when the cache folder cannot be used.
 pub async fn run(
     settings: Settings,
     compute: Arc<dyn Compute>,
@@ -125,6 +126,7 @@ pub async fn run(
                     session.coordinators
                 );
             }
+            End::Unsuited(unsupported) => return Err(unsupported.into()),
             End::Stuck(reason) => anyhow::bail!(reason),
             End::Lost { .. } => {}
         }

@@ -229,6 +229,7 @@ fn tch(gpu: Option<usize>, threads: Option<usize>) -> Result<TrainingDevice, Dev
             found,
         });
     }
+    quartet_kernels::tune_gpus();
     Ok(TrainingDevice {
         device: Device::libtorch_cuda(gpu),
         description: format!("GPU {gpu} (LibTorch)"),

@@ -12,7 +12,8 @@ mod tests;
 
 use std::ops::Range;
 
-use burn::tensor::{DType, Device, Int, Tensor, TensorData};
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use quartet_kernels::{upload, upload_bytes};
 use quartet_shared::dataset::{Dataset, Images};
 use quartet_shared::ids::Epoch;
 use quartet_shared::spec::Augmentation;
@@ -90,7 +91,7 @@ impl Input {
             .collect();
         let labels = indices
             .iter()
-            .map(|&i| i32::from(images.labels[i]))
+            .map(|&i| f32::from(images.labels[i]))
             .collect();
         self.batch(
             pixels,
@@ -106,7 +107,7 @@ impl Input {
         let pixels = images.pixels[range.start * area..range.end * area].to_vec();
         let labels = images.labels[range]
             .iter()
-            .map(|&label| i32::from(label))
+            .map(|&label| f32::from(label))
             .collect();
         self.batch(pixels, labels, self.plain.clone())
     }
@@ -114,16 +115,17 @@ impl Input {
     fn batch(
         &self,
         pixels: Vec<u8>,
-        labels: Vec<i32>,
+        labels: Vec<f32>,
         (rows, columns): (Tensor<3>, Tensor<3>),
     ) -> Batch {
         let (n, size) = (labels.len(), self.size);
         let pixels = TensorData::new(pixels, [n, self.height, self.width]);
-        let pixels = Tensor::<3, Int>::from_data(pixels, (&self.device, DType::U8)).float();
+        let pixels = upload_bytes::<3>(pixels, &self.device).float();
         // [N, S, height] x [N, height, width] x [N, width, S]
         let gray = rows.matmul(pixels).matmul(columns);
         let images = gray.reshape([n, 1, size, size]).expand([n, 3, size, size]);
-        let labels = Tensor::from_data(TensorData::new(labels, [n, 1]), &self.device);
+        let labels = TensorData::new(labels, [n, 1]);
+        let labels = upload(labels, &self.device).int();
         Batch { images, labels }
     }
 }
@@ -145,8 +147,7 @@ fn matrices(
         draw.rows(size, height, rows);
         draw.columns(size, width, columns);
     }
-    let rows = Tensor::from_data(TensorData::new(rows, [draws.len(), size, height]), device);
-    let columns =
-        Tensor::<3>::from_data(TensorData::new(columns, [draws.len(), size, width]), device);
+    let rows = upload(TensorData::new(rows, [draws.len(), size, height]), device);
+    let columns: Tensor<3> = upload(TensorData::new(columns, [draws.len(), size, width]), device);
     (rows, columns.swap_dims(1, 2))
 }

@@ -65,12 +65,14 @@ impl v1::fleet_server::Fleet for FleetService {
         }
         let worker = info.id.clone();
         let (outbox, responses) = mpsc::channel(OUTBOX_SIZE);
+        let spec = &self.shell.experiment.spec.experiment;
         let welcome = v1::Welcome {
-            experiment: self.shell.experiment.spec.experiment.name.to_string(),
+            experiment: spec.name.to_string(),
             term: self.shell.experiment.term.0,
             heartbeat_interval_ms: millis(self.timing.heartbeat_interval),
             lease_ms: millis(self.timing.lease),
             checkpoint_interval_ms: millis(self.timing.checkpoint_interval),
+            precision: spec.precision.as_str().to_owned(),
         };
         let welcome = v1::CoordinatorMessage {
             message: Some(coordinator_message::Message::Welcome(welcome)),

@@ -12,9 +12,10 @@ use quartet_shared::early_stopping::EarlyStopping;
 use quartet_shared::ids::Epoch;
 use quartet_shared::progress::{EpochMetrics, Phase, Progress};
 use quartet_shared::report::{self, EvaluationReport, Prediction, SplitReport};
-use quartet_shared::spec::{ExperimentSpec, RunSpec};
+use quartet_shared::spec::{ExperimentSpec, Precision, RunSpec};
 use quartet_worker::agent::{Compute, ComputeError, Link};
 use quartet_worker::checkpoint::{CheckpointError, CheckpointFiles, Snapshot, WrittenFile};
+use quartet_worker::device::UnsupportedPrecision;
 use quartet_worker::evaluate::{EvaluateTask, Evaluated};
 use quartet_worker::train::{Checkpoint, Control, Moment, TrainTask, Trained};
 use sha2::{Digest, Sha256};
@@ -170,6 +171,10 @@ pub struct Hashing {
 impl Compute for Hashing {
     fn description(&self) -> String {
         "hashes".to_owned()
+    }
+
+    fn check_precision(&self, _: Precision) -> Result<(), UnsupportedPrecision> {
+        Ok(())
     }
 
     fn train(&self, task: TrainTask, link: Link) -> BoxFuture<'_, Result<Trained, ComputeError>> {

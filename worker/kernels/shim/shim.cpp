@@ -5,6 +5,7 @@
 // 1 when LibTorch failed: then nothing is stored through `out`, and `*message` is a string for `quartet_free`, or null
 // when there is no memory for one.
 
+#include <ATen/Context.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/_fused_adam.h>
@@ -136,6 +137,17 @@ int32_t quartet_adam(const Tensor *value, const Tensor *gradient, const Tensor *
     const auto steps = at::full({}, step, value->options().dtype(at::kFloat));
     at::_fused_adam_({value->view(-1)}, {gradient->reshape(-1)}, {m->view(-1)}, {v->view(-1)}, {}, {steps}, rate, beta1,
                      beta2, 0.0, epsilon, false, false);
+  });
+}
+
+// TF32 for products and convolutions of float32 on GPUs, as TensorFlow has it, and the fastest of cuDNN's algorithms for each
+// shape, which it finds by trying them. For the whole process; the CPU's results do not depend on it.
+int32_t quartet_tune_gpus(char **message) {
+  return guarded(message, [] {
+    auto &context = at::globalContext();
+    context.setAllowTF32CuBLAS(true);
+    context.setAllowTF32CuDNN(true);
+    context.setBenchmarkCuDNN(true);
   });
 }
 

@@ -1,7 +1,7 @@
 //! The operations of the networks and of the optimizer that are worth a kernel of their own.
 //!
 //! On LibTorch (feature `tch`) they are LibTorch's, forward and backward; on every other backend they are burn's. Callers
-//! need not know which: [`conv2d`], [`batch_norm`], [`relu`], [`add_scaled`], [`max_pool`], [`avg_pool_3x3_same`],
+//! need not know which: [`upload`], [`conv2d`], [`batch_norm`], [`relu`], [`add_scaled`], [`max_pool`], [`avg_pool_3x3_same`],
 //! [`global_avg_pool`], [`adam`]; [`channels_last`] puts images into the layout that they are fastest in.
 //!
 //! - `portable`: burn's operations
@@ -19,7 +19,7 @@ mod torch;
 use burn::nn::conv::Conv2d;
 use burn::nn::pool::{AvgPool2dConfig, MaxPool2dConfig};
 use burn::nn::{BatchNorm, PaddingConfig2d};
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 
 /// Whose mean and variance a batch normalisation normalises by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +73,33 @@ pub fn is_native(device: &Device) -> bool {
         let _ = device;
         false
     }
+}
+
+/// Has LibTorch compute as fast as a training needs it on the GPUs of this process: products and convolutions of 32-bit floats in
+/// TF32, as TensorFlow does, and the algorithms for them chosen by trying. Rounding may then differ from one process to the next.
+pub fn tune_gpus() {
+    #[cfg(feature = "tch")]
+    torch::tune_gpus();
+}
+
+/// Floats on a device that is without autodiff. The host does not wait for the copy to a GPU of LibTorch's.
+#[must_use]
+pub fn upload<const D: usize>(data: TensorData, device: &Device) -> Tensor<D> {
+    #[cfg(feature = "tch")]
+    if let Some(gpu) = torch::gpu(device) {
+        return torch::upload(data, gpu);
+    }
+    Tensor::from_data(data, device)
+}
+
+/// [`upload`] of bytes, which stay bytes.
+#[must_use]
+pub fn upload_bytes<const D: usize>(data: TensorData, device: &Device) -> Tensor<D, Int> {
+    #[cfg(feature = "tch")]
+    if let Some(gpu) = torch::gpu(device) {
+        return torch::upload_bytes(data, gpu);
+    }
+    Tensor::from_data(data, (device, DType::U8))
 }
 
 /// Convolution of `[batch, channels, height, width]`, with bias where the module has one. The weights are taken in the type

@@ -6,6 +6,7 @@
 //!
 //! - `conv`, `norm`, `point`: convolution, batch normalisation, the rest
 //! - `optimizer`: Adam
+//! - `transfer`: from the host to a GPU
 //! - `graph`: nodes of burn's autodiff graph
 //! - `ffi`: what tch does not bind
 
@@ -20,6 +21,7 @@ mod graph;
 mod norm;
 mod optimizer;
 mod point;
+mod transfer;
 
 use burn::backend::DispatchDevice;
 use burn::backend::libtorch::TchTensor;
@@ -29,6 +31,7 @@ pub(crate) use conv::conv2d;
 pub(crate) use norm::batch_norm;
 pub(crate) use optimizer::adam;
 pub(crate) use point::{add_scaled, channels_last, global_avg_pool, relu};
+pub(crate) use transfer::{gpu, tune_gpus, upload, upload_bytes};
 
 pub(crate) fn is_torch(device: &Device) -> bool {
     matches!(

@@ -6,11 +6,12 @@ use std::path::Path;
 
 use futures::future::BoxFuture;
 use quartet_shared::progress::Progress;
+use quartet_shared::spec::Precision;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use super::link::Link;
-use crate::device::TrainingDevice;
+use crate::device::{self, TrainingDevice, UnsupportedPrecision};
 use crate::evaluate::{self, EvaluateTask, Evaluated};
 use crate::train::{self, Checkpoint, Control, Observer, TrainError, TrainTask, Trained};
 
@@ -21,6 +22,9 @@ use crate::train::{self, Checkpoint, Control, Observer, TrainError, TrainTask, T
 pub trait Compute: Send + Sync {
     /// What it is, for people.
     fn description(&self) -> String;
+
+    /// Whether it computes in this precision.
+    fn check_precision(&self, precision: Precision) -> Result<(), UnsupportedPrecision>;
 
     /// Trains a run to its end, or until `link` stops it.
     fn train(&self, task: TrainTask, link: Link) -> BoxFuture<'_, Result<Trained, ComputeError>>;
@@ -58,6 +62,10 @@ pub struct OnDevice(pub TrainingDevice);
 impl Compute for OnDevice {
     fn description(&self) -> String {
         self.0.description.clone()
+    }
+
+    fn check_precision(&self, precision: Precision) -> Result<(), UnsupportedPrecision> {
+        device::check_precision(precision, &self.0.device)
     }
 
     fn train(&self, task: TrainTask, link: Link) -> BoxFuture<'_, Result<Trained, ComputeError>> {

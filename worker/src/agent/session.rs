@@ -10,6 +10,7 @@ use quartet_shared::checkpoint::Position;
 use quartet_shared::human;
 use quartet_shared::ids::{ExperimentName, WorkerId};
 use quartet_shared::shutdown::Shutdown;
+use quartet_shared::spec::Precision;
 use quartet_shared::task::LeaseId;
 use quartet_shared::wire;
 use tokio::sync::mpsc;
@@ -23,6 +24,7 @@ use super::coordinators::Coordinators;
 use super::objects::{Objects, Spool};
 use super::random::Random;
 use super::running::{Context, Lease, Running, Stop, limited};
+use crate::device::UnsupportedPrecision;
 
 /// How long a coordinator may take to welcome a worker.
 const WELCOME_TIMEOUT: Duration = Duration::from_secs(15);
@@ -39,6 +41,8 @@ pub(super) enum End {
     Drained,
     /// This worker can never work for this coordinator.
     Refused(String),
+    /// It does not compute what the experiment needs.
+    Unsuited(UnsupportedPrecision),
     /// The task does not stop, or could not be handed back.
     Stuck(String),
     /// The connection is gone, or was never there.
@@ -181,7 +185,10 @@ impl Session {
 
     fn welcomed(&mut self, welcome: v1::Welcome) -> Result<(), End> {
         let v1::Welcome {
-            experiment, term, ..
+            experiment,
+            term,
+            precision,
+            ..
         } = welcome;
         if term < self.term {
             let newer = self.term;
@@ -196,6 +203,13 @@ impl Session {
             Ok(name) => self.experiment = Some(name),
             Err(error) => return Err(End::Refused(format!("{error}"))),
         }
+        let precision: Precision = match precision.parse() {
+            Ok(precision) => precision,
+            Err(error) => return Err(End::Refused(format!("its precision: {error}"))),
+        };
+        self.compute
+            .check_precision(precision)
+            .map_err(End::Unsuited)?;
         let every = Duration::from_millis(welcome.checkpoint_interval_ms.into());
         self.checkpoint_interval = (!every.is_zero()).then_some(every);
         Ok(())

@@ -16,6 +16,7 @@ use tokio::task::JoinHandle;
 use tonic::Status;
 
 use super::*;
+use crate::device::UnsupportedPrecision;
 use crate::train::{Control, Trained};
 use fleet::{Call, Coordinator, Plan};
 use scripted::{Act, Disk, Script, end, within};
@@ -74,6 +75,7 @@ fn plan() -> Plan {
             heartbeat_interval_ms: 1000,
             lease_ms: 10_000,
             checkpoint_interval_ms: 0,
+            precision: "f32".to_owned(),
         },
         assignment: v1::Assignment {
             lease: Some(lease.into()),
@@ -236,6 +238,18 @@ async fn a_coordinator_without_states_within_epochs_is_drained_all_the_same() {
             handed_back()
         ]
     );
+}
+
+#[tokio::test]
+async fn a_worker_leaves_an_experiment_that_it_cannot_compute() {
+    let mut plan = plan();
+    plan.welcome.precision = "bf16".to_owned();
+    let mut worker = Worker::start(plan).await;
+    let error = worker.ended.await.unwrap().unwrap_err();
+    assert!(error.is::<UnsupportedPrecision>(), "{error:#}");
+    // It has not touched the task, which counts against nobody.
+    assert!(worker.coordinator.calls.try_recv().is_err());
+    assert!(worker.script.tasks.try_recv().is_err());
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use quartet_shared::shutdown::Shutdown;
 use super::args::{DeviceArgs, ServeArgs};
 use super::{USAGE, fail, select};
 use crate::agent::{self, Ended, OnDevice, Settings};
-use crate::device::TrainingDevice;
+use crate::device::{TrainingDevice, UnsupportedPrecision};
 
 /// How long a worker whose parent is gone may take to hand its task back: there is hardly anyone left to take it.
 const ORPHAN_GRACE: Duration = Duration::from_secs(3);
@@ -28,6 +28,8 @@ pub(super) fn run(args: ServeArgs, device: &DeviceArgs) -> ExitCode {
             ExitCode::SUCCESS
         }
         Ok(Ended::Drained) => ExitCode::SUCCESS,
+        // Starting it again would not help.
+        Err(error) if error.is::<UnsupportedPrecision>() => fail(&error, USAGE),
         Err(error) => fail(&error, 1),
     }
 }

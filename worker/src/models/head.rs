@@ -3,6 +3,7 @@
 use burn::module::Module;
 use burn::nn::{BatchNorm, Linear};
 use burn::tensor::{Device, Tensor, TensorData};
+use quartet_kernels::upload;
 use rand::Rng;
 
 use super::blocks::KERAS_EPSILON;
@@ -122,7 +123,11 @@ impl DropoutMasks {
                 })
                 .collect();
             let data = TensorData::new(values, [batch, width]);
-            Tensor::from_data(data, device)
+            let mask = upload(data, &device.clone().inner());
+            match device.is_autodiff() {
+                true => mask.autodiff(),
+                false => mask,
+            }
         });
         Self { masks: Some(masks) }
     }

@@ -9,8 +9,10 @@ use futures::future::BoxFuture;
 use quartet_shared::address::Address;
 use quartet_shared::connector::Connector;
 use quartet_shared::shutdown::Shutdown;
+use quartet_shared::spec::Precision;
 use quartet_tests::simulation::compute::Hashing;
 use quartet_worker::agent::{self, Compute, ComputeError, Link, Settings};
+use quartet_worker::device::UnsupportedPrecision;
 use quartet_worker::evaluate::{EvaluateTask, Evaluated};
 use quartet_worker::train::{TrainTask, Trained};
 
@@ -36,6 +38,10 @@ struct Outspoken(Hashing);
 impl Compute for Outspoken {
     fn description(&self) -> String {
         self.0.description()
+    }
+
+    fn check_precision(&self, precision: Precision) -> Result<(), UnsupportedPrecision> {
+        self.0.check_precision(precision)
     }
 
     fn train(&self, task: TrainTask, link: Link) -> BoxFuture<'_, Result<Trained, ComputeError>> {

@@ -77,6 +77,7 @@ unsafe extern "C" {
         step: f64,
         message: *mut *mut c_char,
     ) -> i32;
+    fn quartet_tune_gpus(message: *mut *mut c_char) -> i32;
 }
 
 /// Stride, padding, dilation (each of height and width) and groups of a convolution.
@@ -222,6 +223,14 @@ pub(super) fn adam(
     })
 }
 
+/// TF32, and the fastest of cuDNN's algorithms: for GPUs, and for the whole process.
+pub(super) fn tune_gpus() -> Result<(), TorchError> {
+    call("settings of GPUs", |message| {
+        // SAFETY: the call takes nothing but a place for its message.
+        unsafe { quartet_tune_gpus(message) }
+    })
+}
+
 /// A call that stores one tensor.
 fn one(
     operation: &'static str,
@@ -297,6 +306,11 @@ mod tests {
         assert_eq!(x_gradient.unwrap().size(), [1, 2, 5, 5]);
         assert!(none.is_none());
         assert_eq!(bias.unwrap().size(), [4]);
+    }
+
+    #[test]
+    fn gpus_can_be_tuned_where_there_are_none() {
+        assert_eq!(tune_gpus(), Ok(()));
     }
 
     #[test]

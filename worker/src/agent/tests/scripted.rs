@@ -8,10 +8,12 @@ use quartet_shared::checkpoint::{Outcome, Position, StopReason};
 use quartet_shared::early_stopping::EarlyStopping;
 use quartet_shared::ids::Epoch;
 use quartet_shared::progress::EpochMetrics;
+use quartet_shared::spec::Precision;
 use tokio::sync::{Mutex, mpsc};
 
 use crate::agent::{Compute, ComputeError, Link};
 use crate::checkpoint::{CheckpointError, CheckpointFiles, Snapshot, WrittenFile};
+use crate::device::UnsupportedPrecision;
 use crate::evaluate::{EvaluateTask, Evaluated};
 use crate::train::{Checkpoint, Control, Moment, TrainTask, Trained};
 
@@ -79,6 +81,13 @@ pub(super) fn scripted() -> (Scripted, Script) {
 impl Compute for Scripted {
     fn description(&self) -> String {
         "a script".to_owned()
+    }
+
+    fn check_precision(&self, precision: Precision) -> Result<(), UnsupportedPrecision> {
+        match precision {
+            Precision::F32 => Ok(()),
+            Precision::Bf16 => Err(UnsupportedPrecision(precision)),
+        }
     }
 
     fn train(
