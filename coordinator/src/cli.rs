@@ -119,11 +119,11 @@ async fn coordinate(args: Args, mut request: Request, timing: Timing) -> anyhow:
         checked = store.check() => checked?,
         () = shutdown.triggered() => return Ok(ExitCode::from(INTERRUPTED)),
     }
-    if address.ip().is_unspecified() {
-        request.address = format!("{}:{}", quartet_shared::host::name(), address.port());
-    } else {
-        request.address = address.to_string();
-    }
+    request.address = match address.ip().is_unspecified() {
+        true => format!("{}:{}", quartet_shared::host::name(), address.port()),
+        false => address.to_string(),
+    };
+    let reached_at = request.address.clone();
     let mut meter = Meter::on_stdout();
     let opened = tokio::select! {
         opened = Experiment::open(store.clone(), request, &mut meter) => Some(opened?),
@@ -158,8 +158,15 @@ async fn coordinate(args: Args, mut request: Request, timing: Timing) -> anyhow:
     let mut local = match args.local {
         true => Some(LocalFleet::start(&Plan::new(args.workers, address)?)?),
         false => {
+            let port = address.port();
+            let from = match address.ip().is_loopback() {
+                true => format!(
+                    " (on this machine; for others start this with --listen 0.0.0.0:{port})"
+                ),
+                false => String::new(),
+            };
             say(&format!(
-                "join workers with: worker --coordinator {address}"
+                "join workers with: worker --coordinator {reached_at}{from}"
             ));
             None
         }

@@ -235,14 +235,13 @@ async fn create(
     meter: &mut Meter,
 ) -> anyhow::Result<(StoredSpec, Created)> {
     let plan = Plan::new(&request.spec.runs, request.weights.clone())?;
-    // Both before anything is written, and at once: whichever is wrong is known as soon as it can be.
-    let resolve = async { Ok(plan.resolve(meter).await?) };
-    let (packed, found) = tokio::try_join!(pack(&request), resolve)?;
+    // Both before anything is written, and the data first: it takes seconds to find out whether they can be used.
     let Packed {
         bytes,
         blob,
         summary,
-    } = packed;
+    } = pack(&request).await?;
+    let found = plan.resolve(meter).await?;
     let key = layout::dataset(blob.sha256);
     if !store.exists(&key).await? {
         let mut upload = store.upload(&key);

@@ -4,7 +4,7 @@
 //! `quartet-shared`.
 
 /// The version of the protocol that this build speaks; checked when a worker attaches.
-pub const PROTOCOL_VERSION: u32 = 2;
+pub const PROTOCOL_VERSION: u32 = 3;
 
 /// Largest HTTP/2 frame in bytes that both sides take. Objects come in messages of as much; HTTP/2's own 16 KiB would cut them up.
 pub const MAX_FRAME_SIZE: u32 = 1 << 20;

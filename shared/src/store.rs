@@ -138,6 +138,11 @@ impl Store {
             "access is denied: are the access key (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY), the region \
              (AWS_REGION) and the permissions on the bucket right?"
                 .to_owned()
+        } else if text.contains("169.254.169.254") {
+            // Without keys the credentials of a cloud's instance are asked for there.
+            format!(
+                "there are no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or run on an instance that has a role ({text})"
+            )
         } else {
             text
         }))

@@ -19,6 +19,16 @@ pub fn program(name: &str) -> PathBuf {
     path
 }
 
+/// The features that this was built with: the programs have the same.
+const FEATURES: &[&str] = &[
+    #[cfg(feature = "chaos")]
+    "quartet-tests/chaos",
+    #[cfg(feature = "parity")]
+    "quartet-tests/parity",
+    #[cfg(feature = "tch")]
+    "quartet-tests/tch",
+];
+
 /// Where the programs are: beside this one, or, for a test, one folder up and built there.
 fn folder() -> PathBuf {
     let this = std::env::current_exe().expect("the program has a path");
@@ -33,6 +43,7 @@ fn build(folder: &Path) -> PathBuf {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
     cargo.args(["build", "--workspace", "--all-targets", "--quiet"]);
+    cargo.arg("--features").arg(FEATURES.join(","));
     cargo
         .arg("--target-dir")
         .arg(folder.parent().expect("target"));

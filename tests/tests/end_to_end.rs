@@ -51,11 +51,18 @@ fn two_workers_train_and_evaluate_an_experiment() {
     let job = Job::new(2);
     let (store, cache) = (job.path("store"), job.path("cache"));
     let coordinator = job.start();
-    let watch = coordinator.watch();
+    let mut watch = coordinator.watch();
     let mut workers = [
         coordinator.worker("one", &cache),
         coordinator.worker("two", &cache),
     ];
+    let device =
+        watch.until(|snapshot| Some(snapshot["workers"][0]["device"].as_str()?.to_owned()));
+    let backend = match cfg!(feature = "tch") {
+        true => "LibTorch",
+        false => "flex",
+    };
+    assert!(device.contains(backend), "{device}");
     let (text, status) = coordinator.finish();
     assert!(status.success(), "{text}");
     for worker in &mut workers {

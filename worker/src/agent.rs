@@ -99,7 +99,7 @@ pub async fn run(
             if silence > settings.give_up_after {
                 session.stop().await;
                 anyhow::bail!(
-                    "no coordinator at {} for {} ({reason}); is `coordinator` running there?",
+                    "no coordinator at {} for {} ({reason}); is `coordinator` running there, with --listen if it is another machine?",
                     session.coordinators,
                     human::duration(silence)
                 );

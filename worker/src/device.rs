@@ -70,7 +70,9 @@ pub enum DeviceError {
     #[error("backend flex runs on the CPU: leave --gpu away or choose another backend")]
     FlexHasNoGpu,
     /// The backend is there, the GPU is not.
-    #[error("there is no GPU {gpu}: backend {backend} sees {found} (from 0)")]
+    #[error(
+        "there is no GPU {gpu}: backend {backend} sees {found} of them, counted from 0; {hint}"
+    )]
     NoSuchGpu {
         /// The GPU asked for.
         gpu: usize,
@@ -78,6 +80,8 @@ pub enum DeviceError {
         backend: &'static str,
         /// How many it sees.
         found: usize,
+        /// What may be missing.
+        hint: &'static str,
     },
     /// The number of threads cannot be set.
     #[error("cannot use {threads} threads: {reason}")]
@@ -227,6 +231,7 @@ fn tch(gpu: Option<usize>, threads: Option<usize>) -> Result<TrainingDevice, Dev
             gpu,
             backend: "tch",
             found,
+            hint: "it needs NVIDIA's driver, and a LibTorch with CUDA (deploy/libtorch.sh --pytorch)",
         });
     }
     quartet_kernels::tune_gpus();
@@ -256,6 +261,7 @@ fn cuda(gpu: usize) -> Result<TrainingDevice, DeviceError> {
             gpu,
             backend: "cuda",
             found,
+            hint: "it needs NVIDIA's driver",
         });
     }
     Ok(TrainingDevice {

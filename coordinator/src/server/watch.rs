@@ -75,14 +75,23 @@ impl v1::status_server::Status for StatusService {
 
 /// The worker of this id or name that is there.
 fn find(scheduler: &Scheduler, name: &str) -> Result<WorkerId, Status> {
-    let present = scheduler.workers().filter(|worker| worker.connected);
-    let found: Vec<_> = present
+    let present = || scheduler.workers().filter(|worker| worker.connected);
+    let found: Vec<_> = present()
         .filter(|worker| worker.info.id.as_str() == name || worker.info.name == name)
         .map(|worker| worker.info.id.clone())
         .collect();
     match &found[..] {
         [worker] => Ok(worker.clone()),
-        [] => Err(Status::not_found(format!("there is no worker {name}"))),
+        [] => {
+            let names: Vec<_> = present().map(|worker| &worker.info.name[..]).collect();
+            let names = match &names[..] {
+                [] => "none is connected".to_owned(),
+                names => format!("connected are {}", names.join(", ")),
+            };
+            Err(Status::not_found(format!(
+                "there is no worker {name}: {names}"
+            )))
+        }
         _ => {
             let ids: Vec<_> = found.iter().map(WorkerId::as_str).collect();
             Err(Status::failed_precondition(format!(
