@@ -8,6 +8,7 @@
 //! - [`address`], [`connector`]: where coordinators are, and how they are reached
 //! - [`layout`]: the keys of the object store
 //! - [`store`]: the object store, for those who hold its credentials
+//! - [`blocking`], [`chunks`]: work and files that must not hold up the asynchronous threads
 //! - [`dataset`], [`picture`]: the packed data set, and image files on their way to it
 //! - [`wire`]: conversions from and to the messages of `quartet-proto`
 //! - [`human`], [`host`], [`clock`], [`telemetry`], [`shutdown`]: durations and sizes for people, names, times, logs, signals
@@ -15,6 +16,7 @@
 pub mod address;
 pub mod blocking;
 pub mod checkpoint;
+pub mod chunks;
 pub mod clock;
 pub mod connector;
 pub mod dataset;

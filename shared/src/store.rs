@@ -3,7 +3,6 @@
 //! Objects are created once and never changed. Small ones (manifests, specs) are created with
 //! `PutMode::Create`, which both kinds of store do atomically; blobs have keys that no two writers share.
 
-mod chunks;
 mod error;
 mod leftovers;
 mod upload;
@@ -13,19 +12,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::stream::BoxStream;
 use futures::{Stream, StreamExt, TryStreamExt};
 use object_store::aws::AmazonS3Builder;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::prefix::PrefixStore;
-use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions};
+use object_store::{GetResult, GetResultPayload, ObjectStore, ObjectStoreExt, PutMode, PutOptions};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
 use crate::checkpoint::{Blob, Checksum};
-use crate::human;
+use crate::{chunks, human};
 
 pub use error::StoreError;
 pub use leftovers::Leftover;
@@ -274,7 +274,7 @@ impl Store {
             .await
             .map_err(|e| self.error("read", key, e))?;
         let (store, key) = (self.clone(), key.to_owned());
-        Ok(chunks::of(object).map(move |chunk| chunk.map_err(|e| store.error("read", &key, e))))
+        Ok(whole(object).map(move |chunk| chunk.map_err(|e| store.error("read", &key, e))))
     }
 
     /// Size and checksum of an object's bytes, `None` when there is no such object.
@@ -318,6 +318,19 @@ impl Store {
     #[must_use]
     pub fn upload(&self, key: &str) -> Upload {
         Upload::new(self, key)
+    }
+}
+
+/// All bytes of an object. Of a file object_store's own stream would take 8 KiB at once.
+fn whole(object: GetResult) -> BoxStream<'static, object_store::Result<Bytes>> {
+    match object.payload {
+        GetResultPayload::File(file, _) => chunks::of_file(file)
+            .map_err(|source| object_store::Error::Generic {
+                store: "LocalFileSystem",
+                source: source.into(),
+            })
+            .boxed(),
+        GetResultPayload::Stream(chunks) => chunks,
     }
 }
 

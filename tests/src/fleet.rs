@@ -6,6 +6,9 @@ use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
+use quartet_proto::PROTOCOL_VERSION;
+use quartet_proto::v1::{self, worker_message};
+use quartet_shared::task::LeaseId;
 use serde_json::Value;
 
 use crate::programs::program;
@@ -159,6 +162,22 @@ impl Coordinator {
 
 /// Longest time between two things that a test waits for.
 const PATIENCE: Duration = Duration::from_secs(120);
+
+/// The first message of a worker that a test or a benchmark plays, which has this id and may hold a lease.
+#[must_use]
+pub fn hello(id: &str, held: Option<LeaseId>) -> v1::WorkerMessage {
+    let hello = v1::Hello {
+        protocol_version: PROTOCOL_VERSION,
+        worker_id: id.to_owned(),
+        name: id.to_owned(),
+        device: "none".to_owned(),
+        held: held.map(Into::into),
+        term: 0,
+    };
+    v1::WorkerMessage {
+        message: Some(worker_message::Message::Hello(hello)),
+    }
+}
 
 /// The stream of snapshots of an experiment.
 #[derive(Debug)]

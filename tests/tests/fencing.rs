@@ -3,11 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use quartet_proto::PROTOCOL_VERSION;
+use quartet_proto::v1;
 use quartet_proto::v1::commit_checkpoint_request::Part;
 use quartet_proto::v1::coordinator_message::Message;
 use quartet_proto::v1::fleet_client::FleetClient;
-use quartet_proto::v1::{self, worker_message};
 use quartet_shared::checkpoint::{Blob, BlobRef, Checksum, Manifest, Position};
 use quartet_shared::early_stopping::EarlyStopping;
 use quartet_shared::ids::{Attempt, Epoch};
@@ -15,7 +14,7 @@ use quartet_shared::layout::Layout;
 use quartet_shared::progress::EpochMetrics;
 use quartet_shared::task::{LeaseId, Task};
 use quartet_tests::fixtures;
-use quartet_tests::fleet::Coordinator;
+use quartet_tests::fleet::{self, Coordinator};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
@@ -49,17 +48,7 @@ impl Worker {
             .await
             .unwrap();
         let (outbox, messages) = mpsc::channel(1);
-        let hello = v1::Hello {
-            protocol_version: PROTOCOL_VERSION,
-            worker_id: id.to_owned(),
-            name: id.to_owned(),
-            device: "none".to_owned(),
-            held: held.cloned().map(Into::into),
-            term: 0,
-        };
-        let hello = v1::WorkerMessage {
-            message: Some(worker_message::Message::Hello(hello)),
-        };
+        let hello = fleet::hello(id, held.cloned());
         outbox.send(hello).await.unwrap();
         let inbox = client.attach(ReceiverStream::new(messages)).await.unwrap();
         Self {

@@ -1,21 +1,23 @@
 //! What an older coordinator committed after this one had read the store. A worker that was told so goes on from there, and the older
 //! one's retention deletes what came before.
 
+use quartet_shared::checkpoint::Position;
 use quartet_shared::task::{LeaseId, Task};
 use tonic::Status;
 
 use super::shell::Shell;
 
-/// Looks how far the run of a lease is in the store. Whether that is further than was known.
-pub(super) async fn catch_up(shell: &Shell, lease: &LeaseId) -> Result<bool, Status> {
+/// Looks how far the run of a lease is in the store: there, if that is further than was known.
+pub(super) async fn catch_up(shell: &Shell, lease: &LeaseId) -> Result<Option<Position>, Status> {
     let Task::Train(run) = &lease.task else {
-        return Ok(false);
+        return Ok(None);
     };
     let found = shell.position(run).await?;
+    let position = found.position();
     let moved = shell.tell(|scheduler, _| scheduler.catch_up(lease, found));
-    let moved = moved.unwrap_or(false);
-    if moved {
-        tracing::warn!(%run, position = %found.position(), "an older coordinator committed this late");
+    if moved != Ok(true) {
+        return Ok(None);
     }
-    Ok(moved)
+    tracing::warn!(%run, %position, "an older coordinator committed this late");
+    Ok(Some(position))
 }

@@ -55,7 +55,8 @@ pub(super) async fn commit(
     let (lease, position) = (manifest.lease(), manifest.position());
     let begin = || shell.tell(|scheduler, now| scheduler.begin_commit(&lease, position, now));
     let mut begun = begin();
-    if matches!(begun, Err(Refusal::OutOfOrder { .. })) && catch_up(&shell, &lease).await? {
+    if matches!(begun, Err(Refusal::OutOfOrder { .. })) && catch_up(&shell, &lease).await?.is_some()
+    {
         begun = begin();
     }
     let ticket = match begun {

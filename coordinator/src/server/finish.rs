@@ -25,7 +25,9 @@ impl InProgress {
     async fn begin(shell: &Arc<Shell>, lease: &LeaseId) -> Result<Option<Self>, Status> {
         let begin = || shell.tell(|scheduler, now| scheduler.begin_complete(lease, now));
         let mut begun = begin();
-        if matches!(begun, Err(Refusal::Incomplete { .. })) && catch_up(shell, lease).await? {
+        if matches!(begun, Err(Refusal::Incomplete { .. }))
+            && catch_up(shell, lease).await?.is_some()
+        {
             begun = begin();
         }
         Ok(begun.map_err(refused)?.map(|ticket| Self {

@@ -8,12 +8,11 @@ use quartet_shared::checkpoint::{AttemptRecord, Position};
 use quartet_shared::clock;
 use quartet_shared::human;
 use quartet_shared::ids::Term;
-use quartet_shared::task::Task;
 use tonic::Status;
 
 use super::catch_up::catch_up;
 use super::shell::Shell;
-use crate::scheduler::{Assignment, Run, Scheduler};
+use crate::scheduler::{Assignment, Scheduler};
 use crate::store::Creation;
 
 const FIRST_TERM: Term = Term(1);
@@ -56,11 +55,9 @@ async fn newest(
     Assignment { lease, resume }: &mut Assignment,
 ) -> Result<(), Status> {
     if shell.experiment.term > FIRST_TERM
-        && catch_up(shell, lease).await?
-        && let Task::Train(run) = &lease.task
+        && let Some(position) = catch_up(shell, lease).await?
     {
-        let position = shell.read(|scheduler, _| scheduler.run(run).map(Run::position));
-        *resume = position.unwrap_or_default();
+        *resume = position;
     }
     Ok(())
 }

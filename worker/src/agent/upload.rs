@@ -1,12 +1,14 @@
 //! Checkpoints on their way to the coordinator: written to the spool as they come, and sent one after the other.
 
 use std::fs::File;
-use std::io::{self, Read as _};
+use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::pin::pin;
 
+use futures::TryStreamExt;
 use quartet_proto::v1::{self, commit_checkpoint_request::Part};
 use quartet_shared::blocking;
+use quartet_shared::chunks;
 use quartet_shared::human;
 use quartet_shared::task::LeaseId;
 use tokio::sync::mpsc;
@@ -20,8 +22,6 @@ use super::running::{Context, Shared, Stop, TaskError};
 use crate::checkpoint::{CheckpointError, CheckpointFiles};
 use crate::train::{Checkpoint, Moment};
 
-/// Bytes of a checkpoint in one message.
-const CHUNK_SIZE: usize = 1 << 20;
 /// Messages that may wait for the network.
 const CHUNKS_WAITING: usize = 2;
 
@@ -199,16 +199,11 @@ async fn read_all(
 ) -> Result<(), Status> {
     for path in paths {
         let failed = |e: io::Error| unreadable(&path, &e);
-        let file = Arc::new(File::open(&path).map_err(failed)?);
-        loop {
-            let file = Arc::clone(&file);
-            let read = blocking::run(move || read_chunk(&file)).await;
-            let chunk = read.map_err(io::Error::other).flatten().map_err(failed)?;
-            if chunk.is_empty() {
-                break;
-            }
+        let file = File::open(&path).map_err(failed)?;
+        let mut chunks = pin!(chunks::of_file(file));
+        while let Some(chunk) = chunks.try_next().await.map_err(failed)? {
             let part = v1::CommitCheckpointRequest {
-                part: Some(Part::Chunk(chunk.into())),
+                part: Some(Part::Chunk(chunk)),
             };
             if sender.send(part).await.is_err() {
                 // The call has ended; its status says why.
@@ -217,13 +212,6 @@ async fn read_all(
         }
     }
     Ok(())
-}
-
-/// The next bytes, none at the end.
-fn read_chunk(file: &File) -> io::Result<Vec<u8>> {
-    let mut chunk = Vec::with_capacity(CHUNK_SIZE);
-    file.take(CHUNK_SIZE as u64).read_to_end(&mut chunk)?;
-    Ok(chunk)
 }
 
 fn unreadable(path: &Path, error: &io::Error) -> Status {

@@ -57,6 +57,18 @@ impl Stored {
         Some((Epoch(self.epochs.len() as u32), *last))
     }
 
+    /// The next epoch, and where the run is then.
+    fn add_epoch(&mut self, accuracy: u8) -> Found {
+        let epoch = self.position().epoch.next();
+        let result = epoch_result(self.committed(), epoch, accuracy);
+        self.epochs.push(result);
+        self.step = 0;
+        Found {
+            committed: self.committed(),
+            step: 0,
+        }
+    }
+
     fn position(&self) -> Position {
         let epoch = Epoch(self.epochs.len() as u32);
         Position {

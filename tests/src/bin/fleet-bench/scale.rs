@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use quartet_proto::PROTOCOL_VERSION;
 use quartet_proto::v1::fleet_client::FleetClient;
 use quartet_proto::v1::{self, coordinator_message, worker_message};
+use quartet_tests::fleet::hello;
 use tokio::sync::{Barrier, mpsc};
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
@@ -110,17 +110,7 @@ async fn live(
 ) -> anyhow::Result<Vec<Duration>> {
     let id = format!("w{index}");
     let (outbox, messages) = mpsc::channel(4);
-    let hello = v1::Hello {
-        protocol_version: PROTOCOL_VERSION,
-        worker_id: id.clone(),
-        name: id.clone(),
-        device: "none".to_owned(),
-        held: None,
-        term: 0,
-    };
-    outbox
-        .send(message(worker_message::Message::Hello(hello)))
-        .await?;
+    outbox.send(hello(&id, None)).await?;
     let mut client = FleetClient::new(channel);
     let mut inbox = client
         .attach(ReceiverStream::new(messages))

@@ -165,14 +165,7 @@ impl World {
             }
             CommitStory::Foreign(accuracy) => {
                 let stored = self.store.get_mut(&lease.task).unwrap();
-                let epoch = stored.position().epoch.next();
-                let result = epoch_result(stored.committed(), epoch, accuracy);
-                stored.epochs.push(result);
-                stored.step = 0;
-                let found = Found {
-                    committed: stored.committed(),
-                    step: 0,
-                };
+                let found = stored.add_epoch(accuracy);
                 self.scheduler.supersede(ticket, found, self.now);
                 self.unpin(&lease);
                 self.hand_back(&lease);
@@ -187,13 +180,7 @@ impl World {
         if lease.task == Task::Evaluate || epoch.0 > EPOCHS {
             return;
         }
-        let result = epoch_result(stored.committed(), epoch, accuracy);
-        stored.epochs.push(result);
-        stored.step = 0;
-        let found = Found {
-            committed: stored.committed(),
-            step: 0,
-        };
+        let found = stored.add_epoch(accuracy);
         let is_grant = |ticket: &Ticket| matches!(ticket, Ticket::Grant(id) if *id == lease);
         let is_granted = !self.tickets.iter().any(is_grant);
         let good = self.is_live(&lease) && !(self.live(&lease).pinned && is_granted);
