@@ -120,9 +120,18 @@ impl Scheduler {
         Ok(())
     }
 
-    /// Ends the leases that have run out, and loses workers that are silent.
+    /// Loses workers that are silent, and ends the leases that have run out, then those that spare workers can have.
     #[must_use]
     pub fn expire_leases(&mut self, now: Now) -> Vec<Expired> {
+        let Self {
+            config, workers, ..
+        } = self;
+        for worker in workers.values_mut() {
+            let free = matches!(worker.state, WorkerState::Idle | WorkerState::Draining);
+            if free && worker.last_seen + config.lease <= now {
+                worker.state = WorkerState::Lost;
+            }
+        }
         let leases = self.records().filter_map(|record| record.lease());
         let mut expired: Vec<_> = leases
             .filter_map(|lease| {
@@ -133,25 +142,23 @@ impl Scheduler {
                 })
             })
             .collect();
-        expired.extend(self.reclaim(&expired, now));
-        for Expired { lease, reason } in &expired {
-            self.end_lease(lease, Ending::Lost(reason.to_string()), now);
-            // Not idle before it says so: it may not know yet that the lease has ended.
-            self.set_state(&lease.worker, WorkerState::Lost);
+        for expired in &expired {
+            self.take_away(expired, now);
         }
-        let Self {
-            config, workers, ..
-        } = self;
-        for worker in workers.values_mut() {
-            let free = matches!(worker.state, WorkerState::Idle | WorkerState::Draining);
-            if free && worker.last_seen + config.lease <= now {
-                worker.state = WorkerState::Lost;
-            }
+        while let Some(reclaimed) = self.reclaimable(now) {
+            self.take_away(&reclaimed, now);
+            expired.push(reclaimed);
         }
-        workers.retain(|_, worker| {
-            worker.state != WorkerState::Lost || worker.last_seen + config.forget_after > now
+        self.workers.retain(|_, worker| {
+            worker.state != WorkerState::Lost || worker.last_seen + self.config.forget_after > now
         });
         expired
+    }
+
+    fn take_away(&mut self, Expired { lease, reason }: &Expired, now: Now) {
+        self.end_lease(lease, Ending::Lost(reason.to_string()), now);
+        // Not idle before it says so: it may not know yet that the lease has ended.
+        self.set_state(&lease.worker, WorkerState::Lost);
     }
 
     /// When [`expire_leases`](Self::expire_leases), [`report_stalls`](Self::report_stalls) or [`assign`](Self::assign) will
@@ -179,27 +186,23 @@ impl Scheduler {
         leases.chain(stalls).chain(workers).chain(waits).min()
     }
 
-    /// The leases whose workers are not connected and did not come back in time, as many as spare workers stand by for
-    /// them. Those in `expired` end already.
-    fn reclaim(&self, expired: &[Expired], now: Now) -> Vec<Expired> {
-        let waiting = self.ready_tasks(now).len() + expired.len();
-        let spares = self.idle().count().saturating_sub(waiting);
+    /// The lease that has waited longest for a worker that is not connected and did not come back in time, if a spare
+    /// worker stands by that no ready task needs. The task need not become ready: this may have been its last loss.
+    fn reclaimable(&self, now: Now) -> Option<Expired> {
         let leases = self.records().filter_map(TaskRecord::lease);
-        let mut due: Vec<_> = leases
-            .filter(|lease| lease.pin.is_none())
-            .filter(|lease| !expired.iter().any(|expired| expired.lease == lease.id))
-            .filter_map(|lease| Some((lease.reclaimable_at.filter(|at| *at <= now)?, lease)))
-            .collect();
-        due.sort_by_key(|(at, _)| *at);
-        let due = due.into_iter().take(spares).map(|(_, lease)| Expired {
+        let leases = leases.filter(|lease| lease.pin.is_none());
+        let due =
+            leases.filter_map(|lease| Some((lease.reclaimable_at.filter(|at| *at <= now)?, lease)));
+        let (_, lease) = due.min_by_key(|(at, _)| *at)?;
+        let spare = self.idle().count() > self.ready_tasks(now).len();
+        spare.then(|| Expired {
             lease: lease.id.clone(),
             reason: ExpiryReason::Disconnected(if lease.restored.is_some() {
                 self.config.recovery_grace
             } else {
                 self.config.reattach_grace
             }),
-        });
-        due.collect()
+        })
     }
 
     /// When and why a lease will run out; never while it is pinned.

@@ -134,6 +134,31 @@ fn a_spare_that_is_about_to_get_another_task_takes_no_lease_away() {
 }
 
 #[test]
+fn a_run_that_is_lost_for_the_last_time_leaves_the_spare_to_the_next() {
+    let mut scheduler = scheduler(&[("a", 2.0), ("b", 1.0)], History::default());
+    for now in 0..=5 {
+        assert_eq!(join(&mut scheduler, "w1", None, now), Joined::Free);
+        assert_eq!(given(&mut scheduler, now), [pair("a", "w1")]);
+        if now < 5 {
+            scheduler.worker_lost(&id("w1"), at(now));
+        }
+    }
+    assert_eq!(join(&mut scheduler, "w2", None, 5), Joined::Free);
+    assert_eq!(given(&mut scheduler, 5), [pair("b", "w2")]);
+    scheduler.disconnected(&id("w1"), at(6));
+    scheduler.disconnected(&id("w2"), at(6));
+    assert_eq!(join(&mut scheduler, "w3", None, 6), Joined::Free);
+    let expired = scheduler.expire_leases(at(7)).into_iter();
+    let ended: Vec<_> = expired.map(|expired| expired.lease.task).collect();
+    assert_eq!(ended, [train("a"), train("b")]);
+    assert!(matches!(
+        scheduler.record(&train("a")).unwrap().state,
+        TaskState::Failed { .. }
+    ));
+    assert_eq!(given(&mut scheduler, 7), [pair("b", "w3")]);
+}
+
+#[test]
 fn a_draining_worker_hands_its_task_back_and_gets_no_more() {
     let (mut scheduler, lease) = leased();
     scheduler.release(&lease, at(1)).unwrap();
