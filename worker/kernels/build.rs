@@ -1,4 +1,4 @@
-//! Compiles `shim/shim.cpp` against the headers of the LibTorch that torch-sys found.
+//! Compiles `shim/` against the headers of the LibTorch that torch-sys found.
 
 fn main() {
     #[cfg(feature = "tch")]
@@ -7,7 +7,7 @@ fn main() {
 
 #[cfg(feature = "tch")]
 fn shim() {
-    println!("cargo:rerun-if-changed=shim/shim.cpp");
+    println!("cargo:rerun-if-changed=shim");
     println!("cargo:rerun-if-env-changed=DEP_TCH_LIBTORCH_LIB");
     println!("cargo:rerun-if-env-changed=LIBTORCH_CXX11_ABI");
     // Set by torch-sys, which has `links = "tch"`.
@@ -18,14 +18,21 @@ fn shim() {
         .join("include");
     // torch-sys' default; PyTorch has had no other since 2.7.
     let abi = std::env::var("LIBTORCH_CXX11_ABI").unwrap_or_else(|_| "1".to_owned());
-    cc::Build::new()
+    let mut build = cc::Build::new();
+    if std::env::var("CARGO_CFG_TARGET_OS").as_deref() == Ok("linux") {
+        // LibTorch's threads; torch-sys links the library.
+        build.flag("-fopenmp");
+    }
+    build
         .cpp(true)
+        // Whatever the profile: a debug build, too, trains.
+        .opt_level(3)
         .std("c++17")
         .define("_GLIBCXX_USE_CXX11_ABI", abi.as_str())
         // Those of LibTorch's headers are many.
         .warnings(false)
         .include(include)
-        .file("shim/shim.cpp")
+        .files(["shim/shim.cpp", "shim/winograd.cpp"])
         .compile("quartet_shim");
     // For the programs and tests of other crates, and for this crate's tests.
     println!("cargo:libtorch_lib={lib}");

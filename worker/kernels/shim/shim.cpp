@@ -5,11 +5,14 @@
 // 1 when LibTorch failed: then nothing is stored through `out`, and `*message` is a string for `quartet_free`, or null
 // when there is no memory for one.
 
+#include "winograd.h"
+
 #include <ATen/Context.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/_fused_adam.h>
 #include <ATen/ops/add.h>
+#include <ATen/ops/convolution.h>
 #include <ATen/ops/convolution_backward.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/native_batch_norm_backward.h>
@@ -67,11 +70,30 @@ extern "C" {
 
 void quartet_free(char *message) { std::free(message); }
 
+// `bias` may be null. `stride`, `padding` and `dilation` are pairs.
+int32_t quartet_conv2d(const Tensor *x, const Tensor *weight, const Tensor *bias, const int64_t *stride,
+                       const int64_t *padding, const int64_t *dilation, int64_t groups, Tensor **out, char **message) {
+  return guarded(message, [&] {
+    const std::array<int64_t, 2> none = {0, 0};
+    Tensor y = winograd::suits(*x, *weight, stride, padding, dilation, groups)
+                   ? winograd::convolution(*x, *weight, bias, padding)
+                   : at::convolution(*x, *weight, optional(bias), {stride, 2}, {padding, 2}, {dilation, 2}, false, none, groups);
+    *out = boxed(y).release();
+  });
+}
+
 // Gradients of input, weight and bias, as far as `want` has them. `stride`, `padding` and `dilation` are pairs.
 int32_t quartet_conv2d_backward(const Tensor *gradient, const Tensor *x, const Tensor *weight, const int64_t *stride,
                                 const int64_t *padding, const int64_t *dilation, int64_t groups, const bool *want,
                                 Tensor **out, char **message) {
   return guarded(message, [&] {
+    if (winograd::suits(*x, *weight, stride, padding, dilation, groups)) {
+      give({want[0] ? winograd::gradient_of_input(*gradient, *weight, padding) : Tensor(),
+            want[1] ? winograd::gradient_of_weight(*gradient, *x, padding) : Tensor(),
+            want[2] ? gradient->sum({0, 2, 3}) : Tensor()},
+           out);
+      return;
+    }
     const std::array<int64_t, 1> bias = {weight->size(0)};
     const std::array<int64_t, 2> none = {0, 0};
     give(at::convolution_backward(*gradient, *x, *weight, at::OptionalIntArrayRef(bias), {stride, 2}, {padding, 2},

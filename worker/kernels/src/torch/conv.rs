@@ -130,15 +130,12 @@ fn forward(
     let x = geometry.padded(x);
     let weight = converted(&parameter, &x.tensor);
     let bias = bias.map(|bias| bias.tensor.to_kind(x.tensor.kind()));
-    let window = &geometry.window;
-    let y = x.tensor.conv2d(
+    let y = done(ffi::conv2d(
+        &x.tensor,
         &weight.tensor,
         bias.as_ref(),
-        window.stride,
-        window.padding,
-        window.dilation,
-        window.groups,
-    );
+        &geometry.window,
+    ));
     let saved = save.then(|| Saved {
         x,
         weight,
