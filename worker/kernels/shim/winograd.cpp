@@ -28,6 +28,8 @@ namespace {
 constexpr int64_t GAP = LANES;
 // What the points of the tiles may take that a thread transforms at once, and those for a gradient of weights, in bytes.
 constexpr int64_t BLOCK_BYTES = 1 << 20, GRADIENT_BLOCK_BYTES = 8 << 20;
+// Tiles whose part of a gradient of weights is summed by itself: long sums of float32 lose more.
+constexpr int64_t CHAIN = 128;
 // Fewer tiles than this are not worth the transformation of the weights.
 constexpr int64_t MIN_TILES = 512;
 
@@ -210,7 +212,10 @@ Tensor gradient_of_weight(const Tensor &gradient, const Tensor &x, const int64_t
         const float *panel = panel_of(p) + i * (block * wide + GAP);
         float *sum = s + p * PANEL * POINTS * in + i * in * wide;
         for (int64_t c = 0; c < in; c += ROWS) {
-          multiply<true>(wide, v + i * point + c, 1, row, panel, count, sum + c * wide);
+          for (int64_t t = 0; t < count; t += CHAIN) {
+            const int64_t depth = std::min(CHAIN, count - t);
+            multiply<true>(wide, v + i * point + t * row + c, 1, row, panel + t * wide, depth, sum + c * wide);
+          }
         }
       }
     });
