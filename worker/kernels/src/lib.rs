@@ -5,7 +5,7 @@
 //! [`global_avg_pool`], [`adam`]; [`channels_last`] puts images into the layout that they are fastest in.
 //!
 //! - `portable`: burn's operations
-//! - `torch`: LibTorch's, as extensions of burn's backend; its unsafe code is in `torch/ffi.rs` and `shim/shim.cpp`
+//! - `torch`: LibTorch's, as extensions of burn's backend; its unsafe code is in `torch/ffi.rs` and `shim/`, which also has convolutions by Winograd's algorithm
 //! - `memory`: the allocator
 //!
 //! On LibTorch a failure is a panic with LibTorch's message, as those of burn's own operations are.
