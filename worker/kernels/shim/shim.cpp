@@ -88,6 +88,8 @@ int32_t quartet_conv2d_backward(const Tensor *gradient, const Tensor *x, const T
                                 Tensor **out, char **message) {
   return guarded(message, [&] {
     if (winograd::suits(*x, *weight, stride, padding, dilation, groups)) {
+      TORCH_CHECK(gradient->dim() == 4 && gradient->size(0) == x->size(0) && gradient->size(1) == weight->size(0),
+                  "a gradient of another shape than the output's");
       give({want[0] ? winograd::gradient_of_input(*gradient, *weight, padding) : Tensor(),
             want[1] ? winograd::gradient_of_weight(*gradient, *x, padding) : Tensor(),
             want[2] ? gradient->sum({0, 2, 3}) : Tensor()},

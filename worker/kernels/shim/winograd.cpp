@@ -18,6 +18,7 @@ at::Tensor gradient_of_weight(const at::Tensor &, const at::Tensor &, const int6
 #include <ATen/ops/empty.h>
 #include <ATen/ops/zeros.h>
 #include <algorithm>
+#include <c10/util/Exception.h>
 
 using at::Tensor;
 
@@ -39,11 +40,10 @@ int64_t columns(int64_t channels, int64_t panel) { return std::min(PANEL, channe
 
 // Tiles of 2x2 that cover the output of a convolution.
 struct Grid {
-  int64_t height, width, rows, tiles_per_row, tiles;
+  int64_t rows, tiles_per_row, tiles;
 
   Grid(int64_t images, int64_t height, int64_t width)
-      : height(height), width(width), rows(ceil_div(height, 2)), tiles_per_row(ceil_div(width, 2)),
-        tiles(images * rows * tiles_per_row) {}
+      : rows(ceil_div(height, 2)), tiles_per_row(ceil_div(width, 2)), tiles(images * rows * tiles_per_row) {}
 
   struct Tile {
     int64_t image, y, x;
@@ -64,6 +64,15 @@ template <typename T> struct Images {
 
 Images<const float> read(const Tensor &x, const Tensor &zeros) {
   return {x.const_data_ptr<float>(), zeros.const_data_ptr<float>(), x.size(1), x.size(2), x.size(3)};
+}
+
+// The points of the input of a tile.
+void transform(const Images<const float> &x, const Grid::Tile &tile, int64_t pad_y, int64_t pad_x, float *out, int64_t point) {
+  const float *pixels[POINTS];
+  for (int i = 0; i < POINTS; ++i) {
+    pixels[i] = x.pixel(tile.image, tile.y + i / 4 - pad_y, tile.x + i % 4 - pad_x);
+  }
+  transform_input(pixels, x.channels, out, point);
 }
 
 // `weight` `[3, 3, in, out]` as `[panel][16, in, columns]`.
@@ -104,12 +113,7 @@ Tensor convolve(const Tensor &x, const Tensor &weight, const float *bias, int64_
     for (int64_t start = first * block; start < std::min(last * block, grid.tiles); start += block) {
       const int64_t count = std::min(block, grid.tiles - start);
       for (int64_t t = 0; t < count; ++t) {
-        const auto tile = grid.tile(start + t);
-        const float *pixels[POINTS];
-        for (int i = 0; i < POINTS; ++i) {
-          pixels[i] = source.pixel(tile.image, tile.y + i / 4 - pad_y, tile.x + i % 4 - pad_x);
-        }
-        transform_input(pixels, in, v + t * row, point);
+        transform(source, grid.tile(start + t), pad_y, pad_x, v + t * row, point);
       }
       for (int64_t p = 0; p < panels(out); ++p) {
         const int64_t wide = columns(out, p);
@@ -161,6 +165,7 @@ bool suits(const Tensor &x, const Tensor &weight, const int64_t *stride, const i
 }
 
 Tensor convolution(const Tensor &x, const Tensor &weight, const Tensor *bias, const int64_t *padding) {
+  TORCH_CHECK(!bias || bias->numel() == weight.size(0), "a bias of ", bias->numel(), " elements for ", weight.size(0), " channels");
   const Tensor b = bias ? bias->contiguous() : Tensor();
   return convolve(x, weight.permute({2, 3, 1, 0}).contiguous(), bias ? b.const_data_ptr<float>() : nullptr, padding[0],
                   padding[1]);
@@ -192,11 +197,8 @@ Tensor gradient_of_weight(const Tensor &gradient, const Tensor &x, const int64_t
     at::parallel_for(0, count, LANES, [&](int64_t first, int64_t last) {
       for (int64_t t = first; t < last; ++t) {
         const auto tile = grid.tile(start + t);
-        const float *pixels[POINTS];
-        for (int i = 0; i < POINTS; ++i) {
-          pixels[i] = source.pixel(tile.image, tile.y + i / 4 - padding[0], tile.x + i % 4 - padding[1]);
-        }
-        transform_input(pixels, in, v + t * row, point);
+        transform(source, tile, padding[0], padding[1], v + t * row, point);
+        const float *pixels[4];
         for (int i = 0; i < 4; ++i) {
           pixels[i] = target.pixel(tile.image, tile.y + i / 2, tile.x + i % 2);
         }
