@@ -1,4 +1,4 @@
-//! Lets the programs find the LibTorch that they were linked with.
+//! Lets programs and tests find the LibTorch that they were linked with. The crates of the engine and the tests use it, too.
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");

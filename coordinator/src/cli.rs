@@ -17,13 +17,13 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tonic::transport::server::TcpIncoming;
 
-use crate::data::DataError;
 use crate::experiment::{Experiment, Mismatch, Request, Rules};
 use crate::local::{LocalFleet, Plan};
 use crate::server::{Coordinator, Ended, Snapshots, Timing};
-use crate::status::live::Screen;
-use crate::store::{Store, StoreError};
-use crate::weights::{Meter, WeightsError};
+use quartet_ingest::data::DataError;
+use quartet_ingest::weights::{Meter, WeightsError};
+use quartet_status::live::Screen;
+use quartet_store::{Store, StoreError};
 
 pub use args::Args;
 

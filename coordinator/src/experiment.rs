@@ -7,17 +7,18 @@ use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use bytes::Bytes;
+use quartet_proto::channel::Connector;
+use quartet_shared::blob::{Blob, BlobRef, Checksum};
 use quartet_shared::blocking;
-use quartet_shared::checkpoint::{Blob, BlobRef, Checksum};
-use quartet_shared::connector::Connector;
 use quartet_shared::human;
 use quartet_shared::ids::Term;
-use quartet_shared::layout::{self, Layout};
-use quartet_shared::spec::{self, ExperimentSpec, StoredSpec};
+use quartet_shared::spec::{self, ExperimentSpec};
+use quartet_store::layout::{self, Layout};
+use quartet_store::manifest::StoredSpec;
 
-use crate::data::{self, Source};
-use crate::store::{Creation, Store, StoreError};
-use crate::weights::{self, Meter, Plan};
+use quartet_ingest::data::{self, Source};
+use quartet_ingest::weights::{self, Meter, Plan};
+use quartet_store::{Creation, Store, StoreError};
 
 pub use claim::{Replaced, RuleError, Rules};
 pub use history::read as read_history;
@@ -270,3 +271,6 @@ async fn create(
     };
     Ok((spec, created))
 }
+
+#[cfg(test)]
+mod tests;

@@ -36,8 +36,8 @@ use tonic::transport::server::Connected;
 
 use crate::experiment::{self, Experiment};
 use crate::scheduler::{Config, ExperimentState, RunPlan, Scheduler};
-use crate::status::snapshot::Snapshot;
 use fleet::FleetService;
+use quartet_status::snapshot::Snapshot;
 use shell::Shell;
 use watch::StatusService;
 

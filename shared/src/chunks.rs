@@ -10,15 +10,15 @@ use futures::stream::{self, Stream};
 use crate::blocking;
 
 /// Bytes that are read at once, and sent in one message.
-const SIZE: usize = 1 << 20;
+pub const CHUNK_SIZE: usize = 1 << 20;
 
 /// All bytes from where the file stands, in chunks of a mebibyte, read on a thread that may block.
 pub fn of_file(file: File) -> impl Stream<Item = io::Result<Bytes>> + Send {
     stream::try_unfold(Arc::new(file), |file| async {
         let reads = Arc::clone(&file);
         let read = blocking::run(move || {
-            let mut chunk = Vec::with_capacity(SIZE);
-            (&*reads).take(SIZE as u64).read_to_end(&mut chunk)?;
+            let mut chunk = Vec::with_capacity(CHUNK_SIZE);
+            (&*reads).take(CHUNK_SIZE as u64).read_to_end(&mut chunk)?;
             Ok::<_, io::Error>(chunk)
         });
         let chunk = read.await.map_err(io::Error::other).flatten()?;

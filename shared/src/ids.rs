@@ -74,6 +74,12 @@ name_type! {
     /// Name of an experiment: the folder of the store that holds all of it.
     ExperimentName
 }
+
+impl ExperimentName {
+    /// Folders of a store that all experiments share (data sets, initial weights): no experiment has such a name.
+    pub const RESERVED: [&str; 2] = ["datasets", "weights"];
+}
+
 name_type! {
     /// Name of a run: the training of one backbone within an experiment.
     RunName

@@ -11,13 +11,11 @@ mod toml_writer;
 mod validate;
 mod weights;
 
-use std::collections::BTreeMap;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::checkpoint::BlobRef;
 use crate::ids::{ExperimentName, RunName};
 
 pub use backbone::{Backbone, UnknownBackbone};
@@ -154,20 +152,6 @@ pub fn derived_seed(seed: u64, run: &RunName) -> u64 {
         .iter()
         .fold(0, |value, &byte| value << 8 | u64::from(byte));
     first & i64::MAX as u64
-}
-
-/// `spec.json`: the experiment and the data that it is trained on.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct StoredSpec {
-    /// Version of the store's layout and formats.
-    pub format: u32,
-    /// What is trained.
-    pub experiment: ExperimentSpec,
-    /// The packed data set.
-    pub dataset: BlobRef,
-    /// Initial weights of the runs that do not start from random ones.
-    #[serde(default)]
-    pub weights: BTreeMap<RunName, BlobRef>,
 }
 
 #[cfg(test)]

@@ -140,7 +140,7 @@ fn amount(value: f64, field: &'static str) -> Result<f64, WireError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::checkpoint::Blob;
+    use crate::blob::Blob;
 
     #[test]
     fn a_required_field_is_named_where_it_is_missing() {

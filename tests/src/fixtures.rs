@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use quartet_coordinator::data::{self, Options, Source, SyntheticSpec};
+use quartet_ingest::data::{self, Options, Source, SyntheticSpec};
 use quartet_shared::dataset::Split;
 
 /// Images of each split of [`csv`].

@@ -6,8 +6,8 @@ pub mod training;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use burn::tensor::{Device, Tensor, TensorData};
-use quartet_worker::device::{BackendChoice, select};
+use burn::tensor::{Tensor, TensorData};
+pub use quartet_engine::devices::cpus;
 use safetensors::{Dtype, SafeTensors};
 use serde::de::DeserializeOwned;
 
@@ -37,22 +37,6 @@ pub fn python() -> PathBuf {
         python
             .expect("QUARTET_PYTHON names a Python with the libraries, as tests/parity/run has it"),
     )
-}
-
-/// The CPU on every backend that is compiled.
-#[must_use]
-pub fn devices() -> Vec<Device> {
-    let backends = [BackendChoice::Flex, BackendChoice::Tch];
-    let compiled = backends
-        .into_iter()
-        .filter(|&backend| backend == BackendChoice::Flex || cfg!(feature = "tch"));
-    compiled
-        .map(|backend| {
-            select(backend, None, None)
-                .expect("the CPU is there")
-                .device
-        })
-        .collect()
 }
 
 /// The value of a JSON file.

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use quartet_shared::checkpoint::{Checksum, Manifest};
+use quartet_shared::blob::Checksum;
 use quartet_shared::ids::{Attempt, Epoch, RunName};
-use quartet_shared::layout::Layout;
+use quartet_store::layout::Layout;
+use quartet_store::manifest::Manifest;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 

@@ -15,7 +15,7 @@ use std::process::{Command, ExitStatus};
 use std::time::{Duration, Instant};
 
 use quartet_shared::ids::{Attempt, RunName};
-use quartet_shared::layout::Layout;
+use quartet_store::layout::Layout;
 
 use crate::fixtures;
 use crate::fleet::{Coordinator, LIMIT, Process, Watch};

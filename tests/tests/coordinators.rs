@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use quartet_shared::checkpoint::{AttemptRecord, Manifest, Position};
 use quartet_shared::ids::Epoch;
+use quartet_shared::position::Position;
+use quartet_store::manifest::{AttemptRecord, Manifest};
 use quartet_tests::fleet::{Coordinator, Process, output};
 use quartet_tests::programs::program;
 use quartet_tests::{fixtures, ports};

@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use quartet_shared::checkpoint::{Checksum, Manifest};
+use quartet_shared::blob::Checksum;
 use quartet_shared::ids::ExperimentName;
 use quartet_shared::report::EvaluationReport;
+use quartet_store::manifest::Manifest;
 use quartet_tests::fixtures;
 use quartet_tests::fleet::{Coordinator, files, output};
 use quartet_tests::programs::program;

@@ -8,13 +8,13 @@
 )]
 
 use burn::tensor::Device;
+use quartet_engine::input::{Draw, Input};
 use quartet_shared::dataset::{EMOTIONS, Images, Split};
 use quartet_shared::early_stopping::EarlyStopping;
 use quartet_shared::ids::Epoch;
 use quartet_shared::report::{Prediction, SplitReport, argmax, ensemble};
 use quartet_shared::spec::Preset;
 use quartet_tests::parity::{self, Tensors};
-use quartet_worker::input::{Draw, Input};
 use serde::Deserialize;
 
 /// Side of FER2013's images.
@@ -46,7 +46,7 @@ fn augmentation_is_keras() {
         let expected = tensors.f64(&format!("expected_{size}"));
         let count = expected.len() / (size * size);
         assert!(count >= 40);
-        for device in parity::devices() {
+        for device in parity::cpus() {
             let input = Input::of_size([SIDE, SIDE], size as u32, &device);
             let indices: Vec<usize> = (0..count).collect();
             let batch = input.augmented(&images, &indices, &draws[..count]);
@@ -237,5 +237,5 @@ fn scores_are_numpy_s_and_scikit_learn_s() {
 
 #[test]
 fn devices_include_flex() {
-    assert!(parity::devices().contains(&Device::flex()));
+    assert!(parity::cpus().contains(&Device::flex()));
 }

@@ -19,10 +19,10 @@ use std::path::Path;
 use std::process::Command;
 
 use burn::tensor::{Device, Tensor};
+use quartet_engine::models::{Network, NetworkConfig, Variant};
+use quartet_engine::weights::{Exported, WeightsError, WeightsFile, export_timm};
 use quartet_shared::spec::Backbone;
 use quartet_tests::parity::{self, Tensors};
-use quartet_worker::models::{Network, NetworkConfig, Variant};
-use quartet_worker::weights::{Exported, WeightsError, WeightsFile, export_timm};
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 use serde::Deserialize;
@@ -62,7 +62,7 @@ fn features_are_those_of_the_references() {
     let mut failures = Vec::new();
     for case in &cases {
         let reference = Tensors::read(&folder.join(&case.reference));
-        for device in parity::devices() {
+        for device in parity::cpus() {
             let network = load(&folder.join(&case.file), case.backbone, &device);
             let network = network.unwrap_or_else(|error| panic!("{}: {error}", case.name));
             for size in &case.sizes {

@@ -16,7 +16,7 @@ use quartet_tests::parity::training::{BACKBONES, Fault, Width, compare};
 
 #[test]
 fn ten_steps_are_keras() {
-    for device in parity::devices() {
+    for device in parity::cpus() {
         for backbone in BACKBONES {
             let found = compare(backbone, Width::Single, 10, Fault::None, &device);
             println!("{backbone} on {device:?}: {found}");

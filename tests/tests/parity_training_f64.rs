@@ -10,10 +10,10 @@
 
 use burn::module::Param;
 use burn::tensor::{Device, FloatDType, Tensor, TensorData};
+use quartet_engine::train::adam::{Adam, AdamConfig};
 use quartet_shared::spec::Backbone;
 use quartet_tests::parity::training::{BACKBONES, Differences, Fault, Width, compare};
 use quartet_tests::parity::{self, Tensors};
-use quartet_worker::train::adam::{Adam, AdamConfig};
 
 /// Largest relative difference of a loss. Rounding alone gives up to 3e-11.
 const LOSS: f64 = 1e-9;
@@ -31,7 +31,7 @@ fn agrees(found: &Differences) -> bool {
 
 #[test]
 fn updates_and_ten_steps_are_keras() {
-    for mut device in parity::devices() {
+    for mut device in parity::cpus() {
         device
             .configure(FloatDType::F64)
             .expect("before the first tensor");

@@ -4,9 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 
-use quartet_shared::checkpoint::Manifest;
 use quartet_shared::dataset::EMOTIONS;
-use quartet_shared::spec::StoredSpec;
+use quartet_store::manifest::Manifest;
+use quartet_store::manifest::StoredSpec;
 use quartet_tests::fixtures;
 use quartet_tests::fleet::{Coordinator, output};
 use quartet_tests::programs::program;

@@ -3,7 +3,6 @@
 use std::os::unix::process::CommandExt;
 
 use burn::tensor::Device;
-use quartet_shared::spec::Precision;
 
 /// A backend on the command line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -26,28 +25,6 @@ pub struct TrainingDevice {
     pub device: Device,
     /// What it is, for people.
     pub description: String,
-}
-
-/// An experiment's precision that a device does not compute in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "precision = \"{}\" of the experiment is computed on LibTorch only: start a worker with --backend tch, built with {BUILD_TCH}, \
-     or set precision = \"f32\"",
-    .0.as_str()
-)]
-pub struct UnsupportedPrecision(pub Precision);
-
-/// Whether `device` computes in this precision.
-///
-/// # Errors
-/// It does not.
-pub fn check_precision(precision: Precision, device: &Device) -> Result<(), UnsupportedPrecision> {
-    match precision {
-        Precision::Bf16 if !quartet_kernels::is_native(device) => {
-            Err(UnsupportedPrecision(precision))
-        }
-        Precision::F32 | Precision::Bf16 => Ok(()),
-    }
 }
 
 /// Why no device can be had.
@@ -306,24 +283,6 @@ mod tests {
             select(BackendChoice::Flex, Some(0), None).unwrap_err(),
             DeviceError::FlexHasNoGpu
         );
-    }
-
-    #[cfg(feature = "flex")]
-    #[test]
-    fn flex_computes_in_f32_only() {
-        let flex = Device::flex();
-        for device in [flex.clone(), flex.autodiff()] {
-            assert_eq!(check_precision(Precision::F32, &device), Ok(()));
-            let error = check_precision(Precision::Bf16, &device).unwrap_err();
-            let text = error.to_string();
-            let parts = [
-                "precision = \"bf16\"",
-                "--backend tch",
-                BUILD_TCH,
-                "precision = \"f32\"",
-            ];
-            assert!(parts.iter().all(|part| text.contains(part)), "{text}");
-        }
     }
 
     #[cfg(all(feature = "flex", not(any(feature = "tch", feature = "cuda"))))]

@@ -1,23 +1,11 @@
-//! Quartet's worker.
+//! Quartet's worker: joins the agent, which talks to the coordinator, and the engine, which computes.
 //!
-//! - [`agent`]: the side that talks to the coordinator
 //! - [`device`]: backends and devices, chosen at run time
-//! - [`models`]: the four backbones and the head
-//! - [`checkpoint`]: checkpoint files
-//! - [`input`]: from packed pixels to batches on the device
-//! - [`train`]: the training loop, Adam, checkpoints
-//! - [`weights`]: published weights
-//! - [`evaluate`]: the ensemble
-//! - [`predict`]: a trained experiment on images
+//! - [`on_device`]: the agent's executor: the engine on a device
+//! - [`trained`]: a trained experiment in its store
 //! - [`cli`]: the `worker` program
 
-pub mod agent;
-pub mod checkpoint;
 pub mod cli;
 pub mod device;
-pub mod evaluate;
-pub mod input;
-pub mod models;
-pub mod predict;
-pub mod train;
-pub mod weights;
+pub mod on_device;
+pub mod trained;

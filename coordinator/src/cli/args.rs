@@ -6,15 +6,15 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use clap::{CommandFactory, Parser};
+use quartet_proto::channel::Connector;
 use quartet_shared::address::DEFAULT_PORT;
-use quartet_shared::connector::Connector;
 use quartet_shared::ids::ExperimentName;
 use quartet_shared::spec::{self, ExperimentSpec, Preset};
 
-use crate::data::{self, Source};
 use crate::experiment::Request;
 use crate::server::Timing;
-use crate::weights::{self, HubConfig};
+use quartet_ingest::data::{self, Source};
+use quartet_ingest::weights::{self, HubConfig};
 
 const EXAMPLES: &str = "\
 Examples:

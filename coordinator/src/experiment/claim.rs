@@ -6,17 +6,16 @@
 
 use std::time::Duration;
 
+use quartet_proto::channel::{Connector, endpoint};
 use quartet_proto::v1;
 use quartet_proto::v1::status_client::StatusClient;
 use quartet_shared::clock;
-use quartet_shared::connector::Connector;
 use quartet_shared::ids::{ExperimentName, Term};
-use quartet_shared::layout::Layout;
+use quartet_store::layout::Layout;
 use serde::{Deserialize, Serialize};
-use tonic::transport::Endpoint;
 
 use super::{Experiment, Request};
-use crate::store::{Creation, Store, StoreError};
+use quartet_store::{Creation, Store, StoreError};
 
 /// How long the coordinator of an older claim may take to answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
@@ -160,8 +159,8 @@ pub(super) async fn refuse_beside_a_live_one(
 }
 
 async fn ask(address: &str, connector: &Connector) -> Option<v1::Snapshot> {
-    let endpoint = Endpoint::from_shared(format!("http://{address}")).ok()?;
-    let channel = connector.channel(endpoint.connect_timeout(ANSWER_TIMEOUT));
+    let uri = format!("http://{address}");
+    let channel = connector.channel(endpoint(uri, ANSWER_TIMEOUT, ANSWER_TIMEOUT).ok()?);
     let mut client = StatusClient::new(channel);
     let snapshot = client.get_snapshot(v1::GetSnapshotRequest {}).await;
     Some(snapshot.ok()?.into_inner())

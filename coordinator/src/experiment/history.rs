@@ -1,14 +1,15 @@
 //! How far the runs are, read from the store when a coordinator starts.
 
 use anyhow::Context;
-use quartet_shared::checkpoint::{AttemptRecord, Manifest, Outcome, StepManifest};
 use quartet_shared::ids::{RunName, Term};
+use quartet_shared::outcome::Outcome;
 use quartet_shared::task::Task;
+use quartet_store::manifest::{AttemptRecord, Manifest, StepManifest};
 
 use super::Experiment;
 use super::claim::Closed;
 use crate::scheduler::{CommittedEpoch, Found, History, LastLease, RunHistory};
-use crate::store::Store;
+use quartet_store::Store;
 
 /// Reads the history of every run and of the evaluation.
 ///

@@ -1,7 +1,7 @@
 //! Idle workers get ready tasks.
 
-use quartet_shared::checkpoint::Position;
 use quartet_shared::ids::WorkerId;
+use quartet_shared::position::Position;
 use quartet_shared::task::{LeaseId, Task};
 
 use super::Scheduler;

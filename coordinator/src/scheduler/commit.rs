@@ -1,7 +1,7 @@
 //! Commits and completions. Both write to the store between a beginning and an end, and pin their
 //! lease for that time: nothing under another lease can be written meanwhile.
 
-use quartet_shared::checkpoint::Position;
+use quartet_shared::position::Position;
 use quartet_shared::task::{LeaseId, Task};
 
 use super::Scheduler;

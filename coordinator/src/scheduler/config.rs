@@ -3,11 +3,12 @@
 use std::ops::Add;
 use std::time::Duration;
 
-use quartet_shared::checkpoint::{Manifest, Outcome};
 use quartet_shared::early_stopping::EarlyStopping;
 use quartet_shared::ids::{Attempt, Epoch, RunName, WorkerId};
+use quartet_shared::outcome::Outcome;
 use quartet_shared::progress::EpochMetrics;
 use quartet_shared::spec::Backbone;
+use quartet_store::manifest::Manifest;
 
 /// A point in time: how long ago an arbitrary origin was on the shell's monotonic clock. The
 /// scheduler has no clock of its own.

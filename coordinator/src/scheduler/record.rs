@@ -1,7 +1,7 @@
 //! One task's lease, attempts and budgets.
 
-use quartet_shared::checkpoint::Position;
 use quartet_shared::ids::{Attempt, Epoch, WorkerId};
+use quartet_shared::position::Position;
 use quartet_shared::task::{LeaseId, Task};
 
 use super::config::{Config, LastLease, Now, RunHistory, RunPlan};

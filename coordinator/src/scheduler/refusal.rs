@@ -1,7 +1,7 @@
 //! Why the scheduler refuses what a worker asks for.
 
-use quartet_shared::checkpoint::Position;
 use quartet_shared::ids::{Attempt, Epoch, WorkerId};
+use quartet_shared::position::Position;
 use quartet_shared::task::{LeaseId, Task};
 
 /// A refusal. The messages are for a person who reads the worker's log.

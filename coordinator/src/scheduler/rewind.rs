@@ -1,8 +1,8 @@
 //! Where the store is not where this scheduler thinks: the newest checkpoint turned out to be corrupt, or an older coordinator wrote
 //! one late.
 
-use quartet_shared::checkpoint::Position;
 use quartet_shared::ids::{Epoch, RunName};
+use quartet_shared::position::Position;
 use quartet_shared::task::{LeaseId, Task};
 
 use super::Scheduler;

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use quartet_shared::checkpoint::{Outcome, Position};
 use quartet_shared::ids::{Attempt, Epoch, WorkerId};
+use quartet_shared::outcome::Outcome;
+use quartet_shared::position::Position;
 use quartet_shared::progress::Progress;
 use quartet_shared::task::{LeaseId, Task};
 

@@ -1,8 +1,9 @@
 use std::time::Duration;
 
-use quartet_shared::checkpoint::{Outcome, Position, StopReason};
 use quartet_shared::early_stopping::EarlyStopping;
 use quartet_shared::ids::{Attempt, Epoch};
+use quartet_shared::outcome::{Outcome, StopReason};
+use quartet_shared::position::Position;
 use quartet_shared::progress::{EpochMetrics, Phase, Progress};
 use quartet_shared::spec::Backbone;
 

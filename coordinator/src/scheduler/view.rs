@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use quartet_shared::checkpoint::Outcome;
 use quartet_shared::ids::{Attempt, Epoch, RunName, WorkerId};
+use quartet_shared::outcome::Outcome;
 
 use super::Scheduler;
 use super::config::{CommittedEpoch, Config, Now};

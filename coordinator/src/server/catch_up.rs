@@ -1,7 +1,7 @@
 //! What an older coordinator committed after this one had read the store. A worker that was told so goes on from there, and the older
 //! one's retention deletes what came before.
 
-use quartet_shared::checkpoint::Position;
+use quartet_shared::position::Position;
 use quartet_shared::task::{LeaseId, Task};
 use tonic::Status;
 

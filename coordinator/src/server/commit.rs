@@ -14,8 +14,8 @@ use super::refusal::refused;
 use super::retention;
 use super::shell::Shell;
 use crate::scheduler::{CommitEnd, CommitTicket, Refusal};
-use crate::store::Creation;
 use manifest::AnyManifest;
+use quartet_store::Creation;
 
 /// A commit in progress. Dropped, it gives up, so that no way out leaves the lease pinned.
 struct InProgress {

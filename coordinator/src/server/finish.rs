@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use quartet_shared::checkpoint::Outcome;
 use quartet_shared::human;
+use quartet_shared::outcome::Outcome;
 use quartet_shared::report::{self, EvaluationReport};
 use quartet_shared::task::{LeaseId, Task};
 use tonic::Status;

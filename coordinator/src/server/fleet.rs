@@ -8,12 +8,12 @@ use std::time::Duration;
 use futures::{Stream, StreamExt};
 use quartet_proto::PROTOCOL_VERSION;
 use quartet_proto::v1::{self, coordinator_message, worker_message};
-use quartet_shared::checkpoint::Outcome;
 use quartet_shared::ids::WorkerId;
-use quartet_shared::layout;
+use quartet_shared::outcome::Outcome;
 use quartet_shared::report::EvaluationReport;
 use quartet_shared::task::LeaseId;
 use quartet_shared::wire::{lease_and_progress, required};
+use quartet_store::layout;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
@@ -22,7 +22,7 @@ use super::refusal::{bad, missing, refused};
 use super::shell::{OUTBOX_SIZE, Shell};
 use super::{Timing, commit, finish, rewind};
 use crate::scheduler::WorkerInfo;
-use crate::store::StoreError;
+use quartet_store::StoreError;
 
 /// How long a new stream may take to say hello.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);

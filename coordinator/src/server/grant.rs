@@ -4,16 +4,17 @@
 use std::sync::Arc;
 
 use quartet_proto::v1;
-use quartet_shared::checkpoint::{AttemptRecord, Position};
 use quartet_shared::clock;
 use quartet_shared::human;
 use quartet_shared::ids::Term;
+use quartet_shared::position::Position;
+use quartet_store::manifest::AttemptRecord;
 use tonic::Status;
 
 use super::catch_up::catch_up;
 use super::shell::Shell;
 use crate::scheduler::{Assignment, Scheduler};
-use crate::store::Creation;
+use quartet_store::Creation;
 
 const FIRST_TERM: Term = Term(1);
 

@@ -8,7 +8,7 @@ use tonic::{Code, Status};
 use super::shell::Shell;
 use crate::experiment::{RuleError, read_position};
 use crate::scheduler::{Found, Refusal};
-use crate::store::StoreError;
+use quartet_store::StoreError;
 
 /// A message that cannot be understood.
 pub(super) fn bad(error: impl Display) -> Status {

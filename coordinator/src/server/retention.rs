@@ -1,10 +1,12 @@
 //! Keeps the best and the latest checkpoint of a run, and the latest state within an epoch; deletes the rest.
 
-use quartet_shared::checkpoint::{BlobRef, Manifest, Position, StepManifest};
+use quartet_shared::blob::BlobRef;
 use quartet_shared::ids::{Epoch, RunName};
+use quartet_shared::position::Position;
+use quartet_store::manifest::{Manifest, StepManifest};
 
 use crate::experiment::Experiment;
-use crate::store::StoreError;
+use quartet_store::StoreError;
 
 /// Deletes the run's blobs up to `latest`, just committed, that none of the manifests to be kept names. Manifests of epochs stay:
 /// they are the record of the training.

@@ -3,16 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use quartet_shared::checkpoint::{BlobRef, Manifest, StepManifest};
+use quartet_shared::blob::BlobRef;
 use quartet_shared::ids::{Epoch, RunName};
 use quartet_shared::task::LeaseId;
+use quartet_store::manifest::{Manifest, StepManifest};
 use tonic::Status;
 
 use super::refusal::refused;
 use super::shell::Shell;
 use crate::experiment::Experiment;
 use crate::scheduler::{Found, RewindTicket, Run};
-use crate::store::{Store, StoreError};
+use quartet_store::{Store, StoreError};
 
 /// Between two tries while the store fails.
 const PAUSE: Duration = Duration::from_secs(1);

@@ -12,7 +12,7 @@ use tonic::{Request, Response, Status};
 
 use super::shell::Shell;
 use crate::scheduler::{self, Lease, Now, Run, Scheduler, TaskRecord};
-use crate::status::snapshot::{
+use quartet_status::snapshot::{
     EvaluationStatus, ExperimentState, RunStatus, Snapshot, SplitAccuracy, TaskState, WorkerState,
     WorkerStatus,
 };

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use super::{ExperimentSpec, RunSpec, Weights};
-use crate::ids::RunName;
+use crate::ids::{ExperimentName, RunName};
 
 /// The first thing that is wrong with a spec.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -40,7 +40,7 @@ impl ExperimentSpec {
     /// The first problem found, with its key and run.
     pub fn validate(&self) -> Result<(), InvalidSpec> {
         let check = |key, reason: Option<String>| result(None, key, reason);
-        let taken = crate::layout::SHARED.contains(&self.name.as_str());
+        let taken = ExperimentName::RESERVED.contains(&self.name.as_str());
         check(
             "name",
             taken.then(|| {

@@ -4,8 +4,10 @@ use bytes::Bytes;
 use quartet_proto::v1;
 
 use super::{WireError, epoch, fraction};
-use crate::checkpoint::{Blob, Checksum, Outcome, Position, StopReason};
+use crate::blob::{Blob, Checksum};
 use crate::ids::Epoch;
+use crate::outcome::{Outcome, StopReason};
+use crate::position::Position;
 
 impl From<Blob> for v1::Blob {
     fn from(blob: Blob) -> Self {

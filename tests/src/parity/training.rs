@@ -6,15 +6,15 @@ use std::path::Path;
 
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor, TensorData};
+use quartet_engine::input::Batch;
+use quartet_engine::models::params::{parameters, with_values};
+use quartet_engine::models::{Network, NetworkConfig};
+use quartet_engine::train::adam::AdamConfig;
+use quartet_engine::train::learner::Learner;
+use quartet_engine::weights::WeightsFile;
 use quartet_shared::dataset::EMOTIONS;
 use quartet_shared::ids::Epoch;
 use quartet_shared::spec::Backbone;
-use quartet_worker::input::Batch;
-use quartet_worker::models::params::{parameters, with_values};
-use quartet_worker::models::{Network, NetworkConfig};
-use quartet_worker::train::adam::AdamConfig;
-use quartet_worker::train::learner::Learner;
-use quartet_worker::weights::WeightsFile;
 use serde::Deserialize;
 
 use super::{Tensors, json, references, relative};

@@ -2,12 +2,14 @@
 
 use std::ops::AddAssign;
 
-use quartet_shared::checkpoint::{AttemptRecord, Blob, Checksum, Manifest, Outcome};
+use quartet_shared::blob::{Blob, Checksum};
 use quartet_shared::ids::{Epoch, RunName};
-use quartet_shared::layout::Layout;
+use quartet_shared::outcome::Outcome;
 use quartet_shared::report::EvaluationReport;
 use quartet_shared::spec::RunSpec;
 use quartet_shared::task::Task;
+use quartet_store::layout::Layout;
+use quartet_store::manifest::{AttemptRecord, Manifest};
 use serde::de::DeserializeOwned;
 
 use super::compute::{State, metrics, undisturbed};

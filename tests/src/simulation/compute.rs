@@ -6,18 +6,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use quartet_shared::checkpoint::{Blob, Checksum, Outcome, Position, StopReason};
+use quartet_agent::Link;
+use quartet_agent::executor::{
+    Checkpoint, CheckpointFiles, EvaluateTask, Evaluated, Executor, ExecutorError, Moment,
+    Snapshot, SnapshotError, Stop, TrainTask, Trained, UnsupportedPrecision, WrittenFile,
+};
+use quartet_shared::blob::Blob;
 use quartet_shared::dataset::Split;
 use quartet_shared::early_stopping::EarlyStopping;
 use quartet_shared::ids::Epoch;
+use quartet_shared::outcome::{Outcome, StopReason};
+use quartet_shared::position::Position;
 use quartet_shared::progress::{EpochMetrics, Phase, Progress};
 use quartet_shared::report::{self, EvaluationReport, Prediction, SplitReport};
 use quartet_shared::spec::{ExperimentSpec, Precision, RunSpec};
-use quartet_worker::agent::{Compute, ComputeError, Link};
-use quartet_worker::checkpoint::{CheckpointError, CheckpointFiles, Snapshot, WrittenFile};
-use quartet_worker::device::UnsupportedPrecision;
-use quartet_worker::evaluate::{EvaluateTask, Evaluated};
-use quartet_worker::train::{Checkpoint, Control, Moment, TrainTask, Trained};
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
@@ -133,18 +135,11 @@ struct Fake {
 }
 
 impl Snapshot for Fake {
-    fn write(
-        self: Box<Self>,
-        folder: &Path,
-        stem: &str,
-    ) -> Result<CheckpointFiles, CheckpointError> {
+    fn write(self: Box<Self>, folder: &Path, stem: &str) -> Result<CheckpointFiles, SnapshotError> {
         let write = |name: String, bytes: Vec<u8>| {
             let path = folder.join(name);
             fs::write(&path, &bytes).expect("the simulation's disk works");
-            let blob = Blob {
-                size: bytes.len() as u64,
-                sha256: Checksum::of(&bytes),
-            };
+            let blob = Blob::of(&bytes);
             WrittenFile { path, blob }
         };
         Ok(CheckpointFiles {
@@ -168,7 +163,7 @@ pub struct Hashing {
     pub(super) dice: Arc<Dice>,
 }
 
-impl Compute for Hashing {
+impl Executor for Hashing {
     fn description(&self) -> String {
         "hashes".to_owned()
     }
@@ -177,7 +172,7 @@ impl Compute for Hashing {
         Ok(())
     }
 
-    fn train(&self, task: TrainTask, link: Link) -> BoxFuture<'_, Result<Trained, ComputeError>> {
+    fn train(&self, task: TrainTask, link: Link) -> BoxFuture<'_, Result<Trained, ExecutorError>> {
         Box::pin(self.train(task, link))
     }
 
@@ -185,7 +180,7 @@ impl Compute for Hashing {
         &self,
         task: EvaluateTask,
         link: Link,
-    ) -> BoxFuture<'_, Result<Evaluated, ComputeError>> {
+    ) -> BoxFuture<'_, Result<Evaluated, ExecutorError>> {
         Box::pin(self.evaluate(task, link))
     }
 }
@@ -201,8 +196,8 @@ impl Hashing {
         }
     }
 
-    async fn train(&self, task: TrainTask, mut link: Link) -> Result<Trained, ComputeError> {
-        let failed = |reason: String| ComputeError::Failed(reason);
+    async fn train(&self, task: TrainTask, mut link: Link) -> Result<Trained, ExecutorError> {
+        let failed = |reason: String| ExecutorError::Failed(reason);
         let mut stopping = task
             .resume
             .as_ref()
@@ -241,9 +236,9 @@ impl Hashing {
                 let due = task
                     .checkpoint_interval
                     .is_some_and(|interval| saved.elapsed() >= interval)
-                    && link.wants_state();
-                let control = link.control();
-                if control == Control::Drain || (control == Control::Continue && due) {
+                    && link.wants_mid_epoch_checkpoint();
+                let stop = link.stop();
+                if stop == Some(Stop::Drain) || (stop.is_none() && due) {
                     saved = Instant::now();
                     let bytes = self.bytes;
                     let snapshot = Box::new(Fake {
@@ -251,10 +246,10 @@ impl Hashing {
                         position,
                         bytes,
                     });
-                    let moment = Moment::Within(position);
+                    let moment = Moment::MidEpoch(position);
                     link.checkpoint(Checkpoint { moment, snapshot }).await;
                 }
-                if control != Control::Continue {
+                if stop.is_some() {
                     return Ok(Trained::Stopped);
                 }
             }
@@ -272,26 +267,26 @@ impl Hashing {
                 position,
                 bytes,
             });
-            let control = link.checkpoint(Checkpoint { moment, snapshot }).await;
+            let stop = link.checkpoint(Checkpoint { moment, snapshot }).await;
             saved = Instant::now();
             if let Some(outcome) = outcome(&task.experiment, epoch, now) {
                 return Ok(Trained::Finished(outcome));
             }
-            if control != Control::Continue {
+            if stop.is_some() {
                 return Ok(Trained::Stopped);
             }
             (epoch, step) = (epoch.next(), 0);
         }
     }
 
-    async fn evaluate(&self, task: EvaluateTask, link: Link) -> Result<Evaluated, ComputeError> {
+    async fn evaluate(&self, task: EvaluateTask, link: Link) -> Result<Evaluated, ExecutorError> {
         tokio::time::sleep(self.step).await;
-        if link.control() != Control::Continue {
+        if link.stop().is_some() {
             return Ok(Evaluated::Stopped);
         }
         let mut states = Vec::new();
         for member in &task.members {
-            states.push(State::read(&member.weights).map_err(ComputeError::Failed)?);
+            states.push(State::read(&member.weights).map_err(ExecutorError::Failed)?);
         }
         Ok(Evaluated::Finished(Box::new(evaluation(&task, &states))))
     }

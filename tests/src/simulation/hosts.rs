@@ -5,16 +5,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
-use quartet_coordinator::data::{self, Source, SyntheticSpec};
+use quartet_agent::Settings;
 use quartet_coordinator::experiment::{Experiment, Request};
 use quartet_coordinator::server::{Coordinator, Ended, Timing};
-use quartet_coordinator::status::live::Mode;
-use quartet_coordinator::store::Store;
-use quartet_coordinator::weights::{self, HubConfig, Meter};
-use quartet_shared::connector::Connector;
+use quartet_ingest::data::{self, Source, SyntheticSpec};
+use quartet_ingest::weights::{self, HubConfig, Meter};
+use quartet_proto::channel::Connector;
 use quartet_shared::shutdown::Shutdown;
 use quartet_shared::spec::{ExperimentSpec, Preset};
-use quartet_worker::agent::{self, Settings};
+use quartet_shared::terminal::Mode;
+use quartet_store::Store;
 use tempfile::TempDir;
 use tonic::transport::server::Connected;
 use tonic::transport::{Endpoint, Uri};
@@ -184,7 +184,7 @@ impl World {
                 bytes: WEIGHTS,
                 dice: Arc::clone(&self.dice),
             };
-            match agent::run(settings, Arc::new(compute), Shutdown::new()).await {
+            match quartet_agent::run(settings, Arc::new(compute), Shutdown::new()).await {
                 Ok(_) => return,
                 Err(error) => {
                     tracing::info!(host, error = format!("{error:#}"), "the worker ended");

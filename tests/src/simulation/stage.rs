@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use quartet_shared::checkpoint::{Manifest, Outcome};
-use quartet_shared::layout::Layout;
+use quartet_shared::outcome::Outcome;
+use quartet_store::layout::Layout;
+use quartet_store::manifest::Manifest;
 use tokio::runtime::Runtime;
 use turmoil::Sim;
 

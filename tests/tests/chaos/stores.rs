@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use quartet_shared::checkpoint::{Manifest, Outcome};
+use quartet_shared::outcome::Outcome;
+use quartet_store::manifest::Manifest;
 use quartet_tests::fleet::LIMIT;
 use quartet_tests::proxy::{Mode, Proxy};
 use quartet_tests::results::manifests;

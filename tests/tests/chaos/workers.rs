@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use quartet_shared::checkpoint::AttemptRecord;
 use quartet_shared::ids::{Attempt, Epoch};
 use quartet_shared::task::Task;
+use quartet_store::manifest::AttemptRecord;
 use quartet_tests::fleet::LIMIT;
 use quartet_tests::proxy::Mode;
 use quartet_tests::results::{Manifests, attempts, manifests};

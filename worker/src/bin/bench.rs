@@ -6,9 +6,9 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use quartet_engine::train::bench::{StepCost, Work, measure, measure_inference};
 use quartet_shared::spec::{Backbone, Precision, Preset, RunSpec};
 use quartet_worker::device::{self, BackendChoice};
-use quartet_worker::train::bench::{StepCost, Work, measure, measure_inference};
 use serde::{Deserialize, Serialize};
 
 /// Measures what training costs on this machine.
@@ -314,7 +314,7 @@ fn input_speed(input: &Input) -> Result<()> {
     println!("{}", device.description);
     println!("{:>5} {:>6} {:>9}", "size", "batch", "images/s");
     for &size in &input.size {
-        let speed = quartet_worker::train::bench::input_speed(
+        let speed = quartet_engine::train::bench::input_speed(
             size,
             input.batch,
             input.batches,

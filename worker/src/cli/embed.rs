@@ -8,9 +8,9 @@ use serde::Serialize;
 
 use super::args::EmbedArgs;
 use super::{pictures, print, select};
-use crate::input::Input;
-use crate::models::{NetworkConfig, Variant};
-use crate::weights::WeightsFile;
+use quartet_engine::input::Input;
+use quartet_engine::models::{NetworkConfig, Variant};
+use quartet_engine::weights::WeightsFile;
 
 /// A line of the output.
 #[derive(Debug, Serialize)]

@@ -6,9 +6,9 @@ use std::path::Path;
 use anyhow::ensure;
 
 use super::args::{ExportArgs, ExportFormat};
-use crate::checkpoint::load_network;
 use crate::device::{self, BackendChoice};
-use crate::weights::{Exported, export_timm};
+use quartet_engine::checkpoint::load_network;
+use quartet_engine::weights::{Exported, export_timm};
 
 pub(super) fn run(args: &ExportArgs) -> anyhow::Result<()> {
     let out = args.out.display();

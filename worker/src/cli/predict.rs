@@ -4,13 +4,14 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::ensure;
+use quartet_engine::predict::predict;
 use quartet_shared::human;
 use quartet_shared::report::{Prediction, argmax, ensemble};
 use serde::{Serialize, Serializer};
 
 use super::args::PredictArgs;
 use super::{pictures, print, select};
-use crate::predict::{TrainedExperiment, TrainedRun, predict};
+use crate::trained::{TrainedExperiment, TrainedRun};
 
 /// A line of the JSON output.
 #[derive(Debug, Serialize)]

@@ -5,13 +5,15 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use quartet_shared::connector::Connector;
+use quartet_agent::executor::UnsupportedPrecision;
+use quartet_agent::{Ended, Settings};
+use quartet_proto::channel::Connector;
 use quartet_shared::shutdown::Shutdown;
 
 use super::args::{DeviceArgs, ServeArgs};
 use super::{USAGE, fail, select};
-use crate::agent::{self, Ended, OnDevice, Settings};
-use crate::device::{TrainingDevice, UnsupportedPrecision};
+use crate::device::TrainingDevice;
+use crate::on_device::OnDevice;
 
 /// How long a worker whose parent is gone may take to hand its task back: there is hardly anyone left to take it.
 const ORPHAN_GRACE: Duration = Duration::from_secs(3);
@@ -54,7 +56,7 @@ fn work(args: ServeArgs, gpu: Option<usize>, device: TrainingDevice) -> anyhow::
         if args.exit_with_parent {
             exit_with_parent(shutdown.clone());
         }
-        agent::run(settings, Arc::new(OnDevice(device)), shutdown).await
+        quartet_agent::run(settings, Arc::new(OnDevice(device)), shutdown).await
     });
     // A step that is still computing must not hold the exit up.
     runtime.shutdown_background();

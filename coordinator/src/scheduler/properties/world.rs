@@ -7,9 +7,10 @@ mod healthy;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use quartet_shared::checkpoint::{Outcome, Position, StopReason};
 use quartet_shared::early_stopping::EarlyStopping;
 use quartet_shared::ids::{Attempt, Epoch, WorkerId};
+use quartet_shared::outcome::{Outcome, StopReason};
+use quartet_shared::position::Position;
 use quartet_shared::progress::{EpochMetrics, Phase, Progress};
 use quartet_shared::spec::Backbone;
 use quartet_shared::task::{LeaseId, Task};

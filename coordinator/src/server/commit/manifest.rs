@@ -1,19 +1,21 @@
 //! The manifest that a checkpoint's header describes.
 
 use quartet_proto::v1;
-use quartet_shared::checkpoint::{Blob, BlobRef, Manifest, Position, StepManifest};
+use quartet_shared::blob::{Blob, BlobRef};
 use quartet_shared::early_stopping::EarlyStopping;
 use quartet_shared::ids::RunName;
-use quartet_shared::layout::Layout;
+use quartet_shared::position::Position;
 use quartet_shared::progress::EpochMetrics;
 use quartet_shared::task::{LeaseId, Task};
 use quartet_shared::wire::required;
+use quartet_store::layout::Layout;
+use quartet_store::manifest::{Manifest, StepManifest};
 use tonic::Status;
 
 use crate::scheduler::{CommitEnd, CommittedEpoch};
 use crate::server::refusal::{bad, missing};
 use crate::server::shell::Shell;
-use crate::store::Creation;
+use quartet_store::Creation;
 
 /// A manifest of an epoch, or of a state within one.
 #[derive(Clone, Debug)]

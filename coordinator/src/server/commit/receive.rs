@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use quartet_proto::v1::{self, commit_checkpoint_request::Part};
-use quartet_shared::checkpoint::BlobRef;
+use quartet_shared::blob::BlobRef;
 use tonic::{Status, Streaming};
 
 use crate::server::shell::Shell;

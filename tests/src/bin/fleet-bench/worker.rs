@@ -6,15 +6,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
+use quartet_agent::executor::{
+    EvaluateTask, Evaluated, Executor, ExecutorError, TrainTask, Trained, UnsupportedPrecision,
+};
+use quartet_agent::{Link, Settings};
+use quartet_proto::channel::Connector;
 use quartet_shared::address::Address;
-use quartet_shared::connector::Connector;
 use quartet_shared::shutdown::Shutdown;
 use quartet_shared::spec::Precision;
 use quartet_tests::simulation::compute::Hashing;
-use quartet_worker::agent::{self, Compute, ComputeError, Link, Settings};
-use quartet_worker::device::UnsupportedPrecision;
-use quartet_worker::evaluate::{EvaluateTask, Evaluated};
-use quartet_worker::train::{TrainTask, Trained};
 
 /// What a worker is told.
 #[derive(Debug, clap::Args)]
@@ -35,7 +35,7 @@ pub(super) struct Args {
 #[derive(Debug)]
 struct Outspoken(Hashing);
 
-impl Compute for Outspoken {
+impl Executor for Outspoken {
     fn description(&self) -> String {
         self.0.description()
     }
@@ -44,7 +44,7 @@ impl Compute for Outspoken {
         self.0.check_precision(precision)
     }
 
-    fn train(&self, task: TrainTask, link: Link) -> BoxFuture<'_, Result<Trained, ComputeError>> {
+    fn train(&self, task: TrainTask, link: Link) -> BoxFuture<'_, Result<Trained, ExecutorError>> {
         let _ = writeln!(io::stdout(), "{}", task.run.name);
         self.0.train(task, link)
     }
@@ -53,7 +53,7 @@ impl Compute for Outspoken {
         &self,
         task: EvaluateTask,
         link: Link,
-    ) -> BoxFuture<'_, Result<Evaluated, ComputeError>> {
+    ) -> BoxFuture<'_, Result<Evaluated, ExecutorError>> {
         self.0.evaluate(task, link)
     }
 }
@@ -73,14 +73,14 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
         connector: Connector::tcp(),
         seed,
     };
-    let compute = Outspoken(Hashing::new(
+    let executor = Outspoken(Hashing::new(
         Duration::from_millis(args.step_ms),
         args.bytes,
         seed,
     ));
     runtime.block_on(async {
         let shutdown = Shutdown::on_signals()?;
-        agent::run(settings, Arc::new(compute), shutdown).await
+        quartet_agent::run(settings, Arc::new(executor), shutdown).await
     })?;
     Ok(())
 }

@@ -1,0 +1,204 @@
+//! Why initial weights cannot be had, said so that a person can act on it.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use quartet_shared::blob::Checksum;
+use quartet_shared::ids::RunName;
+use quartet_shared::spec::HubFile;
+
+use super::hub::{HubConfig, url};
+
+/// The initial weights of a run cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum WeightsError {
+    /// A file of this machine.
+    #[error("weights of run {run}: {}: {problem}", .path.display())]
+    File {
+        /// The run.
+        run: RunName,
+        /// The file, as it was looked for.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: FileProblem,
+    },
+    /// A file of the hub.
+    #[error("cannot download {name} for run {run} ({problem}). {advice}")]
+    Hub {
+        /// The run.
+        run: RunName,
+        /// Repository, revision where it is not the default one, and file.
+        name: String,
+        /// What went wrong.
+        problem: Box<HubProblem>,
+        /// What to do.
+        advice: String,
+    },
+}
+
+/// What is wrong with a file of weights.
+#[derive(Debug, thiserror::Error)]
+pub enum FileProblem {
+    /// It does not exist.
+    #[error(
+        "no such file; weights of a run are \"none\", \"imagenet\", \"hub:OWNER/NAME\" or the path of a file, \
+         relative to the folder of the experiment's TOML file"
+    )]
+    NotFound,
+    /// It is a directory.
+    #[error("is a directory; name a file in it")]
+    Directory,
+    /// It has no bytes.
+    #[error("is empty; copy or download it again")]
+    Empty,
+    /// It cannot be read.
+    #[error("cannot be read: {0}")]
+    Unreadable(io::Error),
+    /// Git's stand-in for a large file.
+    #[error(
+        "is a Git LFS pointer, not the file itself; run `git lfs pull` where it comes from, or download the file"
+    )]
+    LfsPointer,
+    /// It begins like no format of weights.
+    #[error(
+        "is not a file of weights; expected safetensors, HDF5 (Keras: .h5) or PyTorch (.pth, .pt, .bin)"
+    )]
+    NotWeights,
+    /// It was written to while it was read.
+    #[error("changed while it was read; start again when it is complete")]
+    Changed,
+}
+
+/// Why a file of the hub cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum HubProblem {
+    /// The file is not in the cache and the network is not to be used.
+    #[error("it is not in the cache, and HF_HUB_OFFLINE is set")]
+    Offline,
+    /// No connection, or none that lasts; or the hub is out of order.
+    #[error("{0}")]
+    Unreachable(String),
+    /// The hub wants to know who asks, or does not let them.
+    #[error("the hub answers {status}: it is private or gated, or does not exist")]
+    Denied {
+        /// 401 or 403.
+        status: u16,
+        /// Whether a token was sent.
+        with_token: bool,
+    },
+    /// The hub does not have it.
+    #[error("the hub answers 404: {0}")]
+    NotFound(Missing),
+    /// The bytes are not those that were published, twice.
+    #[error("its bytes have SHA-256 {found} instead of {expected}")]
+    Damaged {
+        /// Of what arrived.
+        found: Checksum,
+        /// Of what was published.
+        expected: Checksum,
+    },
+    /// The cache cannot be read or written.
+    #[error("the cache cannot be used: {0}")]
+    Cache(io::Error),
+    /// There is no folder for the cache.
+    #[error("there is no place for it: none of HOME, HF_HOME and HF_HUB_CACHE is set")]
+    NoCache,
+    /// The other side does not behave like the hub.
+    #[error("not the answer of a Hugging Face hub: {0}")]
+    Unexpected(String),
+}
+
+/// What the hub does not have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Missing {
+    /// The repository.
+    #[error("there is no such repository")]
+    Repository,
+    /// The branch, tag or commit.
+    #[error("the repository has no such revision")]
+    Revision,
+    /// The file.
+    #[error("the repository has no such file")]
+    File,
+    /// One of them.
+    #[error("there is no such repository, revision or file")]
+    Unknown,
+}
+
+impl WeightsError {
+    pub(super) fn file(run: &RunName, path: &Path, problem: FileProblem) -> Self {
+        Self::File {
+            run: run.clone(),
+            path: path.to_owned(),
+            problem,
+        }
+    }
+
+    pub(super) fn hub(
+        run: &RunName,
+        file: &HubFile,
+        config: &HubConfig,
+        problem: HubProblem,
+    ) -> Self {
+        let HubFile { repository, .. } = file;
+        let mut name = format!("{repository}/{}", file.file());
+        if file.revision() != HubFile::REVISION {
+            name.push_str(&format!(" at revision {}", file.revision()));
+        }
+        let url = url(file, &config.endpoint);
+        let elsewhere = |download: &str| {
+            format!(
+                "{download} {url} on another machine and set weights = \"FILE\" in the run \
+                 (coordinator --print-experiment prints a TOML to start from)"
+            )
+        };
+        let none = "weights = \"none\" to start from random weights";
+        let advice = match &problem {
+            HubProblem::Denied { with_token, .. } => {
+                let token = match with_token {
+                    false => "Set HF_TOKEN to a token of an account that may read it",
+                    true => "The token that was sent may not read it: set HF_TOKEN to one that may",
+                };
+                format!("{token}, check the name, or {}", elsewhere("download"))
+            }
+            HubProblem::NotFound(_) => {
+                format!(
+                    "Correct the run's weights, or set {none}; repositories are listed at {}/models",
+                    config.endpoint
+                )
+            }
+            HubProblem::NoCache => {
+                let elsewhere = elsewhere("download");
+                format!("Set HF_HOME to a folder, or {elsewhere}, or set {none}")
+            }
+            HubProblem::Offline
+            | HubProblem::Unreachable(_)
+            | HubProblem::Damaged { .. }
+            | HubProblem::Cache(_)
+            | HubProblem::Unexpected(_) => {
+                let cache = config.cache.as_deref().unwrap_or(Path::new("HF_HUB_CACHE"));
+                let elsewhere = elsewhere("Download");
+                format!(
+                    "{elsewhere}, or fill the cache at {}, or set {none}",
+                    cache.display()
+                )
+            }
+        };
+        Self::Hub {
+            run: run.clone(),
+            name,
+            problem: Box::new(problem),
+            advice,
+        }
+    }
+}
+
+impl From<io::Error> for FileProblem {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::NotFound => Self::NotFound,
+            io::ErrorKind::IsADirectory => Self::Directory,
+            _ => Self::Unreadable(error),
+        }
+    }
+}

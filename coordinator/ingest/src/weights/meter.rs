@@ -1,0 +1,181 @@
+//! How far a download is, for people: one line that is drawn anew, or a line every few seconds in a log.
+
+use std::fmt;
+use std::io::{self, Write};
+use std::time::{Duration, Instant};
+
+use quartet_shared::human;
+use quartet_shared::ids::RunName;
+
+use quartet_shared::terminal::Mode;
+
+/// Least time between two lines of a log.
+const LOG_INTERVAL: Duration = Duration::from_secs(5);
+/// Least time between two drawings on a terminal.
+const DRAW_INTERVAL: Duration = Duration::from_millis(250);
+const CLEAR: &str = "\r\x1b[K";
+
+/// Bytes of a download.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Amount {
+    /// That were there when the attempt began.
+    pub(super) kept: u64,
+    /// That are there.
+    pub(super) done: u64,
+    /// Of the whole file; 0 while it is not known.
+    pub(super) total: u64,
+}
+
+/// Shows downloads, one after the other. A closed output is no error: the work goes on.
+pub struct Meter {
+    out: Box<dyn Write + Send>,
+    mode: Mode,
+    label: String,
+    shown: Option<Instant>,
+    is_drawn: bool,
+}
+
+impl Meter {
+    /// On stdout, in the mode that suits it.
+    #[must_use]
+    pub fn on_stdout() -> Self {
+        Self::new(Box::new(io::stdout()), Mode::of_stdout())
+    }
+
+    /// On any writer.
+    #[must_use]
+    pub fn new(out: Box<dyn Write + Send>, mode: Mode) -> Self {
+        Self {
+            out,
+            mode,
+            label: String::new(),
+            shown: None,
+            is_drawn: false,
+        }
+    }
+
+    /// What is shown next: the weights of these runs, from `origin`.
+    pub(super) fn begin(&mut self, runs: &[RunName], origin: &str) {
+        let names: Vec<&str> = runs.iter().map(RunName::as_str).collect();
+        let s = if runs.len() == 1 { "" } else { "s" };
+        self.label = format!("weights of run{s} {}: {origin}", names.join(", "));
+        self.shown = None;
+    }
+
+    /// Shows how far it is, unless that was shown a moment before `now`.
+    pub(super) fn show(&mut self, amount: Amount, now: Instant) {
+        let interval = match self.mode {
+            Mode::Redraw(_) => DRAW_INTERVAL,
+            Mode::Lines => LOG_INTERVAL,
+        };
+        let is_early = |shown: Instant| now.saturating_duration_since(shown) < interval;
+        if amount.total == 0 || self.shown.is_some_and(is_early) {
+            return;
+        }
+        self.shown = Some(now);
+        let (done, total) = (human::size(amount.done), human::size(amount.total));
+        let line = format!("{}, {done} of {total}", self.label);
+        let _ = match self.mode {
+            Mode::Redraw(size) => {
+                let columns = usize::from(size().columns).saturating_sub(1);
+                let line: String = line.chars().take(columns).collect();
+                self.is_drawn = true;
+                write!(self.out, "{CLEAR}{line}")
+            }
+            Mode::Lines => writeln!(self.out, "{line}"),
+        };
+        let _ = self.out.flush();
+    }
+
+    /// Says something about it that stays.
+    pub(super) fn note(&mut self, text: &str) {
+        self.end();
+        let _ = writeln!(self.out, "{}: {text}", self.label);
+        let _ = self.out.flush();
+    }
+
+    /// Leaves the output at the begin of a line.
+    pub(super) fn end(&mut self) {
+        if std::mem::take(&mut self.is_drawn) {
+            let _ = self.out.write_all(CLEAR.as_bytes());
+            let _ = self.out.flush();
+        }
+    }
+}
+
+impl Drop for Meter {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+impl fmt::Debug for Meter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Meter")
+            .field("mode", &self.mode)
+            .field("label", &self.label)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+    use quartet_shared::terminal::Size;
+
+    #[derive(Clone, Default)]
+    struct Written(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Written {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// What is written when a download of 553 MB is seen at these milliseconds, and has a hitch at its end.
+    fn written(mode: Mode, milliseconds: &[u64]) -> String {
+        let out = Written::default();
+        let mut meter = Meter::new(Box::new(out.clone()), mode);
+        meter.begin(&["vgg16".parse().unwrap()], "timm/vgg16.tv_in1k");
+        let began = Instant::now();
+        for &at in milliseconds {
+            let amount = Amount {
+                kept: 0,
+                done: at * 100_000,
+                total: 553_000_000,
+            };
+            meter.show(amount, began + Duration::from_millis(at));
+        }
+        meter.note("a hitch");
+        drop(meter);
+        String::from_utf8(out.0.lock().unwrap().clone()).unwrap()
+    }
+
+    #[test]
+    fn a_log_grows_by_a_line_every_few_seconds() {
+        assert_eq!(
+            written(Mode::Lines, &[0, 1000, 4999, 5000, 5100]),
+            "weights of run vgg16: timm/vgg16.tv_in1k, 0 B of 553 MB\n\
+             weights of run vgg16: timm/vgg16.tv_in1k, 500 MB of 553 MB\n\
+             weights of run vgg16: timm/vgg16.tv_in1k: a hitch\n"
+        );
+    }
+
+    #[test]
+    fn a_terminal_has_one_line_that_fits() {
+        let narrow = || Size {
+            columns: 30,
+            rows: 5,
+        };
+        assert_eq!(
+            written(Mode::Redraw(narrow), &[0, 100, 300]),
+            "\r\x1b[Kweights of run vgg16: timm/vg\r\x1b[Kweights of run vgg16: timm/vg\
+             \r\x1b[Kweights of run vgg16: timm/vgg16.tv_in1k: a hitch\n"
+        );
+    }
+}

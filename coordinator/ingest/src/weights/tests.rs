@@ -1,0 +1,244 @@
+pub(crate) mod server;
+
+use std::fs;
+use std::time::Duration;
+
+use quartet_shared::blob::Checksum;
+use quartet_shared::chunks::CHUNK_SIZE;
+use quartet_shared::spec::{ExperimentSpec, Preset};
+use quartet_shared::terminal::Mode;
+
+use super::hub::Pace;
+use super::*;
+use server::{FakeHub, weights};
+
+const SIZE: usize = 3 * CHUNK_SIZE / 2;
+
+/// A folder with an experiment's files, a store, and a hub.
+struct Scene {
+    hub: FakeHub,
+    dir: tempfile::TempDir,
+    store: Store,
+}
+
+fn meter() -> Meter {
+    Meter::new(Box::new(io::sink()), Mode::Lines)
+}
+
+/// An experiment whose runs start from these weights.
+fn experiment(sources: &[&str]) -> ExperimentSpec {
+    let mut spec = Preset::Demo.spec();
+    let run = spec.runs[0].clone();
+    let numbered = sources.iter().enumerate();
+    spec.runs = numbered
+        .map(|(i, source)| RunSpec {
+            name: format!("run{i}").parse().unwrap(),
+            weights: source.parse().unwrap(),
+            ..run.clone()
+        })
+        .collect();
+    spec
+}
+
+impl Scene {
+    async fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path().join("store").to_str().unwrap()).unwrap();
+        let hub = FakeHub::start().await;
+        Self { hub, dir, store }
+    }
+
+    fn options(&self) -> Options {
+        Options {
+            folder: self.dir.path().to_owned(),
+            hub: HubConfig {
+                cache: Some(self.dir.path().join("hub")),
+                endpoint: self.hub.endpoint.clone(),
+                token: None,
+                offline: false,
+                pace: Pace {
+                    pause: Duration::from_millis(1),
+                    ..Pace::default()
+                },
+            },
+        }
+    }
+
+    fn write(&self, name: &str, bytes: &[u8]) -> PathBuf {
+        let path = self.dir.path().join(name);
+        fs::write(&path, bytes).unwrap();
+        path
+    }
+
+    /// Brings the weights of all runs into the store.
+    async fn take_in(
+        &self,
+        spec: &ExperimentSpec,
+    ) -> anyhow::Result<(Vec<Found>, BTreeMap<RunName, BlobRef>)> {
+        let plan = Plan::new(&spec.runs, self.options())?;
+        let found = plan.resolve(&mut meter()).await?;
+        let references = put(&found, &self.store).await?;
+        Ok((found, references))
+    }
+
+    /// The message of weights that cannot be had. Nothing may have been stored.
+    async fn refused(&self, source: &str) -> String {
+        let spec = experiment(&["none", source]);
+        let error = self.take_in(&spec).await.unwrap_err();
+        assert!(error.is::<WeightsError>(), "{error:#}");
+        assert!(self.store.list("").await.unwrap().is_empty(), "{source}");
+        format!("{error:#}")
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_cannot_be_weights_is_refused_before_anything_is_stored() {
+    let scene = Scene::new().await;
+    scene.write("empty.h5", b"");
+    scene.write("face.png", b"\x89PNG\r\n\x1a\n");
+    scene.write(
+        "pointer.bin",
+        b"version https://git-lfs.github.com/spec/v1\noid",
+    );
+    fs::create_dir(scene.dir.path().join("folder")).unwrap();
+    let cases = [
+        ("absent.h5", "no such file"),
+        ("folder", "is a directory"),
+        ("empty.h5", "is empty"),
+        ("pointer.bin", "is a Git LFS pointer"),
+        ("face.png", "is not a file of weights; expected safetensors"),
+    ];
+    for (name, problem) in cases {
+        let message = scene.refused(name).await;
+        let path = scene.dir.path().join(name);
+        let expected = format!("weights of run run1: {}: {problem}", path.display());
+        assert!(message.starts_with(&expected), "{message}");
+    }
+}
+
+#[tokio::test]
+async fn errors_of_the_hub_say_what_to_do() {
+    let scene = Scene::new().await;
+    scene
+        .hub
+        .publish("timm/vgg16", "main", "config.json", b"{}");
+    let missing = scene.refused("hub:timm/vgg61@v2").await;
+    assert_eq!(
+        missing,
+        format!(
+            "cannot download timm/vgg61/model.safetensors at revision v2 for run run1 (the hub answers 404: there is no \
+             such repository). Correct the run's weights, or set weights = \"none\" to start from random weights; \
+             repositories are listed at {}/models",
+            scene.hub.endpoint
+        )
+    );
+    let other = scene.refused("hub:timm/vgg16/config.json").await;
+    assert!(
+        other.contains("config.json: is not a file of weights"),
+        "{other}"
+    );
+    scene.hub.require_token("hf_mine");
+    let denied = scene.refused("hub:timm/vgg16").await;
+    assert!(
+        denied.contains("401") && denied.contains("Set HF_TOKEN"),
+        "{denied}"
+    );
+
+    let name = "run1".parse().unwrap();
+    let file = imagenet(Backbone::Vgg16);
+    let mut config = scene.options().hub;
+    config.endpoint = "https://huggingface.co".to_owned();
+    config.cache = Some("/cache".into());
+    assert_eq!(
+        WeightsError::hub(&name, &file, &config, HubProblem::Offline).to_string(),
+        "cannot download timm/vgg16.tv_in1k/model.safetensors for run run1 (it is not in the cache, and HF_HUB_OFFLINE is \
+         set). Download https://huggingface.co/timm/vgg16.tv_in1k/resolve/main/model.safetensors on another machine and \
+         set weights = \"FILE\" in the run (coordinator --print-experiment prints a TOML to start from), or fill the cache \
+         at /cache, or set weights = \"none\" to start from random weights"
+    );
+}
+
+#[tokio::test]
+async fn every_source_is_fetched_and_stored_once() {
+    let scene = Scene::new().await;
+    let ours = weights(SIZE);
+    let published = weights(SIZE + 1);
+    let file = scene.write("ours.safetensors", &ours);
+    let repository = imagenet(experiment(&["none"]).runs[0].backbone).repository;
+    scene
+        .hub
+        .publish(&repository, "main", "model.safetensors", &published);
+    let spec = experiment(&[
+        "imagenet",
+        "none",
+        "ours.safetensors",
+        &format!("hub:{repository}@main"),
+    ]);
+
+    let (found, references) = scene.take_in(&spec).await.unwrap();
+    let (sum, ours_sum) = (Checksum::of(&published), Checksum::of(&ours));
+    let short = |sum: Checksum| sum.to_string()[..8].to_owned();
+    let [of_hub, of_file] = [
+        format!("from {repository} (1.6 MB, sha256 {}...)", short(sum)),
+        format!(
+            "from {} (1.6 MB, sha256 {}...)",
+            file.display(),
+            short(ours_sum)
+        ),
+    ];
+    let summaries: Vec<String> = found.iter().map(Found::summary).collect();
+    assert_eq!(
+        summaries,
+        [
+            format!("run0 {of_hub}"),
+            format!("run3 {of_hub}"),
+            format!("run2 {of_file}")
+        ]
+    );
+    assert_eq!(scene.hub.parts().len(), 1);
+    let mut keys = [layout::weights(sum), layout::weights(ours_sum)];
+    keys.sort_unstable();
+    assert_eq!(scene.store.list("weights").await.unwrap(), keys);
+    let references: Vec<_> = references
+        .iter()
+        .map(|(run, blob)| (run.as_str(), blob.key.as_str()))
+        .collect();
+    let [hub_key, file_key] = [layout::weights(sum), layout::weights(ours_sum)];
+    assert_eq!(
+        references,
+        [
+            ("run0", hub_key.as_str()),
+            ("run2", &file_key),
+            ("run3", &hub_key)
+        ]
+    );
+}
+
+#[tokio::test]
+async fn a_file_that_changes_is_not_stored() {
+    let scene = Scene::new().await;
+    let file = scene.write("ours.safetensors", &weights(SIZE));
+    let spec = experiment(&["ours.safetensors"]);
+    let plan = Plan::new(&spec.runs, scene.options()).unwrap();
+    let found = plan.resolve(&mut meter()).await.unwrap();
+    fs::write(file, weights(SIZE + 1)).unwrap();
+    let error = put(&found, &scene.store).await.unwrap_err().to_string();
+    assert!(error.contains("changed while it was read"), "{error}");
+    assert!(scene.store.list("").await.unwrap().is_empty());
+}
+
+#[test]
+fn every_backbone_has_a_choice() {
+    for backbone in Backbone::ALL {
+        let file = imagenet(backbone);
+        assert_eq!(
+            format!("hub:{}", short(&file)).parse(),
+            Ok(Weights::Hub(HubFile {
+                repository: file.repository.clone(),
+                revision: None,
+                file: None,
+            }))
+        );
+        assert_eq!(explicit(&file), file);
+    }
+}

@@ -1,0 +1,57 @@
+use std::fs;
+use std::io;
+
+use quartet_ingest::data::SyntheticSpec;
+use quartet_ingest::weights::HubConfig;
+use quartet_shared::spec::Preset;
+use quartet_shared::terminal::Mode;
+
+use super::*;
+
+#[tokio::test]
+async fn a_restart_needs_neither_weights_nor_data() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path().join("store").to_str().unwrap()).unwrap();
+    let file = dir.path().join("ours.safetensors");
+    // The header's length and an empty header.
+    fs::write(&file, b"\x02\0\0\0\0\0\0\0{}").unwrap();
+    let mut spec = Preset::Demo.spec();
+    spec.runs.truncate(2);
+    spec.runs[1].weights = "ours.safetensors".parse().unwrap();
+    let open = || async {
+        let synthetic = SyntheticSpec {
+            train: 7,
+            valid: 7,
+            test: 7,
+            ..SyntheticSpec::default()
+        };
+        let request = Request {
+            spec: spec.clone(),
+            spec_is_explicit: true,
+            source: Source::Synthetic,
+            source_is_explicit: false,
+            data: data::Options {
+                synthetic,
+                ..data::Options::default()
+            },
+            weights: weights::Options {
+                folder: dir.path().to_owned(),
+                hub: HubConfig::from_env(),
+            },
+            address: "127.0.0.1:1".into(),
+            connector: Connector::tcp(),
+        };
+        let mut meter = Meter::new(Box::new(io::sink()), Mode::Lines);
+        Experiment::open(store.clone(), request, &mut meter).await
+    };
+    let first = open().await.unwrap();
+    assert_eq!(first.created.unwrap().weights.len(), 1);
+    let names: Vec<_> = first.spec.weights.keys().collect();
+    assert_eq!(names, [&spec.runs[1].name]);
+
+    fs::remove_file(&file).unwrap();
+    let again = open().await.unwrap();
+    assert_eq!(again.spec, first.spec);
+    assert!(again.created.is_none());
+    assert_eq!(again.term, first.term.next());
+}

@@ -1,0 +1,49 @@
+//! Shows the state of a coordinator's experiment and fleet.
+
+use std::io;
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{CommandFactory, Parser};
+use quartet_shared::terminal::Mode;
+use quartet_status;
+use quartet_status::options::{Cli, Command};
+
+/// 128 + SIGINT, as shells have it.
+const INTERRUPTED: u8 = 130;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    if let Some(shell) = cli.completions {
+        clap_complete::generate(shell, &mut Cli::command(), "status", &mut io::stdout());
+        return ExitCode::SUCCESS;
+    }
+    show(&cli).unwrap_or_else(|error| {
+        let _ = writeln!(io::stderr(), "error: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+fn show(cli: &Cli) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    if let Some(Command::Drain { worker }) = &cli.command {
+        let addresses = &cli.options.coordinator;
+        runtime.block_on(quartet_status::drain(addresses, worker, io::stdout()))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    runtime.block_on(async {
+        let shown =
+            quartet_status::run(&cli.options, Mode::of_stdout(), io::stdout(), io::stderr());
+        tokio::select! {
+            shown = shown => match shown {
+                Err(error) if error.is_closed_pipe() => Ok(ExitCode::SUCCESS),
+                shown => Ok(shown?.into()),
+            },
+            _ = tokio::signal::ctrl_c() => Ok(ExitCode::from(INTERRUPTED)),
+        }
+    })
+}

@@ -1,0 +1,207 @@
+//! The connection to a coordinator.
+
+use std::error::Error;
+use std::time::Duration;
+
+use quartet_proto::channel::endpoint;
+use quartet_proto::v1;
+use quartet_proto::v1::status_client::StatusClient;
+use tonic::transport::Channel;
+use tonic::{Code, Streaming};
+
+use super::options::Address;
+use super::snapshot::{InvalidSnapshot, Snapshot};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long a connected coordinator may take for an answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Why a coordinator cannot be asked.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// Nobody answers, or no longer.
+    #[error(
+        "no coordinator answers at {address}: {reason}\n\
+         is it running? start one with `coordinator --workers 4`, or name another with --coordinator HOST:PORT"
+    )]
+    Unreachable {
+        /// Who was asked.
+        address: Address,
+        /// The innermost cause.
+        reason: String,
+    },
+    /// Somebody else answers.
+    #[error(
+        "{address} is not a Quartet coordinator, or one of another version: {reason}\n\
+         name another with --coordinator HOST:PORT"
+    )]
+    NotCoordinator {
+        /// Who was asked.
+        address: Address,
+        /// What it said.
+        reason: String,
+    },
+    /// The coordinator does not do what was asked for.
+    #[error("{0}")]
+    Refused(String),
+    /// There is nobody to ask.
+    #[error("name a coordinator with --coordinator HOST:PORT")]
+    NoAddress,
+    /// The coordinator's answer makes no sense to this version.
+    #[error("the coordinator at {address} sent something that this version cannot read: {source}")]
+    Invalid {
+        /// Who was asked.
+        address: Address,
+        /// What is wrong with its answer.
+        source: InvalidSnapshot,
+    },
+}
+
+impl ClientError {
+    /// Whether trying again may help.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Unreachable { .. })
+    }
+}
+
+/// A connected client of the status service.
+pub(super) struct Client {
+    address: Address,
+    service: StatusClient<Channel>,
+}
+
+impl Client {
+    /// Connects to the first of the addresses at which somebody listens.
+    pub(super) async fn connect(addresses: &[Address]) -> Result<Self, ClientError> {
+        let mut last = None;
+        for address in addresses {
+            match Self::connect_to(address).await {
+                Ok(client) => return Ok(client),
+                Err(error) => last = Some(error),
+            }
+        }
+        Err(last.unwrap_or(ClientError::NoAddress))
+    }
+
+    async fn connect_to(address: &Address) -> Result<Self, ClientError> {
+        let channel = async {
+            endpoint(address.uri(), CONNECT_TIMEOUT, KEEP_ALIVE_INTERVAL)?
+                .connect()
+                .await
+        };
+        let channel = channel
+            .await
+            .map_err(|error| unreachable(address, innermost(&error)))?;
+        Ok(Self {
+            address: address.clone(),
+            service: StatusClient::new(channel),
+        })
+    }
+
+    /// The state now.
+    pub(super) async fn snapshot(&mut self) -> Result<Snapshot, ClientError> {
+        let answer = self.service.get_snapshot(v1::GetSnapshotRequest {});
+        let answer = answered(&self.address, answer).await?;
+        read(&self.address, answer.into_inner())
+    }
+
+    /// Has a worker hand its run back and exit; its id.
+    pub(super) async fn drain(&mut self, worker: &str) -> Result<String, ClientError> {
+        let answer = self.service.drain_worker(v1::DrainWorkerRequest {
+            worker: worker.to_owned(),
+        });
+        match tokio::time::timeout(ANSWER_TIMEOUT, answer).await {
+            Ok(Err(status))
+                if matches!(status.code(), Code::NotFound | Code::FailedPrecondition) =>
+            {
+                Err(ClientError::Refused(status.message().to_owned()))
+            }
+            Ok(Err(status)) => Err(refused(&self.address, &status)),
+            Ok(Ok(answer)) => Ok(answer.into_inner().worker_id),
+            Err(_) => Err(silent(&self.address)),
+        }
+    }
+
+    /// The state now and after every change.
+    pub(super) async fn watch(mut self) -> Result<Watch, ClientError> {
+        let answer = self.service.watch(v1::WatchRequest { min_interval_ms: 0 });
+        let stream = answered(&self.address, answer).await?.into_inner();
+        Ok(Watch {
+            address: self.address,
+            stream,
+        })
+    }
+}
+
+/// Snapshots as the coordinator sends them.
+pub(super) struct Watch {
+    address: Address,
+    stream: Streaming<v1::Snapshot>,
+}
+
+impl Watch {
+    /// The next snapshot. That there is none is an error too: only the end of the experiment ends the stream properly.
+    pub(super) async fn next(&mut self) -> Result<Snapshot, ClientError> {
+        match self.stream.message().await {
+            Ok(Some(snapshot)) => read(&self.address, snapshot),
+            Ok(None) => Err(unreachable(&self.address, "it stopped".into())),
+            Err(status) => Err(refused(&self.address, &status)),
+        }
+    }
+}
+
+async fn answered<T>(
+    address: &Address,
+    answer: impl Future<Output = Result<T, tonic::Status>>,
+) -> Result<T, ClientError> {
+    match tokio::time::timeout(ANSWER_TIMEOUT, answer).await {
+        Ok(answer) => answer.map_err(|status| refused(address, &status)),
+        Err(_) => Err(silent(address)),
+    }
+}
+
+fn silent(address: &Address) -> ClientError {
+    unreachable(
+        address,
+        format!("no answer within {} s", ANSWER_TIMEOUT.as_secs()),
+    )
+}
+
+fn read(address: &Address, snapshot: v1::Snapshot) -> Result<Snapshot, ClientError> {
+    snapshot.try_into().map_err(|source| ClientError::Invalid {
+        address: address.clone(),
+        source,
+    })
+}
+
+fn refused(address: &Address, status: &tonic::Status) -> ClientError {
+    let reason = match status.source() {
+        Some(source) => innermost(source),
+        None if status.message().is_empty() => status.code().description().to_owned(),
+        None => status.message().to_owned(),
+    };
+    match status.code() {
+        Code::Unimplemented => ClientError::NotCoordinator {
+            address: address.clone(),
+            reason,
+        },
+        _ => unreachable(address, reason),
+    }
+}
+
+fn unreachable(address: &Address, reason: String) -> ClientError {
+    ClientError::Unreachable {
+        address: address.clone(),
+        reason,
+    }
+}
+
+/// Transport errors say what happened only at the end of their chain.
+fn innermost(mut error: &(dyn Error + 'static)) -> String {
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error.to_string()
+}

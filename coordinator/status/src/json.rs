@@ -1,0 +1,256 @@
+//! Snapshots for programs. The names and meanings of the fields are stable: fields may be added, none changes.
+//!
+//! Times are in seconds, accuracies fractions of 1, states lower-case words; what is absent is null, as are losses that are
+//! no finite numbers.
+
+use serde::Serialize;
+
+use quartet_shared::early_stopping::EarlyStopping;
+use quartet_shared::progress::{EpochMetrics, Phase, Progress};
+use quartet_shared::task::Task;
+
+use super::snapshot;
+
+/// A snapshot as one line without its newline.
+#[must_use]
+pub fn line(snapshot: &snapshot::Snapshot) -> String {
+    serde_json::to_string(&Event::from(snapshot)).expect("maps have only text keys")
+}
+
+/// A snapshot as several lines, for reading.
+#[must_use]
+pub fn pretty(snapshot: &snapshot::Snapshot) -> String {
+    serde_json::to_string_pretty(&Event::from(snapshot)).expect("maps have only text keys")
+}
+
+#[derive(Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+enum Event<'a> {
+    Snapshot(Snapshot<'a>),
+}
+
+#[derive(Serialize)]
+struct Snapshot<'a> {
+    experiment: &'a str,
+    term: u64,
+    state: &'static str,
+    workers_expected: u32,
+    workers_present: usize,
+    uptime_seconds: f64,
+    runs: Vec<Run<'a>>,
+    evaluation: Evaluation<'a>,
+    workers: Vec<Worker<'a>>,
+}
+
+#[derive(Serialize)]
+struct Run<'a> {
+    name: &'a str,
+    backbone: &'static str,
+    state: &'static str,
+    attempt: u32,
+    worker: Option<&'a str>,
+    epochs_committed: u32,
+    steps_committed: u32,
+    epochs: u32,
+    metrics: Option<Metrics>,
+    early_stopping: Option<Stopping>,
+    progress: Option<Doing>,
+    eta_seconds: Option<f64>,
+    stalled_seconds: Option<f64>,
+    awaited_seconds: Option<f64>,
+    reason: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct Metrics {
+    train_loss: f64,
+    train_accuracy: f64,
+    valid_loss: f64,
+    valid_accuracy: f64,
+    images_per_second: f64,
+    seconds: f64,
+}
+
+#[derive(Serialize)]
+struct Stopping {
+    best_epoch: u32,
+    best_valid_accuracy: f64,
+    wait: u32,
+}
+
+#[derive(Serialize)]
+struct Doing {
+    phase: &'static str,
+    epoch: u32,
+    epochs: u32,
+    step: u32,
+    steps: u32,
+    images_per_second: f64,
+    loss: Option<f64>,
+    accuracy: Option<f64>,
+}
+
+#[derive(Serialize)]
+struct Evaluation<'a> {
+    state: &'static str,
+    attempt: u32,
+    worker: Option<&'a str>,
+    progress: Option<Doing>,
+    stalled_seconds: Option<f64>,
+    awaited_seconds: Option<f64>,
+    reason: Option<&'a str>,
+    splits: Vec<Split<'a>>,
+}
+
+#[derive(Serialize)]
+struct Split<'a> {
+    split: &'a str,
+    images: u64,
+    accuracy: f64,
+}
+
+#[derive(Serialize)]
+struct Worker<'a> {
+    id: &'a str,
+    name: &'a str,
+    device: &'a str,
+    state: &'static str,
+    task: Option<Work<'a>>,
+    since_heartbeat_seconds: f64,
+}
+
+#[derive(Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+enum Work<'a> {
+    Train { run: &'a str },
+    Evaluate,
+}
+
+impl<'a> From<&'a snapshot::Snapshot> for Event<'a> {
+    fn from(from: &'a snapshot::Snapshot) -> Self {
+        Self::Snapshot(Snapshot {
+            experiment: from.experiment.as_str(),
+            term: from.term.0,
+            state: from.state.as_str(),
+            workers_expected: from.workers_expected,
+            workers_present: from.workers_present(),
+            uptime_seconds: from.uptime.as_secs_f64(),
+            runs: from.runs.iter().map(run).collect(),
+            evaluation: evaluation(&from.evaluation),
+            workers: from.workers.iter().map(worker).collect(),
+        })
+    }
+}
+
+fn run(from: &snapshot::RunStatus) -> Run<'_> {
+    Run {
+        name: from.name.as_str(),
+        backbone: from.backbone.as_str(),
+        state: from.state.as_str(),
+        attempt: from.attempt.0,
+        worker: from.worker.as_deref(),
+        epochs_committed: from.epochs_committed,
+        steps_committed: from.steps_committed,
+        epochs: from.epochs,
+        metrics: from.metrics.as_ref().map(metrics),
+        early_stopping: from.early_stopping.as_ref().map(stopping),
+        progress: from.progress.as_ref().map(doing),
+        eta_seconds: from.eta.map(|eta| eta.as_secs_f64()),
+        stalled_seconds: from.stalled.map(|stalled| stalled.as_secs_f64()),
+        awaited_seconds: from.awaited.map(|awaited| awaited.as_secs_f64()),
+        reason: from.reason.as_deref(),
+    }
+}
+
+fn metrics(from: &EpochMetrics) -> Metrics {
+    Metrics {
+        train_loss: from.train_loss,
+        train_accuracy: from.train_accuracy,
+        valid_loss: from.valid_loss,
+        valid_accuracy: from.valid_accuracy,
+        images_per_second: from.images_per_second,
+        seconds: from.seconds,
+    }
+}
+
+fn stopping(from: &EarlyStopping) -> Stopping {
+    Stopping {
+        best_epoch: from.best_epoch.0,
+        best_valid_accuracy: from.best_valid_accuracy,
+        wait: from.wait,
+    }
+}
+
+fn doing(from: &Progress) -> Doing {
+    Doing {
+        phase: match from.phase {
+            Phase::Preparing => "preparing",
+            Phase::Training => "training",
+            Phase::Validating => "validating",
+            Phase::Evaluating => "evaluating",
+            Phase::Uploading => "uploading",
+        },
+        epoch: from.epoch.0,
+        epochs: from.epochs,
+        step: from.step,
+        steps: from.steps,
+        images_per_second: from.images_per_second,
+        loss: from.loss,
+        accuracy: from.accuracy,
+    }
+}
+
+fn evaluation(from: &snapshot::EvaluationStatus) -> Evaluation<'_> {
+    Evaluation {
+        state: from.state.as_str(),
+        attempt: from.attempt.0,
+        worker: from.worker.as_deref(),
+        progress: from.progress.as_ref().map(doing),
+        stalled_seconds: from.stalled.map(|stalled| stalled.as_secs_f64()),
+        awaited_seconds: from.awaited.map(|awaited| awaited.as_secs_f64()),
+        reason: from.reason.as_deref(),
+        splits: from.splits.iter().map(split).collect(),
+    }
+}
+
+fn split(from: &snapshot::SplitAccuracy) -> Split<'_> {
+    Split {
+        split: &from.split,
+        images: from.images,
+        accuracy: from.accuracy,
+    }
+}
+
+fn worker(from: &snapshot::WorkerStatus) -> Worker<'_> {
+    Worker {
+        id: from.id.as_str(),
+        name: &from.name,
+        device: &from.device,
+        state: from.state.as_str(),
+        task: from.task.as_ref().map(|task| match task {
+            Task::Train(run) => Work::Train { run: run.as_str() },
+            Task::Evaluate => Work::Evaluate,
+        }),
+        since_heartbeat_seconds: from.since_heartbeat.as_secs_f64(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests::sample;
+
+    #[test]
+    fn a_line_is_one_object_with_all_fields() {
+        insta::assert_snapshot!(line(&sample::training()), @r#"{"event":"snapshot","experiment":"fer2013","term":1,"state":"training","workers_expected":4,"workers_present":2,"uptime_seconds":725.0,"runs":[{"name":"inception_resnet_v2","backbone":"inception_resnet_v2","state":"leased","attempt":1,"worker":"gpu-0@node7","epochs_committed":0,"steps_committed":0,"epochs":8,"metrics":null,"early_stopping":null,"progress":{"phase":"preparing","epoch":0,"epochs":0,"step":0,"steps":0,"images_per_second":0.0,"loss":null,"accuracy":null},"eta_seconds":null,"stalled_seconds":null,"awaited_seconds":null,"reason":null},{"name":"vgg16","backbone":"vgg16","state":"leased","attempt":1,"worker":"gpu-1@node7","epochs_committed":3,"steps_committed":0,"epochs":8,"metrics":{"train_loss":1.234,"train_accuracy":0.451,"valid_loss":1.3,"valid_accuracy":0.45999999999999996,"images_per_second":1200.0,"seconds":42.5},"early_stopping":{"best_epoch":2,"best_valid_accuracy":0.47,"wait":1},"progress":{"phase":"training","epoch":4,"epochs":8,"step":120,"steps":898,"images_per_second":1234.4,"loss":1.1875,"accuracy":0.5275},"eta_seconds":3900.0,"stalled_seconds":null,"awaited_seconds":null,"reason":null},{"name":"resnet50","backbone":"resnet50","state":"pending","attempt":1,"worker":null,"epochs_committed":0,"steps_committed":0,"epochs":8,"metrics":null,"early_stopping":null,"progress":null,"eta_seconds":null,"stalled_seconds":null,"awaited_seconds":null,"reason":"worker gpu-2@node7 was lost"},{"name":"inception_v3","backbone":"inception_v3","state":"pending","attempt":0,"worker":null,"epochs_committed":0,"steps_committed":0,"epochs":8,"metrics":null,"early_stopping":null,"progress":null,"eta_seconds":null,"stalled_seconds":null,"awaited_seconds":null,"reason":null}],"evaluation":{"state":"blocked","attempt":0,"worker":null,"progress":null,"stalled_seconds":null,"awaited_seconds":null,"reason":null,"splits":[]},"workers":[{"id":"w0","name":"gpu-0@node7","device":"cuda:0 (NVIDIA H200)","state":"busy","task":{"kind":"train","run":"inception_resnet_v2"},"since_heartbeat_seconds":0.4},{"id":"w1","name":"gpu-1@node7","device":"cuda:1 (NVIDIA H200)","state":"busy","task":{"kind":"train","run":"vgg16"},"since_heartbeat_seconds":0.4},{"id":"w2","name":"gpu-2@node7","device":"cuda:2 (NVIDIA H200)","state":"lost","task":null,"since_heartbeat_seconds":0.4}]}"#);
+    }
+
+    #[test]
+    fn the_pretty_form_says_the_same() {
+        for snapshot in sample::all() {
+            let parse = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
+            assert_eq!(parse(&pretty(&snapshot)), parse(&line(&snapshot)));
+            assert!(!line(&snapshot).contains('\n'));
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! What people watch: the state of the experiment and of the fleet, and the `status` program that shows it.
+//!
+//! - [`snapshot`]: the state as plain data, and its conversions from and to the protocol
+//! - [`render`]: a snapshot as tables, or as lines about what changed; pure functions
+//! - [`json`]: a snapshot as JSON
+//! - [`live`]: a screen that is drawn anew, or a log that grows; the coordinator shows its progress with it too
+//! - [`options`]: the command line
+//! - `client`, `follow`: the connection, and how `--follow` outlives it
+
+mod client;
+mod follow;
+pub mod json;
+pub mod live;
+pub mod options;
+pub mod render;
+pub mod snapshot;
+#[cfg(test)]
+mod tests;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use client::Client;
+use live::Screen;
+use options::{Address, Options};
+use quartet_shared::terminal::Mode;
+use snapshot::{ExperimentState, Snapshot};
+
+pub use client::ClientError;
+pub use follow::FollowError;
+
+/// Why the status cannot be shown.
+#[derive(Debug, thiserror::Error)]
+pub enum StatusError {
+    /// The coordinator cannot be asked.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// It was out of reach for too long.
+    #[error(transparent)]
+    Follow(#[from] FollowError),
+    /// The output cannot be written.
+    #[error("cannot write the output: {0}")]
+    Output(#[from] io::Error),
+}
+
+impl StatusError {
+    /// Whether the reader of the output has gone, as in `status --follow | head`: nothing to complain about.
+    #[must_use]
+    pub fn is_closed_pipe(&self) -> bool {
+        matches!(self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
+    }
+}
+
+/// How the program ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shown {
+    /// A snapshot was shown, or the experiment was followed until it finished.
+    Done,
+    /// The experiment was followed until it failed.
+    Failed,
+}
+
+impl From<Shown> for ExitCode {
+    fn from(shown: Shown) -> Self {
+        match shown {
+            Shown::Done => Self::SUCCESS,
+            Shown::Failed => Self::FAILURE,
+        }
+    }
+}
+
+/// Shows the coordinator's state on `out`, once or until the experiment has ended; remarks about the connection go to `err`.
+pub async fn run(
+    options: &Options,
+    mode: Mode,
+    out: impl Write,
+    err: impl Write,
+) -> Result<Shown, StatusError> {
+    let mut view = if options.json {
+        View::Json(out)
+    } else {
+        View::Screen(Box::new(Screen::new(out, mode)))
+    };
+    if options.follow {
+        return follow::follow(options, &mut view, err).await;
+    }
+    let snapshot = Client::connect(&options.coordinator)
+        .await?
+        .snapshot()
+        .await?;
+    match view {
+        View::Json(mut out) => writeln!(out, "{}", json::pretty(&snapshot))?,
+        View::Screen(screen) => {
+            let mut out = screen.into_inner();
+            out.write_all(render::table(&snapshot, mode.size().columns).as_bytes())?;
+            out.flush()?;
+        }
+    }
+    Ok(Shown::Done)
+}
+
+/// Has a worker commit its state, hand its run back, and exit.
+pub async fn drain(
+    addresses: &[Address],
+    worker: &str,
+    mut out: impl Write,
+) -> Result<(), StatusError> {
+    let id = Client::connect(addresses).await?.drain(worker).await?;
+    writeln!(out, "worker {worker} ({id}) hands its run back and exits")?;
+    Ok(())
+}
+
+/// Where snapshots go.
+enum View<W> {
+    Screen(Box<Screen<W>>),
+    Json(W),
+}
+
+impl<W: Write> View<W> {
+    fn show(&mut self, snapshot: &Snapshot) -> io::Result<()> {
+        match self {
+            Self::Screen(screen) => screen.show(snapshot),
+            Self::Json(out) => {
+                writeln!(out, "{}", json::line(snapshot))?;
+                out.flush()
+            }
+        }
+    }
+
+    /// Keeps what is shown: something else is about to be written below.
+    fn release(&mut self) {
+        if let Self::Screen(screen) = self {
+            screen.release();
+        }
+    }
+}
+
+fn ended(state: ExperimentState) -> Option<Shown> {
+    match state {
+        ExperimentState::Finished => Some(Shown::Done),
+        ExperimentState::Failed => Some(Shown::Failed),
+        ExperimentState::Waiting | ExperimentState::Training | ExperimentState::Evaluating => None,
+    }
+}

@@ -1,0 +1,305 @@
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use quartet_proto::v1;
+use quartet_proto::v1::status_server::{Status as StatusService, StatusServer};
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
+use tonic::{Request, Response, Status};
+
+use super::sample;
+use crate::options::Options;
+use crate::snapshot::Snapshot;
+use crate::{ClientError, FollowError, Shown, StatusError, run};
+use quartet_shared::terminal::Mode;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A coordinator that shows what it is told to.
+struct Coordinator {
+    address: SocketAddr,
+    shows: watch::Sender<Snapshot>,
+    server: JoinHandle<()>,
+    stop: watch::Sender<bool>,
+}
+
+struct Service {
+    shows: watch::Receiver<Snapshot>,
+    stopped: watch::Receiver<bool>,
+}
+
+#[tonic::async_trait]
+impl StatusService for Service {
+    type WatchStream = ReceiverStream<Result<v1::Snapshot, Status>>;
+
+    async fn get_snapshot(
+        &self,
+        _: Request<v1::GetSnapshotRequest>,
+    ) -> Result<Response<v1::Snapshot>, Status> {
+        Ok(Response::new(self.shows.borrow().clone().into()))
+    }
+
+    async fn drain_worker(
+        &self,
+        _: Request<v1::DrainWorkerRequest>,
+    ) -> Result<Response<v1::DrainWorkerResponse>, Status> {
+        Err(Status::unimplemented("nothing drains here"))
+    }
+
+    async fn watch(
+        &self,
+        _: Request<v1::WatchRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        let (sender, receiver) = mpsc::channel(1);
+        let (mut shows, mut stopped) = (self.shows.clone(), self.stopped.clone());
+        tokio::spawn(async move {
+            loop {
+                let snapshot = shows.borrow_and_update().clone();
+                let _ = sender.send(Ok(snapshot.into())).await;
+                tokio::select! {
+                    _ = stopped.wait_for(|stop| *stop) => return,
+                    changed = shows.changed() => if changed.is_err() { return },
+                }
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(receiver)))
+    }
+}
+
+impl Coordinator {
+    async fn start(address: impl Into<SocketAddr>, shows: Snapshot) -> Self {
+        let listener = TcpListener::bind(address.into()).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (shows, shown) = watch::channel(shows);
+        let (stop, stopped) = watch::channel(false);
+        let service = StatusServer::new(Service {
+            shows: shown,
+            stopped: stopped.clone(),
+        });
+        let mut until = stopped;
+        let server = tonic::transport::Server::builder()
+            .add_service(service)
+            .serve_with_incoming_shutdown(TcpListenerStream::new(listener), async move {
+                let _ = until.wait_for(|stop| *stop).await;
+            });
+        let server = tokio::spawn(async move { server.await.unwrap() });
+        Self {
+            address,
+            shows,
+            server,
+            stop,
+        }
+    }
+
+    /// Ends its streams and closes its port.
+    async fn stop(self) {
+        self.stop.send_replace(true);
+        tokio::time::timeout(PATIENCE, self.server)
+            .await
+            .unwrap()
+            .unwrap();
+    }
+}
+
+/// What the program writes, to be waited for.
+#[derive(Clone)]
+struct Recorder(watch::Sender<String>);
+
+impl Recorder {
+    fn new() -> Self {
+        Self(watch::Sender::new(String::new()))
+    }
+
+    async fn wait_for(&self, part: &str) {
+        let mut text = self.0.subscribe();
+        let found = tokio::time::timeout(PATIENCE, text.wait_for(|text| text.contains(part))).await;
+        assert!(found.is_ok(), "{part:?} is not in {:?}", self.text());
+    }
+
+    fn text(&self) -> String {
+        self.0.borrow().clone()
+    }
+}
+
+impl Write for Recorder {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0
+            .send_modify(|text| text.push_str(str::from_utf8(bytes).unwrap()));
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn options(address: SocketAddr) -> Options {
+    Options {
+        coordinator: vec![address.to_string().parse().unwrap()],
+        follow: false,
+        json: false,
+        give_up_after: PATIENCE,
+    }
+}
+
+type Program = JoinHandle<Result<Shown, StatusError>>;
+
+fn start(options: Options) -> (Program, Recorder, Recorder) {
+    let (out, err) = (Recorder::new(), Recorder::new());
+    let (to_out, to_err) = (out.clone(), err.clone());
+    let program = tokio::spawn(async move { run(&options, Mode::Lines, to_out, to_err).await });
+    (program, out, err)
+}
+
+async fn end(program: Program) -> Result<Shown, StatusError> {
+    tokio::time::timeout(PATIENCE, program)
+        .await
+        .unwrap()
+        .unwrap()
+}
+
+/// An address where nobody listens.
+async fn nobody() -> SocketAddr {
+    TcpListener::bind(local())
+        .await
+        .unwrap()
+        .local_addr()
+        .unwrap()
+}
+
+fn local() -> SocketAddr {
+    ([127, 0, 0, 1], 0).into()
+}
+
+#[tokio::test]
+async fn follows_across_a_restart_to_the_end() {
+    let coordinator = Coordinator::start(local(), sample::training()).await;
+    let address = coordinator.address;
+    let (program, out, err) = start(Options {
+        follow: true,
+        ..options(address)
+    });
+    out.wait_for("vgg16  epoch 3/8").await;
+    coordinator.stop().await;
+    err.wait_for("no contact with the coordinator at 127.0.0.1")
+        .await;
+    let mut restarted = sample::training();
+    restarted.term = restarted.term.next();
+    let coordinator = Coordinator::start(address, restarted).await;
+    out.wait_for("coordinator restarted").await;
+    coordinator.shows.send_replace(sample::finished());
+    assert_eq!(end(program).await.unwrap(), Shown::Done);
+    assert_eq!(
+        err.text().lines().count(),
+        1,
+        "one remark per outage: {:?}",
+        err.text()
+    );
+    let log = out.text();
+    assert!(log.contains("72.75 % of 3589 images"));
+    let mut lines: Vec<_> = log.lines().collect();
+    let all = lines.len();
+    lines.sort_unstable();
+    lines.dedup();
+    assert_eq!(lines.len(), all, "a line is repeated: {log}");
+}
+
+#[tokio::test]
+async fn waits_for_a_coordinator_and_fails_with_its_experiment() {
+    let address = nobody().await;
+    let (program, out, err) = start(Options {
+        follow: true,
+        json: true,
+        ..options(address)
+    });
+    err.wait_for("no contact").await;
+    let _coordinator = Coordinator::start(address, sample::failed()).await;
+    assert_eq!(end(program).await.unwrap(), Shown::Failed);
+    let text = out.text();
+    let event: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(
+        (&event["event"], &event["state"]),
+        (&"snapshot".into(), &"failed".into())
+    );
+}
+
+#[tokio::test]
+async fn gives_up_in_the_end() {
+    let give_up_after = Duration::from_millis(300);
+    let (program, out, err) = start(Options {
+        follow: true,
+        give_up_after,
+        ..options(nobody().await)
+    });
+    let error = end(program).await.unwrap_err();
+    assert!(matches!(error, StatusError::Follow(FollowError { .. })));
+    assert!(
+        error
+            .to_string()
+            .starts_with("gave up after 0.3 s without contact: no coordinator")
+    );
+    assert_eq!((out.text().as_str(), err.text().lines().count()), ("", 1));
+}
+
+#[tokio::test]
+async fn shows_a_snapshot_once() {
+    let coordinator = Coordinator::start(local(), sample::failed()).await;
+    let (program, out, err) = start(options(coordinator.address));
+    assert_eq!(
+        end(program).await.unwrap(),
+        Shown::Done,
+        "the question was answered"
+    );
+    assert!(
+        out.text()
+            .contains("vgg16 failed: the loss is NaN [2Jin epoch 1\n")
+    );
+    assert_eq!(err.text(), "");
+}
+
+#[tokio::test]
+async fn says_at_once_that_nobody_answers() {
+    let address = nobody().await;
+    let (program, out, _) = start(options(address));
+    let error = end(program).await.unwrap_err();
+    assert!(matches!(
+        error,
+        StatusError::Client(ClientError::Unreachable { .. })
+    ));
+    let text = error.to_string();
+    assert!(
+        text.starts_with(&format!("no coordinator answers at {address}: ")),
+        "{text}"
+    );
+    assert!(
+        text.contains("Connection refused") && text.contains("coordinator --workers 4"),
+        "{text}"
+    );
+    assert_eq!(out.text(), "");
+}
+
+#[tokio::test]
+async fn another_kind_of_server_is_no_coordinator() {
+    let listener = TcpListener::bind(local()).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = tonic::transport::Server::builder()
+        .add_routes(tonic::service::Routes::default())
+        .serve_with_incoming(TcpListenerStream::new(listener));
+    let server = tokio::spawn(server);
+    let (program, ..) = start(Options {
+        follow: true,
+        ..options(address)
+    });
+    let error = end(program).await.unwrap_err();
+    assert!(
+        matches!(
+            error,
+            StatusError::Client(ClientError::NotCoordinator { .. })
+        ),
+        "{error}"
+    );
+    server.abort();
+}

@@ -1,0 +1,255 @@
+//! The keys of the object store, in one place.
+//!
+//! ```text
+//! datasets/<sha256>.qds
+//! weights/<sha256>
+//! <experiment>/spec.json
+//! <experiment>/coordinators/<term>.json
+//! <experiment>/closed/<term>.json
+//! <experiment>/runs/<run>/attempts/<attempt>.json
+//! <experiment>/runs/<run>/epochs/<epoch>.json
+//! <experiment>/runs/<run>/steps/<epoch>-<step>.json
+//! <experiment>/runs/<run>/checkpoints/<epoch>-<attempt>.weights.safetensors
+//! <experiment>/runs/<run>/checkpoints/<epoch>-<attempt>.state.safetensors
+//! <experiment>/runs/<run>/checkpoints/<epoch>-<attempt>.step-<step>.weights.safetensors
+//! <experiment>/runs/<run>/checkpoints/<epoch>-<attempt>.step-<step>.state.safetensors
+//! <experiment>/runs/<run>/discarded/<term>/*.json
+//! <experiment>/runs/<run>/outcome.json
+//! <experiment>/evaluation/attempts/<attempt>.json
+//! <experiment>/evaluation.json
+//! <experiment>/evaluation.txt
+//! ```
+//! Epochs and attempts are written with leading zeros, so that a listing is in order.
+
+use quartet_shared::blob::Checksum;
+use quartet_shared::ids::{Attempt, Epoch, ExperimentName, RunName, Term};
+use quartet_shared::position::Position;
+use quartet_shared::task::Task;
+
+/// The keys of one experiment, relative to the root of the store.
+#[derive(Clone, Debug)]
+pub struct Layout {
+    experiment: ExperimentName,
+}
+
+impl Layout {
+    /// The layout of `experiment`.
+    #[must_use]
+    pub fn new(experiment: ExperimentName) -> Self {
+        Self { experiment }
+    }
+
+    /// The experiment's folder, with a slash at its end.
+    #[must_use]
+    pub fn prefix(&self) -> String {
+        format!("{}/", self.experiment)
+    }
+
+    /// What is trained; immutable.
+    #[must_use]
+    pub fn spec(&self) -> String {
+        format!("{}/spec.json", self.experiment)
+    }
+
+    /// The folder of the coordinators' claims.
+    #[must_use]
+    pub fn coordinators(&self) -> String {
+        format!("{}/coordinators", self.experiment)
+    }
+
+    /// A coordinator's claim of a term.
+    #[must_use]
+    pub fn coordinator(&self, term: Term) -> String {
+        format!("{}/{:06}.json", self.coordinators(), term.0)
+    }
+
+    /// The folder of what [`Self::closed`] names.
+    #[must_use]
+    pub fn all_closed(&self) -> String {
+        format!("{}/closed", self.experiment)
+    }
+
+    /// A coordinator's word that nobody held a lease when its term ended.
+    #[must_use]
+    pub fn closed(&self, term: Term) -> String {
+        format!("{}/{:06}.json", self.all_closed(), term.0)
+    }
+
+    fn run(&self, run: &RunName) -> String {
+        format!("{}/runs/{run}", self.experiment)
+    }
+
+    /// The folder of a run's manifests.
+    #[must_use]
+    pub fn manifests(&self, run: &RunName) -> String {
+        format!("{}/epochs", self.run(run))
+    }
+
+    /// The manifest of an epoch.
+    #[must_use]
+    pub fn manifest(&self, run: &RunName, epoch: Epoch) -> String {
+        format!("{}/{:04}.json", self.manifests(run), epoch.0)
+    }
+
+    /// The folder of a run's manifests of states within an epoch.
+    #[must_use]
+    pub fn step_manifests(&self, run: &RunName) -> String {
+        format!("{}/steps", self.run(run))
+    }
+
+    /// The manifest of a state within an epoch; the key names the epoch in progress.
+    #[must_use]
+    pub fn step_manifest(&self, run: &RunName, position: Position) -> String {
+        let epoch = position.epoch.next().0;
+        let folder = self.step_manifests(run);
+        format!("{folder}/{epoch:04}-{:06}.json", position.step)
+    }
+
+    /// The folder of a task's attempts.
+    #[must_use]
+    pub fn attempts(&self, task: &Task) -> String {
+        match task {
+            Task::Train(run) => format!("{}/attempts", self.run(run)),
+            Task::Evaluate => format!("{}/evaluation/attempts", self.experiment),
+        }
+    }
+
+    /// The record of a lease.
+    #[must_use]
+    pub fn attempt(&self, task: &Task, attempt: Attempt) -> String {
+        format!("{}/{:04}.json", self.attempts(task), attempt.0)
+    }
+
+    /// The folder of a run's checkpoint blobs.
+    #[must_use]
+    pub fn checkpoints(&self, run: &RunName) -> String {
+        format!("{}/checkpoints", self.run(run))
+    }
+
+    /// The weights at a position, as one attempt wrote them.
+    #[must_use]
+    pub fn weights(&self, run: &RunName, position: Position, attempt: Attempt) -> String {
+        self.blob(run, position, attempt, "weights")
+    }
+
+    /// The training state at a position, as one attempt wrote it.
+    #[must_use]
+    pub fn training_state(&self, run: &RunName, position: Position, attempt: Attempt) -> String {
+        self.blob(run, position, attempt, "state")
+    }
+
+    fn blob(&self, run: &RunName, position: Position, attempt: Attempt, kind: &str) -> String {
+        let folder = self.checkpoints(run);
+        match position {
+            Position { epoch, step: 0 } => {
+                format!(
+                    "{folder}/{:04}-{:03}.{kind}.safetensors",
+                    epoch.0, attempt.0
+                )
+            }
+            Position { epoch, step } => format!(
+                "{folder}/{:04}-{:03}.step-{step:06}.{kind}.safetensors",
+                epoch.next().0,
+                attempt.0
+            ),
+        }
+    }
+
+    /// Position and attempt of a checkpoint blob, `None` for other keys.
+    #[must_use]
+    pub fn parse_blob(&self, run: &RunName, key: &str) -> Option<(Position, Attempt)> {
+        let name = key
+            .strip_prefix(&self.checkpoints(run))?
+            .strip_prefix('/')?;
+        let mut parts = name.split('.');
+        let (epoch, attempt) = parts.next()?.split_once('-')?;
+        let (epoch, attempt) = (Epoch(epoch.parse().ok()?), Attempt(attempt.parse().ok()?));
+        let position = match parts.next()?.strip_prefix("step-") {
+            Some(step) => Position::within(epoch, step.parse().ok()?),
+            None => Position::end_of(epoch),
+        };
+        Some((position, attempt))
+    }
+
+    /// The folder of a run's manifests that were taken out of use because their checkpoints turned out to be corrupt.
+    #[must_use]
+    pub fn discarded(&self, run: &RunName) -> String {
+        format!("{}/discarded", self.run(run))
+    }
+
+    /// The result of a finished run.
+    #[must_use]
+    pub fn outcome(&self, run: &RunName) -> String {
+        format!("{}/outcome.json", self.run(run))
+    }
+
+    /// The ensemble's evaluation.
+    #[must_use]
+    pub fn evaluation(&self) -> String {
+        format!("{}/evaluation.json", self.experiment)
+    }
+
+    /// The ensemble's evaluation as a table for people.
+    #[must_use]
+    pub fn evaluation_text(&self) -> String {
+        format!("{}/evaluation.txt", self.experiment)
+    }
+}
+
+/// The folders of packed data sets and of initial weights, which all experiments of a store share.
+pub const SHARED: [&str; 2] = ExperimentName::RESERVED;
+const DATASETS: &str = SHARED[0];
+const WEIGHTS: &str = SHARED[1];
+
+/// The packed data set with this content.
+#[must_use]
+pub fn dataset(content: Checksum) -> String {
+    format!("{DATASETS}/{content}.qds")
+}
+
+/// Initial weights with this content, in whatever format they were published.
+#[must_use]
+pub fn weights(content: Checksum) -> String {
+    format!("{WEIGHTS}/{content}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blobs_are_found_again_by_their_keys() {
+        let layout = Layout::new("e".parse().unwrap());
+        let run = "a-1.b".parse().unwrap();
+        for position in [
+            Position::end_of(Epoch(12)),
+            Position::within(Epoch(12), 450),
+        ] {
+            for key in [
+                layout.weights(&run, position, Attempt(7)),
+                layout.training_state(&run, position, Attempt(7)),
+            ] {
+                assert_eq!(
+                    layout.parse_blob(&run, &key),
+                    Some((position, Attempt(7))),
+                    "{key}"
+                );
+            }
+        }
+        for other in [
+            "e/runs/a-1.b/checkpoints/other.txt",
+            "e/runs/a/checkpoints/0001-001.weights.safetensors",
+        ] {
+            assert_eq!(layout.parse_blob(&run, other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn listings_are_in_order() {
+        let layout = Layout::new("e".parse().unwrap());
+        let run = "a".parse().unwrap();
+        let key = |epoch, step| layout.step_manifest(&run, Position::within(Epoch(epoch), step));
+        let keys = [key(9, 10), key(9, 200), key(10, 1)];
+        assert!(keys.is_sorted(), "{keys:?}");
+    }
+}

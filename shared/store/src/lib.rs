@@ -1,0 +1,335 @@
+//! The object store: a local directory or S3, behind the few operations that Quartet needs.
+//!
+//! Objects are created once and never changed. Small ones (manifests, specs) are created with
+//! `PutMode::Create`, which both kinds of store do atomically; blobs have keys that no two writers share.
+
+mod error;
+pub mod layout;
+mod leftovers;
+pub mod manifest;
+mod upload;
+
+use std::path::Path as FsPath;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use futures::{Stream, StreamExt, TryStreamExt};
+use object_store::aws::AmazonS3Builder;
+use object_store::local::LocalFileSystem;
+use object_store::path::Path;
+use object_store::prefix::PrefixStore;
+use object_store::{GetResult, GetResultPayload, ObjectStore, ObjectStoreExt, PutMode, PutOptions};
+use quartet_shared::blob::{Blob, BlobHasher};
+use quartet_shared::{chunks, human};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+pub use error::StoreError;
+pub use leftovers::Leftover;
+pub use upload::Upload;
+
+/// How long the store may take to answer at first.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Whether a creation made the object or found it there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Creation {
+    /// The object is new.
+    Created,
+    /// An object of this key was there; it is unchanged.
+    Exists,
+}
+
+/// A handle to the store; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Store {
+    inner: Arc<dyn ObjectStore>,
+    location: Arc<str>,
+    directory: Option<Arc<FsPath>>,
+}
+
+impl Store {
+    /// Opens `location`: `s3://bucket/prefix`, or a directory, which is made if it is not there. S3 takes its credentials,
+    /// region and endpoint from the usual `AWS_*` variables.
+    pub fn open(location: &str) -> Result<Self, StoreError> {
+        let invalid = |reason: String| StoreError::Location {
+            location: location.to_owned(),
+            reason,
+        };
+        if let Some(bucket) = location.strip_prefix("s3://") {
+            let (bucket, prefix) = bucket.split_once('/').unwrap_or((bucket, ""));
+            if bucket.is_empty() {
+                return Err(invalid("it names no bucket; use s3://bucket/prefix".into()));
+            }
+            let s3 = AmazonS3Builder::from_env()
+                .with_bucket_name(bucket)
+                .build()
+                .map_err(|e| invalid(e.to_string()))?;
+            let prefix =
+                Path::parse(prefix.trim_end_matches('/')).map_err(|e| invalid(e.to_string()))?;
+            let inner: Arc<dyn ObjectStore> = if prefix.as_ref().is_empty() {
+                Arc::new(s3)
+            } else {
+                Arc::new(PrefixStore::new(s3, prefix))
+            };
+            return Ok(Self {
+                inner,
+                location: location.into(),
+                directory: None,
+            });
+        }
+        if let Some((scheme, _)) = location.split_once("://")
+            && scheme != "file"
+        {
+            return Err(invalid(format!(
+                "scheme {scheme:?} is not known; use s3:// or a directory"
+            )));
+        }
+        let directory = FsPath::new(location.strip_prefix("file://").unwrap_or(location));
+        if directory.is_file() {
+            return Err(invalid("it is a file, not a folder".into()));
+        }
+        std::fs::create_dir_all(directory).map_err(|e| invalid(e.to_string()))?;
+        let directory = directory
+            .canonicalize()
+            .map_err(|e| invalid(e.to_string()))?;
+        let local = LocalFileSystem::new_with_prefix(&directory)
+            .map_err(|e| invalid(e.to_string()))?
+            .with_fsync(true);
+        Ok(Self {
+            inner: Arc::new(local),
+            location: location.into(),
+            directory: Some(directory.into()),
+        })
+    }
+
+    /// Asks the store whether it can be used, so that a wrong name or key is known at once.
+    ///
+    /// # Errors
+    /// It cannot, and what to do about it.
+    pub async fn check(&self) -> Result<(), StoreError> {
+        let unusable = |reason: String| StoreError::Location {
+            location: self.location.to_string(),
+            reason,
+        };
+        let mut objects = self.inner.list(None);
+        let first = tokio::time::timeout(CHECK_TIMEOUT, objects.next());
+        let error = match first.await {
+            Ok(None | Some(Ok(_))) => return Ok(()),
+            Ok(Some(Err(error))) => error,
+            Err(_) => {
+                let waited = human::duration(CHECK_TIMEOUT);
+                return Err(unusable(format!(
+                    "it does not answer within {waited}; is the endpoint right (AWS_ENDPOINT)?"
+                )));
+            }
+        };
+        let text = error.to_string();
+        Err(unusable(if text.contains("NoSuchBucket") {
+            "the bucket does not exist; create it first".to_owned()
+        } else if matches!(
+            error,
+            object_store::Error::PermissionDenied { .. }
+                | object_store::Error::Unauthenticated { .. }
+        ) {
+            "access is denied: are the access key (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY), the region \
+             (AWS_REGION) and the permissions on the bucket right?"
+                .to_owned()
+        } else if text.contains("169.254.169.254") {
+            // Without keys the credentials of a cloud's instance are asked for there.
+            format!(
+                "there are no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or run on an instance that has a role ({text})"
+            )
+        } else {
+            text
+        }))
+    }
+
+    /// A store within this process, or any other that behaves like one: for tests and simulations.
+    #[must_use]
+    pub fn from_objects(location: &str, objects: Arc<dyn ObjectStore>) -> Self {
+        Self {
+            inner: objects,
+            location: location.into(),
+            directory: None,
+        }
+    }
+
+    /// Where the store is, as the user named it.
+    #[must_use]
+    pub fn location(&self) -> &str {
+        &self.location
+    }
+
+    /// Where an object lies, for people: a path of a local store, else a URL.
+    #[must_use]
+    pub fn display_key(&self, key: &str) -> String {
+        match &self.directory {
+            Some(directory) => directory.join(key).display().to_string(),
+            None => format!("{}/{key}", self.location.trim_end_matches('/')),
+        }
+    }
+
+    fn error(&self, operation: &'static str, key: &str, source: object_store::Error) -> StoreError {
+        let (key, store) = (key.to_owned(), self.location.to_string());
+        match source {
+            object_store::Error::NotFound { .. } if operation == "read" => {
+                StoreError::NotFound { key, store }
+            }
+            source => StoreError::Operation {
+                operation,
+                key,
+                store,
+                cause: source.into(),
+            },
+        }
+    }
+
+    /// Creates an object; never overwrites one.
+    pub async fn create(&self, key: &str, content: Bytes) -> Result<Creation, StoreError> {
+        let options = PutOptions {
+            mode: PutMode::Create,
+            ..PutOptions::default()
+        };
+        match self
+            .inner
+            .put_opts(&Path::from(key), content.into(), options)
+            .await
+        {
+            Ok(_) => Ok(Creation::Created),
+            Err(object_store::Error::AlreadyExists { .. }) => Ok(Creation::Exists),
+            Err(e) => Err(self.error("create", key, e)),
+        }
+    }
+
+    /// Creates an object with the JSON form of `value`; never overwrites one.
+    pub async fn create_json(
+        &self,
+        key: &str,
+        value: &impl Serialize,
+    ) -> Result<Creation, StoreError> {
+        let mut json = serde_json::to_vec_pretty(value).map_err(|e| StoreError::Operation {
+            operation: "write",
+            key: key.to_owned(),
+            store: self.location.to_string(),
+            cause: e.into(),
+        })?;
+        json.push(b'\n');
+        self.create(key, json.into()).await
+    }
+
+    /// The value of a JSON object, `None` when there is no such object.
+    pub async fn read_json<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, StoreError> {
+        let bytes = match self.inner.get(&Path::from(key)).await {
+            Ok(object) => object
+                .bytes()
+                .await
+                .map_err(|e| self.error("read", key, e))?,
+            Err(object_store::Error::NotFound { .. }) => return Ok(None),
+            Err(e) => return Err(self.error("read", key, e)),
+        };
+        let value = serde_json::from_slice(&bytes).map_err(|e| StoreError::Operation {
+            operation: "read",
+            key: key.to_owned(),
+            store: self.location.to_string(),
+            cause: e.into(),
+        })?;
+        Ok(Some(value))
+    }
+
+    /// Checks that an object is there which nobody deletes as long as there is a store.
+    ///
+    /// # Errors
+    /// It is not ([`StoreError::Gone`]), or the store cannot say.
+    pub async fn check_still_has(&self, key: &str) -> Result<(), StoreError> {
+        match self.exists(key).await? {
+            true => Ok(()),
+            false => Err(StoreError::Gone {
+                key: key.to_owned(),
+                store: self.location.to_string(),
+            }),
+        }
+    }
+
+    /// Whether there is such an object.
+    pub async fn exists(&self, key: &str) -> Result<bool, StoreError> {
+        match self.inner.head(&Path::from(key)).await {
+            Ok(_) => Ok(true),
+            Err(object_store::Error::NotFound { .. }) => Ok(false),
+            Err(e) => Err(self.error("look for", key, e)),
+        }
+    }
+
+    /// The bytes of an object, in chunks.
+    pub async fn read(
+        &self,
+        key: &str,
+    ) -> Result<impl Stream<Item = Result<Bytes, StoreError>> + Send + use<>, StoreError> {
+        let object = self
+            .inner
+            .get(&Path::from(key))
+            .await
+            .map_err(|e| self.error("read", key, e))?;
+        let (store, key) = (self.clone(), key.to_owned());
+        Ok(whole(object).map(move |chunk| chunk.map_err(|e| store.error("read", &key, e))))
+    }
+
+    /// Size and checksum of an object's bytes, `None` when there is no such object.
+    pub async fn checksum(&self, key: &str) -> Result<Option<Blob>, StoreError> {
+        let mut chunks = match self.read(key).await {
+            Ok(chunks) => chunks,
+            Err(StoreError::NotFound { .. }) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let mut hasher = BlobHasher::default();
+        while let Some(chunk) = chunks.try_next().await? {
+            hasher.update(&chunk);
+        }
+        Ok(Some(hasher.finish()))
+    }
+
+    /// The keys of all objects in a folder, sorted.
+    pub async fn list(&self, folder: &str) -> Result<Vec<String>, StoreError> {
+        let mut keys: Vec<String> = self
+            .inner
+            .list(Some(&Path::from(folder)))
+            .map_ok(|object| object.location.to_string())
+            .try_collect()
+            .await
+            .map_err(|e| self.error("list", folder, e))?;
+        keys.sort_unstable();
+        Ok(keys)
+    }
+
+    /// Deletes an object; one that is not there is no error.
+    pub async fn delete(&self, key: &str) -> Result<(), StoreError> {
+        match self.inner.delete(&Path::from(key)).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(e) => Err(self.error("delete", key, e)),
+        }
+    }
+
+    /// Begins to write a large object. It appears when [`Upload::finish`] returns, whole or not at all.
+    #[must_use]
+    pub fn upload(&self, key: &str) -> Upload {
+        Upload::new(self, key)
+    }
+}
+
+/// All bytes of an object. Of a file object_store's own stream would take 8 KiB at once.
+fn whole(object: GetResult) -> BoxStream<'static, object_store::Result<Bytes>> {
+    match object.payload {
+        GetResultPayload::File(file, _) => chunks::of_file(file)
+            .map_err(|source| object_store::Error::Generic {
+                store: "LocalFileSystem",
+                source: source.into(),
+            })
+            .boxed(),
+        GetResultPayload::Stream(chunks) => chunks,
+    }
+}
+
+#[cfg(test)]
+mod tests;

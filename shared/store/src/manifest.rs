@@ -1,0 +1,82 @@
+//! What the store says in JSON: the stored experiment, leases, and the manifests of checkpoints.
+
+use std::collections::BTreeMap;
+
+use quartet_shared::blob::BlobRef;
+use quartet_shared::early_stopping::EarlyStopping;
+use quartet_shared::ids::{Attempt, Epoch, RunName, Term, WorkerId};
+use quartet_shared::position::Position;
+use quartet_shared::progress::EpochMetrics;
+use quartet_shared::spec::ExperimentSpec;
+use serde::{Deserialize, Serialize};
+
+/// `spec.json`: the experiment and the data that it is trained on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StoredSpec {
+    /// Version of the store's layout and formats.
+    pub format: u32,
+    /// What is trained.
+    pub experiment: ExperimentSpec,
+    /// The packed data set.
+    pub dataset: BlobRef,
+    /// Initial weights of the runs that do not start from random ones.
+    #[serde(default)]
+    pub weights: BTreeMap<RunName, BlobRef>,
+}
+
+/// The manifest of a committed epoch, at [`crate::layout::Layout::manifest`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// The run.
+    pub run: RunName,
+    /// The epoch that this checkpoint is the end of.
+    pub epoch: Epoch,
+    /// The attempt that trained it.
+    pub attempt: Attempt,
+    /// The worker that trained it.
+    pub worker: WorkerId,
+    /// The epoch's metrics.
+    pub metrics: EpochMetrics,
+    /// Best epoch and patience after it.
+    pub early_stopping: EarlyStopping,
+    /// The weights: safetensors, one tensor per parameter and running statistic.
+    pub weights: BlobRef,
+    /// The rest of what a resume needs: optimizer moments and counters, as safetensors.
+    pub training_state: BlobRef,
+}
+
+/// The manifest of a state within an epoch, at [`crate::layout::Layout::step_manifest`]. It lasts until a later one is
+/// committed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StepManifest {
+    /// The run.
+    pub run: RunName,
+    /// What it is the state after.
+    pub position: Position,
+    /// The attempt that trained it.
+    pub attempt: Attempt,
+    /// The worker that trained it.
+    pub worker: WorkerId,
+    /// The weights.
+    pub weights: BlobRef,
+    /// The rest of what a resume needs, with the sums that the epoch's metrics will be made of.
+    pub training_state: BlobRef,
+}
+
+/// The record of a lease, at [`crate::layout::Layout::attempt`]: written before the worker hears of it, so that no
+/// coordinator gives the same attempt again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttemptRecord {
+    /// The fencing token.
+    pub attempt: Attempt,
+    /// Who holds the lease.
+    pub worker: WorkerId,
+    /// The worker's name for people.
+    pub name: String,
+    /// The coordinator that gave it.
+    pub term: Term,
+    /// Where the worker goes on from; the end of epoch 0 for a fresh start.
+    pub resume: Position,
+    /// Seconds since the Unix epoch.
+    pub granted_at: u64,
+}

@@ -1,0 +1,113 @@
+use super::upload::PART_SIZE;
+use super::*;
+
+fn open() -> (tempfile::TempDir, Store) {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path().to_str().unwrap()).unwrap();
+    (dir, store)
+}
+
+async fn read_all(store: &Store, key: &str) -> Vec<u8> {
+    let stream = store.read(key).await.unwrap();
+    stream
+        .try_fold(Vec::new(), async |mut all, chunk| {
+            all.extend_from_slice(&chunk);
+            Ok(all)
+        })
+        .await
+        .unwrap()
+}
+
+#[tokio::test]
+async fn an_object_is_created_once() {
+    let (_dir, store) = open();
+    assert_eq!(
+        store.create("a/b.json", "1".into()).await.unwrap(),
+        Creation::Created
+    );
+    assert_eq!(
+        store.create("a/b.json", "2".into()).await.unwrap(),
+        Creation::Exists
+    );
+    assert_eq!(store.read_json::<u32>("a/b.json").await.unwrap(), Some(1));
+    assert_eq!(store.read_json::<u32>("a/c.json").await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn of_racing_creations_one_wins() {
+    let (_dir, store) = open();
+    let race = (0..16).map(|i| {
+        let store = store.clone();
+        async move { store.create_json("claim.json", &i).await.unwrap() }
+    });
+    let results = futures::future::join_all(race).await;
+    assert_eq!(
+        results.iter().filter(|r| **r == Creation::Created).count(),
+        1
+    );
+}
+
+#[tokio::test]
+async fn a_large_upload_arrives_whole() {
+    let (_dir, store) = open();
+    let content: Vec<u8> = (0..PART_SIZE * 2 + 17).map(|i| (i % 251) as u8).collect();
+    let mut upload = store.upload("x/large.bin");
+    for chunk in content.chunks(1 << 20) {
+        upload.write(Bytes::copy_from_slice(chunk)).await.unwrap();
+    }
+    assert!(!store.exists("x/large.bin").await.unwrap());
+    upload.finish(Blob::of(&content)).await.unwrap().unwrap();
+    assert_eq!(read_all(&store, "x/large.bin").await, content);
+    assert_eq!(store.list("x").await.unwrap(), ["x/large.bin"]);
+}
+
+#[tokio::test]
+async fn an_upload_with_another_checksum_leaves_no_object() {
+    let (_dir, store) = open();
+    for size in [10, PART_SIZE * 2] {
+        let mut upload = store.upload("x.bin");
+        upload.write(vec![1; size].into()).await.unwrap();
+        let found = upload
+            .finish(Blob::of(b"other"))
+            .await
+            .unwrap()
+            .unwrap_err();
+        assert_eq!(found.size, size as u64);
+        assert!(store.list("").await.unwrap().is_empty());
+    }
+}
+
+#[test]
+fn a_wrong_location_is_named() {
+    for (location, reason) in [
+        ("ftp://x", "ftp"),
+        ("s3://", "bucket"),
+        ("/dev/null/x", "directory"),
+    ] {
+        let error = Store::open(location).unwrap_err().to_string();
+        assert!(
+            error.contains(location) && error.contains(reason),
+            "{error}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_is_gone_is_not_taken_for_an_empty_one() {
+    let (dir, store) = open();
+    store.create("e/claim.json", "1".into()).await.unwrap();
+    store.check_still_has("e/claim.json").await.unwrap();
+    std::fs::rename(dir.path().join("e"), dir.path().join("elsewhere")).unwrap();
+    let error = store.check_still_has("e/claim.json").await.unwrap_err();
+    assert!(
+        error.needs_a_person() && error.to_string().contains("mounted"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_file_is_no_store() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let error = Store::open(file.path().to_str().unwrap()).unwrap_err();
+    assert!(error.to_string().contains("not a folder"), "{error}");
+}

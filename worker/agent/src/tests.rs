@@ -1,0 +1,341 @@
+//! A whole worker with a coordinator that keeps a record, and training that follows a script.
+
+mod fleet;
+mod scripted;
+
+use std::collections::{BTreeMap, HashMap};
+
+use quartet_proto::v1;
+use quartet_shared::blob::{Blob, BlobRef, Checksum};
+use quartet_shared::dataset::{Dataset, Images};
+use quartet_shared::ids::{Attempt, Epoch, RunName};
+use quartet_shared::position::Position;
+use quartet_shared::spec::Preset;
+use quartet_shared::task::{LeaseId, Task};
+use quartet_store::layout::Layout;
+use quartet_store::manifest::StoredSpec;
+use quartet_store::manifest::{Manifest, StepManifest};
+use tokio::task::JoinHandle;
+use tonic::Status;
+
+use super::*;
+use crate::executor::{Stop, Trained, UnsupportedPrecision};
+use fleet::{Call, Coordinator, Plan};
+use scripted::{Act, Disk, Script, end, within};
+
+fn blob(bytes: &[u8]) -> Blob {
+    Blob {
+        size: bytes.len() as u64,
+        sha256: Checksum::of(bytes),
+    }
+}
+
+fn worker() -> WorkerId {
+    "w1".parse().unwrap()
+}
+
+fn layout() -> Layout {
+    Layout::new("x".parse().unwrap())
+}
+
+fn json(value: &impl serde::Serialize) -> Vec<u8> {
+    serde_json::to_vec(value).unwrap()
+}
+
+/// The demo's run of VGG16 from the start, on a data set of one image each.
+fn plan() -> Plan {
+    let run: RunName = "vgg16".parse().unwrap();
+    let image = Images {
+        labels: vec![0],
+        pixels: vec![7; 4],
+    };
+    let dataset = Dataset {
+        width: 2,
+        height: 2,
+        classes: vec!["a".to_owned(), "b".to_owned()],
+        splits: [image.clone(), image.clone(), image],
+    };
+    let dataset = dataset.encode();
+    let stored = StoredSpec {
+        format: 1,
+        experiment: Preset::Demo.spec(),
+        dataset: BlobRef {
+            key: "data".to_owned(),
+            blob: blob(&dataset),
+        },
+        weights: BTreeMap::new(),
+    };
+    let lease = LeaseId {
+        task: Task::Train(run),
+        attempt: Attempt(3),
+        worker: worker(),
+    };
+    Plan {
+        welcome: v1::Welcome {
+            experiment: "x".to_owned(),
+            term: 1,
+            heartbeat_interval_ms: 1000,
+            lease_ms: 10_000,
+            checkpoint_interval_ms: 0,
+            precision: "f32".to_owned(),
+        },
+        assignment: v1::Assignment {
+            lease: Some(lease.into()),
+            resume: None,
+        },
+        objects: HashMap::from([
+            (layout().spec(), json(&stored)),
+            ("data".to_owned(), dataset),
+        ]),
+        refusal: |_| None,
+    }
+}
+
+/// The plan to go on after step 5 of epoch 2.
+fn plan_to_resume() -> Plan {
+    let mut plan = plan();
+    let run: RunName = "vgg16".parse().unwrap();
+    let attempt = Attempt(2);
+    let position = Position::within(Epoch(2), 5);
+    let object = |key: String, bytes: &[u8]| BlobRef {
+        key,
+        blob: blob(bytes),
+    };
+    let step = StepManifest {
+        run: run.clone(),
+        position,
+        attempt,
+        worker: worker(),
+        weights: object(layout().weights(&run, position, attempt), b"weights"),
+        training_state: object(layout().training_state(&run, position, attempt), b"state"),
+    };
+    // Its blobs are not there: nobody needs them.
+    let epoch = Manifest {
+        run: run.clone(),
+        epoch: Epoch(1),
+        attempt,
+        worker: worker(),
+        metrics: scripted::metrics(),
+        early_stopping: scripted::early_stopping(),
+        weights: object("no weights".to_owned(), b""),
+        training_state: object("no state".to_owned(), b""),
+    };
+    plan.assignment.resume = Some(position.into());
+    plan.objects.extend([
+        (layout().step_manifest(&run, position), json(&step)),
+        (layout().manifest(&run, Epoch(1)), json(&epoch)),
+        (step.weights.key, b"weights".to_vec()),
+        (step.training_state.key, b"state".to_vec()),
+    ]);
+    plan
+}
+
+/// A worker at work.
+struct Worker {
+    coordinator: Coordinator,
+    script: Script,
+    shutdown: Shutdown,
+    ended: JoinHandle<anyhow::Result<Ended>>,
+    cache: tempfile::TempDir,
+}
+
+impl Worker {
+    async fn start(plan: Plan) -> Self {
+        let coordinator = Coordinator::start(plan).await;
+        let cache = tempfile::tempdir().unwrap();
+        let settings = Settings {
+            coordinators: vec![coordinator.address.parse().unwrap()],
+            name: "test".to_owned(),
+            cache_dir: cache.path().to_owned(),
+            give_up_after: Duration::from_secs(60),
+            drain_grace: Duration::from_secs(30),
+            connector: Connector::tcp(),
+            seed: 1,
+        };
+        let (scripted, script) = scripted::scripted();
+        let shutdown = Shutdown::new();
+        let ended = tokio::spawn(run(settings, Arc::new(scripted), shutdown.clone()));
+        Self {
+            coordinator,
+            script,
+            shutdown,
+            ended,
+            cache,
+        }
+    }
+
+    async fn call(&mut self) -> Call {
+        self.coordinator.calls.recv().await.unwrap()
+    }
+
+    /// Shuts the worker down; what it still called.
+    async fn stop(self) -> Vec<Call> {
+        let Self {
+            mut coordinator,
+            script,
+            shutdown,
+            ended,
+            cache,
+        } = self;
+        shutdown.trigger();
+        assert_eq!(ended.await.unwrap().unwrap(), Ended::Drained);
+        drop((script, cache));
+        std::iter::from_fn(|| coordinator.calls.try_recv().ok()).collect()
+    }
+}
+
+fn committed(moment: crate::executor::Moment) -> Call {
+    let position = moment.position();
+    Call::Commit(position, position.step == 0)
+}
+
+fn handed_back() -> Call {
+    let reason = "the worker is shutting down".to_owned();
+    Call::Release(v1::ReleaseKind::Drained, reason, String::new())
+}
+
+/// Lets training go on for an epoch and drains it within the next.
+async fn drained(plan: Plan) -> Vec<Call> {
+    let mut worker = Worker::start(plan).await;
+    for epoch in 1..=2 {
+        let control = worker.script.keep(end(epoch)).await;
+        assert_eq!(control, None);
+    }
+    worker.shutdown.trigger();
+    assert_eq!(
+        worker.script.act(Act::UntilStopped).await,
+        Some(Stop::Drain)
+    );
+    assert_eq!(worker.script.keep(within(3, 7)).await, Some(Stop::Drain));
+    worker.script.acts.send(Act::End(Trained::Stopped)).unwrap();
+    worker.stop().await
+}
+
+#[tokio::test]
+async fn a_drained_worker_commits_its_state_before_it_hands_its_task_back() {
+    let calls = drained(plan()).await;
+    assert_eq!(
+        calls,
+        [
+            committed(end(1)),
+            committed(end(2)),
+            committed(within(3, 7)),
+            handed_back()
+        ]
+    );
+}
+
+#[tokio::test]
+async fn a_coordinator_without_states_within_epochs_is_drained_all_the_same() {
+    let calls = drained(Plan {
+        refusal: |position| {
+            (position.step > 0).then(|| Status::unimplemented("states within an epoch"))
+        },
+        ..plan()
+    })
+    .await;
+    assert_eq!(
+        calls,
+        [
+            committed(end(1)),
+            committed(end(2)),
+            committed(within(3, 7)),
+            handed_back()
+        ]
+    );
+}
+
+#[tokio::test]
+async fn a_worker_leaves_an_experiment_that_it_cannot_compute() {
+    let mut plan = plan();
+    plan.welcome.precision = "bf16".to_owned();
+    let mut worker = Worker::start(plan).await;
+    let error = worker.ended.await.unwrap().unwrap_err();
+    assert!(error.is::<UnsupportedPrecision>(), "{error:#}");
+    // It has not touched the task, which counts against nobody.
+    assert!(worker.coordinator.calls.try_recv().is_err());
+    assert!(worker.script.tasks.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn a_run_goes_on_within_an_epoch() {
+    let mut plan = plan_to_resume();
+    plan.welcome.checkpoint_interval_ms = 1500;
+    let mut worker = Worker::start(plan).await;
+    let (task, files) = worker.script.tasks.recv().await.unwrap();
+    assert_eq!(task.checkpoint_interval, Some(Duration::from_millis(1500)));
+    let resume = task.resume.unwrap();
+    assert_eq!(resume.position, Position::within(Epoch(2), 5));
+    assert_eq!(resume.early_stopping, Some(scripted::early_stopping()));
+    assert_eq!(files, [b"weights".to_vec(), b"state".to_vec()]);
+
+    worker.script.keep(end(2)).await;
+    let finished = Trained::Finished(scripted::outcome(2));
+    worker.script.acts.send(Act::End(finished)).unwrap();
+    assert_eq!(worker.call().await, committed(end(2)));
+    assert_eq!(worker.call().await, Call::Complete);
+    assert_eq!(worker.stop().await, []);
+}
+
+#[tokio::test]
+async fn a_corrupt_object_is_read_again_and_then_named() {
+    let mut plan = plan_to_resume();
+    let key = layout().training_state(
+        &"vgg16".parse().unwrap(),
+        Position::within(Epoch(2), 5),
+        Attempt(2),
+    );
+    plan.objects.insert(key.clone(), b"stale".to_vec());
+    let mut worker = Worker::start(plan).await;
+    let Call::Release(kind, reason, object) = worker.call().await else {
+        panic!("not released")
+    };
+    assert_eq!((kind, &object), (v1::ReleaseKind::Corrupt, &key));
+    assert!(
+        reason.contains(&key) && reason.contains("corrupt"),
+        "{reason}"
+    );
+    assert_eq!(worker.coordinator.reads(&key), 2);
+    let weights = key.replace(".state.", ".weights.");
+    assert_eq!(worker.coordinator.reads(&weights), 1);
+    assert!(
+        worker.script.tasks.try_recv().is_err(),
+        "nothing was trained"
+    );
+    assert_eq!(worker.stop().await, []);
+}
+
+#[tokio::test]
+async fn a_full_disk_is_named_and_what_was_written_is_committed() {
+    let mut worker = Worker::start(plan()).await;
+    worker.script.keep(end(1)).await;
+    worker.script.act(Act::Keep(end(2), Disk::IsFull)).await;
+    assert_eq!(worker.script.act(Act::UntilStopped).await, Some(Stop::Drop));
+    worker.script.acts.send(Act::End(Trained::Stopped)).unwrap();
+    assert_eq!(worker.call().await, committed(end(1)));
+    let Call::Release(kind, reason, _) = worker.call().await else {
+        panic!("not released")
+    };
+    assert_eq!(kind, v1::ReleaseKind::Failed);
+    let spool = worker.cache.path().join("spool").display().to_string();
+    assert!(
+        reason.contains(&format!("make room for {spool}")) && reason.contains("--cache-dir"),
+        "{reason}"
+    );
+    assert_eq!(worker.stop().await, []);
+}
+
+#[tokio::test]
+async fn a_refused_checkpoint_ends_training() {
+    let mut worker = Worker::start(Plan {
+        refusal: |_| Some(Status::failed_precondition("stale")),
+        ..plan()
+    })
+    .await;
+    worker.script.keep(end(1)).await;
+    assert_eq!(worker.script.act(Act::UntilStopped).await, Some(Stop::Drop));
+    assert_eq!(worker.script.keep(end(2)).await, Some(Stop::Drop));
+    worker.script.acts.send(Act::End(Trained::Stopped)).unwrap();
+    assert_eq!(worker.call().await, committed(end(1)));
+    assert_eq!(worker.stop().await, []);
+}

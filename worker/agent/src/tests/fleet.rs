@@ -1,0 +1,165 @@
+//! A coordinator that gives one task and keeps a record of what comes back.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use quartet_proto::v1::coordinator_message::Message;
+use quartet_proto::v1::fleet_server::{Fleet, FleetServer};
+use quartet_proto::v1::{self, commit_checkpoint_request::Part};
+use quartet_shared::blob::Blob;
+use quartet_shared::position::Position;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
+use tonic::{Request, Response, Status, Streaming};
+
+/// Something that a worker did.
+#[derive(Debug, PartialEq)]
+pub(super) enum Call {
+    /// It committed a checkpoint, whose bytes are those of its header; whether that had metrics and early stopping.
+    Commit(Position, bool),
+    /// It released its task, with this reason and this corrupt object.
+    Release(v1::ReleaseKind, String, String),
+    Complete,
+}
+
+/// What the coordinator gives, and how it answers.
+pub(super) struct Plan {
+    pub(super) welcome: v1::Welcome,
+    pub(super) assignment: v1::Assignment,
+    pub(super) objects: HashMap<String, Vec<u8>>,
+    /// Whether a commit is refused.
+    pub(super) refusal: fn(Position) -> Option<Status>,
+}
+
+/// A running coordinator.
+pub(super) struct Coordinator {
+    pub(super) address: String,
+    pub(super) calls: mpsc::UnboundedReceiver<Call>,
+    reads: Arc<Mutex<Vec<String>>>,
+}
+
+impl Coordinator {
+    pub(super) async fn start(plan: Plan) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let (sender, calls) = mpsc::unbounded_channel();
+        let reads = Arc::new(Mutex::new(Vec::new()));
+        let service = Service {
+            plan,
+            calls: sender,
+            reads: Arc::clone(&reads),
+        };
+        let server = tonic::transport::Server::builder().add_service(FleetServer::new(service));
+        tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
+        Self {
+            address,
+            calls,
+            reads,
+        }
+    }
+
+    /// How often an object was read.
+    pub(super) fn reads(&self, key: &str) -> usize {
+        let reads = self.reads.lock().unwrap();
+        reads.iter().filter(|read| *read == key).count()
+    }
+}
+
+struct Service {
+    plan: Plan,
+    calls: mpsc::UnboundedSender<Call>,
+    reads: Arc<Mutex<Vec<String>>>,
+}
+
+#[tonic::async_trait]
+impl Fleet for Service {
+    type AttachStream = ReceiverStream<Result<v1::CoordinatorMessage, Status>>;
+    type GetObjectStream =
+        tokio_stream::Iter<std::vec::IntoIter<Result<v1::GetObjectResponse, Status>>>;
+
+    async fn attach(
+        &self,
+        request: Request<Streaming<v1::WorkerMessage>>,
+    ) -> Result<Response<Self::AttachStream>, Status> {
+        let mut messages = request.into_inner();
+        let (outbox, responses) = mpsc::channel(2);
+        for message in [
+            Message::Welcome(self.plan.welcome.clone()),
+            Message::Assignment(self.plan.assignment.clone()),
+        ] {
+            let message = Some(message);
+            outbox
+                .try_send(Ok(v1::CoordinatorMessage { message }))
+                .unwrap();
+        }
+        // The stream lasts as long as the worker's.
+        tokio::spawn(async move {
+            while let Ok(Some(_)) = messages.message().await {}
+            drop(outbox);
+        });
+        Ok(Response::new(ReceiverStream::new(responses)))
+    }
+
+    async fn commit_checkpoint(
+        &self,
+        request: Request<Streaming<v1::CommitCheckpointRequest>>,
+    ) -> Result<Response<v1::CommitCheckpointResponse>, Status> {
+        let mut parts = request.into_inner();
+        let Some(Part::Header(header)) = parts.message().await?.and_then(|m| m.part) else {
+            panic!("the first part is no header")
+        };
+        let mut bytes = Vec::new();
+        while let Some(message) = parts.message().await? {
+            let Some(Part::Chunk(chunk)) = message.part else {
+                panic!("a later part is no chunk")
+            };
+            bytes.extend(chunk);
+        }
+        let blobs = [header.weights, header.training_state];
+        let blobs = blobs.map(|blob| Blob::try_from(blob.unwrap()).unwrap());
+        let (weights, state) = bytes.split_at(blobs[0].size as usize);
+        assert_eq!([weights, state].map(super::blob), blobs);
+        let position = Position::from(header.position.unwrap());
+        assert_eq!(header.metrics.is_some(), header.early_stopping.is_some());
+        let _ = self
+            .calls
+            .send(Call::Commit(position, header.metrics.is_some()));
+        match (self.plan.refusal)(position) {
+            Some(status) => Err(status),
+            None => Ok(Response::new(v1::CommitCheckpointResponse {})),
+        }
+    }
+
+    async fn complete(
+        &self,
+        _: Request<v1::CompleteRequest>,
+    ) -> Result<Response<v1::CompleteResponse>, Status> {
+        let _ = self.calls.send(Call::Complete);
+        Ok(Response::new(v1::CompleteResponse {}))
+    }
+
+    async fn release(
+        &self,
+        request: Request<v1::ReleaseRequest>,
+    ) -> Result<Response<v1::ReleaseResponse>, Status> {
+        let request = request.into_inner();
+        let call = Call::Release(request.kind(), request.reason, request.object);
+        let _ = self.calls.send(call);
+        Ok(Response::new(v1::ReleaseResponse {}))
+    }
+
+    async fn get_object(
+        &self,
+        request: Request<v1::GetObjectRequest>,
+    ) -> Result<Response<Self::GetObjectStream>, Status> {
+        let key = request.into_inner().key;
+        let object = self.plan.objects.get(&key).cloned();
+        self.reads.lock().unwrap().push(key.clone());
+        let chunk = object.ok_or_else(|| Status::not_found(key))?;
+        let chunks = vec![Ok(v1::GetObjectResponse {
+            chunk: chunk.into(),
+        })];
+        Ok(Response::new(tokio_stream::iter(chunks)))
+    }
+}

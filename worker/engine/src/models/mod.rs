@@ -1,0 +1,37 @@
+//! The networks: four backbones and the notebook's head, equal to Keras' in structure.
+//!
+//! - [`NetworkConfig`], [`Network`]: a backbone and the head
+//! - [`Variant`]: whose implementation of a backbone
+//! - `vgg16`, `resnet50`, `inception_v3`, `inception_resnet_v2`: the backbones, one file each
+//! - [`DropoutMasks`] and the head: `head`
+//! - `blocks`: layers that the Inception families share
+//! - `ops`: every operation that the networks use, in one place
+//! - `init`: initial weights from a seed
+//! - `params`: parameters by name
+//! - [`check_precision`]: which precisions a device computes in
+//! - [`parameter_count`]: Keras' `count_params()`
+//!
+//! Images are `[batch, 3, height, width]`, in whatever range the caller trains with.
+
+mod blocks;
+mod head;
+mod inception_resnet_v2;
+mod inception_v3;
+mod init;
+mod network;
+mod ops;
+mod parameters;
+pub mod params;
+mod precision;
+mod resnet50;
+mod variant;
+mod vgg16;
+
+#[cfg(test)]
+mod tests;
+
+pub use head::DropoutMasks;
+pub use network::{Network, NetworkConfig};
+pub use parameters::{ParameterCount, parameter_count};
+pub use precision::check_precision;
+pub use variant::Variant;

@@ -1,0 +1,211 @@
+//! A backbone and the head.
+
+use burn::module::Module;
+use burn::tensor::{Device, Tensor};
+use quartet_shared::spec::{Backbone, Precision};
+use rand::Rng;
+use serde::{Deserialize, Serialize};
+
+use super::head::{DropoutMasks, Head};
+use super::inception_resnet_v2::InceptionResnetV2;
+use super::inception_v3::InceptionV3;
+use super::init::Init;
+use super::ops::{self, Phase};
+use super::resnet50::Resnet50;
+use super::variant::Variant;
+use super::vgg16::Vgg16;
+
+/// What decides a network's structure.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NetworkConfig {
+    /// The backbone.
+    pub backbone: Backbone,
+    /// Whose implementation of it.
+    pub variant: Variant,
+    /// Channel multiplier: `c` published channels become `max(4, round(c * width))`, and the head's hidden
+    /// layers `max(16, round(1024 * width))`.
+    pub width: f64,
+    /// Height and width of the input in pixels, at least [`Backbone::minimum_image_size`].
+    pub image_size: usize,
+    /// Dropout rate in the head, in `[0, 1)`.
+    pub dropout: f64,
+    /// Momentum of every batch normalisation as Keras counts it: running = momentum * running +
+    /// (1 - momentum) * batch.
+    pub batch_norm_momentum: f64,
+    /// Names of the classes told apart, in their order.
+    pub classes: Vec<String>,
+}
+
+impl NetworkConfig {
+    /// Checks the ranges.
+    ///
+    /// # Errors
+    /// What is wrong.
+    pub fn validate(&self) -> Result<(), String> {
+        let minimum = self.backbone.minimum_image_size() as usize;
+        if self.image_size < minimum {
+            return Err(format!(
+                "{} needs images of {minimum} pixels, not {}",
+                self.backbone, self.image_size
+            ));
+        }
+        let rules = [
+            ("dropout", (0.0..1.0).contains(&self.dropout)),
+            (
+                "batch_norm_momentum",
+                (0.0..=1.0).contains(&self.batch_norm_momentum),
+            ),
+            ("width", self.width > 0.0 && self.width <= 4.0),
+            ("classes", !self.classes.is_empty()),
+        ];
+        match rules.iter().find(|(_, holds)| !holds) {
+            Some((key, _)) => Err(format!("{key} is out of its range")),
+            None => Ok(()),
+        }
+    }
+
+    /// The network with random weights: kernels `glorot_uniform`, all else as Keras starts it.
+    ///
+    /// The weights depend on the configuration and `seed` only, not on the device, on threads or on burn's
+    /// generator; parameter ids too.
+    ///
+    /// # Panics
+    /// If the configuration is not valid.
+    #[must_use]
+    pub fn init(&self, device: &Device, seed: u64) -> Network {
+        if let Err(reason) = self.validate() {
+            panic!("{reason}");
+        }
+        let mut init = Init::new(device, seed, self);
+        let (backbone, channels) = BackboneNet::new(&mut init, self.backbone);
+        Network {
+            backbone,
+            head: Head::new(&mut init, channels, self.classes.len()),
+            config: self.clone(),
+            precision: Precision::F32,
+        }
+    }
+}
+
+/// A backbone with the notebook's head.
+///
+/// Made on an autodiff device ([`Device::autodiff`]) it can be trained. For inference take
+/// [`Module::valid`], whose passes keep no graph; [`Network::forward`] gives the same result without it, at
+/// the cost of the graph's memory.
+///
+/// Clones share their running statistics, as burn's modules do: training one changes the other's.
+/// [`Module::valid`] makes an independent copy.
+#[derive(Module, Debug)]
+pub struct Network {
+    backbone: BackboneNet,
+    head: Head,
+    #[module(skip)]
+    config: NetworkConfig,
+    /// Not part of what the network is: its weights are the same in each.
+    #[module(skip)]
+    precision: Precision,
+}
+
+impl Network {
+    /// The network computing in this precision instead of its own, which is [`Precision::F32`] at first. The device must be
+    /// one that does: see [`check_precision`](super::check_precision).
+    #[must_use]
+    pub fn with_precision(self, precision: Precision) -> Self {
+        Self { precision, ..self }
+    }
+
+    /// What the network was built from.
+    #[must_use]
+    pub fn config(&self) -> &NetworkConfig {
+        &self.config
+    }
+
+    /// The backbone's feature map `[batch, channels, height, width]`, by running statistics.
+    #[must_use]
+    pub fn features(&self, x: Tensor<4>) -> Tensor<4> {
+        self.backbone(x, Phase::Inference)
+    }
+
+    fn backbone(&self, x: Tensor<4>, phase: Phase) -> Tensor<4> {
+        let x = ops::images(x, self.precision);
+        ops::feature_map(self.backbone.forward(x, phase), self.precision)
+    }
+
+    /// Logits `[batch, classes]` for inference: running statistics, no dropout.
+    #[must_use]
+    pub fn forward(&self, x: Tensor<4>) -> Tensor<2> {
+        let x = self.features(x);
+        self.head.forward(x, DropoutMasks::none(), Phase::Inference)
+    }
+
+    /// Logits `[batch, classes]` for training: statistics of the batch, which move the running ones.
+    ///
+    /// # Panics
+    /// If `x` is on a device without autodiff, where burn would not use the batch's statistics.
+    #[must_use]
+    pub fn forward_train(&self, x: Tensor<4>, masks: DropoutMasks) -> Tensor<2> {
+        assert!(x.is_autodiff(), "training needs an autodiff device");
+        let x = self.backbone(x, Phase::Training);
+        self.head.forward(x, masks, Phase::Training)
+    }
+}
+
+impl DropoutMasks {
+    /// Masks for one step of `network` with `batch` images, drawn from `rng` row by row, the head's first
+    /// dropout first.
+    ///
+    /// A network without dropout takes nothing from `rng`.
+    #[must_use]
+    pub fn draw(network: &Network, batch: usize, rng: &mut impl Rng, device: &Device) -> Self {
+        Self::draw_widths(
+            network.head.widths(),
+            network.config.dropout,
+            batch,
+            rng,
+            device,
+        )
+    }
+}
+
+/// One of the backbones.
+#[derive(Module, Debug)]
+pub(super) enum BackboneNet {
+    InceptionResnetV2(InceptionResnetV2),
+    Vgg16(Vgg16),
+    /// Any variant.
+    Resnet50(Resnet50),
+    InceptionV3(InceptionV3),
+}
+
+impl BackboneNet {
+    /// The backbone and its output channels.
+    pub(super) fn new(init: &mut Init<'_>, backbone: Backbone) -> (Self, usize) {
+        match backbone {
+            Backbone::InceptionResnetV2 => {
+                let (net, channels) = InceptionResnetV2::new(init);
+                (Self::InceptionResnetV2(net), channels)
+            }
+            Backbone::Vgg16 => {
+                let (net, channels) = Vgg16::new(init);
+                (Self::Vgg16(net), channels)
+            }
+            Backbone::Resnet50 | Backbone::Resnet50V1_5 => {
+                let (net, channels) = Resnet50::new(init);
+                (Self::Resnet50(net), channels)
+            }
+            Backbone::InceptionV3 => {
+                let (net, channels) = InceptionV3::new(init);
+                (Self::InceptionV3(net), channels)
+            }
+        }
+    }
+
+    fn forward(&self, x: Tensor<4>, phase: Phase) -> Tensor<4> {
+        match self {
+            Self::InceptionResnetV2(net) => net.forward(x, phase),
+            Self::Vgg16(net) => net.forward(x),
+            Self::Resnet50(net) => net.forward(x, phase),
+            Self::InceptionV3(net) => net.forward(x, phase),
+        }
+    }
+}

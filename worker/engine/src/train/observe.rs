@@ -1,0 +1,122 @@
+//! What training and evaluation report.
+
+use std::time::{Duration, Instant};
+
+use quartet_agent::executor::{Callbacks, Checkpoint, Stop};
+use quartet_shared::ids::Epoch;
+use quartet_shared::progress::{Phase, Progress};
+
+use super::meter::{Means, Sums};
+
+/// Progress is reported at most this often: reading the loss makes the host wait for the device.
+const INTERVAL: Duration = Duration::from_millis(300);
+
+/// Counts steps and images of a phase and decides when to report.
+pub(crate) struct Reporter<'a> {
+    callbacks: &'a mut dyn Callbacks,
+    progress: Progress,
+    images: u64,
+    /// Time that the phase took before it was resumed.
+    before: f64,
+    started: Instant,
+    reported: Instant,
+}
+
+impl<'a> Reporter<'a> {
+    pub(crate) fn new(callbacks: &'a mut dyn Callbacks, epochs: u32) -> Self {
+        let now = Instant::now();
+        let progress = Progress {
+            phase: Phase::Preparing,
+            epoch: Epoch(0),
+            epochs,
+            step: 0,
+            steps: 0,
+            images_per_second: 0.0,
+            loss: None,
+            accuracy: None,
+        };
+        Self {
+            callbacks,
+            progress,
+            images: 0,
+            before: 0.0,
+            started: now,
+            reported: now,
+        }
+    }
+
+    /// Begins a phase and reports it; loss and accuracy stay those of the epoch until its training begins.
+    pub(crate) fn phase(&mut self, phase: Phase, epoch: Epoch, steps: usize) {
+        self.resume_phase(phase, epoch, steps, 0, Sums::default());
+    }
+
+    /// As [`Self::phase`], after `step` steps that are done.
+    pub(crate) fn resume_phase(
+        &mut self,
+        phase: Phase,
+        epoch: Epoch,
+        steps: usize,
+        step: u32,
+        done: Sums,
+    ) {
+        let fresh = phase != Phase::Validating;
+        let (loss, accuracy) = if fresh {
+            (None, None)
+        } else {
+            (self.progress.loss, self.progress.accuracy)
+        };
+        let steps = u32::try_from(steps).unwrap_or(u32::MAX);
+        self.progress = Progress {
+            phase,
+            epoch,
+            step,
+            steps,
+            images_per_second: 0.0,
+            loss,
+            accuracy,
+            ..self.progress
+        };
+        self.images = done.images;
+        self.before = done.seconds;
+        self.started = Instant::now();
+        self.send();
+    }
+
+    /// Counts a step; whether it is time to report.
+    pub(crate) fn step(&mut self, images: usize) -> bool {
+        self.progress.step += 1;
+        self.images += images as u64;
+        self.reported.elapsed() >= INTERVAL
+    }
+
+    /// Reports, with new means if there are some.
+    pub(crate) fn report(&mut self, means: Option<Means>) {
+        if let Some(means) = means {
+            (self.progress.loss, self.progress.accuracy) = (Some(means.loss), Some(means.accuracy));
+        }
+        self.progress.images_per_second = self.images as f64 / self.seconds().max(1e-9);
+        self.send();
+    }
+
+    /// Wall time of the phase so far.
+    pub(crate) fn seconds(&self) -> f64 {
+        self.before + self.started.elapsed().as_secs_f64()
+    }
+
+    pub(crate) fn stop(&self) -> Option<Stop> {
+        self.callbacks.stop()
+    }
+
+    pub(crate) fn wants_mid_epoch_checkpoint(&self) -> bool {
+        self.callbacks.wants_mid_epoch_checkpoint()
+    }
+
+    pub(crate) fn checkpoint(&mut self, checkpoint: Checkpoint) -> Option<Stop> {
+        self.callbacks.on_checkpoint(checkpoint)
+    }
+
+    fn send(&mut self) {
+        self.reported = Instant::now();
+        self.callbacks.on_progress(self.progress);
+    }
+}

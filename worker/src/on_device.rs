@@ -1,0 +1,91 @@
+//! The agent's executor: the engine on a device, on a thread of its own for each task.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use futures::future::BoxFuture;
+use quartet_agent::Link;
+use quartet_agent::executor::{
+    EvaluateTask, Evaluated, Executor, ExecutorError, TrainTask, Trained, UnsupportedPrecision,
+};
+use quartet_engine::evaluate::evaluate;
+use quartet_engine::models::check_precision;
+use quartet_engine::train::{TrainError, train};
+use quartet_shared::spec::Precision;
+use tokio::sync::oneshot;
+
+use crate::device::TrainingDevice;
+
+/// Computes with burn on a device.
+#[derive(Clone, Debug)]
+pub struct OnDevice(pub TrainingDevice);
+
+impl Executor for OnDevice {
+    fn description(&self) -> String {
+        self.0.description.clone()
+    }
+
+    fn check_precision(&self, precision: Precision) -> Result<(), UnsupportedPrecision> {
+        check_precision(precision, &self.0.device)
+    }
+
+    fn train(&self, task: TrainTask, link: Link) -> BoxFuture<'_, Result<Trained, ExecutorError>> {
+        let device = self.0.device.clone();
+        Box::pin(on_thread("train", link, move |link| {
+            train(&task, &device, link).map_err(|error| train_failure(&task, error))
+        }))
+    }
+
+    fn evaluate(
+        &self,
+        task: EvaluateTask,
+        link: Link,
+    ) -> BoxFuture<'_, Result<Evaluated, ExecutorError>> {
+        let device = self.0.device.clone();
+        Box::pin(on_thread("evaluate", link, move |link| {
+            evaluate(&task, &device, link).map_err(ExecutorError::failed)
+        }))
+    }
+}
+
+fn train_failure(task: &TrainTask, error: TrainError) -> ExecutorError {
+    match error {
+        // Another try would fail in the same way. The cached file's name says nothing to people.
+        TrainError::Weights(error) => {
+            let error = anyhow::Error::from(error.about(&task.run.weights));
+            ExecutorError::Rejected(format!("weights cannot be used: {error:#}"))
+        }
+        error => ExecutorError::failed(error),
+    }
+}
+
+/// Runs `compute` on a thread of its own; a panic becomes a failure.
+async fn on_thread<T: Send + 'static>(
+    name: &str,
+    mut link: Link,
+    compute: impl FnOnce(&mut Link) -> Result<T, ExecutorError> + Send + 'static,
+) -> Result<T, ExecutorError> {
+    let (sender, receiver) = oneshot::channel();
+    let thread = std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(move || {
+            let compute = AssertUnwindSafe(move || compute(&mut link));
+            let result = catch_unwind(compute).unwrap_or_else(|panic| {
+                let message = panic_message(&*panic);
+                Err(ExecutorError::Failed(format!("panicked: {message}")))
+            });
+            quartet_kernels::release_memory();
+            let _ = sender.send(result);
+        });
+    thread.map_err(|e| ExecutorError::Failed(format!("cannot start a thread: {e}")))?;
+    let vanished = || ExecutorError::Failed("the compute thread vanished".into());
+    receiver.await.unwrap_or_else(|_| Err(vanished()))
+}
+
+fn panic_message(panic: &(dyn Any + Send)) -> &str {
+    panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no message")
+}

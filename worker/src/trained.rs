@@ -1,0 +1,179 @@
+//! A trained experiment, read from its store.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail, ensure};
+use burn::tensor::Device;
+use futures::TryStreamExt;
+use quartet_engine::checkpoint::load_network;
+use quartet_engine::models::Network;
+use quartet_shared::blob::{Blob, BlobRef};
+use quartet_shared::dataset::image_size_of;
+use quartet_shared::ids::{Epoch, ExperimentName, RunName};
+use quartet_shared::spec::RunSpec;
+use quartet_store::Store;
+use quartet_store::layout::Layout;
+use quartet_store::manifest::Manifest;
+use quartet_store::manifest::StoredSpec;
+use tokio::io::AsyncWriteExt;
+
+/// An experiment's folder in its store.
+#[derive(Debug)]
+pub struct TrainedExperiment {
+    store: Store,
+    layout: Layout,
+    spec: StoredSpec,
+}
+
+/// A run's best weights.
+#[derive(Debug)]
+pub struct TrainedRun {
+    /// The run.
+    pub run: RunSpec,
+    /// The epoch of the weights.
+    pub epoch: Epoch,
+    /// Its validation accuracy, a fraction of 1.
+    pub valid_accuracy: f64,
+    /// The network.
+    pub network: Network,
+}
+
+impl TrainedExperiment {
+    /// Opens an experiment by its folder: `DIR/NAME` or `s3://bucket/prefix/NAME`.
+    ///
+    /// # Errors
+    /// There is no experiment, or the store cannot be read.
+    pub async fn open(location: &str) -> anyhow::Result<Self> {
+        let folder = location.trim_end_matches('/');
+        let (store, name) = match folder.strip_prefix("s3://") {
+            Some(_) => {
+                let split = folder.rsplit_once('/');
+                let (root, name) =
+                    split.filter(|(root, _)| *root != "s3:/").with_context(|| {
+                        format!("{location:?} names no experiment; use s3://bucket/prefix/NAME")
+                    })?;
+                (root.to_owned(), name.to_owned())
+            }
+            None => {
+                let folder = Path::new(folder)
+                    .canonicalize()
+                    .with_context(|| format!("there is no experiment {location}"))?;
+                let name = folder.file_name().and_then(|name| name.to_str());
+                let name = name.with_context(|| format!("{location:?} names no experiment"))?;
+                let root = folder.parent().unwrap_or(&folder);
+                (root.display().to_string(), name.to_owned())
+            }
+        };
+        let name: ExperimentName = name.parse()?;
+        let store = Store::open(&store)?;
+        let layout = Layout::new(name);
+        let spec = store.read_json(&layout.spec()).await?.with_context(|| {
+            let key = store.display_key(&layout.spec());
+            format!("there is no experiment {location}: {key} does not exist")
+        })?;
+        Ok(Self {
+            store,
+            layout,
+            spec,
+        })
+    }
+
+    /// What was trained.
+    #[must_use]
+    pub fn spec(&self) -> &StoredSpec {
+        &self.spec
+    }
+
+    /// Height and width in pixels of the images that it was trained on.
+    ///
+    /// # Errors
+    /// The data set cannot be read.
+    pub async fn image_size(&self) -> anyhow::Result<[u16; 2]> {
+        let key = &self.spec.dataset.key;
+        let mut stream = self.store.read(key).await?;
+        let mut head = Vec::new();
+        while head.len() < 8
+            && let Some(chunk) = stream.try_next().await?
+        {
+            head.extend_from_slice(&chunk);
+        }
+        image_size_of(&head).with_context(|| self.store.display_key(key))
+    }
+
+    /// The best weights so far of one run, or of all that join the ensemble.
+    ///
+    /// # Errors
+    /// There is no such run, one has no checkpoint yet, or its weights are damaged.
+    pub async fn load(
+        &self,
+        only: Option<&RunName>,
+        device: &Device,
+    ) -> anyhow::Result<Vec<TrainedRun>> {
+        let experiment = &self.spec.experiment;
+        let runs: Vec<&RunSpec> = match only {
+            Some(name) => {
+                let run = experiment.run(name).with_context(|| {
+                    let names: Vec<_> = experiment.runs.iter().map(|r| r.name.as_str()).collect();
+                    format!("there is no run {name}; there are {}", names.join(", "))
+                })?;
+                vec![run]
+            }
+            None => experiment.runs.iter().collect(),
+        };
+        let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
+        let mut trained = Vec::new();
+        for run in runs {
+            let manifest = self.best(run).await?;
+            let path = self.download(&manifest.weights, folder.path()).await?;
+            trained.push(TrainedRun {
+                run: run.clone(),
+                epoch: manifest.epoch,
+                valid_accuracy: manifest.metrics.valid_accuracy,
+                network: load_network(&path, device)?,
+            });
+            // The network is in memory; the next file may need the room.
+            let _ = std::fs::remove_file(path);
+        }
+        Ok(trained)
+    }
+
+    async fn best(&self, run: &RunSpec) -> anyhow::Result<Manifest> {
+        let manifests = self.store.list(&self.layout.manifests(&run.name)).await?;
+        let Some(latest) = manifests.last() else {
+            bail!(
+                "run {} has no checkpoint yet; --run names one that has",
+                run.name
+            );
+        };
+        let latest: Manifest = self.manifest(latest).await?;
+        let best = latest.early_stopping.best_epoch;
+        if best == latest.epoch {
+            return Ok(latest);
+        }
+        self.manifest(&self.layout.manifest(&run.name, best)).await
+    }
+
+    async fn manifest(&self, key: &str) -> anyhow::Result<Manifest> {
+        let manifest = self.store.read_json(key).await?;
+        manifest.with_context(|| format!("{} is missing", self.store.display_key(key)))
+    }
+
+    async fn download(&self, object: &BlobRef, folder: &Path) -> anyhow::Result<PathBuf> {
+        let path = folder.join("weights.safetensors");
+        let cannot_write = || format!("cannot write {}", path.display());
+        let mut file = tokio::fs::File::create(&path)
+            .await
+            .with_context(cannot_write)?;
+        let mut stream = self.store.read(&object.key).await?;
+        while let Some(chunk) = stream.try_next().await? {
+            file.write_all(&chunk).await.with_context(cannot_write)?;
+        }
+        file.flush().await.with_context(cannot_write)?;
+        ensure!(
+            Blob::of_file(&path).with_context(cannot_write)? == object.blob,
+            "{} is corrupt: it has not the size and SHA-256 of its manifest",
+            self.store.display_key(&object.key)
+        );
+        Ok(path)
+    }
+}
