@@ -4,6 +4,8 @@
 //! People write TOML, where whatever is left out comes from the `fer2013` preset.
 
 mod backbone;
+mod key;
+mod keys;
 mod preset;
 mod toml_form;
 mod toml_reader;
