@@ -1,4 +1,6 @@
 //! Addresses of coordinators, as people write them.
+//!
+//! `http::Uri` also takes users, paths and port 0, and does not know the default port.
 
 use std::fmt;
 use std::net::Ipv6Addr;

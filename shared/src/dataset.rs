@@ -1,8 +1,13 @@
 //! The packed data set: gray images of one size, u8, in three splits, with seven classes.
 //!
-//! Format `QDS1`, little endian: magic `QDS1` (4 bytes), width u16, height u16, class count u16, reserved u16 (0);
-//! per class a name (u16 length, UTF-8); for each split in the order of [`Split::ALL`] its image count u64; then for each split
-//! its labels (1 byte each), then for each split its pixels (row-major, `width * height` bytes an image). Nothing follows.
+//! Format `QDS1`, little endian:
+//! 1. magic `QDS1` (4 bytes), width u16, height u16, number of classes u16, reserved u16 (0)
+//! 2. the name of each class: length u16, then UTF-8
+//! 3. the number of images of each split, u64, in the order of [`Split::ALL`]
+//! 4. the labels of each split, 1 byte an image
+//! 5. the pixels of each split, row-major, `width * height` bytes an image
+//!
+//! Nothing follows.
 
 mod codec;
 #[cfg(test)]

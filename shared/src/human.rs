@@ -1,4 +1,7 @@
 //! Durations, sizes and numbers as people write them. Rounded for reading, not for parsing.
+//!
+//! `humantime` writes every unit down to nanoseconds, and `humansize` a fixed number of decimals.
+//! Neither rounds to two units or to three digits.
 
 use std::time::Duration;
 

@@ -24,7 +24,7 @@ pub enum PictureError {
 pub struct Picture(GrayImage);
 
 impl Picture {
-    /// Decodes PNG or JPEG by the content, whatever the file's name says, and makes colours gray (luma, Rec. 709).
+    /// Decodes PNG or JPEG, told apart by their content, and makes colours gray (luma, Rec. 709).
     ///
     /// # Errors
     /// Another format, or a damaged file.
@@ -59,8 +59,8 @@ impl Picture {
         &self.0
     }
 
-    /// The picture as a data set of images of this size has it: linear interpolation, antialiased, without regard
-    /// to the aspect ratio; untouched where it has that size.
+    /// The picture in the size of a data set's images: linear interpolation, antialiased, without regard to
+    /// the aspect ratio. A picture that has that size stays as it is.
     #[must_use]
     pub fn resized(self, height: u16, width: u16) -> Self {
         let (width, height) = (u32::from(width), u32::from(height));
@@ -76,7 +76,7 @@ impl Picture {
     }
 }
 
-/// Whether a JPEG file lacks its end marker after the last scan: the decoder would fill up the rest with gray.
+/// Whether a JPEG file lacks its end marker after the last scan. The decoder would fill the rest with gray.
 fn is_cut_jpeg(bytes: &[u8]) -> bool {
     const START_OF_SCAN: [u8; 2] = [0xff, 0xda];
     const END_OF_IMAGE: [u8; 2] = [0xff, 0xd9];

@@ -1,34 +1,25 @@
 //! The request to stop, from a signal or from within.
 
 use std::io;
-use std::sync::Arc;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 /// A request to stop that many tasks can wait for. Clones share it; once triggered it stays so.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Shutdown {
-    requested: Arc<watch::Sender<bool>>,
-}
-
-impl Default for Shutdown {
-    fn default() -> Self {
-        Self::new()
-    }
+    requested: CancellationToken,
 }
 
 impl Shutdown {
     /// A request that only [`Self::trigger`] makes.
     #[must_use]
     pub fn new() -> Self {
-        Self {
-            requested: Arc::new(watch::Sender::new(false)),
-        }
+        Self::default()
     }
 
-    /// A request that the first SIGTERM or SIGINT makes. A second one ends the process at once, with the exit code
-    /// that shells give to a process killed by it: 143 or 130. Must be called within a tokio runtime.
+    /// A request that the first SIGTERM or SIGINT makes. A second one ends the process at once, with the exit
+    /// code that shells give to a process killed by it: 143 or 130. Must be called within a tokio runtime.
     ///
     /// # Errors
     /// The handlers cannot be installed.
@@ -50,20 +41,18 @@ impl Shutdown {
 
     /// Makes the request; does nothing where it has been made.
     pub fn trigger(&self) {
-        self.requested.send_replace(true);
+        self.requested.cancel();
     }
 
     /// Whether the request has been made.
     #[must_use]
     pub fn is_triggered(&self) -> bool {
-        *self.requested.borrow()
+        self.requested.is_cancelled()
     }
 
     /// Waits for the request; returns at once where it has been made. Can be dropped at any point.
     pub async fn triggered(&self) {
-        let mut requested = self.requested.subscribe();
-        // The sender lives as long as `self`, so this cannot fail.
-        let _ = requested.wait_for(|requested| *requested).await;
+        self.requested.cancelled().await;
     }
 }
 

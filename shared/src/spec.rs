@@ -4,13 +4,17 @@
 //! People write TOML, where whatever is left out comes from the `fer2013` preset.
 
 mod backbone;
+mod key;
+mod keys;
 mod preset;
 mod toml_form;
 mod toml_reader;
 mod toml_writer;
 mod validate;
+mod variant;
 mod weights;
 
+use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -18,12 +22,13 @@ use sha2::{Digest, Sha256};
 
 use crate::ids::{ExperimentName, RunName};
 
-pub use backbone::{Backbone, UnknownBackbone};
+pub use backbone::{Backbone, Facts, Family, UnknownBackbone};
 pub use preset::{Preset, UnknownPreset};
 pub use toml_form::from_toml;
 pub use toml_reader::SpecError;
 pub use toml_writer::to_toml;
 pub use validate::InvalidSpec;
+pub use variant::Variant;
 pub use weights::{HubFile, UnknownWeights, Weights};
 
 /// Arithmetic of training.
@@ -32,8 +37,8 @@ pub use weights::{HubFile, UnknownWeights, Weights};
 pub enum Precision {
     /// 32-bit floats throughout.
     F32,
-    /// Mixed: the backbone's convolutions and activations in bfloat16; weights, batch normalisation's parameters and
-    /// statistics, the head, the loss and the optimizer in 32-bit floats. LibTorch only.
+    /// Mixed: the backbone's convolutions and activations in bfloat16; weights, batch normalisation, the
+    /// head, the loss and the optimizer in 32-bit floats. LibTorch only.
     Bf16,
 }
 
@@ -45,6 +50,12 @@ impl Precision {
             Self::F32 => "f32",
             Self::Bf16 => "bf16",
         }
+    }
+}
+
+impl fmt::Display for Precision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
     }
 }
 
@@ -125,7 +136,8 @@ pub struct ExperimentSpec {
     pub epochs: u32,
     /// Early stopping after this many epochs in a row without a better validation accuracy.
     pub patience: u32,
-    /// Momentum of batch normalisation as Keras counts it: running = momentum * running + (1 - momentum) * batch.
+    /// Momentum of batch normalisation as Keras counts it:
+    /// running = momentum * running + (1 - momentum) * batch.
     pub batch_norm_momentum: f64,
     /// Arithmetic.
     pub precision: Precision,
@@ -186,7 +198,7 @@ mod tests {
         }
     }
 
-    /// Needs serde_json's feature `float_roundtrip`; without it some come back one unit in the last place off.
+    /// Needs serde_json's feature `float_roundtrip`: without it, some differ in the last place.
     #[test]
     fn floats_survive_json_bit_by_bit() {
         for i in 1..2000 {

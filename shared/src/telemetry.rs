@@ -27,8 +27,8 @@ pub enum TelemetryError {
     AlreadySet,
 }
 
-/// Sends this process's logs to stderr, one line each. What is logged is set by `QUARTET_LOG`, else `RUST_LOG`,
-/// else `default_filter` (such as `info`). Colours only on a terminal, and not if `NO_COLOR` is set.
+/// Sends this process's logs to stderr, one line each. `QUARTET_LOG`, else `RUST_LOG`, else `default_filter`
+/// (such as `info`) says what is logged. Colours only on a terminal, and not if `NO_COLOR` is set.
 ///
 /// # Errors
 /// A filter that cannot be parsed, or a second call.

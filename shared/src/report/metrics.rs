@@ -61,9 +61,9 @@ pub enum MetricsError {
 impl SplitReport {
     /// Evaluates the members and their ensemble on one split.
     ///
-    /// The ensemble is the weighted mean of the probabilities; the predicted class is the first of those with the
-    /// highest. The loss is Keras' categorical cross-entropy: the logarithm of the class's probability, clipped to
-    /// `[1e-7, 1 - 1e-7]`.
+    /// The ensemble is the weighted mean of the probabilities. The predicted class is the first of those with
+    /// the highest probability. The loss is Keras' categorical cross-entropy: the logarithm of the class's
+    /// probability, clipped to `[1e-7, 1 - 1e-7]`.
     ///
     /// # Errors
     /// Inputs that do not fit together, or probabilities that are not in `[0, 1]`.
@@ -103,7 +103,7 @@ impl SplitReport {
     }
 }
 
-/// The weighted mean of the members' probabilities, `[images, classes]` as theirs, as `numpy.average` computes it.
+/// The weighted mean of the members' probabilities as `numpy.average` computes it, `[images, classes]`.
 ///
 /// # Panics
 /// If the members' lengths differ.

@@ -45,9 +45,8 @@ impl EvaluationReport {
             "splits must be there, each once".to_owned()
         })?;
         for report in &self.splits {
-            let name = format!("{:?}", report.split).to_lowercase();
             self.validate_split(report)
-                .map_err(|error| InvalidReport(format!("{name}: {error}")))?;
+                .map_err(|error| InvalidReport(format!("{}: {error}", report.split)))?;
         }
         Ok(())
     }

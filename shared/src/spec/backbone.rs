@@ -1,9 +1,12 @@
-//! The convolutional networks.
+//! The convolutional networks, and the one table of what is known about each.
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+
+use super::Variant;
+use crate::ids::RunName;
 
 /// One of the four convolutional networks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -22,57 +25,157 @@ pub enum Backbone {
     InceptionV3,
 }
 
+/// The architecture: backbones of one family have the same layers, and differ in details.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Family {
+    /// The Inception blocks with residual connections.
+    InceptionResnetV2,
+    /// Stacks of 3x3 convolutions.
+    Vgg16,
+    /// Bottlenecks with residual connections.
+    Resnet50,
+    /// The Inception blocks.
+    InceptionV3,
+}
+
+/// A row of the table.
+#[derive(Clone, Copy, Debug)]
+pub struct Facts {
+    /// The backbone that the row is about.
+    pub backbone: Backbone,
+    /// The name in specs, files and messages.
+    pub name: &'static str,
+    /// The name in papers.
+    pub title: &'static str,
+    /// The architecture.
+    pub family: Family,
+    /// Billions of multiply-adds of one forward pass, and the image size in pixels that the number is for.
+    pub published_cost: (f64, f64),
+    /// The least height and width of the input in pixels, as Keras has it for `include_top=False`.
+    pub minimum_image_size: u32,
+    /// The variants that the network can have. The first is that of random weights.
+    pub variants: &'static [Variant],
+    /// The repository on the Hugging Face hub that the weights `imagenet` are from.
+    pub imagenet: &'static str,
+    /// The licence of those weights.
+    pub licence: &'static str,
+}
+
+/// The table, in the order of [`Backbone`]: a new variant needs a row here.
+///
+/// Sources of the costs: timm's model cards (VGG16, ResNet50 v1.5, InceptionV3, InceptionResNetV2) and
+/// He et al. 2015, table 1 (ResNet50 v1).
+const TABLE: [Facts; 5] = [
+    Facts {
+        backbone: Backbone::InceptionResnetV2,
+        name: "inception_resnet_v2",
+        title: "InceptionResNetV2",
+        family: Family::InceptionResnetV2,
+        published_cost: (13.2, 299.0),
+        minimum_image_size: 75,
+        variants: &[Variant::Keras, Variant::Torch],
+        imagenet: "timm/inception_resnet_v2.tf_in1k",
+        licence: "Apache-2.0",
+    },
+    Facts {
+        backbone: Backbone::Vgg16,
+        name: "vgg16",
+        title: "VGG16",
+        family: Family::Vgg16,
+        published_cost: (15.5, 224.0),
+        minimum_image_size: 32,
+        variants: &[Variant::Keras],
+        imagenet: "timm/vgg16.tv_in1k",
+        licence: "BSD-3-Clause",
+    },
+    Facts {
+        backbone: Backbone::Resnet50,
+        name: "resnet50",
+        title: "ResNet50",
+        family: Family::Resnet50,
+        published_cost: (3.8, 224.0),
+        minimum_image_size: 32,
+        variants: &[Variant::Keras, Variant::Keras2018, Variant::Torch],
+        imagenet: "timm/resnet50.tv_in1k",
+        licence: "BSD-3-Clause",
+    },
+    Facts {
+        backbone: Backbone::Resnet50V1_5,
+        name: "resnet50_v1_5",
+        title: "ResNet50 v1.5",
+        family: Family::Resnet50,
+        published_cost: (4.1, 224.0),
+        minimum_image_size: 32,
+        variants: &[Variant::Torch],
+        imagenet: "timm/resnet50.tv_in1k",
+        licence: "BSD-3-Clause",
+    },
+    Facts {
+        backbone: Backbone::InceptionV3,
+        name: "inception_v3",
+        title: "InceptionV3",
+        family: Family::InceptionV3,
+        published_cost: (5.7, 299.0),
+        minimum_image_size: 75,
+        variants: &[Variant::Keras, Variant::Torch],
+        imagenet: "timm/inception_v3.tf_in1k",
+        licence: "Apache-2.0",
+    },
+];
+
 /// A name that is no backbone's.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "there is no backbone {0:?}; there are inception_resnet_v2, vgg16, resnet50, resnet50_v1_5 and inception_v3"
-)]
+#[error("there is no backbone {0:?}; there are {names}", names = names())]
 pub struct UnknownBackbone(pub String);
 
+/// All names as a sentence has them: `a, b and c`.
+fn names() -> String {
+    let names = TABLE.map(|row| row.name);
+    let [others @ .., last] = &names;
+    format!("{} and {last}", others.join(", "))
+}
+
 impl Backbone {
-    /// All backbones: the notebook's four in its order, then the variant.
-    pub const ALL: [Self; 5] = [
-        Self::InceptionResnetV2,
-        Self::Vgg16,
-        Self::Resnet50,
-        Self::InceptionV3,
-        Self::Resnet50V1_5,
-    ];
+    /// All backbones, in the order of the table.
+    pub const ALL: [Self; TABLE.len()] = {
+        let mut all = [Self::Vgg16; TABLE.len()];
+        let mut i = 0;
+        while i < all.len() {
+            all[i] = TABLE[i].backbone;
+            assert!(all[i] as usize == i, "a row of TABLE is out of order");
+            i += 1;
+        }
+        all
+    };
+
+    /// What is known about this backbone: its row of the table.
+    #[must_use]
+    pub const fn facts(self) -> &'static Facts {
+        &TABLE[self as usize]
+    }
 
     /// The name in specs and reports.
     #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::InceptionResnetV2 => "inception_resnet_v2",
-            Self::Vgg16 => "vgg16",
-            Self::Resnet50 => "resnet50",
-            Self::Resnet50V1_5 => "resnet50_v1_5",
-            Self::InceptionV3 => "inception_v3",
-        }
+    pub const fn as_str(self) -> &'static str {
+        self.facts().name
     }
 
-    /// The least height and width of the input in pixels, as Keras has it for `include_top=False`.
+    /// The name of a run of this backbone that has none of its own.
+    pub(super) fn run_name(self) -> RunName {
+        let name = self.as_str().parse();
+        name.expect("backbones have valid names")
+    }
+
+    /// The least height and width of the input in pixels.
     #[must_use]
-    pub fn minimum_image_size(self) -> u32 {
-        match self {
-            Self::InceptionResnetV2 | Self::InceptionV3 => 75,
-            Self::Vgg16 | Self::Resnet50 | Self::Resnet50V1_5 => 32,
-        }
+    pub const fn minimum_image_size(self) -> u32 {
+        self.facts().minimum_image_size
     }
 
-    /// Billions of multiply-adds of one forward pass at 200x200, scaled by area from the published numbers.
-    ///
-    /// Sources: timm's model cards (VGG16 15.5, ResNet50 4.1 at 224x224, which is v1.5; InceptionV3 5.7,
-    /// InceptionResNetV2 13.2 at 299x299) and He et al. 2015, table 1 (ResNet50 v1: 3.8 at 224x224).
+    /// Billions of multiply-adds of one forward pass at 200x200, scaled by area from the published number.
     #[must_use]
     pub fn relative_cost(self) -> f64 {
-        let (gmacs, side): (f64, f64) = match self {
-            Self::InceptionResnetV2 => (13.2, 299.0),
-            Self::Vgg16 => (15.5, 224.0),
-            Self::Resnet50 => (3.8, 224.0),
-            Self::Resnet50V1_5 => (4.1, 224.0),
-            Self::InceptionV3 => (5.7, 299.0),
-        };
+        let (gmacs, side) = self.facts().published_cost;
         gmacs * (200.0 / side).powi(2)
     }
 }
@@ -105,6 +208,15 @@ mod tests {
             assert_eq!(backbone.to_string().parse(), Ok(backbone));
         }
         assert!("VGG16".parse::<Backbone>().is_err());
+    }
+
+    /// Where serde meets an unknown variant of an enum, it lists them all.
+    #[test]
+    fn every_variant_has_a_row() {
+        let error = serde_json::from_str::<Backbone>("\"\"").unwrap_err();
+        let names = TABLE.map(|row| format!("`{}`", row.name)).join(", ");
+        let expected = format!("unknown variant ``, expected one of {names} at line");
+        assert!(error.to_string().starts_with(&expected), "{error}");
     }
 
     #[test]

@@ -5,7 +5,8 @@ use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::InvalidSpec;
+use super::key::{Key, Kind};
+use super::validate::{InvalidSpec, MAX_RUNS};
 
 /// Why a text is not an experiment. Every message begins with the name of the file.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -59,6 +60,14 @@ pub enum SpecError {
         line: usize,
         /// What is wrong.
         reason: String,
+    },
+    /// There are more tables of runs than an experiment takes.
+    #[error("{file} has {count} [[run]] tables; an experiment takes at most {MAX_RUNS}")]
+    TooManyRuns {
+        /// The file.
+        file: String,
+        /// How many there are.
+        count: usize,
     },
     /// All values can be read, and one of them is out of its range.
     #[error("{file}: {error}")]
@@ -161,58 +170,34 @@ impl<'a> Section<'a> {
         read(value).map(Some).map_err(error)
     }
 
-    pub(super) fn float(&self, key: &str, default: f64) -> Result<f64, SpecError> {
-        let read = |value: &Spanned<DeValue<'_>>| match value.get_ref() {
-            DeValue::Float(number) => number
-                .as_str()
-                .parse()
-                .map_err(|_| expected("a number", value)),
-            DeValue::Integer(_) => Ok(integer(value)? as f64),
-            _ => Err(expected("a number", value)),
-        };
-        Ok(self.get(key, read)?.unwrap_or(default))
-    }
-
-    pub(super) fn u32(&self, key: &str, default: u32) -> Result<u32, SpecError> {
+    /// Takes the value of `key` into `all`; says whether the table has the key.
+    pub(super) fn read<T>(&self, key: &Key<T>, all: &mut T) -> Result<bool, SpecError> {
         let read = |value: &Spanned<DeValue<'_>>| {
-            let number = integer(value)?;
-            u32::try_from(number)
-                .map_err(|_| format!("must be from 0 to {}, not {number}", u32::MAX))
+            match &key.kind {
+                Kind::Number(_, field) => (field.set)(all, number(value)?),
+                Kind::Whole(_, field) => {
+                    let number = integer(value)?;
+                    let range = || format!("must be from 0 to {}, not {number}", u32::MAX);
+                    (field.set)(all, u32::try_from(number).map_err(|_| range())?);
+                }
+                Kind::Seed(field) => {
+                    let number = integer(value)?;
+                    let range = || format!("must be at least 0, not {number}");
+                    (field.set)(all, u64::try_from(number).map_err(|_| range())?);
+                }
+                Kind::Flag(field) => {
+                    let flag = value.get_ref().as_bool();
+                    (field.set)(all, flag.ok_or_else(|| expected("true or false", value))?);
+                }
+                Kind::Text(field) => {
+                    let text = value.get_ref().as_str();
+                    let text = text.ok_or_else(|| expected("a text in quotes", value))?;
+                    (field.set)(all, text).map_err(|reason| format!("is not valid: {reason}"))?;
+                }
+            }
+            Ok(())
         };
-        Ok(self.get(key, read)?.unwrap_or(default))
-    }
-
-    pub(super) fn seed(&self, default: u64) -> Result<u64, SpecError> {
-        let read = |value: &Spanned<DeValue<'_>>| {
-            let number = integer(value)?;
-            u64::try_from(number).map_err(|_| format!("must be at least 0, not {number}"))
-        };
-        Ok(self.get("seed", read)?.unwrap_or(default))
-    }
-
-    pub(super) fn bool(&self, key: &str, default: bool) -> Result<bool, SpecError> {
-        let read = |value: &Spanned<DeValue<'_>>| {
-            value
-                .get_ref()
-                .as_bool()
-                .ok_or_else(|| expected("true or false", value))
-        };
-        Ok(self.get(key, read)?.unwrap_or(default))
-    }
-
-    /// A text that `parse` takes.
-    pub(super) fn text<T>(
-        &self,
-        key: &str,
-        parse: impl FnOnce(&str) -> Result<T, String>,
-    ) -> Result<Option<T>, SpecError> {
-        self.get(key, |value| {
-            let text = value
-                .get_ref()
-                .as_str()
-                .ok_or_else(|| expected("a text in quotes", value))?;
-            parse(text).map_err(|reason| format!("is not valid: {reason}"))
-        })
+        Ok(self.get(key.name, read)?.is_some())
     }
 }
 
@@ -227,6 +212,17 @@ pub(super) fn expected(what: &str, value: &Spanned<DeValue<'_>>) -> String {
         DeValue::Table(_) => "a table".to_owned(),
     };
     format!("must be {what}, not {found}")
+}
+
+fn number(value: &Spanned<DeValue<'_>>) -> Result<f64, String> {
+    match value.get_ref() {
+        DeValue::Float(number) => number
+            .as_str()
+            .parse()
+            .map_err(|_| expected("a number", value)),
+        DeValue::Integer(_) => Ok(integer(value)? as f64),
+        _ => Err(expected("a number", value)),
+    }
 }
 
 fn integer(value: &Spanned<DeValue<'_>>) -> Result<i64, String> {

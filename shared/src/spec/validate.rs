@@ -3,8 +3,10 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use super::{ExperimentSpec, RunSpec, Weights};
-use crate::ids::{ExperimentName, RunName};
+use super::ExperimentSpec;
+use super::key::Table;
+use super::keys::{AUGMENTATION, EXPERIMENT, RUN};
+use crate::ids::RunName;
 
 /// The first thing that is wrong with a spec.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -12,7 +14,7 @@ pub struct InvalidSpec {
     /// The run that the key belongs to, if it belongs to one.
     pub run: Option<RunName>,
     /// The key as TOML has it, such as `epochs` or `augmentation.zoom`.
-    pub key: &'static str,
+    pub key: String,
     /// What is wrong, such as `must be at least 1, not 0`.
     pub reason: String,
 }
@@ -27,11 +29,7 @@ impl fmt::Display for InvalidSpec {
 }
 
 /// Most runs that an experiment may have.
-const MAX_RUNS: usize = 64;
-/// Largest input of a network in pixels.
-const MAX_IMAGE_SIZE: u32 = 1024;
-/// The store writes epochs with four digits, so that a listing is in order.
-const MAX_EPOCHS: u32 = 9999;
+pub(super) const MAX_RUNS: usize = 64;
 
 impl ExperimentSpec {
     /// Checks every range and every name.
@@ -39,154 +37,49 @@ impl ExperimentSpec {
     /// # Errors
     /// The first problem found, with its key and run.
     pub fn validate(&self) -> Result<(), InvalidSpec> {
-        let check = |key, reason: Option<String>| result(None, key, reason);
-        let taken = ExperimentName::RESERVED.contains(&self.name.as_str());
-        check(
-            "name",
-            taken.then(|| {
-                format!(
-                    "must not be \"{}\": the store has a folder of that name",
-                    self.name
-                )
-            }),
-        )?;
-        check("seed", seed(self.seed))?;
-        // Batch normalisation has no variance over one image.
-        check("batch_size", at_least(self.batch_size, 2))?;
-        check(
-            "epochs",
-            at_least(self.epochs, 1).or_else(|| at_most(self.epochs, MAX_EPOCHS)),
-        )?;
-        check("patience", at_least(self.patience, 1))?;
-        check("batch_norm_momentum", fraction(self.batch_norm_momentum))?;
-        let augmentation = &self.augmentation;
-        check(
-            "augmentation.height_shift",
-            fraction(augmentation.height_shift),
-        )?;
-        check(
-            "augmentation.width_shift",
-            fraction(augmentation.width_shift),
-        )?;
-        check("augmentation.zoom", fraction(augmentation.zoom))?;
-
+        check_keys(&EXPERIMENT, self, None, "")?;
+        check_keys(&AUGMENTATION, &self.augmentation, None, "augmentation.")?;
         let count = self.runs.len();
         let few = (count == 0).then(|| "must be there at least once".to_owned());
         let many = (count > MAX_RUNS)
-            .then(|| format!("must be there at most {MAX_RUNS} times, not {count}"));
-        check("run", few.or(many))?;
+            .then(|| format!("has {count} tables; an experiment takes at most {MAX_RUNS}"));
+        check(None, RUN.name, few.or(many))?;
         let mut names = BTreeSet::new();
         for run in &self.runs {
-            run.validate()?;
+            check_keys(&RUN, run, Some(&run.name), "")?;
             // Not every file system tells upper from lower case.
             let twice = !names.insert(run.name.as_str().to_ascii_lowercase());
             let reason = "is there twice: give the runs of one backbone names of their own";
-            result(Some(run), "name", twice.then(|| reason.to_owned()))?;
+            check(Some(&run.name), "name", twice.then(|| reason.to_owned()))?;
         }
         let sum: f64 = self.runs.iter().map(|run| run.ensemble_weight).sum();
+        let valid = sum > 0.0 && sum.is_finite();
         let reason = "must be greater than 0 in at least one run, and finite in sum";
-        check(
-            "ensemble_weight",
-            (!(sum > 0.0 && sum.is_finite())).then(|| reason.to_owned()),
-        )
+        check(None, "ensemble_weight", (!valid).then(|| reason.to_owned()))
     }
 }
 
-impl RunSpec {
-    fn validate(&self) -> Result<(), InvalidSpec> {
-        let check = |key, reason: Option<String>| result(Some(self), key, reason);
-        let reserved = self.name.as_str().eq_ignore_ascii_case("evaluation");
-        check(
-            "name",
-            reserved.then(|| "is reserved for the evaluation of the ensemble".to_owned()),
-        )?;
-        check("learning_rate", positive(self.learning_rate))?;
-        check("decay", not_negative(self.decay))?;
-        check("dropout", fraction(self.dropout))?;
-        let width = self.width > 0.0 && self.width <= 4.0;
-        check(
-            "width",
-            must(width, "greater than 0 and at most 4", self.width),
-        )?;
-        let published = matches!(self.weights, Weights::Imagenet | Weights::Hub(_));
-        let narrow = (published && self.width != 1.0).then(|| {
-            format!(
-                "must be \"none\" or a file for width {}: {} are those of the full network",
-                self.width, self.weights
-            )
-        });
-        check("weights", narrow)?;
-        let least = self.backbone.minimum_image_size();
-        let small = (self.image_size < least).then(|| {
-            format!(
-                "must be at least {least} for {}, not {}",
-                self.backbone, self.image_size
-            )
-        });
-        check(
-            "image_size",
-            small.or_else(|| at_most(self.image_size, MAX_IMAGE_SIZE)),
-        )?;
-        check("seed", seed(self.seed))?;
-        check("ensemble_weight", not_negative(self.ensemble_weight))
-    }
-}
-
-fn result(
-    run: Option<&RunSpec>,
-    key: &'static str,
-    reason: Option<String>,
+fn check_keys<T>(
+    table: &Table<T>,
+    all: &T,
+    run: Option<&RunName>,
+    prefix: &str,
 ) -> Result<(), InvalidSpec> {
-    match reason {
+    table
+        .keys
+        .iter()
+        .try_for_each(|key| check(run, &format!("{prefix}{}", key.name), key.problem(all)))
+}
+
+fn check(run: Option<&RunName>, key: &str, problem: Option<String>) -> Result<(), InvalidSpec> {
+    match problem {
         Some(reason) => Err(InvalidSpec {
-            run: run.map(|run| run.name.clone()),
-            key,
+            run: run.cloned(),
+            key: key.to_owned(),
             reason,
         }),
         None => Ok(()),
     }
-}
-
-// Each rule gives the reason why a value breaks it. They are written so that NaN breaks them all.
-
-fn must(holds: bool, rule: &str, value: impl fmt::Display) -> Option<String> {
-    (!holds).then(|| format!("must be {rule}, not {value}"))
-}
-
-fn at_least(value: u32, least: u32) -> Option<String> {
-    must(value >= least, &format!("at least {least}"), value)
-}
-
-fn at_most(value: u32, most: u32) -> Option<String> {
-    must(value <= most, &format!("at most {most}"), value)
-}
-
-fn fraction(value: f64) -> Option<String> {
-    must(
-        (0.0..1.0).contains(&value),
-        "at least 0 and less than 1",
-        value,
-    )
-}
-
-fn positive(value: f64) -> Option<String> {
-    must(
-        value > 0.0 && value.is_finite(),
-        "greater than 0 and finite",
-        value,
-    )
-}
-
-fn not_negative(value: f64) -> Option<String> {
-    must(
-        value >= 0.0 && value.is_finite(),
-        "at least 0 and finite",
-        value,
-    )
-}
-
-fn seed(value: u64) -> Option<String> {
-    must(i64::try_from(value).is_ok(), "less than 2^63", value)
 }
 
 #[cfg(test)]

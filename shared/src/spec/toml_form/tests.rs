@@ -1,5 +1,5 @@
 use super::*;
-use crate::spec::{Precision, to_toml};
+use crate::spec::{Augmentation, Backbone, Precision, Weights, derived_seed, to_toml};
 
 fn error(text: &str) -> String {
     from_toml(text, "a.toml")
@@ -129,7 +129,8 @@ fn a_wrong_type_is_named_with_key_and_line() {
     );
     assert_eq!(
         error("[run]\nbackbone = \"vgg16\""),
-        "a.toml: run of the experiment must be tables: [[run]], with two brackets on each side, not a table (line 1)"
+        "a.toml: run of the experiment must be tables: [[run]], with two brackets on each side, \
+         not a table (line 1)"
     );
 }
 
@@ -172,4 +173,14 @@ fn only_full_networks_start_from_imagenet_by_default() {
         weights("width = 0.5\nweights = \"a/b.safetensors\""),
         Weights::File("a/b.safetensors".to_owned())
     );
+}
+
+#[test]
+fn more_runs_than_an_experiment_takes_are_counted() {
+    let text = |count| "[[run]]\nbackbone = \"vgg16\"\n".repeat(count);
+    assert_eq!(
+        from_toml(&text(5000), "m.toml").unwrap_err().to_string(),
+        "m.toml has 5000 [[run]] tables; an experiment takes at most 64"
+    );
+    assert!(error(&text(64)).contains("is there twice"));
 }
