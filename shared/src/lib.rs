@@ -3,6 +3,7 @@
 //! - [`ids`]: names and numbers of experiments, runs, workers, attempts
 //! - [`spec`]: what an experiment trains, its TOML form and its presets
 //! - [`task`]: tasks and leases
+//! - [`state`]: the states of experiments, tasks and workers
 //! - [`progress`], [`checkpoint`], [`report`]: what comes back
 //! - [`early_stopping`]: which epoch is best and when to stop
 //! - [`address`], [`connector`]: where coordinators are, and how they are reached
@@ -30,6 +31,7 @@ pub mod progress;
 pub mod report;
 pub mod shutdown;
 pub mod spec;
+pub mod state;
 pub mod store;
 pub mod task;
 pub mod telemetry;

@@ -40,7 +40,7 @@ impl Shell {
             return Status::not_found(error.to_string());
         }
         let status = Status::unavailable(error.to_string());
-        if error.needs_a_person() {
+        if error.is_permanent() {
             self.give_up(
                 anyhow::Error::from(error).context(
                     "mend the store, then start this again with the same --store and --name",
