@@ -21,7 +21,7 @@ enum Pick {
 
 /// How the write of a manifest ends.
 #[derive(Clone, Copy, Debug)]
-enum CommitStory {
+enum CommitFate {
     /// It is in the store; the validation accuracy.
     Written(u8),
     /// It could not be written.
@@ -59,16 +59,16 @@ enum Event {
     },
     EndCommit {
         ticket: usize,
-        end: CommitStory,
+        end: CommitFate,
     },
     EndGrant {
         ticket: usize,
         recorded: bool,
     },
-    BeginRewind {
+    BeginRollback {
         lease: Pick,
     },
-    EndRewind {
+    EndRollback {
         ticket: usize,
         back_to: Option<usize>,
     },
@@ -124,11 +124,11 @@ fn pick() -> impl Strategy<Value = Pick> {
     ]
 }
 
-fn story() -> impl Strategy<Value = CommitStory> {
+fn fate() -> impl Strategy<Value = CommitFate> {
     prop_oneof![
-        8 => any::<u8>().prop_map(CommitStory::Written),
-        2 => Just(CommitStory::GivenUp),
-        1 => any::<u8>().prop_map(CommitStory::Foreign),
+        8 => any::<u8>().prop_map(CommitFate::Written),
+        2 => Just(CommitFate::GivenUp),
+        1 => any::<u8>().prop_map(CommitFate::Foreign),
     ]
 }
 
@@ -145,12 +145,12 @@ fn event() -> impl Strategy<Value = Event> {
             .prop_map(|(lease, offset)| BeginCommit { lease, offset }),
         4 => (pick(), 0..2u32, 1..5u32)
             .prop_map(|(lease, offset, step)| BeginStep { lease, offset, step }),
-        8 => (any::<usize>(), story()).prop_map(|(ticket, end)| EndCommit { ticket, end }),
+        8 => (any::<usize>(), fate()).prop_map(|(ticket, end)| EndCommit { ticket, end }),
         4 => (any::<usize>(), proptest::bool::weighted(0.8))
             .prop_map(|(ticket, recorded)| EndGrant { ticket, recorded }),
-        2 => pick().prop_map(|lease| BeginRewind { lease }),
+        2 => pick().prop_map(|lease| BeginRollback { lease }),
         2 => (any::<usize>(), proptest::option::of(0..4usize))
-            .prop_map(|(ticket, back_to)| EndRewind { ticket, back_to }),
+            .prop_map(|(ticket, back_to)| EndRollback { ticket, back_to }),
         1 => (pick(), any::<u8>()).prop_map(|(lease, accuracy)| LateCommit { lease, accuracy }),
         1 => worker.clone().prop_map(|worker| Drain { worker }),
         4 => pick().prop_map(|lease| BeginComplete { lease }),
@@ -188,8 +188,8 @@ fn apply(world: &mut World, event: &Event) {
         } => world.begin_step(lease, offset, step),
         Event::EndCommit { ticket, end } => world.end_commit(ticket, end),
         Event::EndGrant { ticket, recorded } => world.end_grant(ticket, recorded),
-        Event::BeginRewind { lease } => world.begin_rewind(lease),
-        Event::EndRewind { ticket, back_to } => world.end_rewind(ticket, back_to),
+        Event::BeginRollback { lease } => world.begin_rollback(lease),
+        Event::EndRollback { ticket, back_to } => world.end_rollback(ticket, back_to),
         Event::LateCommit { lease, accuracy } => world.late_commit(lease, accuracy),
         Event::Drain { worker } => world.drain(worker),
         Event::BeginComplete { lease } => world.begin_complete(lease),

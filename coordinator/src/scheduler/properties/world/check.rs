@@ -115,7 +115,7 @@ impl World {
         );
         let healthy = self.scheduler.workers().find(|worker| {
             let member = &self.members[&worker.info.id];
-            let there = !matches!(worker.state, WorkerState::Lost | WorkerState::Draining);
+            let there = !matches!(worker.stage, WorkerStage::Lost | WorkerStage::Draining);
             there && !member.draining && !is_quarantined(member)
         });
         assert!(
@@ -140,7 +140,7 @@ impl World {
     pub(in super::super) fn check_view(&self) {
         let evaluation = (Task::Evaluate, self.scheduler.evaluation());
         let runs = self.scheduler.runs().iter();
-        let runs = runs.map(|run| (Task::Train(run.plan.name.clone()), run.record()));
+        let runs = runs.map(|run| (Task::Train(run.settings.name.clone()), run.record()));
         for (task, record) in runs.chain([evaluation]) {
             let (memory, stored) = (&self.memory[&task], &self.store[&task]);
             let lease = memory.live.as_ref().map(|live| &live.id);
@@ -149,24 +149,23 @@ impl World {
                 lease,
                 "view: lease of {task}"
             );
-            let finished = matches!(record.state(), TaskState::Finished(_));
+            let finished = matches!(&record.stage, TaskStage::Finished(_));
             assert_eq!(
                 finished,
                 stored.completion.is_some(),
                 "view: {task} is finished"
             );
-            let failed = matches!(record.state(), TaskState::Failed { .. });
+            let failed = matches!(&record.stage, TaskStage::Failed { .. });
             let spent = !finished && lease.is_none() && self.is_failed(&task);
             assert_eq!(failed, spent, "bounded: {task} has failed");
         }
         for run in self.scheduler.runs() {
-            let stored = &self.store[&Task::Train(run.plan.name.clone())];
-            assert_eq!(run.committed, stored.committed(), "view: committed epochs");
-            assert_eq!(run.position(), stored.position(), "view: committed steps");
+            let stored = &self.store[&Task::Train(run.settings.name.clone())];
+            assert_eq!(run.committed, stored.committed(), "view: committed");
         }
         for worker in self.scheduler.workers() {
-            let busy = match &worker.state {
-                WorkerState::Busy(task) => Some(task.clone()),
+            let busy = match &worker.stage {
+                WorkerStage::Busy(task) => Some(task.clone()),
                 _ => None,
             };
             let lease = self.lease_of(&worker.info.id);

@@ -152,8 +152,8 @@ fn a_run_that_is_lost_for_the_last_time_leaves_the_spare_to_the_next() {
     let ended: Vec<_> = expired.map(|expired| expired.lease.task).collect();
     assert_eq!(ended, [train("a"), train("b")]);
     assert!(matches!(
-        scheduler.record(&train("a")).unwrap().state,
-        TaskState::Failed { .. }
+        scheduler.record(&train("a")).unwrap().stage,
+        TaskStage::Failed { .. }
     ));
     assert_eq!(given(&mut scheduler, 7), [pair("b", "w3")]);
 }
@@ -169,7 +169,7 @@ fn a_draining_worker_hands_its_task_back_and_gets_no_more() {
     assert_eq!(given(&mut scheduler, 2), [pair("a", "w2")]);
     let run = &scheduler.runs()[0];
     assert_eq!(
-        (run.record().worker_losses(), run.record().failures()),
+        (run.record.counts.worker_losses, run.record.counts.failures),
         (0, 0)
     );
 }
@@ -188,7 +188,7 @@ fn a_lease_that_could_not_be_recorded_is_none() {
     assert_eq!(given(&mut scheduler, 0), []);
     let next = assign(&mut scheduler, 1).remove(0);
     assert_eq!(next.lease.attempt, Attempt(3), "no attempt is given twice");
-    assert_eq!(scheduler.runs()[0].record().worker_losses(), 1);
+    assert_eq!(scheduler.runs()[0].record.counts.worker_losses, 1);
 }
 
 #[test]
@@ -214,7 +214,7 @@ fn a_worker_on_which_three_runs_fail_gets_no_more_while_another_is_there() {
         scheduler.fail(&lease, "no memory".into(), at(0)).unwrap();
     }
     let worker = scheduler.workers().next().unwrap();
-    assert!(scheduler.is_quarantined(worker));
+    assert!(worker.is_quarantined(&scheduler.config));
     assert_eq!(join(&mut scheduler, "w2", None, 10), Joined::Free);
     assert_eq!(given(&mut scheduler, 10), [pair("a", "w2")]);
     // The last that is there gets what there is.
@@ -223,7 +223,10 @@ fn a_worker_on_which_three_runs_fail_gets_no_more_while_another_is_there() {
     let lease = scheduler.lease_of(&id("w1")).unwrap();
     commit(&mut scheduler, &lease, 1, 12);
     let worker = scheduler.workers().find(|w| w.info.id == id("w1")).unwrap();
-    assert!(!scheduler.is_quarantined(worker), "a success absolves it");
+    assert!(
+        !worker.is_quarantined(&scheduler.config),
+        "a success resets its failures"
+    );
 }
 
 #[test]
