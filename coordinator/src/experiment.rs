@@ -66,7 +66,7 @@ pub struct Experiment {
     pub spec: StoredSpec,
     /// This coordinator's claim.
     pub term: Term,
-    /// What was put into the store, for people; absent when the store had the experiment.
+    /// What was put into the store, for people; absent if the store had the experiment.
     pub created: Option<Created>,
 }
 
@@ -163,7 +163,7 @@ async fn check_same(stored: &StoredSpec, request: &Request, place: &str) -> anyh
     Ok(())
 }
 
-/// The first key in which two experiments differ, as TOML has it.
+/// The first key in which two experiments differ, as a line of TOML.
 fn difference(stored: &ExperimentSpec, given: &ExperimentSpec) -> String {
     let [stored_text, given_text] = [stored, given].map(spec::to_toml);
     let mut lines = stored_text.lines().zip(given_text.lines());

@@ -53,13 +53,14 @@ pub use lease::{ExpiryReason, LastLease, Lease};
 pub use refusal::{Refusal, UnknownWorker};
 pub use release::FailDecision;
 pub use run::{Committed, CommittedEpoch, Run, RunSettings};
-pub use task::{Completion, TaskRecord, TaskStage};
+pub use task::{Completion, TaskRecord};
 pub use time::Now;
 pub use timeouts::Expired;
 pub use transaction::{CommitEnd, CommitTicket, CompleteTicket, RollbackTicket};
-pub use worker::{HeartbeatReply, Joined, Worker, WorkerInfo, WorkerStage};
+pub use worker::{HeartbeatReply, Joined, Worker, WorkerInfo};
 
 use lease::Ending;
+use task::TaskStage;
 
 /// The state of an experiment's tasks and of the fleet.
 ///
@@ -183,7 +184,7 @@ impl Scheduler {
     /// The worker of a lease has succeeded: its earlier failures count no more.
     fn reset_worker(&mut self, lease: &LeaseId) {
         if let Some(worker) = self.workers.get_mut(&lease.worker) {
-            worker.reset_failures();
+            worker.failed.clear();
         }
     }
 }

@@ -50,9 +50,9 @@ use status_service::StatusService;
 pub use snapshots::Snapshots;
 pub use timing::Timing;
 
-/// Calls at once on one connection; a worker has no more than a few.
+/// Concurrent calls on one connection; a worker needs only a few.
 const MAX_STREAMS: u32 = 100;
-/// How long workers may take to leave at the end.
+/// How long workers may take to leave after the experiment has ended.
 const FAREWELL: Duration = Duration::from_secs(5);
 /// How often a coordinator that has nothing to write verifies that it is still the leader.
 const LEADERSHIP_INTERVAL: Duration = Duration::from_secs(5);
@@ -62,7 +62,7 @@ const LAST_CALLS: Duration = Duration::from_secs(2);
 /// People are told of a task without progress after this fraction of the progress timeout.
 const STALLS_BEFORE_TIMEOUT: u32 = 10;
 
-/// How an experiment ended for this process.
+/// How this process's part in an experiment ended.
 #[derive(Debug)]
 pub enum Ended {
     /// The ensemble is evaluated.
@@ -184,7 +184,8 @@ impl Coordinator {
         }
     }
 
-    /// Drives the experiment to its end, or until this coordinator cannot go on or it is no longer the leader.
+    /// Drives the experiment to its end, or until this coordinator cannot go on or is not the leader any
+    /// more.
     async fn lead(&self) {
         let watch = async {
             loop {

@@ -42,10 +42,11 @@ pub(super) struct Closed {
     closed_at: u64,
 }
 
-/// Another coordinator leads the experiment, and lives.
+/// Another coordinator leads the experiment, and it is alive.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "experiment {experiment} has a coordinator: process {pid} on {host}, at {address} (term {term}); stop it first"
+    "experiment {experiment} has a coordinator: process {pid} on {host}, at {address} (term {term}); \
+     stop it first"
 )]
 pub struct OtherLeader {
     experiment: ExperimentName,
@@ -58,7 +59,8 @@ pub struct OtherLeader {
 /// A newer coordinator has claimed the experiment.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error(
-    "another coordinator leads experiment {experiment} since term {newer}; this one, of term {own}, steps down"
+    "another coordinator leads experiment {experiment} since term {newer}; \
+     this one, of term {own}, steps down"
 )]
 pub struct Replaced {
     experiment: ExperimentName,
@@ -123,10 +125,10 @@ pub(super) async fn newest(store: &Store, layout: &Layout) -> Result<Option<Clai
     }
 }
 
-/// Asks the coordinator of the newest claim whether it lives.
+/// Asks whether the coordinator of the newest claim is alive.
 ///
 /// # Errors
-/// It does.
+/// It is.
 pub(super) async fn refuse_beside_a_live_one(
     newest: &Claim,
     request: &Request,
@@ -134,7 +136,7 @@ pub(super) async fn refuse_beside_a_live_one(
     let experiment = &request.spec.name;
     let asked = ask(&newest.address, &request.connector);
     let answer = tokio::time::timeout(ANSWER_TIMEOUT, asked).await;
-    // What answers may be another experiment's coordinator by now.
+    // Another experiment's coordinator may have the address by now.
     let is_it = |snapshot: &v1::Snapshot| {
         snapshot.experiment == experiment.as_str() && snapshot.term == newest.term.0
     };
@@ -189,7 +191,7 @@ pub(super) async fn claim(
         claim.term = claim.term.next();
         let key = layout.coordinator(claim.term);
         if store.create_json(&key, &claim).await? == Creation::Created
-            // The answer to a first try may have been lost on the way.
+            // The answer to a first try may have been lost.
             || store.read_json(&key).await?.as_ref() == Some(&claim)
         {
             return Ok(claim.term);

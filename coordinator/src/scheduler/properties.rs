@@ -1,5 +1,5 @@
-//! The invariants, over random sequences of events: whatever workers claim, whenever they vanish, and
-//! however often the coordinator is started again.
+//! Property tests: the invariants hold over random sequences of events, whatever workers claim, whenever
+//! they vanish, and however often the coordinator is started again.
 //!
 //! `world` applies each event to the scheduler and to a small reference model, which says what the
 //! answer must be. Its assertions begin with the name of the property that they check.
@@ -15,14 +15,14 @@ use world::{Remaining, World};
 enum Pick {
     /// A live one.
     Live(usize),
-    /// Any that was ever given, most of them stale.
+    /// Any lease that was ever granted, most of them stale.
     Any(usize),
 }
 
 /// How the write of a manifest ends.
 #[derive(Clone, Copy, Debug)]
 enum CommitFate {
-    /// It is in the store; the validation accuracy.
+    /// It is in the store, with this validation accuracy.
     Written(u8),
     /// It could not be written.
     GivenUp,
@@ -72,7 +72,7 @@ enum Event {
         ticket: usize,
         back_to: Option<usize>,
     },
-    /// An older coordinator commits the next epoch under a lease of its own time, and this one finds out.
+    /// An older coordinator commits the next epoch under a lease that it granted, and this one finds out.
     LateCommit {
         lease: Pick,
         accuracy: u8,
@@ -108,10 +108,10 @@ enum Event {
         millis: u64,
     },
     Decide {
-        /// Whether the records of new leases take their time.
+        /// Whether the records of new leases take a while to be written.
         slow: bool,
     },
-    /// The coordinator is killed and started again; what it was writing landed in the store or did not.
+    /// The coordinator is killed and started again; its writes in progress `landed` in the store or not.
     Restart {
         landed: bool,
     },
@@ -207,7 +207,11 @@ fn apply(world: &mut World, event: &Event) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 10_000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: 10_000,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
 
     /// Leases are exclusive and fenced, epochs are committed once and in order, attempts grow, retries
     /// are bounded, deadlines lie ahead.
@@ -219,8 +223,8 @@ proptest! {
         }
     }
 
-    /// From any state, one healthy worker brings everything to an end, whether the others have gone,
-    /// are silent, or hold their tasks without getting on.
+    /// From any state, one healthy worker finishes the experiment, whether the others have gone, are
+    /// silent, or hold their tasks without progress.
     #[test]
     fn one_healthy_worker_ends_the_experiment(
         events in events(),

@@ -24,7 +24,7 @@ use super::time::Now;
 ///                                                      └──budget spent──> Failed
 /// ```
 #[derive(Clone, Debug, PartialEq)]
-pub enum TaskStage {
+pub(super) enum TaskStage {
     /// Waits for other tasks.
     Blocked,
     /// Waits for a worker.

@@ -35,7 +35,7 @@ fn train(run: &str) -> Task {
     Task::Train(run.parse().unwrap())
 }
 
-/// Runs of two epochs, named and with their costs.
+/// A scheduler of runs with two epochs each; they are given by name and cost.
 fn scheduler(runs: &[(&str, f64)], history: History) -> Scheduler {
     let settings = |&(name, cost): &(&str, f64)| RunSettings {
         name: name.parse().unwrap(),
@@ -69,7 +69,7 @@ fn leased() -> (Scheduler, LeaseId) {
     (scheduler, lease)
 }
 
-/// Leases, recorded at once.
+/// Assigns, and records the leases at once.
 fn assign(scheduler: &mut Scheduler, now: u64) -> Vec<Assignment> {
     let assignments = scheduler.assign(at(now));
     for assignment in &assignments {

@@ -27,7 +27,10 @@ impl Scheduler {
         };
         if !self.runs.iter().any(open) {
             ExperimentState::Failed
-        } else if self.workers_present() == 0 {
+        } else if self
+            .workers()
+            .all(|worker| worker.stage == WorkerStage::Lost)
+        {
             ExperimentState::Waiting
         } else {
             ExperimentState::Training
@@ -87,13 +90,5 @@ impl Scheduler {
     pub fn is_lost(&self, worker: &WorkerId) -> bool {
         let known = self.workers.get(worker);
         known.is_some_and(|worker| worker.stage == WorkerStage::Lost)
-    }
-
-    /// How many workers are there now.
-    fn workers_present(&self) -> usize {
-        let workers = self.workers.values();
-        workers
-            .filter(|worker| worker.stage != WorkerStage::Lost)
-            .count()
     }
 }

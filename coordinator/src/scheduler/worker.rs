@@ -36,7 +36,7 @@ pub struct WorkerInfo {
 ///  └──heartbeat, join────── Lost <──silent, disconnected──┘ (from Idle as well)
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum WorkerStage {
+pub(super) enum WorkerStage {
     /// Ready for a task.
     Idle,
     /// Holds the live lease of this task.
@@ -53,12 +53,11 @@ pub enum WorkerStage {
 pub struct Worker {
     /// What it said about itself.
     pub info: WorkerInfo,
-    /// Its stage.
-    pub stage: WorkerStage,
     /// When it was last heard of.
     pub last_seen: Now,
     /// Whether its connection stands.
     pub connected: bool,
+    pub(super) stage: WorkerStage,
     /// Whether it shuts down. If so, it gets no more tasks whatever happens.
     pub(super) draining: bool,
     /// The tasks that failed on it since its last success.
@@ -89,11 +88,6 @@ impl Worker {
             (true, true) => WorkerStage::Draining,
             (true, false) => WorkerStage::Idle,
         };
-    }
-
-    /// A task of it has succeeded: earlier failures say nothing against it.
-    pub(super) fn reset_failures(&mut self) {
-        self.failed.clear();
     }
 
     /// The state of the worker as people see it.

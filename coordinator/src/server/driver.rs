@@ -36,11 +36,10 @@ pub(super) async fn drive(shell: &Arc<Shell>) {
 
 /// One round of decisions. Returns whether the experiment has ended, and when to look again.
 fn step(shell: &Arc<Shell>) -> (bool, Option<Now>) {
-    let stopping = shell.connections.is_stopping();
     let (expired, stalls, assignments, ended, deadline) = shell.scheduler.with(|scheduler, now| {
         let expired = scheduler.expire_leases(now);
         let stalls = scheduler.report_stalls(now);
-        let assignments = match stopping {
+        let assignments = match shell.connections.is_stopping() {
             true => Vec::new(),
             false => scheduler.assign(now),
         };

@@ -9,7 +9,7 @@ use super::shell::Shell;
 use crate::scheduler::{Lease, Now, Run, Scheduler, TaskRecord, Worker};
 use crate::status::snapshot::{EvaluationStatus, RunStatus, Snapshot, SplitAccuracy, WorkerStatus};
 
-/// A view of a coordinator that goes on while it serves.
+/// A view of a coordinator that lasts while it serves.
 pub struct Snapshots {
     shell: Arc<Shell>,
     changes: watch::Receiver<u64>,

@@ -15,7 +15,7 @@ use crate::scheduler::Scheduler;
 
 /// Least time between two snapshots of a stream.
 const MIN_INTERVAL: Duration = Duration::from_millis(200);
-/// Longest such time that a watcher may ask for.
+/// The most that a watcher may ask for.
 const MAX_INTERVAL: Duration = Duration::from_secs(60);
 
 pub(super) struct StatusService {
@@ -72,7 +72,7 @@ impl v1::status_server::Status for StatusService {
     }
 }
 
-/// The worker of this id or name that is there.
+/// The connected worker of this id or name.
 fn find(scheduler: &Scheduler, name: &str) -> Result<WorkerId, Status> {
     let present = || scheduler.workers().filter(|worker| worker.connected);
     let found: Vec<_> = present()

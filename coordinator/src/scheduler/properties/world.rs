@@ -135,7 +135,7 @@ impl World {
     }
 
     pub(super) fn restart(&mut self, landed: bool) {
-        // A coordinator that ends by itself says when nobody holds a lease; one that is killed does not.
+        // A coordinator that ends by itself records that no lease is held; one that is killed does not.
         let leased = self.memory.values().any(|memory| memory.live.is_some());
         assert_eq!(self.scheduler.has_leases(), leased, "leases");
         if landed && !leased {

@@ -1,4 +1,4 @@
-//! A coordinator that was started again, and checkpoints that turn out to be corrupt.
+//! A coordinator that was started again, and runs that are rolled back or ahead in the store.
 
 use super::*;
 
@@ -17,10 +17,10 @@ fn a_worker_goes_on_after_the_coordinator_was_started_again() {
         worker: id("w0"),
     };
     let mut scheduler = scheduler(&[("a", 1.0)], history(3, Some(1), None));
-    // A spare comes first, and has to wait for the one that may still be at it.
+    // A spare comes first, and has to wait for the worker that may still hold the lease.
     assert_eq!(join(&mut scheduler, "w1", None, 1), Joined::Free);
     assert_eq!(given(&mut scheduler, 1), []);
-    // So may its upload, before it has joined.
+    // Its upload may come before it has joined.
     scheduler.check_lease(&lease).unwrap();
     assert_eq!(
         join(&mut scheduler, "w0", Some(&lease), 2),
@@ -73,7 +73,7 @@ fn a_run_that_finished_before_a_restart_completes_again_under_its_newest_attempt
 }
 
 #[test]
-fn a_run_goes_back_when_its_checkpoint_is_corrupt() {
+fn a_run_is_rolled_back_when_its_checkpoint_is_corrupt() {
     let (mut scheduler, lease) = leased();
     commit(&mut scheduler, &lease, 1, 0);
     commit_step(&mut scheduler, &lease, Position::within(Epoch(2), 7), 0);
@@ -106,7 +106,7 @@ fn a_worker_that_finds_sound_bytes_corrupt_has_failed() {
 }
 
 #[test]
-fn a_finished_run_is_done_again_when_the_evaluation_finds_it_corrupt() {
+fn a_finished_run_is_trained_again_when_the_evaluation_finds_it_corrupt() {
     let mut scheduler = scheduler(&[("a", 1.0)], history(3, Some(2), Some(OUTCOME)));
     assert_eq!(join(&mut scheduler, "w1", None, 0), Joined::Free);
     let lease = assign(&mut scheduler, 0).remove(0).lease;
@@ -124,7 +124,7 @@ fn a_finished_run_is_done_again_when_the_evaluation_finds_it_corrupt() {
 }
 
 #[test]
-fn what_an_older_coordinator_wrote_late_is_gone_on_from() {
+fn a_run_resumes_from_what_an_older_coordinator_wrote_late() {
     let (mut scheduler, lease) = leased();
     let ticket = scheduler.begin_commit(&lease, end_of(1), at(0)).unwrap();
     scheduler.supersede(ticket, first_epoch(), at(0));
@@ -134,13 +134,13 @@ fn what_an_older_coordinator_wrote_late_is_gone_on_from() {
 }
 
 #[test]
-fn a_lease_goes_on_after_what_an_older_coordinator_committed_of_it_late() {
+fn a_lease_survives_a_late_commit_of_an_older_coordinator() {
     let (mut scheduler, lease) = leased();
     let late = scheduler.begin_commit(&lease, end_of(2), at(0));
     assert!(matches!(late, Err(Refusal::OutOfOrder { .. })), "{late:?}");
     assert_eq!(scheduler.catch_up(&lease, first_epoch()), Ok(true));
     let ticket = scheduler.begin_commit(&lease, end_of(2), at(0)).unwrap();
-    // It is no way back, and nothing for a run that is being written to.
+    // It never moves a run back, nor a run that is being written to.
     assert!(matches!(
         scheduler.catch_up(&lease, first_epoch()),
         Err(Refusal::Busy { .. })
@@ -151,7 +151,7 @@ fn a_lease_goes_on_after_what_an_older_coordinator_committed_of_it_late() {
 }
 
 #[test]
-fn what_an_older_coordinator_knew_to_have_ended_is_not_waited_for() {
+fn a_lease_that_is_recorded_as_ended_is_not_waited_for() {
     let mut ended = history(3, Some(1), None);
     ended.runs[0].lease.as_mut().unwrap().ended = true;
     let mut scheduler = scheduler(&[("a", 1.0)], ended);

@@ -1,5 +1,5 @@
-//! What an older coordinator committed after this one had read the store. A worker that was told so
-//! goes on from there, and the older one's retention deletes what came before.
+//! Catching up with what an older coordinator committed after this one had read the store: its worker
+//! goes on from there, and its retention deletes what came before.
 
 use quartet_shared::checkpoint::Position;
 use quartet_shared::task::{LeaseId, Task};

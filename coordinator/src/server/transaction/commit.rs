@@ -44,7 +44,7 @@ pub(in crate::server) async fn commit(
     }
     let ticket = match begun {
         Ok(ticket) => ticket,
-        // The worker may ask again because the answer was lost on the way.
+        // The worker asks again if the answer was lost.
         Err(Refusal::AlreadyCommitted { .. }) if manifest.is_stored(&shell).await? => {
             return Ok(());
         }

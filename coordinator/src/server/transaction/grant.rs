@@ -1,5 +1,5 @@
 //! Grants: a lease is recorded in the store before its worker hears of it. So no coordinator grants the
-//! same attempt twice, and one that is started again knows who holds what.
+//! same attempt twice, and the next coordinator knows which worker holds which lease.
 
 use std::sync::Arc;
 

@@ -16,7 +16,7 @@ use crate::server::refusal::refused;
 use crate::server::shell::Shell;
 use crate::store::{Store, StoreError};
 
-/// Between two tries while the store fails.
+/// Wait between two tries while the store fails.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// Looks at the object that a worker found to be corrupt. If the store's bytes are not those of the

@@ -1,9 +1,10 @@
 //! What must hold of the scheduler's decisions and of its view.
 
 use super::*;
+use crate::scheduler::worker::WorkerStage;
 
 impl World {
-    /// Exactly the leases end that have run out in the model, and those that spare workers can have.
+    /// Exactly those leases end that have expired in the model, and those that spare workers can reclaim.
     pub(super) fn expire(&mut self) {
         let now = self.now;
         let expired = self.scheduler.expire_leases(now);
@@ -30,32 +31,32 @@ impl World {
         );
         for lease in reclaimed {
             let due = live().any(|live| live.id == *lease && is_due(live, now));
-            assert!(due, "reclaimed: {lease} is taken away too early");
+            assert!(due, "reclaimed: {lease} is reclaimed too early");
         }
         for lease in ended {
             self.end(&lease, End::Lost);
         }
     }
 
-    /// Exactly the leases are told of that have not moved for long, each once until it moves.
+    /// Exactly the stalled leases are reported, each once until it makes progress again.
     pub(super) fn report_stalls(&mut self) {
         let now = self.now;
         let told = self.scheduler.report_stalls(now);
         let live = self.memory.values_mut().filter_map(|m| m.live.as_mut());
         let stalled = live.filter(|live| {
             let due = live.moved_at + config().stall_after <= now;
-            due && live.closing.is_none() && live.stall_told != Some(live.moved_at)
+            due && live.closing.is_none() && live.stall_reported != Some(live.moved_at)
         });
         let expected: Vec<_> = stalled
             .map(|live| {
-                live.stall_told = Some(live.moved_at);
+                live.stall_reported = Some(live.moved_at);
                 (live.id.clone(), now.since(live.moved_at))
             })
             .collect();
         assert_eq!(told, expected, "stalls");
     }
 
-    /// Nobody stands by while a run waits for a worker that has gone.
+    /// No worker is idle while a run waits for a worker that has gone.
     pub(super) fn check_reclaimed(&self) {
         let mut live = self
             .memory
@@ -136,7 +137,7 @@ impl World {
             || failed_on.len() >= config().max_failed_workers as usize
     }
 
-    /// The scheduler's view is the model's.
+    /// The scheduler's view equals the model's.
     pub(in super::super) fn check_view(&self) {
         let evaluation = (Task::Evaluate, self.scheduler.evaluation());
         let runs = self.scheduler.runs().iter();

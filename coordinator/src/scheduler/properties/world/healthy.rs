@@ -1,4 +1,4 @@
-//! The end of every sequence of events: one healthy worker, and others that are of no help.
+//! The end of every sequence of events: one healthy worker, and others that do not help.
 
 use quartet_shared::state::ExperimentState;
 
@@ -9,13 +9,13 @@ use super::*;
 pub(in super::super) enum Remaining {
     /// Their connections end.
     Gone,
-    /// Their connections stand, nothing comes.
+    /// Their connections stand, but they send nothing.
     Silent,
-    /// They send heartbeats, and do not get on.
+    /// They send heartbeats, and make no progress.
     Stuck,
 }
 
-/// Longer than all back-offs, timeouts and epochs take together; in seconds.
+/// Longer than all back-offs, timeouts and epochs together, in seconds.
 const PATIENT: u32 = 600;
 
 impl World {
@@ -65,7 +65,7 @@ impl World {
         );
     }
 
-    /// All has finished, or the end has a reason in the model.
+    /// Checks that all has finished, or that the model knows why not.
     fn check_end(&self, state: ExperimentState) {
         let failed = tasks().iter().filter(|task| self.is_failed(task)).count();
         match state {

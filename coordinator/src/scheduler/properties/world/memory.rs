@@ -8,15 +8,15 @@ pub(super) struct Live {
     pub(super) id: LeaseId,
     pub(super) expires_at: Now,
     pub(super) moved_at: Now,
-    /// The standstill since then that people were told of.
-    pub(super) stall_told: Option<Now>,
+    /// The value of `moved_at` for which a stall was reported.
+    pub(super) stall_reported: Option<Now>,
     pub(super) step: Option<u32>,
     pub(super) pinned: bool,
-    /// Ended so, but its pin lasts.
+    /// How it ends once it is no longer pinned.
     pub(super) closing: Option<End>,
-    /// When a spare may get the task: its worker is not connected.
+    /// When a spare may take the task over: its worker is not connected.
     pub(super) reclaim_at: Option<Now>,
-    /// Given before this coordinator started, by one that is dead; its worker has not been heard of since.
+    /// Granted by an older coordinator to a worker that has not been heard of since.
     pub(super) restored: bool,
 }
 
@@ -26,7 +26,7 @@ impl Live {
             id,
             expires_at: now + config().lease,
             moved_at: now,
-            stall_told: None,
+            stall_reported: None,
             step: None,
             pinned: true,
             closing: None,
@@ -66,12 +66,12 @@ pub(super) struct Member {
     pub(super) draining: bool,
     /// The lease that the worker believes it holds.
     pub(super) held: Option<LeaseId>,
-    /// What failed on it since its last success.
+    /// The tasks that failed on it since its last success.
     pub(super) failed: BTreeSet<Task>,
 }
 
 impl World {
-    /// What a coordinator knows that has just started.
+    /// Sets the memory of a coordinator that has just started.
     pub(super) fn start_memory(&mut self) {
         self.now = Now::default();
         let all_trained = self.all_trained();
@@ -102,7 +102,7 @@ impl World {
         }
     }
 
-    /// Whether the lease is live in the model: given, not ended, not about to end.
+    /// Whether the lease is live in the model: granted, not ended, not about to end.
     pub(super) fn is_live(&self, lease: &LeaseId) -> bool {
         let live = self.memory[&lease.task].live.as_ref();
         live.is_some_and(|live| live.id == *lease && live.closing.is_none())
@@ -137,7 +137,7 @@ impl World {
         memory.live = Some(Live::new(lease.clone(), now));
     }
 
-    /// The live lease ends without a result; with a pin, the end of the pin is its end.
+    /// Ends the live lease without a result. A pinned lease ends when it is no longer pinned.
     pub(super) fn end(&mut self, lease: &LeaseId, end: End) {
         let memory = self.memory_of(lease);
         let live = memory.live.as_mut().unwrap();

@@ -102,7 +102,7 @@ impl World {
         }
     }
 
-    /// The lease ends, if it has not ended already, and counts for nothing.
+    /// Ends the lease, if it has not ended already, without counting it.
     fn hand_back(&mut self, lease: &LeaseId) {
         if self.is_live(lease) {
             self.end(lease, End::Uncounted);
@@ -244,7 +244,7 @@ impl World {
         }
     }
 
-    /// Ends the commit that was begun last, if there is one.
+    /// Ends the commit that was begun last, if any.
     fn end_newest(&mut self, fate: CommitFate) {
         let commits = self.tickets.iter();
         let commits = commits.filter(|ticket| matches!(ticket, Ticket::Commit(..)));

@@ -119,7 +119,7 @@ impl World {
         }
         let pinned = self.live(&lease).pinned;
         self.end(&lease, End::Failed);
-        // A commit in progress may reset_failures it yet.
+        // A commit in progress may yet reset the failure counts.
         if pinned {
             return;
         }

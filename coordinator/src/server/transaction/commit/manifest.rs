@@ -150,7 +150,7 @@ impl AnyManifest {
         stored.map_err(|error| shell.store_failed(error))
     }
 
-    /// What the scheduler is told once it is in the store.
+    /// The end of the commit, once the manifest is in the store.
     pub(super) fn end(&self) -> CommitEnd {
         match self {
             Self::Epoch(manifest) => CommitEnd::Epoch(CommittedEpoch::from(manifest)),
