@@ -57,6 +57,7 @@ pub struct Worker {
     pub last_seen: Now,
     /// Whether its connection stands.
     pub connected: bool,
+    /// Its stage.
     pub(super) stage: WorkerStage,
     /// Whether it shuts down. If so, it gets no more tasks whatever happens.
     pub(super) draining: bool,

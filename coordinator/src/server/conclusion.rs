@@ -1,6 +1,6 @@
 //! How the coordinator's work concludes: with a report, with a failed experiment, or with an error.
 
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use quartet_shared::report::EvaluationReport;
 use tokio_util::sync::CancellationToken;
@@ -27,23 +27,23 @@ impl Conclusion {
         let _ = self.report.set(report);
     }
 
+    fn error(&self) -> MutexGuard<'_, Option<anyhow::Error>> {
+        self.error.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// This coordinator cannot go on. The first reason counts.
     pub(super) fn set_error(&self, reason: anyhow::Error) {
-        let error = self.error.lock();
-        let mut error = error.unwrap_or_else(PoisonError::into_inner);
-        error.get_or_insert(reason);
+        self.error().get_or_insert(reason);
     }
 
     /// Whether this coordinator cannot go on.
     pub(super) fn has_error(&self) -> bool {
-        let error = self.error.lock();
-        error.unwrap_or_else(PoisonError::into_inner).is_some()
+        self.error().is_some()
     }
 
     /// Why this coordinator cannot go on.
     pub(super) fn take_error(&self) -> Option<anyhow::Error> {
-        let error = self.error.lock();
-        error.unwrap_or_else(PoisonError::into_inner).take()
+        self.error().take()
     }
 
     pub(super) fn set_ended(&self) {
