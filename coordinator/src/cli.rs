@@ -17,7 +17,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tonic::transport::server::TcpIncoming;
 
-use crate::experiment::{Experiment, Mismatch, Request, Rules};
+use crate::experiment::{Experiment, Mismatch, OtherLeader, Request};
 use crate::local::{LocalFleet, Plan};
 use crate::server::{Coordinator, Ended, Snapshots, Timing};
 use quartet_ingest::data::DataError;
@@ -93,7 +93,7 @@ fn is_usage(error: &anyhow::Error) -> bool {
     error.is::<DataError>()
         || error.is::<WeightsError>()
         || error.is::<Mismatch>()
-        || error.is::<Rules>()
+        || error.is::<OtherLeader>()
         || error.is::<CannotListen>()
         || matches!(error.downcast_ref(), Some(StoreError::Location { .. }))
 }

@@ -1,7 +1,7 @@
-//! An experiment as the store has it: its spec, its data, who rules it, and how far its runs are.
+//! An experiment as the store has it: its spec, its data, its leader, and how far its runs are.
 
-mod claim;
 mod history;
+mod leadership;
 
 use std::time::Duration;
 
@@ -20,14 +20,14 @@ use quartet_ingest::data::{self, Source};
 use quartet_ingest::weights::{self, Meter, Plan};
 use quartet_store::{Creation, Store, StoreError};
 
-pub use claim::{Replaced, RuleError, Rules};
 pub use history::read as read_history;
-pub(crate) use history::read_position;
+pub(crate) use history::read_committed;
+pub use leadership::{LeadershipError, OtherLeader, Replaced};
 
 /// Version of the store's layout and formats that this build reads and writes.
 const FORMAT: u32 = 1;
 
-/// After so long without a write an object in the making will not be finished.
+/// An upload without a write for this long will not be finished.
 const LEFTOVER_AGE: Duration = Duration::from_secs(3600);
 
 /// What the user asks for.
@@ -51,7 +51,7 @@ pub struct Request {
     pub connector: Connector,
 }
 
-/// What is asked for does not fit what the store has.
+/// The request does not fit what the store has.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct Mismatch(String);
@@ -67,7 +67,7 @@ pub struct Experiment {
     pub spec: StoredSpec,
     /// This coordinator's claim.
     pub term: Term,
-    /// What was put into the store, for people; absent when the store had the experiment.
+    /// What was put into the store, for people; absent if the store had the experiment.
     pub created: Option<Created>,
 }
 
@@ -81,23 +81,25 @@ pub struct Created {
 }
 
 impl Experiment {
-    /// Opens the experiment, creating it when the store does not have it, and claims the next term. Downloads are shown on `meter`. It can be dropped and called again: what it leaves is blobs that
-    /// no spec names, or the experiment itself.
+    /// Opens the experiment, creating it if the store does not have it, and claims the next term.
+    /// Downloads are shown on `meter`. The call can be dropped and repeated: all that it leaves are blobs
+    /// that no spec names, or the experiment itself.
     ///
     /// # Errors
     /// The store fails, the request does not fit what the store has ([`Mismatch`]), or another coordinator
-    /// rules the experiment and answers ([`Rules`]).
+    /// leads the experiment and answers ([`OtherLeader`]).
     pub async fn open(store: Store, request: Request, meter: &mut Meter) -> anyhow::Result<Self> {
         let layout = Layout::new(request.spec.name.clone());
-        let newest = claim::newest(&store, &layout).await?;
+        let newest = leadership::newest(&store, &layout).await?;
         if let Some(newest) = &newest {
-            claim::refuse_beside_a_live_one(newest, &request).await?;
+            leadership::refuse_beside_a_live_one(newest, &request).await?;
         }
         let address = request.address.clone();
         let (spec, created) = match store.read_json::<StoredSpec>(&layout.spec()).await? {
             Some(stored) => {
                 check_same(&stored, &request, &store.display_key(&layout.spec())).await?;
-                tracing::info!(experiment = %request.spec.name, "going on with an experiment of the store");
+                let experiment = &request.spec.name;
+                tracing::info!(%experiment, "going on with an experiment of the store");
                 (stored, None)
             }
             None => {
@@ -106,7 +108,7 @@ impl Experiment {
             }
         };
         let last = newest.map_or(Term(0), |newest| newest.term);
-        let term = claim::claim(&store, &layout, last, &address).await?;
+        let term = leadership::claim(&store, &layout, last, &address).await?;
         for folder in [&layout.prefix()[..], layout::SHARED[0], layout::SHARED[1]] {
             delete_leftovers(&store, folder).await?;
         }
@@ -120,14 +122,12 @@ impl Experiment {
     }
 }
 
-/// Deletes what a writer began there long ago and did not finish. Others may write to the folders that experiments share.
+/// Deletes uploads to `folder` that were begun long ago and not finished. Younger ones may be another
+/// coordinator's: experiments share some folders.
 async fn delete_leftovers(store: &Store, folder: &str) -> Result<(), StoreError> {
     for leftover in store.leftovers(folder).await? {
         if leftover.idle > LEFTOVER_AGE {
-            tracing::info!(
-                key = leftover.key,
-                "deleting what was not written to its end"
-            );
+            tracing::info!(key = leftover.key, "deleting an unfinished upload");
             store.delete_leftover(&leftover).await?;
         }
     }
@@ -144,7 +144,8 @@ async fn check_same(stored: &StoredSpec, request: &Request, place: &str) -> anyh
     if request.spec_is_explicit && stored.experiment != request.spec {
         return Err(Mismatch(format!(
             "experiment {name} exists and differs from the one given ({}); \
-             choose another name with --name, delete its folder to begin anew, or leave --experiment out to go on with it ({place})",
+             choose another name with --name, delete its folder to begin anew, \
+             or leave --experiment out to go on with it ({place})",
             difference(&stored.experiment, &request.spec)
         ))
         .into());
@@ -163,7 +164,7 @@ async fn check_same(stored: &StoredSpec, request: &Request, place: &str) -> anyh
     Ok(())
 }
 
-/// The first key in which two experiments differ, as TOML has it.
+/// The first key in which two experiments differ, as a line of TOML.
 fn difference(stored: &ExperimentSpec, given: &ExperimentSpec) -> String {
     let [stored_text, given_text] = [stored, given].map(spec::to_toml);
     let mut lines = stored_text.lines().zip(given_text.lines());
@@ -236,7 +237,7 @@ async fn create(
     meter: &mut Meter,
 ) -> anyhow::Result<(StoredSpec, Created)> {
     let plan = Plan::new(&request.spec.runs, request.weights.clone())?;
-    // Both before anything is written, and the data first: it takes seconds to find out whether they can be used.
+    // Data and weights are checked before anything is written, the data first: that takes only seconds.
     let Packed {
         bytes,
         blob,
@@ -261,7 +262,8 @@ async fn create(
     };
     if store.create_json(&layout.spec(), &spec).await? == Creation::Exists {
         bail!(
-            "another coordinator has just created experiment {}; start this one again to go on with it",
+            "another coordinator has just created experiment {}; \
+             start this one again to go on with it",
             spec.experiment.name
         );
     }

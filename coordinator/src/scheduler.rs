@@ -1,32 +1,40 @@
 //! Who trains what: a pure core that takes facts and the time, and returns decisions.
 //!
-//! A [`Scheduler`] is plain data. It knows no network, no store and no clock; the shell around it
+//! A [`Scheduler`] is plain data. It knows no network, no store and no clock. The shell around it
 //! tells it what happened and carries out what it decides. Its memory is a cache of the store: after a
 //! restart it is made anew from a [`History`], and workers that went on meanwhile re-attach.
 //!
-//! - `config`: settings, the plan, what the store knows
-//! - `state`: the states of tasks and workers, and how they follow from each other
-//! - `record`: one task's lease, attempts and budgets
-//! - `fleet`: workers join, are heard of, and go
-//! - `assign`: idle workers get ready tasks
-//! - `leases`: how leases end other than by completion, and when to look again
-//! - `stalls`: tasks that stand still
-//! - `commit`: commits and completions, which pin their lease
-//! - `rewind`: back to an earlier checkpoint
-//! - `view`: what people watch
+//! The nouns:
+//! - `lease`: when a lease is granted, renewed, pinned, reclaimed, and when it expires
+//! - `task`: a task's stage, its newest lease, and its failure counts
+//! - `run`: how far a training run is in the store
+//! - `worker`: how a worker attaches, is heard of, drains, is quarantined, and is lost
+//!
+//! What happens to them:
+//! - `assignment`: idle workers get ready tasks
+//! - `transaction`: writes to the store under a lease: grant, commit, completion, rollback
+//! - `release`: a worker ends its task without a result
+//! - `timeouts`: what happens as time passes, and when to look again
+//!
+//! What goes in and out:
+//! - `config`, `time`: timers and budgets, and the time that the caller passes in
+//! - `history`: what the store knows when a coordinator starts
 //! - `refusal`: why a worker's request is refused
+//! - `view`: what people see
 
-mod assign;
-mod commit;
+mod assignment;
 mod config;
-mod fleet;
-mod leases;
-mod record;
+mod history;
+mod lease;
 mod refusal;
-mod rewind;
-mod stalls;
-mod state;
+mod release;
+mod run;
+mod task;
+mod time;
+mod timeouts;
+mod transaction;
 mod view;
+mod worker;
 
 #[cfg(test)]
 mod properties;
@@ -38,22 +46,27 @@ use std::collections::BTreeMap;
 use quartet_shared::ids::{RunName, WorkerId};
 use quartet_shared::task::{LeaseId, Task};
 
-pub use assign::Assignment;
-pub use commit::{CommitEnd, CommitTicket, CompleteTicket};
-pub use config::{CommittedEpoch, Config, History, LastLease, Now, RunHistory, RunPlan};
-pub use fleet::{HeartbeatReply, Joined};
-pub use leases::{Expired, ExpiryReason, FailDecision};
+pub use assignment::Assignment;
+pub use config::Config;
+pub use history::{History, RunHistory};
+pub use lease::{ExpiryReason, LastLease, Lease};
 pub use refusal::{Refusal, UnknownWorker};
-pub use rewind::{Found, RewindTicket};
-pub use state::{Completion, Lease, Run, TaskRecord, TaskState, Worker, WorkerInfo, WorkerState};
-pub use view::ExperimentState;
+pub use release::FailDecision;
+pub use run::{Committed, CommittedEpoch, Run, RunSettings};
+pub use task::{Completion, TaskRecord};
+pub use time::Now;
+pub use timeouts::Expired;
+pub use transaction::{CommitEnd, CommitTicket, CompleteTicket, RollbackTicket};
+pub use worker::{HeartbeatReply, Joined, Worker, WorkerInfo};
 
-use state::Ending;
+use lease::Ending;
+use task::TaskStage;
 
 /// The state of an experiment's tasks and of the fleet.
 ///
-/// After every fact the shell calls [`expire_leases`](Self::expire_leases), [`report_stalls`](Self::report_stalls) and
-/// [`assign`](Self::assign), and calls them again at [`next_deadline`](Self::next_deadline).
+/// After every fact the shell calls [`expire_leases`](Self::expire_leases),
+/// [`report_stalls`](Self::report_stalls) and [`assign`](Self::assign), and calls them again at
+/// [`next_deadline`](Self::next_deadline).
 #[derive(Clone, Debug)]
 pub struct Scheduler {
     config: Config,
@@ -63,17 +76,20 @@ pub struct Scheduler {
 }
 
 impl Scheduler {
-    /// A scheduler that goes on where `history` ends; the order of `plans` is the order of the view.
+    /// A scheduler that goes on where `history` ends; the order of `runs` is the order of the view.
     #[must_use]
-    pub fn new(config: Config, plans: Vec<RunPlan>, history: History) -> Self {
+    pub fn new(config: Config, runs: Vec<RunSettings>, history: History) -> Self {
         let mut known: BTreeMap<RunName, _> = history
             .runs
             .into_iter()
             .map(|run| (run.run.clone(), run))
             .collect();
-        let runs = plans.into_iter().map(|plan| {
-            let history = known.remove(&plan.name);
-            Run::new(plan, history, &config)
+        let runs = runs.into_iter().map(|settings| {
+            let (last, committed, outcome) = match known.remove(&settings.name) {
+                Some(history) => (history.lease, history.committed, history.outcome),
+                None => Default::default(),
+            };
+            Run::new(settings, last, committed, outcome, &config)
         });
         let last = history.evaluation;
         let mut scheduler = Self {
@@ -107,7 +123,20 @@ impl Scheduler {
     }
 
     fn run_mut(&mut self, name: &RunName) -> Option<&mut Run> {
-        self.runs.iter_mut().find(|run| run.plan.name == *name)
+        self.runs.iter_mut().find(|run| run.settings.name == *name)
+    }
+
+    /// The run that a lease is for; `None` for the evaluation.
+    fn run_of_mut(&mut self, lease: &LeaseId) -> Option<&mut Run> {
+        match &lease.task {
+            Task::Train(name) => self.run_mut(name),
+            Task::Evaluate => None,
+        }
+    }
+
+    fn records(&self) -> impl Iterator<Item = &TaskRecord> {
+        let runs = self.runs.iter().map(|run| &run.record);
+        runs.chain([&self.evaluation])
     }
 
     fn records_mut(&mut self) -> impl Iterator<Item = &mut TaskRecord> {
@@ -115,35 +144,26 @@ impl Scheduler {
         runs.chain([&mut self.evaluation])
     }
 
-    fn records(&self) -> impl Iterator<Item = &TaskRecord> {
-        self.runs
-            .iter()
-            .map(|run| &run.record)
-            .chain([&self.evaluation])
-    }
-
     fn all_trained(&self) -> bool {
-        self.runs
-            .iter()
-            .all(|run| matches!(run.record.state, TaskState::Finished(_)))
+        self.runs.iter().all(|run| run.record.is_finished())
     }
 
     /// A run that had finished is to be trained again.
     fn block_evaluation(&mut self) {
-        if !self.all_trained() && matches!(self.evaluation.state, TaskState::Pending { .. }) {
-            self.evaluation.state = TaskState::Blocked;
+        if !self.all_trained() && matches!(self.evaluation.stage, TaskStage::Pending { .. }) {
+            self.evaluation.stage = TaskStage::Blocked;
         }
     }
 
     fn unblock_evaluation(&mut self) {
-        if self.all_trained() && self.evaluation.state == TaskState::Blocked {
-            self.evaluation.state = TaskState::Pending {
+        if self.all_trained() && self.evaluation.stage == TaskStage::Blocked {
+            self.evaluation.stage = TaskStage::Pending {
                 not_before: Now::default(),
             };
         }
     }
 
-    /// Ends a live lease, now or when it is no longer pinned, and moves its worker on.
+    /// Ends a live lease without a result, now or when it is no longer pinned, and frees its worker.
     fn end_lease(&mut self, lease: &LeaseId, ending: Ending, now: Now) {
         let config = self.config;
         if let Ok(record) = self.record_mut(&lease.task) {
@@ -152,12 +172,19 @@ impl Scheduler {
         self.free_worker(lease);
     }
 
-    /// Moves the worker of an ended lease on, unless it is at something else by now.
+    /// Frees the worker of an ended lease, unless it works on another task by now.
     fn free_worker(&mut self, lease: &LeaseId) {
         if let Some(worker) = self.workers.get_mut(&lease.worker)
-            && worker.state == WorkerState::Busy(lease.task.clone())
+            && worker.task() == Some(&lease.task)
         {
-            worker.state = worker.free_state();
+            worker.set_free();
+        }
+    }
+
+    /// The worker of a lease has succeeded: its earlier failures count no more.
+    fn reset_worker(&mut self, lease: &LeaseId) {
+        if let Some(worker) = self.workers.get_mut(&lease.worker) {
+            worker.failed.clear();
         }
     }
 }

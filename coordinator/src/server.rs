@@ -1,23 +1,29 @@
 //! The coordinator's server: the scheduler in its shell, the services, the end of the experiment.
 //!
-//! - `shell`: clock, lock, outboxes, and the driver that carries decisions out
-//! - `fleet`: the workers' service
-//! - `grant`, `commit`, `finish`, `rewind`: transactions with the store
-//! - `catch_up`: what an older coordinator committed late
+//! - `timing`: the fleet's timers
+//! - `shell`: what the services and the driver share: `scheduler_handle` (clock and lock), `connections`
+//!   (the workers' streams) and `conclusion` (how the work ends)
+//! - `driver`: carries the scheduler's decisions out
+//! - `fleet_service`: the workers' service, with `worker_stream` and `objects`
+//! - `status_service`, `snapshots`: what people watch
+//! - `transaction`: writes to the store under a lease: grant, commit, completion, rollback
 //! - `retention`: deletes checkpoints that are no longer needed
-//! - `watch`: the status service
 //! - `refusal`: errors as gRPC codes
 
-mod catch_up;
-mod commit;
-mod finish;
-mod fleet;
-mod grant;
+mod conclusion;
+mod connections;
+mod driver;
+mod fleet_service;
+mod objects;
 mod refusal;
 mod retention;
-mod rewind;
+mod scheduler_handle;
 mod shell;
-mod watch;
+mod snapshots;
+mod status_service;
+mod timing;
+mod transaction;
+mod worker_stream;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,61 +35,34 @@ use quartet_proto::v1::fleet_server::FleetServer;
 use quartet_proto::v1::status_server::StatusServer;
 use quartet_shared::report::EvaluationReport;
 use quartet_shared::shutdown::Shutdown;
+use quartet_shared::state::ExperimentState;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch as watch_channel;
 use tonic::transport::Server;
 use tonic::transport::server::Connected;
 
 use crate::experiment::{self, Experiment};
-use crate::scheduler::{Config, ExperimentState, RunPlan, Scheduler};
-use fleet::FleetService;
-use quartet_status::snapshot::Snapshot;
+use crate::scheduler::{Config, RunSettings, Scheduler};
+use fleet_service::FleetService;
 use shell::Shell;
-use watch::StatusService;
+use status_service::StatusService;
 
-/// Calls at once on one connection; a worker has no more than a few.
+pub use snapshots::Snapshots;
+pub use timing::Timing;
+
+/// Concurrent calls on one connection; a worker needs only a few.
 const MAX_STREAMS: u32 = 100;
-/// How long workers may take to leave at the end.
+/// How long workers may take to leave after the experiment has ended.
 const FAREWELL: Duration = Duration::from_secs(5);
-/// How often a coordinator that has nothing to write looks whether a newer one has claimed its experiment.
-const RULE_INTERVAL: Duration = Duration::from_secs(5);
+/// How often a coordinator that has nothing to write verifies that it is still the leader.
+const LEADERSHIP_INTERVAL: Duration = Duration::from_secs(5);
 /// How long the services may take to answer their last calls.
 const LAST_CALLS: Duration = Duration::from_secs(2);
 
-/// People are told of a task that has stood still for so much of the progress timeout.
+/// People are told of a task without progress after this fraction of the progress timeout.
 const STALLS_BEFORE_TIMEOUT: u32 = 10;
 
-/// The fleet's timers.
-#[derive(Clone, Copy, Debug)]
-pub struct Timing {
-    /// How often workers send heartbeats.
-    pub heartbeat_interval: Duration,
-    /// How long a lease lasts without one.
-    pub lease: Duration,
-    /// How long a run waits for a worker whose connection has ended, although a spare stands by.
-    pub reattach_grace: Duration,
-    /// How long a live worker's task may go without progress before it is given to another.
-    pub progress_timeout: Duration,
-    /// How often workers commit the state within an epoch; zero for never.
-    pub checkpoint_interval: Duration,
-    /// How long workers may take to hand their tasks back when this coordinator is told to stop.
-    pub drain_grace: Duration,
-}
-
-impl Default for Timing {
-    fn default() -> Self {
-        Self {
-            heartbeat_interval: Duration::from_secs(1),
-            lease: Duration::from_secs(15),
-            reattach_grace: Duration::from_millis(500),
-            progress_timeout: Duration::from_secs(1800),
-            checkpoint_interval: Duration::from_secs(600),
-            drain_grace: Duration::from_secs(30),
-        }
-    }
-}
-
-/// How an experiment ended for this process.
+/// How this process's part in an experiment ended.
 #[derive(Debug)]
 pub enum Ended {
     /// The ensemble is evaluated.
@@ -108,7 +87,7 @@ impl Coordinator {
         timing: Timing,
     ) -> anyhow::Result<Self> {
         let spec = &experiment.spec.experiment;
-        let plans = spec.runs.iter().map(|run| RunPlan {
+        let runs = spec.runs.iter().map(|run| RunSettings {
             name: run.name.clone(),
             backbone: run.backbone,
             epochs: spec.epochs,
@@ -124,14 +103,14 @@ impl Coordinator {
             stall_after: timing.progress_timeout / STALLS_BEFORE_TIMEOUT,
             ..Config::default()
         };
-        let scheduler = Scheduler::new(config, plans.collect(), history);
+        let scheduler = Scheduler::new(config, runs.collect(), history);
         let report = experiment
             .store
             .read_json(&experiment.layout.evaluation())
             .await?;
         let shell = Shell::new(experiment, scheduler);
         if let Some(report) = report {
-            shell.set_report(report);
+            shell.conclusion.set_report(report);
         }
         Ok(Self {
             shell: Arc::new(shell),
@@ -142,17 +121,14 @@ impl Coordinator {
     /// The state as people see it, now and after every change.
     #[must_use]
     pub fn snapshots(&self) -> Snapshots {
-        Snapshots {
-            shell: Arc::clone(&self.shell),
-            changes: self.shell.changes(),
-        }
+        Snapshots::new(Arc::clone(&self.shell))
     }
 
-    /// Serves the connections of `incoming` until the experiment has ended, a shutdown is asked for, or this coordinator
-    /// cannot go on.
+    /// Serves the connections of `incoming` until the experiment has ended, a shutdown is asked for, or
+    /// this coordinator cannot go on.
     ///
     /// # Errors
-    /// The store needs a person, a newer coordinator has claimed the experiment
+    /// The store has failed permanently, a newer coordinator leads the experiment
     /// ([`Replaced`](crate::experiment::Replaced)), or the server fails.
     pub async fn serve<I, IO, E>(self, incoming: I, shutdown: Shutdown) -> anyhow::Result<Ended>
     where
@@ -169,7 +145,7 @@ impl Coordinator {
         };
         let (stop, mut stopped) = watch_channel::channel(false);
         let server = Server::builder()
-            // A connection on which nothing comes is given up, but not before the lease has run out for the same silence.
+            // A silent connection is given up, but not before the lease has expired for the same silence.
             .http2_keepalive_interval(Some(self.timing.lease / 2))
             .http2_keepalive_timeout(Some(self.timing.lease))
             .max_concurrent_streams(MAX_STREAMS)
@@ -182,51 +158,52 @@ impl Coordinator {
         let mut server = tokio::spawn(server);
         let interrupted = tokio::select! {
             biased;
-            () = self.rule() => false,
+            () = self.lead() => false,
             () = async { shutdown.triggered().await; self.drain().await } => true,
             served = &mut server => {
                 served.context("the server panicked")?.context("the server failed")?;
                 anyhow::bail!("the server ended by itself");
             }
         };
-        let broken = self.shell.take_broken();
-        if !interrupted && broken.is_none() {
+        let error = self.shell.conclusion.take_error();
+        if !interrupted && error.is_none() {
             self.farewell().await;
         }
-        self.shell.close();
-        if broken.is_none() {
+        self.shell.connections.close();
+        if error.is_none() {
             self.close_term().await;
         }
         stop.send_replace(true);
         if tokio::time::timeout(LAST_CALLS, &mut server).await.is_err() {
             server.abort();
         }
-        match broken {
+        match error {
             Some(error) => Err(error),
             None if interrupted => Ok(Ended::Interrupted),
             None => self.result(),
         }
     }
 
-    /// Drives the experiment to its end, or until this coordinator cannot go on or does not rule any more.
-    async fn rule(&self) {
+    /// Drives the experiment to its end, or until this coordinator cannot go on or is not the leader any
+    /// more.
+    async fn lead(&self) {
         let watch = async {
             loop {
-                tokio::time::sleep(RULE_INTERVAL).await;
+                tokio::time::sleep(LEADERSHIP_INTERVAL).await;
                 // A store that fails for a while is no reason to stop.
-                let _ = self.shell.check_rule().await;
+                let _ = self.shell.verify_leadership().await;
             }
         };
         tokio::select! {
             biased;
-            () = self.shell.drive() => {}
+            () = driver::drive(&self.shell) => {}
             () = watch => {}
         }
     }
 
     /// Has all workers hand their tasks back and leave.
     async fn drain(&self) {
-        let mut changes = self.shell.changes();
+        let mut changes = self.shell.scheduler.changes();
         self.shell.drain_all("the coordinator stops");
         self.wait_for_workers(&mut changes, self.timing.drain_grace)
             .await;
@@ -234,64 +211,52 @@ impl Coordinator {
 
     /// Sends all workers home and waits until they have gone.
     async fn farewell(&self) {
-        let mut changes = self.shell.changes();
-        self.shell.dismiss("the experiment has ended");
+        let mut changes = self.shell.scheduler.changes();
+        self.shell.connections.dismiss("the experiment has ended");
         self.wait_for_workers(&mut changes, FAREWELL).await;
     }
 
     async fn wait_for_workers(&self, changes: &mut watch_channel::Receiver<u64>, limit: Duration) {
-        let gone = async { while self.shell.has_workers() && changes.changed().await.is_ok() {} };
+        let gone = async {
+            while self.shell.connections.has_workers() && changes.changed().await.is_ok() {}
+        };
         if tokio::time::timeout(limit, gone).await.is_err() {
             tracing::warn!("some workers did not leave in time");
         }
     }
 
-    /// Writes down that nobody holds a lease, if so: a coordinator that is started again need not wait for anyone then.
+    /// Records that no lease is held, if so, so that the next coordinator need not wait for returning
+    /// workers.
     async fn close_term(&self) {
-        if self.shell.read(|scheduler, _| scheduler.has_leases()) {
+        if self
+            .shell
+            .scheduler
+            .read(|scheduler, _| scheduler.has_leases())
+        {
             return;
         }
         let closed = self.shell.experiment.close_term();
         match tokio::time::timeout(LAST_CALLS, closed).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(%error, "cannot write down that this term has ended"),
+            Ok(Err(error)) => tracing::warn!(%error, "cannot record that this term has ended"),
             Err(_) => {
-                tracing::warn!("the store is too slow to write down that this term has ended")
+                tracing::warn!("the store is too slow to record that this term has ended")
             }
         }
     }
 
     fn result(&self) -> anyhow::Result<Ended> {
-        if let ExperimentState::Failed { reasons } =
-            self.shell.read(|scheduler, _| scheduler.experiment_state())
+        let ended = |scheduler: &Scheduler| (scheduler.experiment_state(), scheduler.failures());
+        if let (ExperimentState::Failed, reasons) =
+            self.shell.scheduler.read(|scheduler, _| ended(scheduler))
         {
             return Ok(Ended::Failed(reasons));
         }
         let report = self
             .shell
+            .conclusion
             .report()
             .context("the experiment ended without an evaluation")?;
         Ok(Ended::Finished(Box::new(report.clone())))
-    }
-}
-
-/// A view of a coordinator that goes on while it serves.
-pub struct Snapshots {
-    shell: Arc<Shell>,
-    changes: watch_channel::Receiver<u64>,
-}
-
-impl Snapshots {
-    /// The state now.
-    #[must_use]
-    pub fn now(&mut self) -> Snapshot {
-        self.changes.mark_unchanged();
-        watch::snapshot(&self.shell)
-    }
-
-    /// Resolves after the next change.
-    pub async fn changed(&mut self) {
-        // The shell, which we hold, holds the sender.
-        let _ = self.changes.changed().await;
     }
 }

@@ -4,6 +4,7 @@
 //! - [`spec`]: what an experiment trains, its TOML form and its presets
 //! - [`task`]: tasks and leases
 //! - [`position`], [`progress`], [`outcome`], [`report`]: how far a task is, and what comes of it
+//! - [`state`]: the states of experiments, tasks and workers
 //! - [`early_stopping`]: which epoch is best and when to stop
 //! - [`blob`], [`chunks`], [`blocking`]: checksums, files in chunks, and work that must not hold up asynchronous threads
 //! - [`dataset`], [`picture`]: the packed data set, and image files on their way to it
@@ -29,6 +30,7 @@ pub mod progress;
 pub mod report;
 pub mod shutdown;
 pub mod spec;
+pub mod state;
 pub mod task;
 pub mod telemetry;
 pub mod terminal;

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::early_stopping::EarlyStopping;
 use crate::ids::Epoch;
 
 /// Why a run's training ended.
@@ -25,4 +26,25 @@ pub struct Outcome {
     pub best_valid_accuracy: f64,
     /// Why training ended.
     pub stop_reason: StopReason,
+}
+
+impl Outcome {
+    /// The result of a run of at most `epochs` epochs, if `epoch` is its last; `state` is the state of
+    /// early stopping after it. This is the one place that decides whether a run is trained.
+    #[must_use]
+    pub fn after(epoch: Epoch, state: EarlyStopping, epochs: u32, patience: u32) -> Option<Self> {
+        let stop_reason = if state.should_stop(patience) {
+            StopReason::EarlyStopping
+        } else if epoch.0 >= epochs {
+            StopReason::Epochs
+        } else {
+            return None;
+        };
+        Some(Self {
+            epochs: epoch.0,
+            best_epoch: state.best_epoch,
+            best_valid_accuracy: state.best_valid_accuracy,
+            stop_reason,
+        })
+    }
 }

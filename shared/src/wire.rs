@@ -3,6 +3,7 @@
 
 mod checkpoint;
 mod progress;
+mod state;
 mod task;
 
 use quartet_proto::v1;

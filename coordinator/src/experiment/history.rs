@@ -7,8 +7,8 @@ use quartet_shared::task::Task;
 use quartet_store::manifest::{AttemptRecord, Manifest, StepManifest};
 
 use super::Experiment;
-use super::claim::Closed;
-use crate::scheduler::{CommittedEpoch, Found, History, LastLease, RunHistory};
+use super::leadership::Closed;
+use crate::scheduler::{Committed, CommittedEpoch, History, LastLease, RunHistory};
 use quartet_store::Store;
 
 /// Reads the history of every run and of the evaluation.
@@ -36,12 +36,10 @@ async fn read_run(
     closed: Option<Term>,
 ) -> anyhow::Result<RunHistory> {
     let Experiment { store, layout, .. } = experiment;
-    let found = read_position(experiment, run).await?;
     Ok(RunHistory {
         run: run.clone(),
         lease: read_lease(experiment, &Task::Train(run.clone()), closed).await?,
-        committed: found.committed,
-        step: found.step,
+        committed: read_committed(experiment, run).await?,
         outcome: store.read_json::<Outcome>(&layout.outcome(run)).await?,
     })
 }
@@ -50,19 +48,24 @@ async fn read_run(
 ///
 /// # Errors
 /// The store fails, or a manifest in it cannot be read.
-pub(crate) async fn read_position(experiment: &Experiment, run: &RunName) -> anyhow::Result<Found> {
+pub(crate) async fn read_committed(
+    experiment: &Experiment,
+    run: &RunName,
+) -> anyhow::Result<Committed> {
     let Experiment { store, layout, .. } = experiment;
     let last: Option<Manifest> = read_last(store, &layout.manifests(run)).await?;
-    let within: Option<StepManifest> = read_last(store, &layout.step_manifests(run)).await?;
-    let committed = last.map(|manifest| (manifest.epoch, CommittedEpoch::from(&manifest)));
-    let epoch = committed.map_or_else(Default::default, |(epoch, _)| epoch);
-    let step = within
-        .filter(|within| within.position.epoch == epoch)
-        .map_or(0, |within| within.position.step);
-    Ok(Found { committed, step })
+    let mid_epoch: Option<StepManifest> = read_last(store, &layout.step_manifests(run)).await?;
+    let committed = last.map_or_else(Committed::default, |manifest| {
+        Committed::end_of(manifest.epoch, CommittedEpoch::from(&manifest))
+    });
+    let step = mid_epoch
+        .map(|manifest| manifest.position)
+        .filter(|position| position.epoch == committed.position.epoch)
+        .map_or(0, |position| position.step);
+    Ok(committed.with_step(step))
 }
 
-/// The newest lease of a task; `closed` is the newest term at whose end nobody held one.
+/// The newest lease of a task; `closed` is the newest term at whose end no lease was held.
 async fn read_lease(
     experiment: &Experiment,
     task: &Task,

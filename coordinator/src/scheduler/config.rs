@@ -1,35 +1,6 @@
-//! What the scheduler is told when it starts: its settings, the plan, and what the store knows.
+//! The scheduler's timers and budgets.
 
-use std::ops::Add;
 use std::time::Duration;
-
-use quartet_shared::early_stopping::EarlyStopping;
-use quartet_shared::ids::{Attempt, Epoch, RunName, WorkerId};
-use quartet_shared::outcome::Outcome;
-use quartet_shared::progress::EpochMetrics;
-use quartet_shared::spec::Backbone;
-use quartet_store::manifest::Manifest;
-
-/// A point in time: how long ago an arbitrary origin was on the shell's monotonic clock. The
-/// scheduler has no clock of its own.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Now(pub Duration);
-
-impl Now {
-    /// How long ago `earlier` was; zero when it is yet to come.
-    #[must_use]
-    pub fn since(self, earlier: Self) -> Duration {
-        self.0.saturating_sub(earlier.0)
-    }
-}
-
-impl Add<Duration> for Now {
-    type Output = Self;
-
-    fn add(self, duration: Duration) -> Self {
-        Self(self.0.saturating_add(duration))
-    }
-}
 
 /// Timers and budgets.
 #[derive(Clone, Copy, Debug)]
@@ -40,21 +11,23 @@ pub struct Config {
     pub lease: Duration,
     /// How long a live worker's task may go without progress.
     pub progress_timeout: Duration,
-    /// After how long without progress people are told of it.
+    /// How long a task may go without progress before people are told.
     pub stall_after: Duration,
-    /// How long after the end of its worker's connection a lease stays although a spare worker stands by. Without a
-    /// spare it stays until it expires.
+    /// How long a lease outlives its worker's connection while a spare worker stands by. Without a
+    /// spare it lasts until it expires.
     pub reattach_grace: Duration,
-    /// The same after a start of the coordinator, for the leases that an older one gave.
+    /// The same after a start of the coordinator, for the leases that an older one granted.
     pub recovery_grace: Duration,
     /// How many lost workers a task survives without a commit in between; one more and it has failed.
     pub max_worker_losses: u32,
-    /// How many failures of its own a task survives without a commit in between; one more and it has failed.
+    /// How many failures of its own a task survives without a commit in between; one more and it has
+    /// failed.
     pub max_failures: u32,
-    /// On how many different workers a task fails, without a commit in between, before it has failed for good.
+    /// On how many different workers a task may fail, without a commit in between, before it has
+    /// failed for good.
     pub max_failed_workers: u32,
-    /// How many different tasks fail on a worker, without a success in between, before it gets no more of them as long as
-    /// another worker is there.
+    /// How many different tasks may fail on a worker, without a success in between, before it gets no
+    /// more of them as long as another worker is there.
     pub quarantine_after: u32,
     /// Wait after a task's first failure; it doubles with every further one.
     pub backoff: Duration,
@@ -92,77 +65,4 @@ impl Config {
             .saturating_mul(1 << doublings)
             .min(self.max_backoff)
     }
-}
-
-/// A run that is to be trained.
-#[derive(Clone, Debug, PartialEq)]
-pub struct RunPlan {
-    /// The run.
-    pub name: RunName,
-    /// The network that it trains.
-    pub backbone: Backbone,
-    /// The epochs that it has at most.
-    pub epochs: u32,
-    /// Epochs in a row without improvement after which it stops early.
-    pub patience: u32,
-    /// Expected time of an epoch relative to other runs; the longest run is handed out first.
-    pub cost: f64,
-}
-
-/// What a committed epoch says about the run.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct CommittedEpoch {
-    /// The epoch's metrics.
-    pub metrics: EpochMetrics,
-    /// Best epoch and patience after it.
-    pub early_stopping: EarlyStopping,
-}
-
-impl From<&Manifest> for CommittedEpoch {
-    fn from(manifest: &Manifest) -> Self {
-        Self {
-            metrics: manifest.metrics,
-            early_stopping: manifest.early_stopping,
-        }
-    }
-}
-
-/// The newest lease that an older coordinator gave for a task. Later ones get greater attempts.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LastLease {
-    /// Its attempt.
-    pub attempt: Attempt,
-    /// Whom it was given to.
-    pub worker: WorkerId,
-    /// The worker's name for people.
-    pub name: String,
-    /// Whether it is known to have ended; otherwise its worker may still hold it.
-    pub ended: bool,
-}
-
-/// What the store knows about a run.
-#[derive(Clone, Debug, PartialEq)]
-pub struct RunHistory {
-    /// The run.
-    pub run: RunName,
-    /// The newest lease that was given.
-    pub lease: Option<LastLease>,
-    /// The last committed epoch.
-    pub committed: Option<(Epoch, CommittedEpoch)>,
-    /// Committed steps of the epoch after it.
-    pub step: u32,
-    /// The result, once the run has finished.
-    pub outcome: Option<Outcome>,
-}
-
-/// What the store knows about the experiment. Budgets are not in it: a coordinator that is started
-/// again gives every task that has not finished new ones.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct History {
-    /// The runs; those of the plan that are missing have not begun, others are ignored.
-    pub runs: Vec<RunHistory>,
-    /// The newest lease of the evaluation.
-    pub evaluation: Option<LastLease>,
-    /// Whether the evaluation has finished.
-    pub evaluated: bool,
 }

@@ -1,5 +1,5 @@
-//! The invariants, over random sequences of events: whatever workers claim, whenever they vanish, and
-//! however often the coordinator is started again.
+//! Property tests: the invariants hold over random sequences of events, whatever workers claim, whenever
+//! they vanish, and however often the coordinator is started again.
 //!
 //! `world` applies each event to the scheduler and to a small reference model, which says what the
 //! answer must be. Its assertions begin with the name of the property that they check.
@@ -15,14 +15,14 @@ use world::{Remaining, World};
 enum Pick {
     /// A live one.
     Live(usize),
-    /// Any that was ever given, most of them stale.
+    /// Any lease that was ever granted, most of them stale.
     Any(usize),
 }
 
 /// How the write of a manifest ends.
 #[derive(Clone, Copy, Debug)]
-enum CommitStory {
-    /// It is in the store; the validation accuracy.
+enum CommitFate {
+    /// It is in the store, with this validation accuracy.
     Written(u8),
     /// It could not be written.
     GivenUp,
@@ -59,20 +59,20 @@ enum Event {
     },
     EndCommit {
         ticket: usize,
-        end: CommitStory,
+        end: CommitFate,
     },
     EndGrant {
         ticket: usize,
         recorded: bool,
     },
-    BeginRewind {
+    BeginRollback {
         lease: Pick,
     },
-    EndRewind {
+    EndRollback {
         ticket: usize,
         back_to: Option<usize>,
     },
-    /// An older coordinator commits the next epoch under a lease of its own time, and this one finds out.
+    /// An older coordinator commits the next epoch under a lease that it granted, and this one finds out.
     LateCommit {
         lease: Pick,
         accuracy: u8,
@@ -108,10 +108,10 @@ enum Event {
         millis: u64,
     },
     Decide {
-        /// Whether the records of new leases take their time.
+        /// Whether the records of new leases take a while to be written.
         slow: bool,
     },
-    /// The coordinator is killed and started again; what it was writing landed in the store or did not.
+    /// The coordinator is killed and started again; its writes in progress `landed` in the store or not.
     Restart {
         landed: bool,
     },
@@ -124,11 +124,11 @@ fn pick() -> impl Strategy<Value = Pick> {
     ]
 }
 
-fn story() -> impl Strategy<Value = CommitStory> {
+fn fate() -> impl Strategy<Value = CommitFate> {
     prop_oneof![
-        8 => any::<u8>().prop_map(CommitStory::Written),
-        2 => Just(CommitStory::GivenUp),
-        1 => any::<u8>().prop_map(CommitStory::Foreign),
+        8 => any::<u8>().prop_map(CommitFate::Written),
+        2 => Just(CommitFate::GivenUp),
+        1 => any::<u8>().prop_map(CommitFate::Foreign),
     ]
 }
 
@@ -145,12 +145,12 @@ fn event() -> impl Strategy<Value = Event> {
             .prop_map(|(lease, offset)| BeginCommit { lease, offset }),
         4 => (pick(), 0..2u32, 1..5u32)
             .prop_map(|(lease, offset, step)| BeginStep { lease, offset, step }),
-        8 => (any::<usize>(), story()).prop_map(|(ticket, end)| EndCommit { ticket, end }),
+        8 => (any::<usize>(), fate()).prop_map(|(ticket, end)| EndCommit { ticket, end }),
         4 => (any::<usize>(), proptest::bool::weighted(0.8))
             .prop_map(|(ticket, recorded)| EndGrant { ticket, recorded }),
-        2 => pick().prop_map(|lease| BeginRewind { lease }),
+        2 => pick().prop_map(|lease| BeginRollback { lease }),
         2 => (any::<usize>(), proptest::option::of(0..4usize))
-            .prop_map(|(ticket, back_to)| EndRewind { ticket, back_to }),
+            .prop_map(|(ticket, back_to)| EndRollback { ticket, back_to }),
         1 => (pick(), any::<u8>()).prop_map(|(lease, accuracy)| LateCommit { lease, accuracy }),
         1 => worker.clone().prop_map(|worker| Drain { worker }),
         4 => pick().prop_map(|lease| BeginComplete { lease }),
@@ -188,8 +188,8 @@ fn apply(world: &mut World, event: &Event) {
         } => world.begin_step(lease, offset, step),
         Event::EndCommit { ticket, end } => world.end_commit(ticket, end),
         Event::EndGrant { ticket, recorded } => world.end_grant(ticket, recorded),
-        Event::BeginRewind { lease } => world.begin_rewind(lease),
-        Event::EndRewind { ticket, back_to } => world.end_rewind(ticket, back_to),
+        Event::BeginRollback { lease } => world.begin_rollback(lease),
+        Event::EndRollback { ticket, back_to } => world.end_rollback(ticket, back_to),
         Event::LateCommit { lease, accuracy } => world.late_commit(lease, accuracy),
         Event::Drain { worker } => world.drain(worker),
         Event::BeginComplete { lease } => world.begin_complete(lease),
@@ -207,7 +207,11 @@ fn apply(world: &mut World, event: &Event) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 10_000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: 10_000,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
 
     /// Leases are exclusive and fenced, epochs are committed once and in order, attempts grow, retries
     /// are bounded, deadlines lie ahead.
@@ -219,8 +223,8 @@ proptest! {
         }
     }
 
-    /// From any state, one healthy worker brings everything to an end, whether the others have gone,
-    /// are silent, or hold their tasks without getting on.
+    /// From any state, one healthy worker finishes the experiment, whether the others have gone, are
+    /// silent, or hold their tasks without progress.
     #[test]
     fn one_healthy_worker_ends_the_experiment(
         events in events(),

@@ -4,7 +4,7 @@ use quartet_shared::ids::{Attempt, Epoch, WorkerId};
 use quartet_shared::position::Position;
 use quartet_shared::task::{LeaseId, Task};
 
-/// A refusal. The messages are for a person who reads the worker's log.
+/// A refusal. Its message is for people who read the worker's log.
 ///
 /// A worker may ask again after [`Busy`](Self::Busy); after all others it drops the task.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -15,7 +15,7 @@ pub enum Refusal {
         /// What was asked for.
         task: Task,
     },
-    /// The lease has ended: it ran out, was handed back or failed, or the task has a newer one.
+    /// The lease has ended: it expired, was handed back or failed, or the task has a newer one.
     #[error("{lease} has ended; the newest attempt is {newest}")]
     StaleLease {
         /// The lease that was named.
@@ -23,19 +23,19 @@ pub enum Refusal {
         /// The newest attempt of its task.
         newest: Attempt,
     },
-    /// The task has ended, not by this lease.
+    /// The task was completed under another lease.
     #[error("{task} has ended already")]
     Ended {
         /// The task.
         task: Task,
     },
-    /// Another commit or completion under the lease is in progress.
+    /// Another transaction under the lease is in progress.
     #[error("another commit or completion of {lease} is in progress")]
     Busy {
         /// The lease.
         lease: LeaseId,
     },
-    /// The position is committed: not an error when this lease committed it and did not hear so.
+    /// The position is committed. That is no error if this lease committed it and missed the answer.
     #[error("{position} of {task} is committed already")]
     AlreadyCommitted {
         /// The run.
@@ -61,7 +61,7 @@ pub enum Refusal {
         /// What was offered.
         position: Position,
     },
-    /// The committed epochs are not all, and they do not call for stopping early either.
+    /// Epochs are missing, and early stopping does not end the run before them.
     #[error("{task} is not complete with {committed} committed epochs")]
     Incomplete {
         /// The run.

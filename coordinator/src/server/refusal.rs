@@ -2,12 +2,11 @@
 
 use std::fmt::Display;
 
-use quartet_shared::ids::RunName;
+use tokio::task::JoinError;
 use tonic::{Code, Status};
 
-use super::shell::Shell;
-use crate::experiment::{RuleError, read_position};
-use crate::scheduler::{Found, Refusal};
+use crate::experiment::Replaced;
+use crate::scheduler::Refusal;
 use quartet_store::StoreError;
 
 /// A message that cannot be understood.
@@ -32,43 +31,25 @@ pub(super) fn refused(refusal: Refusal) -> Status {
     Status::new(code, refusal.to_string())
 }
 
-impl Shell {
-    /// A failure of the store, which a worker may retry. One that only a person can mend ends this coordinator.
-    pub(super) fn store_failed(&self, error: StoreError) -> Status {
-        tracing::error!(%error, "the store failed");
-        if matches!(error, StoreError::NotFound { .. }) {
-            return Status::not_found(error.to_string());
-        }
-        let status = Status::unavailable(error.to_string());
-        if error.needs_a_person() {
-            self.give_up(
-                anyhow::Error::from(error).context(
-                    "mend the store, then start this again with the same --store and --name",
-                ),
-            );
-        }
-        status
+/// A failure of the store. UNAVAILABLE tells the worker to try again.
+pub(super) fn store_failed(error: &StoreError) -> Status {
+    match error {
+        StoreError::NotFound { .. } => Status::not_found(error.to_string()),
+        _ => Status::unavailable(error.to_string()),
     }
+}
 
-    /// How far a run is in the store.
-    pub(super) async fn position(&self, run: &RunName) -> Result<Found, Status> {
-        let read = read_position(&self.experiment, run).await;
-        read.map_err(|error| match error.downcast::<StoreError>() {
-            Ok(error) => self.store_failed(error),
-            Err(error) => Status::unavailable(format!("{error:#}")),
-        })
-    }
+/// What the store has of a run cannot be read.
+pub(super) fn unreadable(error: &anyhow::Error) -> Status {
+    Status::unavailable(format!("{error:#}"))
+}
 
-    /// Checks that no newer coordinator has claimed the experiment; if one has, this one ends.
-    pub(super) async fn check_rule(&self) -> Result<(), Status> {
-        match self.experiment.check_rule().await {
-            Ok(()) => Ok(()),
-            Err(RuleError::Store(error)) => Err(self.store_failed(error)),
-            Err(RuleError::Replaced(replaced)) => {
-                let status = Status::unavailable(replaced.to_string());
-                self.give_up(replaced.into());
-                Err(status)
-            }
-        }
-    }
+/// A newer coordinator leads the experiment; the worker finds it when it tries again.
+pub(super) fn replaced(error: &Replaced) -> Status {
+    Status::unavailable(error.to_string())
+}
+
+/// A handler panicked.
+pub(super) fn broke_off(what: &str, error: &JoinError) -> Status {
+    Status::internal(format!("{what} broke off: {error}"))
 }

@@ -1,4 +1,5 @@
-//! Keeps the best and the latest checkpoint of a run, and the latest state within an epoch; deletes the rest.
+//! Retention: keeps the best and the latest checkpoint of a run, and the latest mid-epoch checkpoint;
+//! deletes the rest.
 
 use quartet_shared::blob::BlobRef;
 use quartet_shared::ids::{Epoch, RunName};
@@ -8,8 +9,8 @@ use quartet_store::manifest::{Manifest, StepManifest};
 use crate::experiment::Experiment;
 use quartet_store::StoreError;
 
-/// Deletes the run's blobs up to `latest`, just committed, that none of the manifests to be kept names. Manifests of epochs stay:
-/// they are the record of the training.
+/// Deletes the run's blobs up to `latest`, just committed, that none of the manifests to be kept names.
+/// Manifests of epochs stay: they are the record of the training.
 pub(super) async fn prune(experiment: Experiment, run: RunName, latest: Position) {
     if let Err(error) = try_prune(&experiment, &run, latest).await {
         tracing::warn!(%run, %error, "could not delete old checkpoints; the next commit tries again");
@@ -35,16 +36,16 @@ async fn try_prune(
         keep_all([last.weights, last.training_state]);
         keep_all([best.weights, best.training_state]);
     }
-    let within = layout.step_manifest(run, latest);
+    let mid_epoch = layout.step_manifest(run, latest);
     if latest.step > 0 {
-        let Some(kept) = store.read_json::<StepManifest>(&within).await? else {
+        let Some(kept) = store.read_json::<StepManifest>(&mid_epoch).await? else {
             return Ok(());
         };
         keep_all([kept.weights, kept.training_state]);
     }
     // Manifests before the blobs that they name.
     for key in store.list(&layout.step_manifests(run)).await? {
-        if key < within {
+        if key < mid_epoch {
             store.delete(&key).await?;
         }
     }
@@ -59,7 +60,7 @@ async fn try_prune(
             store.delete(&key).await?;
         }
     }
-    // What a coordinator was writing when it was killed.
+    // Uploads that a coordinator did not finish before it was killed.
     for leftover in store.leftovers(&folder).await? {
         if is_old(&leftover.key) {
             store.delete_leftover(&leftover).await?;

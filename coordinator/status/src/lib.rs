@@ -136,9 +136,8 @@ impl<W: Write> View<W> {
 }
 
 fn ended(state: ExperimentState) -> Option<Shown> {
-    match state {
-        ExperimentState::Finished => Some(Shown::Done),
-        ExperimentState::Failed => Some(Shown::Failed),
-        ExperimentState::Waiting | ExperimentState::Training | ExperimentState::Evaluating => None,
-    }
+    state.has_ended().then_some(match state {
+        ExperimentState::Failed => Shown::Failed,
+        _ => Shown::Done,
+    })
 }

@@ -2,7 +2,6 @@
 
 mod wire;
 
-use std::fmt;
 use std::time::Duration;
 
 use quartet_shared::early_stopping::EarlyStopping;
@@ -11,6 +10,7 @@ use quartet_shared::progress::{EpochMetrics, Progress};
 use quartet_shared::spec::Backbone;
 use quartet_shared::task::Task;
 
+pub use quartet_shared::state::{ExperimentState, TaskState, WorkerState};
 pub use wire::InvalidSnapshot;
 
 /// Everything at one moment.
@@ -43,51 +43,6 @@ impl Snapshot {
             .filter(|worker| worker.state != WorkerState::Lost)
             .count()
     }
-}
-
-/// Where an experiment is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ExperimentState {
-    /// No worker has joined yet.
-    Waiting,
-    /// Runs are being trained.
-    Training,
-    /// The ensemble is being evaluated.
-    Evaluating,
-    /// All is done.
-    Finished,
-    /// Something failed for good, and nothing else is left to do.
-    Failed,
-}
-
-/// Where a task is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TaskState {
-    /// It waits for other tasks (the evaluation only).
-    Blocked,
-    /// It waits for a worker.
-    Pending,
-    /// A worker has it.
-    Leased,
-    /// It is done.
-    Finished,
-    /// It failed for good.
-    Failed,
-}
-
-/// Where a worker is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WorkerState {
-    /// It waits for a task.
-    Idle,
-    /// It works on one.
-    Busy,
-    /// It hands its task back and leaves.
-    Draining,
-    /// It has not been heard for too long, or its connection broke.
-    Lost,
-    /// Different runs failed on it; it gets no task as long as another worker is there.
-    Quarantined,
 }
 
 /// One run.
@@ -173,25 +128,3 @@ pub struct WorkerStatus {
     /// Since its last heartbeat.
     pub since_heartbeat: Duration,
 }
-
-macro_rules! words {
-    ($type:ident: $($variant:ident = $word:literal),+) => {
-        impl $type {
-            /// The state as a lower-case word.
-            #[must_use]
-            pub fn as_str(self) -> &'static str {
-                match self { $(Self::$variant => $word),+ }
-            }
-        }
-
-        impl fmt::Display for $type {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.pad(self.as_str())
-            }
-        }
-    };
-}
-
-words!(ExperimentState: Waiting = "waiting", Training = "training", Evaluating = "evaluating", Finished = "finished", Failed = "failed");
-words!(TaskState: Blocked = "blocked", Pending = "pending", Leased = "leased", Finished = "finished", Failed = "failed");
-words!(WorkerState: Idle = "idle", Busy = "busy", Draining = "draining", Lost = "lost", Quarantined = "quarantined");

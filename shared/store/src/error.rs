@@ -44,17 +44,17 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// Whether trying again is of no use before a person has done something: the disk is full, the store may not be
+    /// Whether a retry cannot help before a person has acted: the disk is full, the store may not be
     /// written to, it is gone, or an object in it is not what it should be.
     #[must_use]
-    pub fn needs_a_person(&self) -> bool {
+    pub fn is_permanent(&self) -> bool {
         let Self::Operation { cause, .. } = self else {
             return matches!(self, Self::Location { .. } | Self::Gone { .. });
         };
         let mut error: Option<&(dyn std::error::Error + 'static)> = Some(&**cause);
         while let Some(cause) = error {
             if let Some(io) = cause.downcast_ref::<io::Error>()
-                && is_permanent(io.kind())
+                && is_permanent_kind(io.kind())
             {
                 return true;
             }
@@ -75,7 +75,7 @@ impl StoreError {
     }
 }
 
-fn is_permanent(kind: io::ErrorKind) -> bool {
+fn is_permanent_kind(kind: io::ErrorKind) -> bool {
     use io::ErrorKind::*;
     matches!(
         kind,

@@ -100,7 +100,7 @@ async fn a_store_that_is_gone_is_not_taken_for_an_empty_one() {
     std::fs::rename(dir.path().join("e"), dir.path().join("elsewhere")).unwrap();
     let error = store.check_still_has("e/claim.json").await.unwrap_err();
     assert!(
-        error.needs_a_person() && error.to_string().contains("mounted"),
+        error.is_permanent() && error.to_string().contains("mounted"),
         "{error}"
     );
 }

@@ -15,7 +15,7 @@ use quartet_shared::blob::Blob;
 use quartet_shared::dataset::Split;
 use quartet_shared::early_stopping::EarlyStopping;
 use quartet_shared::ids::Epoch;
-use quartet_shared::outcome::{Outcome, StopReason};
+use quartet_shared::outcome::Outcome;
 use quartet_shared::position::Position;
 use quartet_shared::progress::{EpochMetrics, Phase, Progress};
 use quartet_shared::report::{self, EvaluationReport, Prediction, SplitReport};
@@ -112,19 +112,7 @@ pub fn undisturbed(experiment: &ExperimentSpec, run: &RunSpec) -> (Outcome, Vec<
 }
 
 fn outcome(experiment: &ExperimentSpec, epoch: Epoch, stopping: EarlyStopping) -> Option<Outcome> {
-    let stop_reason = if stopping.should_stop(experiment.patience) {
-        StopReason::EarlyStopping
-    } else if epoch.0 >= experiment.epochs {
-        StopReason::Epochs
-    } else {
-        return None;
-    };
-    Some(Outcome {
-        epochs: epoch.0,
-        best_epoch: stopping.best_epoch,
-        best_valid_accuracy: stopping.best_valid_accuracy,
-        stop_reason,
-    })
+    Outcome::after(epoch, stopping, experiment.epochs, experiment.patience)
 }
 
 #[derive(Debug)]

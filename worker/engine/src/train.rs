@@ -24,7 +24,7 @@ use quartet_agent::executor::{
 use quartet_shared::dataset::Split;
 use quartet_shared::early_stopping::EarlyStopping;
 use quartet_shared::ids::Epoch;
-use quartet_shared::outcome::{Outcome, StopReason};
+use quartet_shared::outcome::Outcome;
 use quartet_shared::position::Position;
 use quartet_shared::progress::{EpochMetrics, Phase};
 use quartet_shared::spec::{ExperimentSpec, RunSpec};
@@ -136,25 +136,12 @@ fn outcome(
     epoch: Epoch,
     early_stopping: Option<EarlyStopping>,
 ) -> Option<Outcome> {
-    let state = early_stopping?;
-    let stop_reason = if state.should_stop(experiment.patience) {
-        StopReason::EarlyStopping
-    } else if epoch.0 >= experiment.epochs {
-        StopReason::Epochs
-    } else {
-        return None;
-    };
-    let EarlyStopping {
-        best_epoch,
-        best_valid_accuracy,
-        ..
-    } = state;
-    Some(Outcome {
-        epochs: epoch.0,
-        best_epoch,
-        best_valid_accuracy,
-        stop_reason,
-    })
+    Outcome::after(
+        epoch,
+        early_stopping?,
+        experiment.epochs,
+        experiment.patience,
+    )
 }
 
 /// The network that the specs describe, for these classes; its variant is that of random weights.

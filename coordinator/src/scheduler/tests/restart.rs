@@ -1,6 +1,13 @@
-//! A coordinator that was started again, and checkpoints that turn out to be corrupt.
+//! A coordinator that was started again, and runs that are rolled back or ahead in the store.
 
 use super::*;
+
+const CORRUPT: &str = "it is corrupt";
+
+/// The end of epoch 1.
+fn first_epoch() -> Committed {
+    Committed::end_of(Epoch(1), committed(1))
+}
 
 #[test]
 fn a_worker_goes_on_after_the_coordinator_was_started_again() {
@@ -10,11 +17,11 @@ fn a_worker_goes_on_after_the_coordinator_was_started_again() {
         worker: id("w0"),
     };
     let mut scheduler = scheduler(&[("a", 1.0)], history(3, Some(1), None));
-    // A spare comes first, and has to wait for the one that may still be at it.
+    // A spare comes first, and has to wait for the worker that may still hold the lease.
     assert_eq!(join(&mut scheduler, "w1", None, 1), Joined::Free);
     assert_eq!(given(&mut scheduler, 1), []);
-    // So may its upload, before it has joined.
-    scheduler.check(&lease).unwrap();
+    // Its upload may come before it has joined.
+    scheduler.check_lease(&lease).unwrap();
     assert_eq!(
         join(&mut scheduler, "w0", Some(&lease), 2),
         Joined::Reattached(lease.clone())
@@ -25,7 +32,7 @@ fn a_worker_goes_on_after_the_coordinator_was_started_again() {
         attempt: Attempt(2),
         ..lease
     };
-    assert!(scheduler.check(&stale).is_err());
+    assert!(scheduler.check_lease(&stale).is_err());
 }
 
 #[test]
@@ -49,7 +56,7 @@ fn a_worker_that_comes_back_empty_handed_after_a_restart_is_not_counted_as_lost(
     let mut scheduler = scheduler(&[("a", 1.0)], history(3, None, None));
     assert_eq!(join(&mut scheduler, "w0", None, 1), Joined::Free);
     assert_eq!(given(&mut scheduler, 1), [pair("a", "w0")]);
-    assert_eq!(scheduler.runs()[0].record().worker_losses(), 0);
+    assert_eq!(scheduler.runs()[0].record.counts.worker_losses, 0);
 }
 
 #[test]
@@ -66,52 +73,50 @@ fn a_run_that_finished_before_a_restart_completes_again_under_its_newest_attempt
 }
 
 #[test]
-fn a_run_goes_back_when_its_checkpoint_is_corrupt() {
+fn a_run_is_rolled_back_when_its_checkpoint_is_corrupt() {
     let (mut scheduler, lease) = leased();
     commit(&mut scheduler, &lease, 1, 0);
     commit_step(&mut scheduler, &lease, Position::within(Epoch(2), 7), 0);
-    let ticket = scheduler.begin_rewind(&lease, at(1)).unwrap();
+    let ticket = scheduler
+        .begin_rollback(&lease, CORRUPT.into(), at(1))
+        .unwrap();
     let busy = scheduler
         .begin_commit(&lease, end_of(2), at(1))
         .unwrap_err();
     assert!(matches!(busy, Refusal::Busy { .. }), "{busy}");
-    let found = Found {
-        committed: None,
-        step: 0,
-    };
-    let rewound = Some(("a".parse().unwrap(), found));
-    scheduler.end_rewind(ticket, rewound, "it is corrupt".into(), at(2));
+    let rolled_back = Some(("a".parse().unwrap(), Committed::default()));
+    scheduler.end_rollback(ticket, rolled_back, at(2));
     let assignment = assign(&mut scheduler, 2).remove(0);
     assert_eq!(assignment.resume, Position::default());
     let record = scheduler.runs()[0].record();
-    assert_eq!((record.failures(), record.worker_losses()), (0, 0));
-    assert_eq!(record.reason(), Some("it is corrupt"));
+    assert_eq!(record.counts, FailureCounts::default());
+    assert_eq!(record.reason(), Some(CORRUPT));
 }
 
 #[test]
 fn a_worker_that_finds_sound_bytes_corrupt_has_failed() {
     let (mut scheduler, lease) = leased();
     commit(&mut scheduler, &lease, 1, 0);
-    let ticket = scheduler.begin_rewind(&lease, at(1)).unwrap();
-    scheduler.end_rewind(ticket, None, "its disk".into(), at(1));
+    let ticket = scheduler
+        .begin_rollback(&lease, CORRUPT.into(), at(1))
+        .unwrap();
+    scheduler.end_rollback(ticket, None, at(1));
     let run = &scheduler.runs()[0];
-    assert_eq!((run.record().failures(), run.position()), (1, end_of(1)));
+    assert_eq!((run.record.counts.failures, run.position()), (1, end_of(1)));
 }
 
 #[test]
-fn a_finished_run_is_done_again_when_the_evaluation_finds_it_corrupt() {
+fn a_finished_run_is_trained_again_when_the_evaluation_finds_it_corrupt() {
     let mut scheduler = scheduler(&[("a", 1.0)], history(3, Some(2), Some(OUTCOME)));
     assert_eq!(join(&mut scheduler, "w1", None, 0), Joined::Free);
     let lease = assign(&mut scheduler, 0).remove(0).lease;
     assert_eq!(lease.task, Task::Evaluate);
-    let ticket = scheduler.begin_rewind(&lease, at(1)).unwrap();
-    let found = Found {
-        committed: Some((Epoch(1), committed(1))),
-        step: 0,
-    };
-    let rewound = Some(("a".parse().unwrap(), found));
-    scheduler.end_rewind(ticket, rewound, "it is corrupt".into(), at(1));
-    assert_eq!(*scheduler.evaluation().state(), TaskState::Blocked);
+    let ticket = scheduler
+        .begin_rollback(&lease, CORRUPT.into(), at(1))
+        .unwrap();
+    let rolled_back = Some(("a".parse().unwrap(), first_epoch()));
+    scheduler.end_rollback(ticket, rolled_back, at(1));
+    assert_eq!(scheduler.evaluation().state(), TaskState::Blocked);
     assert_eq!(scheduler.experiment_state(), ExperimentState::Training);
     let assignment = assign(&mut scheduler, 1).remove(0);
     assert_eq!(assignment.lease.attempt, Attempt(4));
@@ -119,42 +124,34 @@ fn a_finished_run_is_done_again_when_the_evaluation_finds_it_corrupt() {
 }
 
 #[test]
-fn what_an_older_coordinator_wrote_late_is_gone_on_from() {
+fn a_run_resumes_from_what_an_older_coordinator_wrote_late() {
     let (mut scheduler, lease) = leased();
     let ticket = scheduler.begin_commit(&lease, end_of(1), at(0)).unwrap();
-    let found = Found {
-        committed: Some((Epoch(1), committed(1))),
-        step: 0,
-    };
-    scheduler.supersede(ticket, found, at(0));
-    assert!(scheduler.check(&lease).is_err());
+    scheduler.supersede(ticket, first_epoch(), at(0));
+    assert!(scheduler.check_lease(&lease).is_err());
     let assignment = assign(&mut scheduler, 1).remove(0);
     assert_eq!(assignment.resume, end_of(1));
 }
 
 #[test]
-fn a_lease_goes_on_after_what_an_older_coordinator_committed_of_it_late() {
+fn a_lease_survives_a_late_commit_of_an_older_coordinator() {
     let (mut scheduler, lease) = leased();
-    let found = Found {
-        committed: Some((Epoch(1), committed(1))),
-        step: 0,
-    };
     let late = scheduler.begin_commit(&lease, end_of(2), at(0));
     assert!(matches!(late, Err(Refusal::OutOfOrder { .. })), "{late:?}");
-    assert_eq!(scheduler.catch_up(&lease, found), Ok(true));
+    assert_eq!(scheduler.catch_up(&lease, first_epoch()), Ok(true));
     let ticket = scheduler.begin_commit(&lease, end_of(2), at(0)).unwrap();
-    // It is no way back, and nothing for a run that is being written to.
+    // It never moves a run back, nor a run that is being written to.
     assert!(matches!(
-        scheduler.catch_up(&lease, found),
+        scheduler.catch_up(&lease, first_epoch()),
         Err(Refusal::Busy { .. })
     ));
     scheduler.end_commit(ticket, CommitEnd::Epoch(committed(2)), at(0));
-    assert_eq!(scheduler.catch_up(&lease, found), Ok(false));
+    assert_eq!(scheduler.catch_up(&lease, first_epoch()), Ok(false));
     assert_eq!(scheduler.runs()[0].position(), end_of(2));
 }
 
 #[test]
-fn what_an_older_coordinator_knew_to_have_ended_is_not_waited_for() {
+fn a_lease_that_is_recorded_as_ended_is_not_waited_for() {
     let mut ended = history(3, Some(1), None);
     ended.runs[0].lease.as_mut().unwrap().ended = true;
     let mut scheduler = scheduler(&[("a", 1.0)], ended);

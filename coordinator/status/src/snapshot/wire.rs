@@ -6,10 +6,7 @@ use std::time::Duration;
 use quartet_proto::v1;
 use quartet_shared::ids::{Attempt, Term};
 
-use super::{
-    EvaluationStatus, ExperimentState, RunStatus, Snapshot, SplitAccuracy, TaskState, WorkerState,
-    WorkerStatus,
-};
+use super::{EvaluationStatus, RunStatus, Snapshot, SplitAccuracy, WorkerStatus};
 
 /// A message that is no snapshot.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -44,29 +41,12 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-macro_rules! states {
-    ($type:ident: $($variant:ident),+) => {
-        impl From<$type> for v1::$type {
-            fn from(state: $type) -> Self {
-                match state { $($type::$variant => Self::$variant),+ }
-            }
-        }
-
-        impl $type {
-            fn decode(number: i32) -> Checked<Self> {
-                match v1::$type::try_from(number) {
-                    $(Ok(v1::$type::$variant) => Ok(Self::$variant),)+
-                    Ok(v1::$type::Unspecified) => Err(bad("state")("unspecified")),
-                    Err(_) => Err(bad("state")(format!("unknown number {number}"))),
-                }
-            }
-        }
-    };
+/// The state that a message of type `M` names by number.
+fn state<M: TryFrom<i32>, T: TryFrom<M>>(number: i32) -> Checked<T> {
+    let message =
+        M::try_from(number).map_err(|_| bad("state")(format!("unknown number {number}")))?;
+    T::try_from(message).map_err(|_| bad("state")("unspecified"))
 }
-
-states!(ExperimentState: Waiting, Training, Evaluating, Finished, Failed);
-states!(TaskState: Blocked, Pending, Leased, Finished, Failed);
-states!(WorkerState: Idle, Busy, Draining, Lost, Quarantined);
 
 impl TryFrom<v1::Snapshot> for Snapshot {
     type Error = InvalidSnapshot;
@@ -78,7 +58,7 @@ impl TryFrom<v1::Snapshot> for Snapshot {
         Ok(Self {
             experiment: message.experiment.parse().map_err(bad("experiment"))?,
             term: Term(message.term),
-            state: ExperimentState::decode(message.state)?,
+            state: state::<v1::ExperimentState, _>(message.state)?,
             workers_expected: message.workers_expected,
             runs: message
                 .runs
@@ -118,7 +98,7 @@ impl TryFrom<v1::RunStatus> for RunStatus {
         Ok(Self {
             name: message.name.parse().map_err(bad("name of a run"))?,
             backbone: message.backbone.parse().map_err(bad("backbone"))?,
-            state: TaskState::decode(message.state)?,
+            state: state::<v1::TaskState, _>(message.state)?,
             attempt: Attempt(message.attempt),
             worker: text(message.worker),
             epochs_committed: message.epochs_committed,
@@ -167,7 +147,7 @@ impl TryFrom<v1::EvaluationStatus> for EvaluationStatus {
             accuracy: split.accuracy,
         };
         Ok(Self {
-            state: TaskState::decode(message.state)?,
+            state: state::<v1::TaskState, _>(message.state)?,
             attempt: Attempt(message.attempt),
             worker: text(message.worker),
             progress: optional("progress", message.progress)?,
@@ -207,7 +187,7 @@ impl TryFrom<v1::WorkerStatus> for WorkerStatus {
             id: message.id.parse().map_err(bad("id of a worker"))?,
             name: message.name,
             device: message.device,
-            state: WorkerState::decode(message.state)?,
+            state: state::<v1::WorkerState, _>(message.state)?,
             task: optional("task", message.task)?,
             since_heartbeat: Duration::from_millis(message.since_heartbeat_ms),
         })

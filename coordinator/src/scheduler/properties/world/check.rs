@@ -1,9 +1,10 @@
 //! What must hold of the scheduler's decisions and of its view.
 
 use super::*;
+use crate::scheduler::worker::WorkerStage;
 
 impl World {
-    /// Exactly the leases end that have run out in the model, and those that spare workers can have.
+    /// Exactly those leases end that have expired in the model, and those that spare workers can reclaim.
     pub(super) fn expire(&mut self) {
         let now = self.now;
         let expired = self.scheduler.expire_leases(now);
@@ -30,32 +31,32 @@ impl World {
         );
         for lease in reclaimed {
             let due = live().any(|live| live.id == *lease && is_due(live, now));
-            assert!(due, "reclaimed: {lease} is taken away too early");
+            assert!(due, "reclaimed: {lease} is reclaimed too early");
         }
         for lease in ended {
             self.end(&lease, End::Lost);
         }
     }
 
-    /// Exactly the leases are told of that have not moved for long, each once until it moves.
+    /// Exactly the stalled leases are reported, each once until it makes progress again.
     pub(super) fn report_stalls(&mut self) {
         let now = self.now;
         let told = self.scheduler.report_stalls(now);
         let live = self.memory.values_mut().filter_map(|m| m.live.as_mut());
         let stalled = live.filter(|live| {
             let due = live.moved_at + config().stall_after <= now;
-            due && live.closing.is_none() && live.stall_told != Some(live.moved_at)
+            due && live.closing.is_none() && live.stall_reported != Some(live.moved_at)
         });
         let expected: Vec<_> = stalled
             .map(|live| {
-                live.stall_told = Some(live.moved_at);
+                live.stall_reported = Some(live.moved_at);
                 (live.id.clone(), now.since(live.moved_at))
             })
             .collect();
         assert_eq!(told, expected, "stalls");
     }
 
-    /// Nobody stands by while a run waits for a worker that has gone.
+    /// No worker is idle while a run waits for a worker that has gone.
     pub(super) fn check_reclaimed(&self) {
         let mut live = self
             .memory
@@ -115,7 +116,7 @@ impl World {
         );
         let healthy = self.scheduler.workers().find(|worker| {
             let member = &self.members[&worker.info.id];
-            let there = !matches!(worker.state, WorkerState::Lost | WorkerState::Draining);
+            let there = !matches!(worker.stage, WorkerStage::Lost | WorkerStage::Draining);
             there && !member.draining && !is_quarantined(member)
         });
         assert!(
@@ -136,11 +137,11 @@ impl World {
             || failed_on.len() >= config().max_failed_workers as usize
     }
 
-    /// The scheduler's view is the model's.
+    /// The scheduler's view equals the model's.
     pub(in super::super) fn check_view(&self) {
         let evaluation = (Task::Evaluate, self.scheduler.evaluation());
         let runs = self.scheduler.runs().iter();
-        let runs = runs.map(|run| (Task::Train(run.plan.name.clone()), run.record()));
+        let runs = runs.map(|run| (Task::Train(run.settings.name.clone()), run.record()));
         for (task, record) in runs.chain([evaluation]) {
             let (memory, stored) = (&self.memory[&task], &self.store[&task]);
             let lease = memory.live.as_ref().map(|live| &live.id);
@@ -149,24 +150,23 @@ impl World {
                 lease,
                 "view: lease of {task}"
             );
-            let finished = matches!(record.state(), TaskState::Finished(_));
+            let finished = matches!(&record.stage, TaskStage::Finished(_));
             assert_eq!(
                 finished,
                 stored.completion.is_some(),
                 "view: {task} is finished"
             );
-            let failed = matches!(record.state(), TaskState::Failed { .. });
+            let failed = matches!(&record.stage, TaskStage::Failed { .. });
             let spent = !finished && lease.is_none() && self.is_failed(&task);
             assert_eq!(failed, spent, "bounded: {task} has failed");
         }
         for run in self.scheduler.runs() {
-            let stored = &self.store[&Task::Train(run.plan.name.clone())];
-            assert_eq!(run.committed, stored.committed(), "view: committed epochs");
-            assert_eq!(run.position(), stored.position(), "view: committed steps");
+            let stored = &self.store[&Task::Train(run.settings.name.clone())];
+            assert_eq!(run.committed, stored.committed(), "view: committed");
         }
         for worker in self.scheduler.workers() {
-            let busy = match &worker.state {
-                WorkerState::Busy(task) => Some(task.clone()),
+            let busy = match &worker.stage {
+                WorkerStage::Busy(task) => Some(task.clone()),
                 _ => None,
             };
             let lease = self.lease_of(&worker.info.id);

@@ -1,4 +1,6 @@
-//! The end of every story: one healthy worker, and others that are of no help.
+//! The end of every sequence of events: one healthy worker, and others that do not help.
+
+use quartet_shared::state::ExperimentState;
 
 use super::*;
 
@@ -7,26 +9,26 @@ use super::*;
 pub(in super::super) enum Remaining {
     /// Their connections end.
     Gone,
-    /// Their connections stand, nothing comes.
+    /// Their connections stand, but they send nothing.
     Silent,
-    /// They send heartbeats, and do not get on.
+    /// They send heartbeats, and make no progress.
     Stuck,
 }
 
-/// Longer than all back-offs, timeouts and epochs take together; in seconds.
+/// Longer than all back-offs, timeouts and epochs together, in seconds.
 const PATIENT: u32 = 600;
 
 impl World {
     pub(in super::super) fn finish_with_one_worker(&mut self, others: Remaining, landed: bool) {
         while !self.tickets.is_empty() {
-            let story = match landed {
-                true => CommitStory::Written(0),
-                false => CommitStory::GivenUp,
+            let fate = match landed {
+                true => CommitFate::Written(0),
+                false => CommitFate::GivenUp,
             };
-            self.end_commit(0, story);
+            self.end_commit(0, fate);
             self.end_complete(0, landed);
             self.end_grant(0, landed);
-            self.end_rewind(0, landed.then_some(0));
+            self.end_rollback(0, landed.then_some(0));
         }
         if matches!(others, Remaining::Gone) {
             (0..WORKERS).for_each(|worker| self.disconnect(worker));
@@ -41,7 +43,7 @@ impl World {
             self.decide(false);
             let state = self.scheduler.experiment_state();
             if state.has_ended() {
-                return self.check_end(&state);
+                return self.check_end(state);
             }
             if matches!(others, Remaining::Stuck) {
                 (0..WORKERS).for_each(|worker| self.heartbeat_own(worker, 0));
@@ -63,11 +65,12 @@ impl World {
         );
     }
 
-    /// All has finished, or the end has a reason in the model.
-    fn check_end(&self, state: &ExperimentState) {
+    /// Checks that all has finished, or that the model knows why not.
+    fn check_end(&self, state: ExperimentState) {
         let failed = tasks().iter().filter(|task| self.is_failed(task)).count();
         match state {
-            ExperimentState::Failed { reasons } => {
+            ExperimentState::Failed => {
+                let reasons = self.scheduler.failures();
                 assert!(
                     failed > 0 && !reasons.is_empty(),
                     "liveness: failed without a reason"

@@ -1,4 +1,5 @@
-//! A checkpoint that does not have the size and checksum of its manifest: the run goes back to the newest one that has.
+//! Rollbacks: a checkpoint does not have the size and checksum of its manifest, and its run goes back to
+//! the newest one that has.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,54 +10,31 @@ use quartet_shared::task::LeaseId;
 use quartet_store::manifest::{Manifest, StepManifest};
 use tonic::Status;
 
-use super::refusal::refused;
-use super::shell::Shell;
+use super::Transaction;
 use crate::experiment::Experiment;
-use crate::scheduler::{Found, RewindTicket, Run};
+use crate::scheduler::{Committed, Run, Scheduler};
+use crate::server::refusal::refused;
+use crate::server::shell::Shell;
 use quartet_store::{Store, StoreError};
 
-/// Between two tries while the store fails.
+/// Wait between two tries while the store fails.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// A rewind in progress. Dropped, it gives up, so that no way out leaves the lease pinned.
-struct InProgress {
-    shell: Arc<Shell>,
-    ticket: Option<RewindTicket>,
-    reason: String,
-}
-
-impl InProgress {
-    fn end(&mut self, rewound: Option<(RunName, Found)>) {
-        if let Some(ticket) = self.ticket.take() {
-            let reason = self.reason.clone();
-            self.shell
-                .tell(|scheduler, now| scheduler.end_rewind(ticket, rewound, reason, now));
-        }
-    }
-}
-
-impl Drop for InProgress {
-    fn drop(&mut self) {
-        self.end(None);
-    }
-}
-
-/// Looks at the object that a worker found to be corrupt. If the store's bytes are not those of the manifest, the
-/// run that it belongs to goes back to its newest sound checkpoint; else it is the worker's failure.
-pub(super) async fn rewind(
+/// Looks at the object that a worker found to be corrupt. If the store's bytes are not those of the
+/// manifest, the run that it belongs to is rolled back to its newest sound checkpoint; otherwise the
+/// worker has failed.
+pub(in crate::server) async fn roll_back(
     shell: Arc<Shell>,
     lease: LeaseId,
     object: String,
     reason: String,
 ) -> Result<(), Status> {
-    let ticket = shell
-        .tell(|scheduler, now| scheduler.begin_rewind(&lease, now))
-        .map_err(refused)?;
-    let mut in_progress = InProgress {
-        shell: Arc::clone(&shell),
-        ticket: Some(ticket),
-        reason,
-    };
+    let begin =
+        |scheduler: &mut Scheduler, now| scheduler.begin_rollback(&lease, reason.clone(), now);
+    let ticket = shell.scheduler.tell(begin).map_err(refused)?;
+    let transaction = Transaction::new(&shell, ticket, |scheduler, ticket, now| {
+        scheduler.end_rollback(ticket, None, now);
+    });
     let experiment = &shell.experiment;
     let mut runs = experiment.spec.experiment.runs.iter();
     let Some(run) = runs.find(|run| {
@@ -64,43 +42,45 @@ pub(super) async fn rewind(
         layout.parse_blob(&run.name, &object).is_some()
     }) else {
         tracing::error!(%lease, object, "a worker finds an object corrupt that is no checkpoint");
-        in_progress.end(None);
         return Ok(());
     };
-    let found = loop {
-        match try_go_back(&shell, &run.name).await {
-            Ok(found) => break found,
-            // The lease stays pinned: half the way back is none.
+    let run = &run.name;
+    let stored = loop {
+        match try_roll_back(&shell, run).await {
+            Ok(stored) => break stored,
+            // The lease stays pinned: a rollback must not stop half way.
             Err(status) => tokio::select! {
                 biased;
-                () = shell.closed() => return Err(status),
+                () = shell.connections.closed() => return Err(status),
                 () = tokio::time::sleep(PAUSE) => {}
             },
         }
     };
-    let before = shell.read(|scheduler, _| scheduler.run(&run.name).map(Run::position));
-    if before == Some(found.position()) {
+    let scheduler = &shell.scheduler;
+    let before = scheduler.read(|scheduler, _| scheduler.run(run).map(Run::position));
+    let to = stored.position;
+    if before == Some(to) {
         tracing::error!(%lease, object, "a worker finds a checkpoint corrupt that is sound in the store");
-        in_progress.end(None);
-    } else {
-        tracing::error!(run = %run.name, reason = in_progress.reason, to = %found.position(), "a checkpoint is not sound; the run goes back");
-        in_progress.end(Some((run.name.clone(), found)));
+        return Ok(());
     }
+    tracing::error!(%run, reason, %to, "a checkpoint is corrupt; its run is rolled back");
+    let rolled_back = Some((run.clone(), stored));
+    transaction.end(|scheduler, ticket, now| scheduler.end_rollback(ticket, rolled_back, now));
     Ok(())
 }
 
-/// Where the run is afterwards.
-async fn try_go_back(shell: &Shell, run: &RunName) -> Result<Found, Status> {
-    shell.check_rule().await?;
-    let experiment = &shell.experiment;
-    let gone_back = go_back(experiment, run).await;
-    gone_back.map_err(|error| shell.store_failed(error))?;
-    shell.position(run).await
+/// Returns how far the run is afterwards.
+async fn try_roll_back(shell: &Shell, run: &RunName) -> Result<Committed, Status> {
+    shell.verify_leadership().await?;
+    discard_corrupt(&shell.experiment, run)
+        .await
+        .map_err(|error| shell.store_failed(error))?;
+    shell.read_committed(run).await
 }
 
-/// Takes the manifests out of use whose blobs should be kept and are not sound, and all that follow them. The outcome goes
-/// first and then the newest manifest, so that what is left is always a whole history.
-async fn go_back(experiment: &Experiment, run: &RunName) -> Result<(), StoreError> {
+/// Takes the manifests out of use whose blobs should be kept and are corrupt, and all that follow them.
+/// The outcome goes first and then the newest manifest, so that a complete history is left at any time.
+async fn discard_corrupt(experiment: &Experiment, run: &RunName) -> Result<(), StoreError> {
     let Experiment { store, layout, .. } = experiment;
     let mut bin = Bin {
         experiment,
@@ -116,7 +96,7 @@ async fn go_back(experiment: &Experiment, run: &RunName) -> Result<(), StoreErro
         }
         bin.take(&key).await?;
     }
-    // The latest epoch has to be sound to go on from, the best one to end with.
+    // The next attempt resumes from the latest epoch, and the ensemble uses the best one.
     let mut epochs = store.list(&layout.manifests(run)).await?;
     while let Some(key) = epochs.last() {
         let latest: Option<Manifest> = store.read_json(key).await?;
@@ -126,7 +106,7 @@ async fn go_back(experiment: &Experiment, run: &RunName) -> Result<(), StoreErro
         let target = if resumable {
             match is_best_sound(experiment, run, best).await? {
                 true => break,
-                // Everything since the best epoch was trained is to be done again, and it, too.
+                // The best epoch is to be trained again, and all that follow it.
                 false => Epoch(best.0.saturating_sub(1)),
             }
         } else {
@@ -167,7 +147,7 @@ async fn are_sound<const N: usize>(
     Ok(true)
 }
 
-/// Where the manifests go that are out of use.
+/// Takes manifests out of use.
 struct Bin<'a> {
     experiment: &'a Experiment,
     run: &'a RunName,
@@ -175,7 +155,8 @@ struct Bin<'a> {
 }
 
 impl Bin<'_> {
-    /// Takes a manifest. Before the first one it takes the outcome: a run that has one counts as finished, whatever else is there.
+    /// Takes a manifest out of use, and the outcome before the first one: a run with an outcome counts as
+    /// finished, whatever else is there.
     async fn take(&mut self, key: &str) -> Result<(), StoreError> {
         if self.empty {
             self.discard(&self.experiment.layout.outcome(self.run))
@@ -185,7 +166,7 @@ impl Bin<'_> {
         self.discard(key).await
     }
 
-    /// Moves an object, if it is there, to the folder of what is out of use.
+    /// Moves an object, if it is there, to the folder of discarded objects.
     async fn discard(&self, key: &str) -> Result<(), StoreError> {
         let Experiment {
             store,

@@ -1,8 +1,9 @@
-//! Who rules an experiment: the coordinator that claimed the newest term.
+//! The leader of an experiment: the coordinator that claimed the newest term.
 //!
-//! A claim is an object that can be created once. A coordinator that starts asks the last one whether it lives, and is refused
-//! if it does; otherwise it claims the next term. That leaves cases in which the older one lives and could not be asked, so
-//! each looks for a newer claim before it writes a fact, and steps down when there is one.
+//! A claim is an object that can be created once. A coordinator that starts asks the last leader whether
+//! it lives, and is refused if it does; otherwise it claims the next term. The older one may still live
+//! and have been out of reach. So each coordinator looks for a newer claim before it writes a fact, and
+//! steps down if there is one.
 
 use std::time::Duration;
 
@@ -32,7 +33,7 @@ pub(super) struct Claim {
     claimed_at: u64,
 }
 
-/// A coordinator's word that nobody held a lease when its term ended, at [`Layout::closed`].
+/// A coordinator's record that no lease was held when its term ended, at [`Layout::closed`].
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Closed {
     pub(super) term: Term,
@@ -40,12 +41,13 @@ pub(super) struct Closed {
     closed_at: u64,
 }
 
-/// Another coordinator rules the experiment.
+/// Another coordinator leads the experiment, and it is alive.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "experiment {experiment} has a coordinator: process {pid} on {host}, at {address} (term {term}); stop it first"
+    "experiment {experiment} has a coordinator: process {pid} on {host}, at {address} (term {term}); \
+     stop it first"
 )]
-pub struct Rules {
+pub struct OtherLeader {
     experiment: ExperimentName,
     term: Term,
     address: String,
@@ -56,7 +58,8 @@ pub struct Rules {
 /// A newer coordinator has claimed the experiment.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error(
-    "another coordinator rules experiment {experiment} since term {newer}; this one, of term {own}, steps down"
+    "another coordinator leads experiment {experiment} since term {newer}; \
+     this one, of term {own}, steps down"
 )]
 pub struct Replaced {
     experiment: ExperimentName,
@@ -66,22 +69,22 @@ pub struct Replaced {
 
 /// Why a coordinator may not write a fact now.
 #[derive(Debug, thiserror::Error)]
-pub enum RuleError {
-    /// It never may again.
+pub enum LeadershipError {
+    /// It is no longer the leader.
     #[error(transparent)]
     Replaced(#[from] Replaced),
-    /// It cannot know.
+    /// The store cannot say.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
 impl Experiment {
-    /// Checks that no newer coordinator has claimed the experiment, and that the store is still the one that has our own claim: a
-    /// directory that is gone would silently be made anew.
+    /// Verifies that no newer coordinator has claimed the experiment, and that the store still has our own
+    /// claim: a directory that is gone would silently be made anew.
     ///
     /// # Errors
-    /// One has, or the store is gone or cannot say.
-    pub async fn check_rule(&self) -> Result<(), RuleError> {
+    /// A newer coordinator has claimed it, or the store is gone or fails.
+    pub async fn verify_leadership(&self) -> Result<(), LeadershipError> {
         let newer = self.term.next();
         if !self.store.exists(&self.layout.coordinator(newer)).await? {
             let own = self.layout.coordinator(self.term);
@@ -96,13 +99,13 @@ impl Experiment {
         .into())
     }
 
-    /// Writes down that this term has ended and nobody holds a lease, so that a coordinator that is started again need not wait for
-    /// workers of before.
+    /// Records that this term has ended and no lease is held, so that the next coordinator need not wait
+    /// for returning workers.
     ///
     /// # Errors
     /// A newer coordinator has claimed the experiment, or the store fails.
-    pub async fn close_term(&self) -> Result<(), RuleError> {
-        self.check_rule().await?;
+    pub async fn close_term(&self) -> Result<(), LeadershipError> {
+        self.verify_leadership().await?;
         let closed = Closed {
             term: self.term,
             closed_at: clock::unix_seconds(),
@@ -121,19 +124,22 @@ pub(super) async fn newest(store: &Store, layout: &Layout) -> Result<Option<Clai
     }
 }
 
-/// Asks the coordinator of the newest claim whether it lives.
+/// Asks whether the coordinator of the newest claim is alive.
 ///
 /// # Errors
-/// It does.
+/// It is.
 pub(super) async fn refuse_beside_a_live_one(
     newest: &Claim,
     request: &Request,
-) -> Result<(), Rules> {
+) -> Result<(), OtherLeader> {
     let experiment = &request.spec.name;
     let asked = ask(&newest.address, &request.connector);
     let answer = tokio::time::timeout(ANSWER_TIMEOUT, asked).await;
-    // What answers may be another experiment's coordinator by now.
-    let lives = matches!(&answer, Ok(Some(snapshot)) if snapshot.experiment == experiment.as_str() && snapshot.term == newest.term.0);
+    // Another experiment's coordinator may have the address by now.
+    let is_it = |snapshot: &v1::Snapshot| {
+        snapshot.experiment == experiment.as_str() && snapshot.term == newest.term.0
+    };
+    let lives = matches!(&answer, Ok(Some(snapshot)) if is_it(snapshot));
     if !lives {
         tracing::debug!(
             address = newest.address,
@@ -149,7 +155,7 @@ pub(super) async fn refuse_beside_a_live_one(
         pid,
         ..
     } = newest.clone();
-    Err(Rules {
+    Err(OtherLeader {
         experiment: experiment.clone(),
         term,
         address,
@@ -184,7 +190,7 @@ pub(super) async fn claim(
         claim.term = claim.term.next();
         let key = layout.coordinator(claim.term);
         if store.create_json(&key, &claim).await? == Creation::Created
-            // The answer to a first try may have been lost on the way.
+            // The answer to a first try may have been lost.
             || store.read_json(&key).await?.as_ref() == Some(&claim)
         {
             return Ok(claim.term);

@@ -1,9 +1,9 @@
-//! Workers come, fall silent, stand still, and go.
+//! Workers join, fall silent, stall, and leave.
 
 use super::*;
 
 #[test]
-fn the_longest_rest_goes_first_and_spares_stand_by() {
+fn the_run_with_the_most_work_left_goes_first_and_spares_stand_by() {
     let mut scheduler = scheduler(
         &[("a", 3.0), ("b", 2.0), ("c", 4.0)],
         history(1, Some(1), None),
@@ -11,7 +11,7 @@ fn the_longest_rest_goes_first_and_spares_stand_by() {
     for worker in ["w1", "w2"] {
         assert_eq!(join(&mut scheduler, worker, None, 0), Joined::Free);
     }
-    // One epoch of `a` is left, and its worker of before has left it.
+    // One epoch of `a` is left, and its last worker came back without it.
     assert_eq!(join(&mut scheduler, "w0", None, 0), Joined::Free);
     scheduler.drain(&id("w0")).unwrap();
     assert_eq!(given(&mut scheduler, 0), [pair("c", "w1"), pair("b", "w2")]);
@@ -71,7 +71,7 @@ fn a_heartbeat_that_does_not_name_the_lease_does_not_renew_it() {
 }
 
 #[test]
-fn a_live_worker_that_does_not_get_on_is_replaced() {
+fn a_live_worker_without_progress_is_replaced() {
     let (mut scheduler, lease) = leased();
     assert_eq!(join(&mut scheduler, "w2", None, 55), Joined::Free);
     for now in (5..60).step_by(5) {
@@ -98,7 +98,7 @@ fn a_disconnected_worker_keeps_its_lease_until_a_spare_gets_it_or_it_expires() {
         scheduler.heartbeat(&lease.worker, None, at(3)).is_err(),
         "it has to join first"
     );
-    // Nobody else could do it.
+    // No other worker could do it.
     assert_eq!(scheduler.expire_leases(at(14)), []);
     assert_eq!(
         join(&mut scheduler, "w1", Some(&lease), 14),
@@ -152,8 +152,8 @@ fn a_run_that_is_lost_for_the_last_time_leaves_the_spare_to_the_next() {
     let ended: Vec<_> = expired.map(|expired| expired.lease.task).collect();
     assert_eq!(ended, [train("a"), train("b")]);
     assert!(matches!(
-        scheduler.record(&train("a")).unwrap().state,
-        TaskState::Failed { .. }
+        scheduler.record(&train("a")).unwrap().stage,
+        TaskStage::Failed { .. }
     ));
     assert_eq!(given(&mut scheduler, 7), [pair("b", "w3")]);
 }
@@ -169,13 +169,13 @@ fn a_draining_worker_hands_its_task_back_and_gets_no_more() {
     assert_eq!(given(&mut scheduler, 2), [pair("a", "w2")]);
     let run = &scheduler.runs()[0];
     assert_eq!(
-        (run.record().worker_losses(), run.record().failures()),
+        (run.record.counts.worker_losses, run.record.counts.failures),
         (0, 0)
     );
 }
 
 #[test]
-fn a_lease_that_could_not_be_recorded_is_none() {
+fn a_lease_that_could_not_be_recorded_has_ended() {
     let (mut scheduler, lease) = leased();
     scheduler.worker_lost(&lease.worker, at(0));
     assert_eq!(join(&mut scheduler, "w2", None, 0), Joined::Free);
@@ -188,7 +188,7 @@ fn a_lease_that_could_not_be_recorded_is_none() {
     assert_eq!(given(&mut scheduler, 0), []);
     let next = assign(&mut scheduler, 1).remove(0);
     assert_eq!(next.lease.attempt, Attempt(3), "no attempt is given twice");
-    assert_eq!(scheduler.runs()[0].record().worker_losses(), 1);
+    assert_eq!(scheduler.runs()[0].record.counts.worker_losses, 1);
 }
 
 #[test]
@@ -214,16 +214,19 @@ fn a_worker_on_which_three_runs_fail_gets_no_more_while_another_is_there() {
         scheduler.fail(&lease, "no memory".into(), at(0)).unwrap();
     }
     let worker = scheduler.workers().next().unwrap();
-    assert!(scheduler.is_quarantined(worker));
+    assert!(worker.is_quarantined(&scheduler.config));
     assert_eq!(join(&mut scheduler, "w2", None, 10), Joined::Free);
     assert_eq!(given(&mut scheduler, 10), [pair("a", "w2")]);
-    // The last that is there gets what there is.
+    // The last worker gets tasks even in quarantine.
     scheduler.worker_lost(&id("w2"), at(11));
     assert_eq!(given(&mut scheduler, 11), [pair("a", "w1")]);
     let lease = scheduler.lease_of(&id("w1")).unwrap();
     commit(&mut scheduler, &lease, 1, 12);
     let worker = scheduler.workers().find(|w| w.info.id == id("w1")).unwrap();
-    assert!(!scheduler.is_quarantined(worker), "a success absolves it");
+    assert!(
+        !worker.is_quarantined(&scheduler.config),
+        "a success resets its failures"
+    );
 }
 
 #[test]
@@ -237,7 +240,7 @@ fn a_worker_that_is_to_drain_gets_no_more() {
 }
 
 #[test]
-fn a_task_that_stands_still_is_told_of_before_it_is_taken_away() {
+fn a_stall_is_reported_before_the_lease_expires() {
     let (mut scheduler, lease) = leased();
     let config = *scheduler.config();
     let stall = config.stall_after.as_secs();
@@ -267,7 +270,7 @@ fn a_worker_that_leaves_without_a_lease_is_not_lost() {
     assert_eq!(join(&mut scheduler, "w2", None, 0), Joined::Free);
     scheduler.left(&id("w2"), at(1));
     assert!(scheduler.workers().all(|worker| worker.info.id != id("w2")));
-    // One that holds a lease may come back with it.
+    // A worker that holds a lease may come back with it.
     scheduler.left(&lease.worker, at(1));
     assert_eq!(
         join(&mut scheduler, "w1", Some(&lease), 1),
@@ -276,7 +279,7 @@ fn a_worker_that_leaves_without_a_lease_is_not_lost() {
 }
 
 #[test]
-fn what_is_handed_back_has_nothing_to_answer_for() {
+fn a_task_that_was_handed_back_has_no_reason() {
     let (mut scheduler, lease) = leased();
     let _ = scheduler.fail(&lease, "no memory".into(), at(0)).unwrap();
     let second = assign(&mut scheduler, 10).remove(0).lease;
@@ -296,7 +299,7 @@ fn a_worker_takes_the_place_of_a_lost_one_of_its_name() {
         let workers = scheduler.workers();
         workers.map(|worker| worker.info.id.to_string()).collect()
     };
-    // One that may come back, or is connected, is not replaced.
+    // A worker that may come back, or is connected, is not replaced.
     scheduler.disconnected(&lease.worker, at(0));
     assert_eq!(scheduler.join(again("x1"), None, at(0)), Joined::Free);
     assert_eq!(ids(&scheduler), [lease.worker.as_str(), "x1"]);

@@ -1,9 +1,9 @@
-//! Records leases in the store before their workers hear of them, so that no coordinator gives the same attempt twice, and
-//! a coordinator that is started again knows who holds what.
+//! Grants: a lease is recorded in the store before its worker hears of it. So no coordinator grants the
+//! same attempt twice, and the next coordinator knows which worker holds which lease.
 
 use std::sync::Arc;
 
-use quartet_proto::v1;
+use quartet_proto::v1::{self, coordinator_message::Message};
 use quartet_shared::clock;
 use quartet_shared::human;
 use quartet_shared::ids::Term;
@@ -12,31 +12,33 @@ use quartet_store::manifest::AttemptRecord;
 use tonic::Status;
 
 use super::catch_up::catch_up;
-use super::shell::Shell;
 use crate::scheduler::{Assignment, Scheduler};
+use crate::server::shell::Shell;
 use quartet_store::Creation;
 
 const FIRST_TERM: Term = Term(1);
 
 /// Records the lease, then tells its worker.
-pub(super) async fn grant(shell: Arc<Shell>, mut assignment: Assignment) {
+pub(in crate::server) async fn grant(shell: Arc<Shell>, mut assignment: Assignment) {
     let recorded = match newest(&shell, &mut assignment).await {
         Ok(()) => record(&shell, &assignment).await,
         // It has been logged.
         Err(_) => false,
     };
     let Assignment { lease, resume } = &assignment;
-    let granted = shell.tell(|scheduler, now| scheduler.end_grant(lease, recorded, now));
+    let granted = shell
+        .scheduler
+        .tell(|scheduler, now| scheduler.end_grant(lease, recorded, now));
     if let Err(refusal) = granted {
         // Its worker went away, or the record could not be written; either has been logged.
-        return tracing::debug!(%lease, %refusal, "lease not given");
+        return tracing::debug!(%lease, %refusal, "lease not granted");
     }
     tracing::info!(
         task = %lease.task,
         attempt = %lease.attempt,
         worker = %lease.worker,
         resume = (*resume > Position::default()).then(|| tracing::field::display(resume)),
-        after = %human::duration(shell.uptime()),
+        after = %human::duration(shell.scheduler.uptime()),
         "task assigned"
     );
     let resume = (*resume > Position::default()).then(|| (*resume).into());
@@ -44,13 +46,12 @@ pub(super) async fn grant(shell: Arc<Shell>, mut assignment: Assignment) {
         lease: Some(lease.clone().into()),
         resume,
     };
-    shell.send(
-        &lease.worker,
-        v1::coordinator_message::Message::Assignment(message),
-    );
+    let connections = &shell.connections;
+    connections.send(&lease.worker, Message::Assignment(message));
 }
 
-/// Has the assignment go on from what is in the store now, if an older coordinator may have written there.
+/// Moves the assignment to where its run is in the store now, if an older coordinator may have written
+/// there.
 async fn newest(
     shell: &Shell,
     Assignment { lease, resume }: &mut Assignment,
@@ -70,7 +71,9 @@ async fn record(shell: &Shell, assignment: &Assignment) -> bool {
     let record = AttemptRecord {
         attempt: lease.attempt,
         worker: lease.worker.clone(),
-        name: shell.read(|scheduler, _| name(scheduler, assignment)),
+        name: shell
+            .scheduler
+            .read(|scheduler, _| name(scheduler, assignment)),
         term: experiment.term,
         resume: *resume,
         granted_at: clock::unix_seconds(),
@@ -88,8 +91,8 @@ async fn record(shell: &Shell, assignment: &Assignment) -> bool {
     match written.await {
         Ok(true) => true,
         Ok(false) => {
-            tracing::warn!(%lease, "another coordinator has given this attempt");
-            let _ = shell.check_rule().await;
+            tracing::warn!(%lease, "another coordinator has granted this attempt");
+            let _ = shell.verify_leadership().await;
             false
         }
         Err(error) => {

@@ -30,7 +30,7 @@ pub(super) async fn blobs(
     Ok(())
 }
 
-/// The next message. One that does not come must not keep the lease pinned for ever.
+/// The next message. A missing one must not keep the lease pinned for ever.
 async fn next_part(
     parts: &mut Streaming<v1::CommitCheckpointRequest>,
 ) -> Result<Option<v1::CommitCheckpointRequest>, Status> {
@@ -39,7 +39,7 @@ async fn next_part(
         .map_err(|_| Status::deadline_exceeded("the upload stands still"))?
 }
 
-/// Receives one blob; `rest` holds bytes that came beyond the blob before.
+/// Receives one blob; `rest` holds bytes received beyond the blob before.
 async fn blob(
     shell: &Shell,
     expected: &BlobRef,

@@ -1,4 +1,4 @@
-//! Commits a checkpoint: blobs first, verified, then the manifest, which is what makes it exist.
+//! Commits: the blobs of a checkpoint are written and verified, then its manifest makes it exist.
 
 mod manifest;
 mod receive;
@@ -9,37 +9,17 @@ use quartet_proto::v1::{self, commit_checkpoint_request::Part};
 use quartet_shared::human;
 use tonic::{Status, Streaming};
 
+use super::Transaction;
 use super::catch_up::catch_up;
-use super::refusal::refused;
-use super::retention;
-use super::shell::Shell;
 use crate::scheduler::{CommitEnd, CommitTicket, Refusal};
+use crate::server::refusal::refused;
+use crate::server::retention;
+use crate::server::shell::Shell;
 use manifest::AnyManifest;
 use quartet_store::Creation;
 
-/// A commit in progress. Dropped, it gives up, so that no way out leaves the lease pinned.
-struct InProgress {
-    shell: Arc<Shell>,
-    ticket: Option<CommitTicket>,
-}
-
-impl InProgress {
-    fn end(&mut self, end: CommitEnd) {
-        if let Some(ticket) = self.ticket.take() {
-            self.shell
-                .tell(|scheduler, now| scheduler.end_commit(ticket, end, now));
-        }
-    }
-}
-
-impl Drop for InProgress {
-    fn drop(&mut self) {
-        self.end(CommitEnd::GivenUp);
-    }
-}
-
 /// Takes the upload of one checkpoint and commits it.
-pub(super) async fn commit(
+pub(in crate::server) async fn commit(
     shell: Arc<Shell>,
     mut parts: Streaming<v1::CommitCheckpointRequest>,
 ) -> Result<(), Status> {
@@ -53,7 +33,10 @@ pub(super) async fn commit(
     };
     let manifest = AnyManifest::from_header(&shell.experiment.layout, header)?;
     let (lease, position) = (manifest.lease(), manifest.position());
-    let begin = || shell.tell(|scheduler, now| scheduler.begin_commit(&lease, position, now));
+    let begin = || {
+        let scheduler = &shell.scheduler;
+        scheduler.tell(|scheduler, now| scheduler.begin_commit(&lease, position, now))
+    };
     let mut begun = begin();
     if matches!(begun, Err(Refusal::OutOfOrder { .. })) && catch_up(&shell, &lease).await?.is_some()
     {
@@ -61,7 +44,7 @@ pub(super) async fn commit(
     }
     let ticket = match begun {
         Ok(ticket) => ticket,
-        // The worker may ask again because the answer was lost on the way.
+        // The worker asks again if the answer was lost.
         Err(Refusal::AlreadyCommitted { .. }) if manifest.is_stored(&shell).await? => {
             return Ok(());
         }
@@ -70,17 +53,17 @@ pub(super) async fn commit(
             return Err(refused(refusal));
         }
     };
-    let mut in_progress = InProgress {
-        shell: Arc::clone(&shell),
-        ticket: Some(ticket),
-    };
+    let transaction = Transaction::new(&shell, ticket, |scheduler, ticket, now| {
+        scheduler.end_commit(ticket, CommitEnd::GivenUp, now);
+    });
 
     receive::blobs(&shell, manifest.blobs(), &mut parts).await?;
-    shell.check_rule().await?;
+    shell.verify_leadership().await?;
     if manifest.create(&shell).await? == Creation::Exists && !manifest.is_stored(&shell).await? {
-        return Err(superseded(&shell, &mut in_progress, &manifest).await);
+        return Err(superseded(&shell, transaction, &manifest).await);
     }
-    in_progress.end(manifest.end());
+    let end = manifest.end();
+    transaction.end(|scheduler, ticket, now| scheduler.end_commit(ticket, end, now));
     let blobs = manifest.blobs();
     tracing::info!(
         run = %manifest.run(),
@@ -95,16 +78,23 @@ pub(super) async fn commit(
     Ok(())
 }
 
-/// An older coordinator wrote this manifest after this one had read the store: the run goes on from what is there.
-async fn superseded(shell: &Shell, in_progress: &mut InProgress, manifest: &AnyManifest) -> Status {
+/// An older coordinator wrote this manifest after this one had read the store: the run goes on from what
+/// is there.
+async fn superseded(
+    shell: &Shell,
+    transaction: Transaction<CommitTicket>,
+    manifest: &AnyManifest,
+) -> Status {
     let position = manifest.position();
-    let found = match shell.position(manifest.run()).await {
-        Ok(found) => found,
+    let stored = match shell.read_committed(manifest.run()).await {
+        Ok(stored) => stored,
         Err(status) => return status,
     };
-    if let Some(ticket) = in_progress.ticket.take() {
-        shell.tell(|scheduler, now| scheduler.supersede(ticket, found, now));
-    }
-    tracing::warn!(run = %manifest.run(), %position, "the store has this checkpoint from another attempt; the run goes on from there");
+    transaction.end(|scheduler, ticket, now| scheduler.supersede(ticket, stored, now));
+    tracing::warn!(
+        run = %manifest.run(),
+        %position,
+        "the store has this checkpoint from another attempt; the run goes on from there"
+    );
     Status::failed_precondition(format!("{position} is committed by another attempt"))
 }

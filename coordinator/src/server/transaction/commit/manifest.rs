@@ -17,11 +17,11 @@ use crate::server::refusal::{bad, missing};
 use crate::server::shell::Shell;
 use quartet_store::Creation;
 
-/// A manifest of an epoch, or of a state within one.
+/// The manifest of an epoch, or of a mid-epoch checkpoint.
 #[derive(Clone, Debug)]
 pub(super) enum AnyManifest {
     Epoch(Manifest),
-    Step(StepManifest),
+    MidEpoch(StepManifest),
 }
 
 impl AnyManifest {
@@ -52,7 +52,7 @@ impl AnyManifest {
             blob: state,
         };
         if position.step > 0 {
-            return Ok(Self::Step(StepManifest {
+            return Ok(Self::MidEpoch(StepManifest {
                 run,
                 position,
                 attempt,
@@ -79,14 +79,14 @@ impl AnyManifest {
     pub(super) fn run(&self) -> &RunName {
         match self {
             Self::Epoch(manifest) => &manifest.run,
-            Self::Step(manifest) => &manifest.run,
+            Self::MidEpoch(manifest) => &manifest.run,
         }
     }
 
     pub(super) fn lease(&self) -> LeaseId {
         let (attempt, worker) = match self {
             Self::Epoch(manifest) => (manifest.attempt, &manifest.worker),
-            Self::Step(manifest) => (manifest.attempt, &manifest.worker),
+            Self::MidEpoch(manifest) => (manifest.attempt, &manifest.worker),
         };
         LeaseId {
             task: Task::Train(self.run().clone()),
@@ -98,14 +98,14 @@ impl AnyManifest {
     pub(super) fn position(&self) -> Position {
         match self {
             Self::Epoch(manifest) => Position::end_of(manifest.epoch),
-            Self::Step(manifest) => manifest.position,
+            Self::MidEpoch(manifest) => manifest.position,
         }
     }
 
     pub(super) fn metrics(&self) -> Option<&EpochMetrics> {
         match self {
             Self::Epoch(manifest) => Some(&manifest.metrics),
-            Self::Step(_) => None,
+            Self::MidEpoch(_) => None,
         }
     }
 
@@ -113,14 +113,14 @@ impl AnyManifest {
     pub(super) fn blobs(&self) -> [&BlobRef; 2] {
         match self {
             Self::Epoch(manifest) => [&manifest.weights, &manifest.training_state],
-            Self::Step(manifest) => [&manifest.weights, &manifest.training_state],
+            Self::MidEpoch(manifest) => [&manifest.weights, &manifest.training_state],
         }
     }
 
     fn key(&self, layout: &Layout) -> String {
         match self {
             Self::Epoch(manifest) => layout.manifest(&manifest.run, manifest.epoch),
-            Self::Step(manifest) => layout.step_manifest(&manifest.run, manifest.position),
+            Self::MidEpoch(manifest) => layout.step_manifest(&manifest.run, manifest.position),
         }
     }
 
@@ -130,7 +130,7 @@ impl AnyManifest {
         let key = self.key(&experiment.layout);
         let created = match self {
             Self::Epoch(manifest) => experiment.store.create_json(&key, manifest).await,
-            Self::Step(manifest) => experiment.store.create_json(&key, manifest).await,
+            Self::MidEpoch(manifest) => experiment.store.create_json(&key, manifest).await,
         };
         created.map_err(|error| shell.store_failed(error))
     }
@@ -144,7 +144,7 @@ impl AnyManifest {
                 let stored = experiment.store.read_json::<Manifest>(&key).await;
                 stored.map(|stored| stored.as_ref() == Some(manifest))
             }
-            Self::Step(manifest) => {
+            Self::MidEpoch(manifest) => {
                 let stored = experiment.store.read_json::<StepManifest>(&key).await;
                 stored.map(|stored| stored.as_ref() == Some(manifest))
             }
@@ -152,11 +152,11 @@ impl AnyManifest {
         stored.map_err(|error| shell.store_failed(error))
     }
 
-    /// What the scheduler is told once it is in the store.
+    /// The end of the commit, once the manifest is in the store.
     pub(super) fn end(&self) -> CommitEnd {
         match self {
             Self::Epoch(manifest) => CommitEnd::Epoch(CommittedEpoch::from(manifest)),
-            Self::Step(_) => CommitEnd::Step,
+            Self::MidEpoch(_) => CommitEnd::MidEpoch,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Ends tasks: writes the result to the store, then tells the scheduler.
+//! Completions: the result of a task is written to the store, then the scheduler is told.
 
 use std::sync::Arc;
 
@@ -9,65 +9,61 @@ use quartet_shared::report::{self, EvaluationReport};
 use quartet_shared::task::{LeaseId, Task};
 use tonic::Status;
 
+use super::Transaction;
 use super::catch_up::catch_up;
-use super::refusal::{bad, refused};
-use super::shell::Shell;
 use crate::scheduler::{CompleteTicket, Completion, Refusal};
+use crate::server::refusal::{bad, refused};
+use crate::server::shell::Shell;
 
-/// A completion in progress. Dropped, it gives up, so that no way out leaves the lease pinned.
-struct InProgress {
-    shell: Arc<Shell>,
-    ticket: Option<CompleteTicket>,
+/// Begins a completion. `None` if this lease has completed the task before, and the worker missed the
+/// answer.
+async fn begin(
+    shell: &Arc<Shell>,
+    lease: &LeaseId,
+) -> Result<Option<Transaction<CompleteTicket>>, Status> {
+    let scheduler = &shell.scheduler;
+    let begin = || scheduler.tell(|scheduler, now| scheduler.begin_complete(lease, now));
+    let mut begun = begin();
+    if matches!(begun, Err(Refusal::Incomplete { .. })) && catch_up(shell, lease).await?.is_some() {
+        begun = begin();
+    }
+    let ticket = begun.map_err(refused)?;
+    Ok(ticket.map(|ticket| {
+        Transaction::new(shell, ticket, |scheduler, ticket, now| {
+            scheduler.end_complete(ticket, None, now);
+        })
+    }))
 }
 
-impl InProgress {
-    /// `None` when this lease has completed the task before, and the worker did not hear so.
-    async fn begin(shell: &Arc<Shell>, lease: &LeaseId) -> Result<Option<Self>, Status> {
-        let begin = || shell.tell(|scheduler, now| scheduler.begin_complete(lease, now));
-        let mut begun = begin();
-        if matches!(begun, Err(Refusal::Incomplete { .. }))
-            && catch_up(shell, lease).await?.is_some()
-        {
-            begun = begin();
-        }
-        Ok(begun.map_err(refused)?.map(|ticket| Self {
-            shell: Arc::clone(shell),
-            ticket: Some(ticket),
-        }))
-    }
-
-    fn end(&mut self, completion: Option<Completion>) {
-        if let Some(ticket) = self.ticket.take() {
-            self.shell
-                .tell(|scheduler, now| scheduler.end_complete(ticket, completion, now));
-        }
-    }
-}
-
-impl Drop for InProgress {
-    fn drop(&mut self) {
-        self.end(None);
-    }
+/// Ends a completion whose result is in the store.
+fn end(transaction: Transaction<CompleteTicket>, completion: Completion) {
+    transaction.end(|scheduler, ticket, now| {
+        scheduler.end_complete(ticket, Some(completion), now);
+    });
 }
 
 /// Writes a run's outcome and finishes the run.
-pub(super) async fn run(shell: Arc<Shell>, lease: LeaseId, outcome: Outcome) -> Result<(), Status> {
+pub(in crate::server) async fn complete_run(
+    shell: Arc<Shell>,
+    lease: LeaseId,
+    outcome: Outcome,
+) -> Result<(), Status> {
     let Task::Train(run) = &lease.task else {
         return Err(Status::invalid_argument("only a run has an outcome"));
     };
-    let Some(mut in_progress) = InProgress::begin(&shell, &lease).await? else {
+    let Some(transaction) = begin(&shell, &lease).await? else {
         return Ok(());
     };
-    shell.check_rule().await?;
+    shell.verify_leadership().await?;
     let experiment = &shell.experiment;
     let key = experiment.layout.outcome(run);
-    // One that is there was written by a coordinator that died before it could say so.
+    // If one is there, a coordinator wrote it and died before it could answer.
     experiment
         .store
         .create_json(&key, &outcome)
         .await
         .map_err(|error| shell.store_failed(error))?;
-    in_progress.end(Some(Completion::Trained(outcome)));
+    end(transaction, Completion::Trained(outcome));
     tracing::info!(
         %run,
         epochs = outcome.epochs,
@@ -80,7 +76,7 @@ pub(super) async fn run(shell: Arc<Shell>, lease: LeaseId, outcome: Outcome) -> 
 }
 
 /// Writes the ensemble's evaluation and finishes the experiment.
-pub(super) async fn evaluation(
+pub(in crate::server) async fn complete_evaluation(
     shell: Arc<Shell>,
     lease: LeaseId,
     report: EvaluationReport,
@@ -95,10 +91,10 @@ pub(super) async fn evaluation(
             "the report is of another experiment",
         ));
     }
-    let Some(mut in_progress) = InProgress::begin(&shell, &lease).await? else {
+    let Some(transaction) = begin(&shell, &lease).await? else {
         return Ok(());
     };
-    shell.check_rule().await?;
+    shell.verify_leadership().await?;
     let (store, layout) = (&experiment.store, &experiment.layout);
     let table = Bytes::from(report::render(&report));
     store
@@ -109,8 +105,8 @@ pub(super) async fn evaluation(
         .create_json(&layout.evaluation(), &report)
         .await
         .map_err(|error| shell.store_failed(error))?;
-    shell.set_report(report);
-    in_progress.end(Some(Completion::Evaluated));
+    shell.conclusion.set_report(report);
+    end(transaction, Completion::Evaluated);
     tracing::info!("the ensemble is evaluated");
     Ok(())
 }

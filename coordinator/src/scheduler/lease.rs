@@ -1,0 +1,255 @@
+//! A lease: when it is granted, renewed, pinned, reclaimed, and when it expires.
+
+use std::fmt;
+use std::time::Duration;
+
+use quartet_shared::ids::{Attempt, WorkerId};
+use quartet_shared::position::Position;
+use quartet_shared::progress::Progress;
+use quartet_shared::task::LeaseId;
+
+use super::config::Config;
+use super::refusal::Refusal;
+use super::time::Now;
+
+/// A lease that has not ended.
+///
+/// ```text
+///                   recorded             begin_*
+/// grant ──> pinned ──────────> live <──────────────> pinned
+///              │                │        end_*         │
+///              │ lost           │ expired, lost,       │ lost
+///              v                │ failed, handed back  v
+///           ending ──end_*──> ended <────end_*────── ending
+/// ```
+/// A pinned lease does not expire. If something ends it all the same, it is `ending` until the
+/// transaction that pins it has ended; its worker is refused from then on.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Lease {
+    /// The lease.
+    pub id: LeaseId,
+    /// The worker's last report.
+    pub progress: Option<Progress>,
+    /// When the lease expires unless a heartbeat names it before.
+    pub(super) expires_at: Now,
+    /// When the lease may be ended in favour of a spare worker: its worker is not connected.
+    pub(super) reclaimable_at: Option<Now>,
+    /// When the task last made progress.
+    pub(super) last_progress_at: Now,
+    /// The value of `last_progress_at` for which a stall has been reported.
+    stall_reported: Option<Now>,
+    /// The transaction that keeps the lease from ending.
+    pub(super) pin: Option<Pin>,
+    /// How the lease ends once it is no longer pinned.
+    pub(super) ending: Option<Ending>,
+    /// The worker's name, if an older coordinator granted the lease and the worker has not come back.
+    restored: Option<String>,
+}
+
+/// A write to the store under a lease. Until it ends, the task is not leased again: the write could
+/// succeed after a newer lease was granted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pin {
+    /// The record of the lease itself.
+    Grant,
+    Commit(Position),
+    Complete,
+    Rollback,
+}
+
+/// How a lease ends other than by completion.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// Counts as a lost worker.
+    Lost(String),
+    /// Counts as a failure.
+    Failed(String),
+    /// Ends the task for good.
+    Rejected(String),
+    /// Not counted.
+    HandedBack,
+    /// The lease could not be recorded, and its worker never heard of it. Not counted.
+    Unrecorded,
+}
+
+/// Why a lease has expired.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExpiryReason {
+    /// No heartbeat named it for this long.
+    Silent(Duration),
+    /// Its worker's connection ended, and the worker did not come back for this long.
+    Disconnected(Duration),
+    /// Its worker lives, but the task made no progress for this long.
+    NoProgress(Duration),
+}
+
+impl fmt::Display for ExpiryReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Silent(lease) => write!(f, "no heartbeat for {lease:?}"),
+            Self::Disconnected(grace) => {
+                write!(
+                    f,
+                    "its worker was disconnected and did not come back within {grace:?}"
+                )
+            }
+            Self::NoProgress(timeout) => write!(f, "no progress for {timeout:?}"),
+        }
+    }
+}
+
+/// The newest lease of a task that an older coordinator granted. Later ones get greater attempts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LastLease {
+    /// Its attempt.
+    pub attempt: Attempt,
+    /// The worker that it was granted to.
+    pub worker: WorkerId,
+    /// The worker's name for people.
+    pub name: String,
+    /// Whether it is known to have ended; otherwise its worker may still hold it.
+    pub ended: bool,
+}
+
+impl Lease {
+    fn new(id: LeaseId, config: &Config, now: Now) -> Self {
+        Self {
+            id,
+            progress: None,
+            expires_at: now + config.lease,
+            reclaimable_at: None,
+            last_progress_at: now,
+            stall_reported: None,
+            pin: None,
+            ending: None,
+            restored: None,
+        }
+    }
+
+    /// A new lease, pinned until it is recorded in the store.
+    pub(super) fn grant(id: LeaseId, config: &Config, now: Now) -> Self {
+        Self {
+            pin: Some(Pin::Grant),
+            ..Self::new(id, config, now)
+        }
+    }
+
+    /// A lease that an older coordinator granted to the worker called `name`. It counts as live until
+    /// its worker comes back, or does not.
+    pub(super) fn restore(id: LeaseId, name: String, config: &Config) -> Self {
+        let start = Now::default();
+        Self {
+            reclaimable_at: Some(start + config.recovery_grace),
+            restored: Some(name),
+            ..Self::new(id, config, start)
+        }
+    }
+
+    /// Whether its worker may still work under it.
+    pub(super) fn is_live(&self) -> bool {
+        self.ending.is_none()
+    }
+
+    /// Its worker is heard of, or attaches again.
+    pub(super) fn renew(&mut self, config: &Config, now: Now) {
+        self.expires_at = now + config.lease;
+        self.reclaimable_at = None;
+        self.restored = None;
+    }
+
+    /// Takes its worker's report.
+    pub(super) fn report(&mut self, progress: Progress, config: &Config, now: Now) {
+        self.renew(config, now);
+        // Speed and running means change without any progress of the task.
+        let place = |p: &Progress| (p.phase, p.epoch, p.step);
+        if self.progress.as_ref().map(place) != Some(place(&progress)) {
+            self.last_progress_at = now;
+        }
+        self.progress = Some(progress);
+    }
+
+    /// Its worker's connection has ended.
+    pub(super) fn disconnect(&mut self, config: &Config, now: Now) {
+        self.reclaimable_at = Some(now + config.reattach_grace);
+    }
+
+    /// Begins a transaction. Its worker's request is a sign of life.
+    pub(super) fn pin(&mut self, pin: Pin, config: &Config, now: Now) -> Result<(), Refusal> {
+        if self.pin.is_some() {
+            return Err(Refusal::Busy {
+                lease: self.id.clone(),
+            });
+        }
+        self.pin = Some(pin);
+        self.expires_at = self.expires_at.max(now + config.lease);
+        self.restored = None;
+        self.last_progress_at = now;
+        Ok(())
+    }
+
+    /// When and why the lease will expire; never while it is pinned.
+    pub(super) fn expiry(&self, config: &Config) -> Option<(Now, ExpiryReason)> {
+        if self.pin.is_some() {
+            return None;
+        }
+        let stuck_at = self.last_progress_at + config.progress_timeout;
+        Some(if stuck_at < self.expires_at {
+            (stuck_at, ExpiryReason::NoProgress(config.progress_timeout))
+        } else {
+            (self.expires_at, ExpiryReason::Silent(config.lease))
+        })
+    }
+
+    /// Since when a spare worker may take the task over; never while the lease is pinned.
+    pub(super) fn reclaimable_since(&self, now: Now) -> Option<Now> {
+        let reclaimable = self.reclaimable_at.filter(|at| *at <= now);
+        reclaimable.filter(|_| self.pin.is_none())
+    }
+
+    /// Why the lease ends when a spare worker takes the task over.
+    pub(super) fn reclaim_reason(&self, config: &Config) -> ExpiryReason {
+        ExpiryReason::Disconnected(match self.is_restored() {
+            true => config.recovery_grace,
+            false => config.reattach_grace,
+        })
+    }
+
+    /// How long the task has made no progress, if that is long.
+    #[must_use]
+    pub fn stalled(&self, config: &Config, now: Now) -> Option<Duration> {
+        let stalled = now.since(self.last_progress_at);
+        (self.is_live() && stalled >= config.stall_after).then_some(stalled)
+    }
+
+    /// The same, once until the task makes progress again.
+    pub(super) fn report_stall(&mut self, config: &Config, now: Now) -> Option<Duration> {
+        let stalled = self.stalled(config, now)?;
+        let reported = self.stall_reported.replace(self.last_progress_at);
+        (reported != self.stall_reported).then_some(stalled)
+    }
+
+    /// When a stall is to be reported, unless that has happened.
+    pub(super) fn stall_due(&self, config: &Config) -> Option<Now> {
+        let due = self.last_progress_at + config.stall_after;
+        let reported = self.stall_reported == Some(self.last_progress_at);
+        (self.is_live() && !reported).then_some(due)
+    }
+
+    /// Whether an older coordinator granted the lease and its worker has not come back yet.
+    pub(super) fn is_restored(&self) -> bool {
+        self.restored.is_some()
+    }
+
+    /// The name of a worker that has not come back since an older coordinator granted the lease.
+    #[must_use]
+    pub fn restored_name(&self) -> Option<&String> {
+        self.restored.as_ref()
+    }
+
+    /// How long its worker, which is not connected, may take at most to come back.
+    #[must_use]
+    pub fn awaited(&self, now: Now) -> Option<Duration> {
+        self.reclaimable_at?;
+        Some(self.expires_at.since(now))
+    }
+}

@@ -1,0 +1,163 @@
+//! A training run: how far it is in the store, and how it goes back.
+
+use quartet_shared::early_stopping::EarlyStopping;
+use quartet_shared::ids::{Epoch, RunName};
+use quartet_shared::outcome::Outcome;
+use quartet_shared::position::Position;
+use quartet_shared::progress::EpochMetrics;
+use quartet_shared::spec::Backbone;
+use quartet_shared::task::Task;
+use quartet_store::manifest::Manifest;
+
+use super::config::Config;
+use super::lease::LastLease;
+use super::task::{Completion, TaskRecord};
+use super::time::Now;
+
+/// What is to be trained.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RunSettings {
+    /// The run.
+    pub name: RunName,
+    /// The network that it trains.
+    pub backbone: Backbone,
+    /// The epochs that it has at most.
+    pub epochs: u32,
+    /// Epochs in a row without improvement after which it stops early.
+    pub patience: u32,
+    /// Expected time of an epoch relative to other runs; the longest run is handed out first.
+    pub cost: f64,
+}
+
+/// The result of a committed epoch.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct CommittedEpoch {
+    /// The epoch's metrics.
+    pub metrics: EpochMetrics,
+    /// Best epoch and patience after it.
+    pub early_stopping: EarlyStopping,
+}
+
+impl From<&Manifest> for CommittedEpoch {
+    fn from(manifest: &Manifest) -> Self {
+        Self {
+            metrics: manifest.metrics,
+            early_stopping: manifest.early_stopping,
+        }
+    }
+}
+
+/// How far a run is in the store.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Committed {
+    /// Where its next attempt resumes.
+    pub position: Position,
+    /// The result of the last committed epoch; `None` before the first.
+    pub last_epoch: Option<CommittedEpoch>,
+}
+
+impl Committed {
+    /// The end of an epoch.
+    #[must_use]
+    pub fn end_of(epoch: Epoch, result: CommittedEpoch) -> Self {
+        Self {
+            position: Position::end_of(epoch),
+            last_epoch: Some(result),
+        }
+    }
+
+    /// The same epochs, and so many steps of the next one.
+    #[must_use]
+    pub fn with_step(self, step: u32) -> Self {
+        let epoch = self.position.epoch;
+        Self {
+            position: Position { epoch, step },
+            ..self
+        }
+    }
+}
+
+/// A training run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Run {
+    /// What is to be trained.
+    pub settings: RunSettings,
+    pub(super) record: TaskRecord,
+    pub(super) committed: Committed,
+}
+
+impl Run {
+    /// A run that is as far as the store says. `last` is the newest lease that an older coordinator
+    /// granted.
+    pub(super) fn new(
+        settings: RunSettings,
+        last: Option<LastLease>,
+        committed: Committed,
+        outcome: Option<Outcome>,
+        config: &Config,
+    ) -> Self {
+        let task = Task::Train(settings.name.clone());
+        let mut record = TaskRecord::new(task, last.as_ref());
+        match outcome {
+            Some(outcome) => record.finish(Completion::Trained(outcome)),
+            None => record.open(last, config),
+        }
+        Self {
+            settings,
+            record,
+            committed,
+        }
+    }
+
+    /// Its stage, lease and attempts.
+    #[must_use]
+    pub fn record(&self) -> &TaskRecord {
+        &self.record
+    }
+
+    /// How far it is in the store.
+    #[must_use]
+    pub fn committed(&self) -> &Committed {
+        &self.committed
+    }
+
+    /// Where its next attempt resumes.
+    #[must_use]
+    pub fn position(&self) -> Position {
+        self.committed.position
+    }
+
+    /// Whether the committed epochs are all that are to be trained.
+    pub(super) fn is_trained(&self) -> bool {
+        let (epoch, settings) = (self.position().epoch, &self.settings);
+        self.committed.last_epoch.is_some_and(|last| {
+            let stopping = last.early_stopping;
+            Outcome::after(epoch, stopping, settings.epochs, settings.patience).is_some()
+        })
+    }
+
+    /// Expected work that is left, relative to other runs.
+    pub(super) fn remaining_cost(&self) -> f64 {
+        if self.is_trained() {
+            return 0.0;
+        }
+        let (epoch, settings) = (self.position().epoch, &self.settings);
+        settings.cost * f64::from(settings.epochs.saturating_sub(epoch.0))
+    }
+
+    pub(super) fn task(&self) -> Task {
+        Task::Train(self.settings.name.clone())
+    }
+
+    /// Something was committed by the run's own worker, or by an older coordinator.
+    pub(super) fn commit(&mut self, committed: Committed) {
+        self.committed = committed;
+        self.record.reset_failures();
+    }
+
+    /// Goes back to an earlier checkpoint, because of `reason`. A finished run is trained again.
+    pub(super) fn roll_back(&mut self, committed: Committed, reason: String, now: Now) {
+        self.committed = committed;
+        self.record.reopen(reason, now);
+    }
+}

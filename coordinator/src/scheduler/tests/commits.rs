@@ -1,0 +1,112 @@
+//! Commits and completions, and the order of tasks.
+
+use super::*;
+
+#[test]
+fn a_commit_in_progress_keeps_the_task_from_the_next_worker() {
+    let (mut scheduler, lease) = leased();
+    assert_eq!(join(&mut scheduler, "w2", None, 0), Joined::Free);
+    let ticket = scheduler.begin_commit(&lease, end_of(1), at(0)).unwrap();
+    scheduler.worker_lost(&lease.worker, at(1));
+    assert!(scheduler.check_lease(&lease).is_err());
+    assert_eq!(given(&mut scheduler, 1), []);
+    scheduler.end_commit(ticket, CommitEnd::Epoch(committed(1)), at(2));
+    let assignment = assign(&mut scheduler, 2).remove(0);
+    assert_eq!(assignment.lease.worker, id("w2"));
+    assert_eq!(
+        assignment.resume,
+        end_of(1),
+        "what was committed is not lost"
+    );
+}
+
+#[test]
+fn epochs_are_committed_once_in_order_and_one_at_a_time() {
+    let (mut scheduler, lease) = leased();
+    let refusal = |scheduler: &mut Scheduler, epoch| {
+        scheduler
+            .begin_commit(&lease, end_of(epoch), at(0))
+            .unwrap_err()
+            .to_string()
+    };
+    assert_eq!(
+        refusal(&mut scheduler, 2),
+        "epoch 2 of a is out of order: epoch 1 is next"
+    );
+    assert_eq!(refusal(&mut scheduler, 3), "a has no epoch 3");
+    let ticket = scheduler.begin_commit(&lease, end_of(1), at(0)).unwrap();
+    let busy = "another commit or completion of a (attempt 1) of worker w1 is in progress";
+    assert_eq!(refusal(&mut scheduler, 1), busy);
+    scheduler.end_commit(ticket, CommitEnd::GivenUp, at(0));
+    commit(&mut scheduler, &lease, 1, 0);
+    assert_eq!(
+        refusal(&mut scheduler, 1),
+        "epoch 1 of a is committed already"
+    );
+    let early = scheduler.begin_complete(&lease, at(0)).unwrap_err();
+    assert_eq!(
+        early.to_string(),
+        "a is not complete with 1 committed epochs"
+    );
+}
+
+#[test]
+fn the_evaluation_follows_the_last_run_and_ends_the_experiment() {
+    let (mut scheduler, lease) = leased();
+    commit(&mut scheduler, &lease, 1, 1);
+    commit(&mut scheduler, &lease, 2, 2);
+    let ticket = scheduler.begin_complete(&lease, at(3)).unwrap().unwrap();
+    scheduler.end_complete(ticket, DONE, at(3));
+    assert_eq!(
+        scheduler.begin_complete(&lease, at(4)),
+        Ok(None),
+        "it may not have heard"
+    );
+    assert_eq!(scheduler.experiment_state(), ExperimentState::Evaluating);
+    let lease = assign(&mut scheduler, 4).remove(0).lease;
+    assert_eq!(lease.task, Task::Evaluate);
+    let no_epochs = scheduler
+        .begin_commit(&lease, end_of(1), at(4))
+        .unwrap_err();
+    assert!(
+        matches!(no_epochs, Refusal::NoSuchPosition { .. }),
+        "{no_epochs:?}"
+    );
+    let ticket = scheduler.begin_complete(&lease, at(5)).unwrap().unwrap();
+    scheduler.end_complete(ticket, Some(Completion::Evaluated), at(5));
+    assert_eq!(scheduler.experiment_state(), ExperimentState::Finished);
+}
+
+#[test]
+fn a_run_resumes_from_its_mid_epoch_checkpoint() {
+    let (mut scheduler, lease) = leased();
+    let within = |epoch, step| Position::within(Epoch(epoch), step);
+    commit_step(&mut scheduler, &lease, within(1, 10), 0);
+    commit_step(&mut scheduler, &lease, within(1, 20), 0);
+    for old in [within(1, 10), within(1, 20)] {
+        let refused = scheduler.begin_commit(&lease, old, at(0)).unwrap_err();
+        assert!(
+            matches!(refused, Refusal::AlreadyCommitted { .. }),
+            "{refused}"
+        );
+    }
+    let refused = scheduler
+        .begin_commit(&lease, within(2, 1), at(0))
+        .unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "epoch 2, step 1 of a is out of order: epoch 1 is next"
+    );
+    commit(&mut scheduler, &lease, 1, 1);
+    commit_step(&mut scheduler, &lease, within(2, 5), 2);
+    let refused = scheduler
+        .begin_commit(&lease, within(3, 1), at(0))
+        .unwrap_err();
+    assert!(
+        matches!(refused, Refusal::NoSuchPosition { .. }),
+        "{refused}"
+    );
+    scheduler.release(&lease, at(3)).unwrap();
+    assert_eq!(join(&mut scheduler, "w2", None, 3), Joined::Free);
+    assert_eq!(assign(&mut scheduler, 3)[0].resume, within(2, 5));
+}

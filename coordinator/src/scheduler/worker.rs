@@ -1,0 +1,335 @@
+//! A worker: how it attaches, is heard of, drains, is quarantined, and is lost.
+
+use std::collections::BTreeSet;
+
+use quartet_shared::ids::WorkerId;
+use quartet_shared::progress::Progress;
+use quartet_shared::state::WorkerState;
+use quartet_shared::task::{LeaseId, Task};
+
+use super::Scheduler;
+use super::config::Config;
+use super::lease::{Ending, Lease};
+use super::refusal::{Refusal, UnknownWorker};
+use super::task::TaskRecord;
+use super::time::Now;
+
+/// What a worker says about itself when it joins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkerInfo {
+    /// Its identity.
+    pub id: WorkerId,
+    /// Its name for people.
+    pub name: String,
+    /// What it computes on.
+    pub device: String,
+}
+
+/// The stage of a worker.
+///
+/// ```text
+///         assign, re-attach                release
+///  Idle ───────────────────> Busy ───────────────────> Draining
+///  ^  ^ <───────────────────  │                           │
+///  │  complete, fail          │ lease lost or expired     │
+///  │                          v                           │
+///  └──heartbeat, join────── Lost <──silent, disconnected──┘ (from Idle as well)
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum WorkerStage {
+    /// Ready for a task.
+    Idle,
+    /// Holds the live lease of this task.
+    Busy(Task),
+    /// Has handed its task back because it shuts down; gets no more.
+    Draining,
+    /// Disconnected or silent, or its task got stuck. It is idle (or draining) again when it joins, or
+    /// says that it works on nothing.
+    Lost,
+}
+
+/// A worker that has joined at some time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Worker {
+    /// What it said about itself.
+    pub info: WorkerInfo,
+    /// When it was last heard of.
+    pub last_seen: Now,
+    /// Whether its connection stands.
+    pub connected: bool,
+    /// Its stage.
+    pub(super) stage: WorkerStage,
+    /// Whether it shuts down. If so, it gets no more tasks whatever happens.
+    pub(super) draining: bool,
+    /// The tasks that failed on it since its last success.
+    pub(super) failed: BTreeSet<Task>,
+}
+
+impl Worker {
+    /// Whether so many different tasks failed on it that it gets no more as long as another worker is
+    /// there.
+    pub(super) fn is_quarantined(&self, config: &Config) -> bool {
+        self.failed.len() >= config.quarantine_after as usize
+    }
+
+    /// Whether it holds no lease, but is there.
+    pub(super) fn is_free(&self) -> bool {
+        matches!(self.stage, WorkerStage::Idle | WorkerStage::Draining)
+    }
+
+    /// Whether it may get tasks, now or after the one that it has.
+    pub(super) fn may_work(&self) -> bool {
+        matches!(self.stage, WorkerStage::Idle | WorkerStage::Busy(_)) && !self.draining
+    }
+
+    /// The lease of its task has ended: it is free, or gone.
+    pub(super) fn set_free(&mut self) {
+        self.stage = match (self.connected, self.draining) {
+            (false, _) => WorkerStage::Lost,
+            (true, true) => WorkerStage::Draining,
+            (true, false) => WorkerStage::Idle,
+        };
+    }
+
+    /// The state of the worker as people see it.
+    #[must_use]
+    pub fn state(&self, config: &Config) -> WorkerState {
+        match &self.stage {
+            WorkerStage::Idle if self.is_quarantined(config) => WorkerState::Quarantined,
+            WorkerStage::Idle => WorkerState::Idle,
+            WorkerStage::Busy(_) if self.draining => WorkerState::Draining,
+            WorkerStage::Busy(_) => WorkerState::Busy,
+            WorkerStage::Draining => WorkerState::Draining,
+            WorkerStage::Lost => WorkerState::Lost,
+        }
+    }
+
+    /// The task that it works on.
+    #[must_use]
+    pub fn task(&self) -> Option<&Task> {
+        match &self.stage {
+            WorkerStage::Busy(task) => Some(task),
+            _ => None,
+        }
+    }
+}
+
+/// What a worker is after it has joined.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Joined {
+    /// It holds no lease.
+    Free,
+    /// It keeps the lease that it held.
+    Reattached(LeaseId),
+    /// It has to drop the lease that it held.
+    Refused {
+        /// The lease.
+        lease: LeaseId,
+        /// Why the lease is no longer valid.
+        refusal: Refusal,
+    },
+}
+
+impl Joined {
+    /// Why the worker has to drop the lease that it held, if it has to.
+    #[must_use]
+    pub fn refused(&self) -> Option<&Refusal> {
+        match self {
+            Self::Refused { refusal, .. } => Some(refusal),
+            Self::Free | Self::Reattached(_) => None,
+        }
+    }
+}
+
+/// The answer to a heartbeat.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum HeartbeatReply {
+    /// All is well.
+    Accepted,
+    /// The worker has to drop the lease that it named.
+    Refused(Refusal),
+}
+
+impl HeartbeatReply {
+    /// Why the worker has to drop the lease that it named, if it has to.
+    #[must_use]
+    pub fn refused(&self) -> Option<&Refusal> {
+        match self {
+            Self::Refused(refusal) => Some(refusal),
+            Self::Accepted => None,
+        }
+    }
+}
+
+impl Scheduler {
+    /// A worker joins, or joins again on a new connection with the lease that it still works under.
+    ///
+    /// It keeps a lease that is live. A lease that the scheduler thinks it holds but that it does not
+    /// name is lost. One that an older coordinator granted may have ended without a record of it, and
+    /// is not counted.
+    pub fn join(&mut self, info: WorkerInfo, held: Option<LeaseId>, now: Now) -> Joined {
+        let id = info.id.clone();
+        // At most one, unless older coordinators granted them, which do not record how leases end.
+        let others: Vec<_> = self
+            .leases_of(&id)
+            .filter(|lease| held.as_ref() != Some(&lease.id))
+            .map(|lease| (lease.id.clone(), lease.is_restored()))
+            .collect();
+        for (lease, restored) in others {
+            let ending = match restored {
+                true => Ending::HandedBack,
+                false => Ending::Lost("its worker came back without it".into()),
+            };
+            self.end_lease(&lease, ending, now);
+        }
+        // A worker that was started again in the place of one that is gone has its name and a new id.
+        self.workers.retain(|_, known| {
+            let gone = known.stage == WorkerStage::Lost && !known.connected;
+            !gone || known.info.name != info.name || known.info.id == id
+        });
+        let known = self.workers.remove(&id);
+        let (draining, failed) =
+            known.map_or_else(Default::default, |known| (known.draining, known.failed));
+        let mut worker = Worker {
+            info,
+            stage: WorkerStage::Idle,
+            last_seen: now,
+            connected: true,
+            draining,
+            failed,
+        };
+        // A lease that the worker keeps is set below.
+        worker.set_free();
+        self.workers.insert(id.clone(), worker);
+        let Some(lease) = held else {
+            return Joined::Free;
+        };
+        let config = self.config;
+        match self.lease_held_by(&id, &lease) {
+            Ok(live) => {
+                live.renew(&config, now);
+                self.set_stage(&id, WorkerStage::Busy(lease.task.clone()));
+                Joined::Reattached(lease)
+            }
+            Err(refusal) => Joined::Refused { lease, refusal },
+        }
+    }
+
+    /// The live lease that a worker names as its own.
+    fn lease_held_by(&mut self, worker: &WorkerId, id: &LeaseId) -> Result<&mut Lease, Refusal> {
+        let record = self.record_mut(&id.task)?;
+        if id.worker != *worker {
+            return Err(record.stale(id));
+        }
+        record.live_mut(id)
+    }
+
+    /// A worker is heard of, with the lease that it works under and its progress.
+    ///
+    /// Only a heartbeat that names the lease renews it, so that a task whose assignment never arrived,
+    /// or which the worker has dropped, is given away although the worker lives.
+    pub fn heartbeat(
+        &mut self,
+        worker: &WorkerId,
+        progress: Option<(LeaseId, Progress)>,
+        now: Now,
+    ) -> Result<HeartbeatReply, UnknownWorker> {
+        let known = self.connected_mut(worker)?;
+        known.last_seen = now;
+        let Some((lease, progress)) = progress else {
+            if known.stage == WorkerStage::Lost {
+                known.set_free();
+            }
+            return Ok(HeartbeatReply::Accepted);
+        };
+        let config = self.config;
+        Ok(match self.lease_held_by(worker, &lease) {
+            Ok(lease) => {
+                lease.report(progress, &config, now);
+                HeartbeatReply::Accepted
+            }
+            Err(refusal) => HeartbeatReply::Refused(refusal),
+        })
+    }
+
+    /// A worker's connection has ended. Its lease lasts for the grace time, or, without a spare worker,
+    /// until it expires: the worker may join again.
+    pub fn disconnected(&mut self, worker: &WorkerId, now: Now) {
+        let config = self.config;
+        let lease = self.lease_of(worker);
+        let Some(known) = self.workers.get_mut(worker) else {
+            return;
+        };
+        known.connected = false;
+        match lease {
+            Some(id) => {
+                if let Ok(lease) = self.record_mut(&id.task).and_then(|r| r.live_mut(&id)) {
+                    lease.disconnect(&config, now);
+                }
+            }
+            None => known.stage = WorkerStage::Lost,
+        }
+    }
+
+    /// A worker has closed its connection, as it does when it exits. Without a lease it is forgotten
+    /// instead of lost.
+    pub fn left(&mut self, worker: &WorkerId, now: Now) {
+        self.disconnected(worker, now);
+        if !self.holds_lease(worker) {
+            self.workers.remove(worker);
+        }
+    }
+
+    /// A worker has gone for good, and with it its lease.
+    pub fn worker_lost(&mut self, worker: &WorkerId, now: Now) {
+        if let Some(lease) = self.lease_of(worker) {
+            let ending = Ending::Lost("its worker was lost".into());
+            self.end_lease(&lease, ending, now);
+        }
+        if let Some(worker) = self.workers.get_mut(worker) {
+            worker.connected = false;
+            worker.stage = WorkerStage::Lost;
+        }
+    }
+
+    /// Asks a worker to hand its task back and leave: it gets no more tasks.
+    pub fn drain(&mut self, worker: &WorkerId) -> Result<(), UnknownWorker> {
+        let known = self.connected_mut(worker)?;
+        known.draining = true;
+        if known.stage == WorkerStage::Idle {
+            known.stage = WorkerStage::Draining;
+        }
+        Ok(())
+    }
+
+    fn connected_mut(&mut self, worker: &WorkerId) -> Result<&mut Worker, UnknownWorker> {
+        let known = self.workers.get_mut(worker);
+        known
+            .filter(|known| known.connected)
+            .ok_or_else(|| UnknownWorker(worker.clone()))
+    }
+
+    /// Whether a worker holds a live lease, be it connected or not.
+    #[must_use]
+    pub fn holds_lease(&self, worker: &WorkerId) -> bool {
+        self.leases_of(worker).next().is_some()
+    }
+
+    /// The live lease that a worker holds, whether it has joined or not.
+    pub(super) fn lease_of(&self, worker: &WorkerId) -> Option<LeaseId> {
+        self.leases_of(worker).next().map(|lease| lease.id.clone())
+    }
+
+    fn leases_of<'a>(&'a self, worker: &'a WorkerId) -> impl Iterator<Item = &'a Lease> {
+        let leases = self.records().filter_map(TaskRecord::lease);
+        leases.filter(|lease| lease.is_live() && lease.id.worker == *worker)
+    }
+
+    pub(super) fn set_stage(&mut self, worker: &WorkerId, stage: WorkerStage) {
+        if let Some(worker) = self.workers.get_mut(worker) {
+            worker.stage = stage;
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! The workers' gRPC service: decodes, asks the scheduler, encodes.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::Stream;
+use quartet_proto::v1::{self, coordinator_message, worker_message};
+use quartet_shared::outcome::Outcome;
+use quartet_shared::report::EvaluationReport;
+use quartet_shared::task::LeaseId;
+use quartet_shared::wire::required;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::connections::OUTBOX_SIZE;
+use super::objects;
+use super::refusal::{bad, broke_off, missing, refused};
+use super::shell::Shell;
+use super::timing::Timing;
+use super::transaction;
+use super::worker_stream::{self, StreamEnd};
+
+/// How long a new stream may take to say hello.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+
+pub(super) struct FleetService {
+    pub(super) shell: Arc<Shell>,
+    pub(super) timing: Timing,
+}
+
+type ResponseStream<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl v1::fleet_server::Fleet for FleetService {
+    type AttachStream = ReceiverStream<Result<v1::CoordinatorMessage, Status>>;
+    type GetObjectStream = ResponseStream<v1::GetObjectResponse>;
+
+    async fn attach(
+        &self,
+        request: Request<Streaming<v1::WorkerMessage>>,
+    ) -> Result<Response<Self::AttachStream>, Status> {
+        let mut messages = request.into_inner();
+        let first = tokio::time::timeout(HELLO_TIMEOUT, messages.message())
+            .await
+            .map_err(|_| Status::deadline_exceeded("no hello came"))??;
+        let Some(v1::WorkerMessage {
+            message: Some(worker_message::Message::Hello(hello)),
+        }) = first
+        else {
+            return Err(Status::invalid_argument(
+                "the first message must be a hello",
+            ));
+        };
+        let newest = hello.term;
+        let (info, held) = worker_stream::read_hello(hello)?;
+        if newest > self.shell.experiment.term.0 {
+            tracing::warn!(worker = %info.id, term = newest, "the worker has seen a newer coordinator");
+            self.shell.verify_leadership().await?;
+        }
+        let worker = info.id.clone();
+        let (outbox, responses) = mpsc::channel(OUTBOX_SIZE);
+        let spec = &self.shell.experiment.spec.experiment;
+        let welcome = v1::Welcome {
+            experiment: spec.name.to_string(),
+            term: self.shell.experiment.term.0,
+            heartbeat_interval_ms: millis(self.timing.heartbeat_interval),
+            lease_ms: millis(self.timing.lease),
+            checkpoint_interval_ms: millis(self.timing.checkpoint_interval),
+            precision: spec.precision.as_str().to_owned(),
+        };
+        let welcome = v1::CoordinatorMessage {
+            message: Some(coordinator_message::Message::Welcome(welcome)),
+        };
+        // The channel is new and has room.
+        let _ = outbox.try_send(Ok(welcome));
+        let stream = self.shell.connections.attach(worker.clone(), outbox);
+        tracing::info!(
+            %worker,
+            name = %info.name,
+            device = %info.device,
+            held = held.as_ref().map(tracing::field::display),
+            "worker joined"
+        );
+        let joined = self
+            .shell
+            .scheduler
+            .tell(|scheduler, now| scheduler.join(info, held.clone(), now));
+        if let (Some(held), Some(refusal)) = (held, joined.refused()) {
+            tracing::warn!(lease = %held, %refusal, "the worker's lease is no longer valid");
+            self.shell.connections.revoke(&held, &refusal.to_string());
+        }
+        if self.shell.connections.is_stopping() {
+            self.shell.drain(&worker, "the coordinator stops");
+        }
+        let shell = Arc::clone(&self.shell);
+        tokio::spawn(async move {
+            let end = tokio::select! {
+                biased;
+                end = worker_stream::listen(&shell, &worker, &mut messages) => end,
+                () = shell.connections.closed() => StreamEnd::Broken("the coordinator has ended".to_owned()),
+            };
+            tracing::info!(%worker, reason = %end, "worker's stream ended");
+            shell.detach(&worker, stream, matches!(end, StreamEnd::Left));
+        });
+        Ok(Response::new(ReceiverStream::new(responses)))
+    }
+
+    async fn commit_checkpoint(
+        &self,
+        request: Request<Streaming<v1::CommitCheckpointRequest>>,
+    ) -> Result<Response<v1::CommitCheckpointResponse>, Status> {
+        // On a task of its own, so that a commit that has begun is finished even if the caller goes away.
+        let commit = transaction::commit(Arc::clone(&self.shell), request.into_inner());
+        tokio::spawn(commit)
+            .await
+            .map_err(|error| broke_off("the commit", &error))??;
+        Ok(Response::new(v1::CommitCheckpointResponse {}))
+    }
+
+    async fn complete(
+        &self,
+        request: Request<v1::CompleteRequest>,
+    ) -> Result<Response<v1::CompleteResponse>, Status> {
+        let request = request.into_inner();
+        let lease: LeaseId = required(request.lease, "lease").map_err(bad)?;
+        let shell = Arc::clone(&self.shell);
+        let done = match request.result.ok_or_else(|| missing("result"))? {
+            v1::complete_request::Result::Training(outcome) => {
+                let outcome = Outcome::try_from(outcome).map_err(bad)?;
+                tokio::spawn(transaction::complete_run(shell, lease, outcome))
+            }
+            v1::complete_request::Result::Evaluation(json) => {
+                let report: EvaluationReport = serde_json::from_slice(&json).map_err(bad)?;
+                tokio::spawn(transaction::complete_evaluation(shell, lease, report))
+            }
+        };
+        done.await
+            .map_err(|error| broke_off("the completion", &error))??;
+        Ok(Response::new(v1::CompleteResponse {}))
+    }
+
+    async fn release(
+        &self,
+        request: Request<v1::ReleaseRequest>,
+    ) -> Result<Response<v1::ReleaseResponse>, Status> {
+        let request = request.into_inner();
+        let kind = request.kind();
+        let lease: LeaseId = required(request.lease, "lease").map_err(bad)?;
+        match kind {
+            v1::ReleaseKind::Unspecified => return Err(missing("kind")),
+            v1::ReleaseKind::Drained => {
+                tracing::info!(%lease, "task handed back");
+                self.shell
+                    .scheduler
+                    .tell(|scheduler, now| scheduler.release(&lease, now))
+                    .map_err(refused)?;
+            }
+            v1::ReleaseKind::Failed => {
+                let reason = request.reason;
+                let decision = self
+                    .shell
+                    .scheduler
+                    .tell(|scheduler, now| scheduler.fail(&lease, reason.clone(), now))
+                    .map_err(refused)?;
+                tracing::error!(%lease, %reason, "task failed; {decision}");
+            }
+            v1::ReleaseKind::Corrupt => {
+                let shell = Arc::clone(&self.shell);
+                let (object, reason) = (request.object, request.reason);
+                tokio::spawn(transaction::roll_back(shell, lease, object, reason))
+                    .await
+                    .map_err(|error| broke_off("the rollback", &error))??;
+            }
+            v1::ReleaseKind::Rejected => {
+                let reason = request.reason;
+                self.shell
+                    .scheduler
+                    .tell(|scheduler, now| scheduler.reject(&lease, reason.clone(), now))
+                    .map_err(refused)?;
+                tracing::error!(%lease, %reason, "task cannot be done");
+            }
+        }
+        Ok(Response::new(v1::ReleaseResponse {}))
+    }
+
+    async fn get_object(
+        &self,
+        request: Request<v1::GetObjectRequest>,
+    ) -> Result<Response<Self::GetObjectStream>, Status> {
+        let chunks = objects::read(Arc::clone(&self.shell), request.into_inner().key).await?;
+        Ok(Response::new(Box::pin(chunks)))
+    }
+}
+
+fn millis(duration: Duration) -> u32 {
+    u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,134 @@
+//! The status service: snapshots, and the request to drain a worker.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::{Stream, StreamExt};
+use quartet_proto::v1;
+use quartet_shared::ids::WorkerId;
+use tonic::{Request, Response, Status};
+
+use super::shell::Shell;
+use super::snapshots::snapshot;
+use crate::scheduler::Scheduler;
+
+/// Least time between two snapshots of a stream.
+const MIN_INTERVAL: Duration = Duration::from_millis(200);
+/// The most that a watcher may ask for.
+const MAX_INTERVAL: Duration = Duration::from_secs(60);
+
+pub(super) struct StatusService {
+    pub(super) shell: Arc<Shell>,
+}
+
+#[tonic::async_trait]
+impl v1::status_server::Status for StatusService {
+    type WatchStream = Pin<Box<dyn Stream<Item = Result<v1::Snapshot, Status>> + Send>>;
+
+    async fn get_snapshot(
+        &self,
+        _: Request<v1::GetSnapshotRequest>,
+    ) -> Result<Response<v1::Snapshot>, Status> {
+        Ok(Response::new(snapshot(&self.shell).into()))
+    }
+
+    async fn drain_worker(
+        &self,
+        request: Request<v1::DrainWorkerRequest>,
+    ) -> Result<Response<v1::DrainWorkerResponse>, Status> {
+        let name = request.into_inner().worker;
+        let worker = self
+            .shell
+            .scheduler
+            .read(|scheduler, _| find(scheduler, &name))?;
+        if !self.shell.drain(&worker, "someone asked for it") {
+            return Err(Status::not_found(format!("worker {name} is not connected")));
+        }
+        tracing::info!(%worker, name, "draining");
+        Ok(Response::new(v1::DrainWorkerResponse {
+            worker_id: worker.to_string(),
+        }))
+    }
+
+    async fn watch(
+        &self,
+        request: Request<v1::WatchRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        let asked = Duration::from_millis(request.into_inner().min_interval_ms.into());
+        let interval = asked.clamp(MIN_INTERVAL, MAX_INTERVAL);
+        let shell = Arc::clone(&self.shell);
+        let changes = shell.scheduler.changes();
+        let watch = Watch {
+            shell,
+            changes,
+            interval,
+            first: true,
+            ended: false,
+        };
+        Ok(Response::new(
+            futures::stream::unfold(watch, Watch::next).boxed(),
+        ))
+    }
+}
+
+/// The connected worker of this id or name.
+fn find(scheduler: &Scheduler, name: &str) -> Result<WorkerId, Status> {
+    let present = || scheduler.workers().filter(|worker| worker.connected);
+    let found: Vec<_> = present()
+        .filter(|worker| worker.info.id.as_str() == name || worker.info.name == name)
+        .map(|worker| worker.info.id.clone())
+        .collect();
+    match &found[..] {
+        [worker] => Ok(worker.clone()),
+        [] => {
+            let names: Vec<_> = present().map(|worker| &worker.info.name[..]).collect();
+            let names = match &names[..] {
+                [] => "none is connected".to_owned(),
+                names => format!("connected are {}", names.join(", ")),
+            };
+            Err(Status::not_found(format!(
+                "there is no worker {name}: {names}"
+            )))
+        }
+        _ => {
+            let ids: Vec<_> = found.iter().map(WorkerId::as_str).collect();
+            Err(Status::failed_precondition(format!(
+                "{} workers are called {name}; use an id: {}",
+                ids.len(),
+                ids.join(", ")
+            )))
+        }
+    }
+}
+
+struct Watch {
+    shell: Arc<Shell>,
+    changes: tokio::sync::watch::Receiver<u64>,
+    interval: Duration,
+    first: bool,
+    ended: bool,
+}
+
+impl Watch {
+    /// The next snapshot; the one that says that the experiment has ended is the last.
+    async fn next(mut self) -> Option<(Result<v1::Snapshot, Status>, Self)> {
+        if self.ended {
+            return None;
+        }
+        if !std::mem::replace(&mut self.first, false) {
+            let end = self.shell.conclusion.ended();
+            tokio::select! {
+                biased;
+                () = tokio::time::sleep(self.interval) => {}
+                () = end => {}
+            }
+            // The shell, which we hold, holds the sender.
+            let _ = self.changes.changed().await;
+        }
+        self.changes.mark_unchanged();
+        let snapshot = snapshot(&self.shell);
+        self.ended = snapshot.state.has_ended();
+        Some((Ok(snapshot.into()), self))
+    }
+}
