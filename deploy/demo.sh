@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Builds Quartet and runs the main job on this machine: a coordinator with four local workers, the four
-# backbones at a reduced width, synthetic faces, and the ensemble's evaluation. Arguments go to the coordinator.
+# backbones at a reduced width, synthetic faces, and the ensemble's evaluation. Arguments go to the
+# coordinator.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 

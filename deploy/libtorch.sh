@@ -1,13 +1,15 @@
 #!/usr/bin/env bash
 # Builds `worker` with LibTorch, which the program then finds by itself.
 #
-#   deploy/libtorch.sh                   CPU: downloads LibTorch (900 MB, of which 490 MB are kept in target/libtorch)
-#   deploy/libtorch.sh --folder DIR      the same with LibTorch in DIR, where it may be already
-#   deploy/libtorch.sh --fetch           downloads, if it is not there, and builds nothing
-#   deploy/libtorch.sh --pytorch         CPU or CUDA: the LibTorch of the installed PyTorch 2.9.0 (`python3 -c "import torch"`)
+#   deploy/libtorch.sh                 CPU: downloads LibTorch (900 MB; target/libtorch keeps 490 MB of it)
+#   deploy/libtorch.sh --folder DIR    the same with LibTorch in DIR, where it may be already
+#   deploy/libtorch.sh --fetch         downloads LibTorch unless it is there, and builds nothing
+#   deploy/libtorch.sh --pytorch       CPU or CUDA: the LibTorch of the installed PyTorch 2.9.0
+#                                      (`python3 -c "import torch"`)
 #
-# What follows goes to `cargo build`, such as `--bin bench`. Needs rustup, a C++ compiler, make, and python3 with pip; without
-# --pytorch an x86-64 Linux. LibTorch must stay where it is: the program holds its path.
+# Further arguments go to `cargo build`, such as `--bin bench`. The script needs rustup, a C++ compiler, make,
+# and python3 with pip; without --pytorch it needs an x86-64 Linux. LibTorch must stay where it is, because
+# the program holds its path.
 set -euo pipefail
 here=$(dirname "${BASH_SOURCE[0]}")
 cd "$here/.."
@@ -25,7 +27,7 @@ while (($#)); do
   shift
 done
 
-# The wheels' files that are needed, as one folder that torch-sys takes for a LibTorch.
+# Extracts the needed files of the wheels into one folder that torch-sys takes for a LibTorch.
 download() {
   if [[ $(uname -sm) != "Linux x86_64" ]]; then
     echo "there is no LibTorch to download for $(uname -sm): pip install torch==2.9.0, then $0 --pytorch" >&2
@@ -36,7 +38,8 @@ download() {
   trap 'rm -rf "$wheels"' RETURN
   # One wheel for all: its libraries do not depend on the version of Python.
   python3 -m pip download --quiet --disable-pip-version-check --no-deps --require-hashes --only-binary=:all: \
-    --implementation cp --python-version 3.11 --abi cp311 --platform manylinux_2_28_x86_64 --platform manylinux2014_x86_64 \
+    --implementation cp --python-version 3.11 --abi cp311 \
+    --platform manylinux_2_28_x86_64 --platform manylinux2014_x86_64 \
     --dest "$wheels" --requirement deploy/libtorch.txt
   rm -rf "$1.part"
   python3 - "$wheels" "$1.part" <<'PYTHON'

@@ -2,12 +2,13 @@
 # Runs an experiment as one Slurm job: the coordinator in the batch script, a worker in each task.
 #
 #   sbatch --ntasks 4 --gpus-per-task 1 --time 8:00:00 deploy/slurm.sh --data fer2013.csv --store /shared/runs
-#   sbatch --ntasks 4 --cpus-per-task 8 deploy/slurm.sh --data fer2013.csv --store s3://bucket/prefix      # on CPUs
+#   sbatch --ntasks 4 --cpus-per-task 8 deploy/slurm.sh --data fer2013.csv --store s3://bucket/prefix  # CPUs
 #
-# What follows the script's name goes to the coordinator. A directory as `--store` must be one that the job finds again, on whatever node.
-# Before the time is up, or when the job is preempted, the fleet commits its states and the job goes back into the queue; it goes
-# on where it was. Built programs are looked for in QUARTET_BIN (target/release). Nodes reach each other at QUARTET_PORT (by
-# default made of the job's number), without authentication.
+# Arguments after the script's name go to the coordinator. A directory as `--store` must be one that every
+# node reaches, because the job may start again on another node. Before the time is up, or when the job is
+# preempted, the fleet commits mid-epoch checkpoints, the job goes back into the queue, and it goes on where
+# it was. The script looks for built programs in QUARTET_BIN (target/release). Nodes reach each other at
+# QUARTET_PORT (by default derived from the job's number), without authentication.
 #SBATCH --job-name=quartet
 #SBATCH --output=quartet-%j.log
 #SBATCH --open-mode=append
@@ -30,16 +31,18 @@ done
 coordinator=$!
 trap 'kill -TERM "$coordinator" 2>/dev/null || true' TERM INT
 
-# A task sees its own GPUs alone, the first of which is number 0. A worker that dies is not started again: the others take its run.
+# A task sees only its own GPUs, and the first of them is number 0. A worker that dies is not started again:
+# the others take its run.
 # shellcheck disable=SC2016
-srun --ntasks "${SLURM_NTASKS:-1}" ${SLURM_CPUS_PER_TASK:+--cpus-per-task "$SLURM_CPUS_PER_TASK"} --no-kill --kill-on-bad-exit=0 bash -c '
+srun --ntasks "${SLURM_NTASKS:-1}" ${SLURM_CPUS_PER_TASK:+--cpus-per-task "$SLURM_CPUS_PER_TASK"} \
+  --no-kill --kill-on-bad-exit=0 bash -c '
   device=(${SLURM_CPUS_PER_TASK:+--threads "$SLURM_CPUS_PER_TASK"})
   [[ -z ${CUDA_VISIBLE_DEVICES:-} ]] || device=(--gpu 0)
   exec "$1/worker" --coordinator "$2" --name "$(hostname)-$SLURM_PROCID" --give-up-after 2m "${device[@]}"
 ' worker "$bin" "$(hostname):$port" &
 workers=$!
 
-# A signal ends `wait` before its process has ended.
+# A signal ends `wait` before the coordinator has ended.
 status=0
 while kill -0 "$coordinator" 2>/dev/null; do
   wait "$coordinator" && status=0 || status=$?

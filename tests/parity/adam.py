@@ -12,7 +12,7 @@ LEARNING_RATE, DECAY = 5e-4, 1e-3
 
 
 def main(out):
-    """Writes `adam.safetensors`: `start` [VALUES], `gradients` and `values` [UPDATES, VALUES], and the rates."""
+    """Writes `adam.safetensors`: `start` [VALUES], `gradients`, `values` [UPDATES, VALUES], and the rates."""
     keras.config.set_floatx("float64")
     rng = np.random.default_rng(1000)
     start = rng.normal(0, 1, VALUES)

@@ -20,9 +20,9 @@ def resize(image, size):
 def augment(image, draw):
     """One image `[S, S]` changed by (row shift, column shift, row zoom, column zoom, flip).
 
-    Output pixel (r, c) samples the input at centre + zoom * (r - centre) + shift, likewise for columns. Keras 3 swaps
-    the axes of all four parameters inside, so those of the rows are given as `ty` and `zy`. It also leaves out shift or
-    zoom only when both of its axes have none, which changes nothing.
+    Output pixel (r, c) samples the input at centre + zoom * (r - centre) + shift, likewise for columns. Keras
+    3 swaps the axes of all four parameters inside, so those of the rows are given as `ty` and `zy`. It also
+    leaves out shift or zoom only when both of its axes have none, which changes nothing.
     """
     rows, columns, zoom_rows, zoom_columns, flip = draw
     size = image.shape[0]
@@ -88,7 +88,7 @@ def keras_draws():
     np.random.seed(700)
     shape = (SIDE, SIDE, 1)
     found = [generator.get_random_transform(shape) for _ in range(DRAWN)]
-    # The axes are swapped inside Keras: `ty` moves rows. The ranges are equal, so it makes no difference here.
+    # Keras swaps the axes inside: `ty` moves rows. The ranges are equal, so it makes no difference here.
     drawn = [(t["ty"] / SIDE, t["tx"] / SIDE, t["zy"], t["zx"]) for t in found]
     return np.array(drawn), np.array([t["flip_horizontal"] for t in found], np.uint8)
 

@@ -1,8 +1,9 @@
-"""Checks exported weights with timm: `check_export.py WEIGHTS.safetensors TIMM_NAME SIZE EXPECTED.safetensors`.
+"""Checks exported weights with timm:
+`check_export.py WEIGHTS.safetensors TIMM_NAME SIZE EXPECTED.safetensors`.
 
-The state dict must fit the timm model with nothing but the classifier missing, and give on `input` of EXPECTED its
-`features`, to 1e-4 of the largest. `--average-pool-without-padding` computes InceptionV3 as Keras does: timm's average
-pools count their padding.
+The state dict must fit the timm model with nothing but the classifier missing, and give on `input` of
+EXPECTED its `features`, to 1e-4 of the largest. `--average-pool-without-padding` computes InceptionV3 as
+Keras does: timm's average pools count their padding.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""What several parts share: random images, small file helpers, the list of feature cases. Needs no framework."""
+"""Random images, small file helpers and the list of feature cases, without any framework."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,7 @@ TRAINED = ["vgg16", "resnet50", "inception_v3"]
 
 
 def smooth_images(rng, count, size, channels=3):
-    """`[count, channels, size, size]` f32 in [0, 1]: blobs of a few scales and a little noise, each image another."""
+    """Random images, `[count, channels, size, size]` f32 in [0, 1]: blobs of a few scales, and noise."""
     images = np.zeros((count, channels, size, size))
     for cells in (4, 9):
         coarse = rng.uniform(-1, 1, (count, channels, cells, cells))

@@ -16,7 +16,7 @@ MODELS, IMAGES, CLASSES = 4, 400, 7
 
 
 def fake(rng, labels, never=None):
-    """Softmax outputs of models that are right in some six of ten cases; `never` is a class that none predicts."""
+    """Softmax outputs of models that are right in about six of ten cases; no model predicts class `never`."""
     logits = rng.normal(0, 1.2, (MODELS, IMAGES, CLASSES))
     logits[:, np.arange(IMAGES), labels] += rng.uniform(0.8, 1.8, (MODELS, 1))
     if never is not None:

@@ -1,4 +1,4 @@
-"""FER2013's CSV file as batches for Keras, augmented as in the notebook. Needs no framework but Keras' legacy code."""
+"""FER2013's CSV file as batches for Keras, augmented as in the notebook. Needs Keras' legacy code alone."""
 
 import csv
 
@@ -34,8 +34,8 @@ def plain(images, size):
 
 
 def training_batches(images, labels, size, batch, rng, augmented=True):
-    """One epoch: `n // batch + 1` batches of a fresh order, the last one short, or the first of another order if it
-    would be empty."""
+    """One epoch: `n // batch + 1` batches of a fresh order. The last batch is short, or it is the first of
+    another order if it would be empty."""
     order = rng.permutation(len(images))
     steps = len(images) // batch + 1
     if len(images) % batch == 0:

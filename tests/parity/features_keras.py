@@ -94,7 +94,7 @@ def of_2018(cases):
 
 
 def sensitivity(model, rng):
-    """By how much small mistakes would change the features: for the reader of the log, and never too little."""
+    """By how much small mistakes would change the features. Checks that none would change them too little."""
     images = smooth_images(rng, 2, 75).transpose(0, 2, 3, 1)
     right = np.asarray(model(images, training=False))
     norms = [layer for layer in model.layers if isinstance(layer, BatchNorm)]

@@ -1,4 +1,4 @@
-"""Weights files as timm's repositories and torchvision's downloads have them, and the feature maps that they give.
+"""Weights files as timm's repositories and torchvision's downloads have them, and their feature maps.
 
 The classifiers' hidden layers of VGG16 are narrow here: they are not read, and 400 MB each.
 """

@@ -1,8 +1,9 @@
-"""Fine-tunes one backbone from the same weights on the same images with Keras and with Quartet, five seeds each:
-`finetune.py WORK [--programs target/release]`. Prints the validation accuracies side by side.
+"""Fine-tunes one backbone from the same weights on the same images with Keras and with Quartet, five seeds
+each: `finetune.py WORK [--programs target/release]`. Prints the validation accuracies side by side.
 
-The images are Quartet's drawn faces. Keras trains the backbone on some of them for a while, so that there are weights to
-start from, and both sides fine-tune those on others. What WORK has already is kept: start it again where it was interrupted.
+The images are Quartet's drawn faces. Keras trains the backbone on some of them for a while, so that there are
+weights to start from, and both sides fine-tune those on others. The script keeps what WORK has already: start
+it again after an interruption.
 """
 
 import argparse

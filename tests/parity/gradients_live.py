@@ -1,7 +1,8 @@
-"""Gradients of a training step's loss by PyTorch in float64: `gradients_live.py TIMM_NAME BACKBONE HEAD BATCH OUT`.
+"""Gradients of a training step's loss by PyTorch in float64:
+`gradients_live.py TIMM_NAME BACKBONE HEAD BATCH OUT`.
 
-BACKBONE has the weights in timm's names, HEAD those of the notebook's head in Quartet's (dense kernels are `[in, out]`), BATCH
-`images` and `labels`; OUT gets the gradients under the same names, and the `loss`.
+BACKBONE has the weights in timm's names, HEAD those of the notebook's head in Quartet's (dense kernels are
+`[in, out]`), BATCH `images` and `labels`; OUT gets the gradients under the same names, and the `loss`.
 """
 
 import sys
@@ -18,7 +19,8 @@ EPSILON = 1e-3
 
 def normalise(x, head, name):
     """Batch normalisation by the batch."""
-    return functional.batch_norm(x, None, None, head[f"{name}.gamma"], head[f"{name}.beta"], True, 0.0, EPSILON)
+    gamma, beta = head[f"{name}.gamma"], head[f"{name}.beta"]
+    return functional.batch_norm(x, None, None, gamma, beta, True, 0.0, EPSILON)
 
 
 def classify(x, head):

@@ -12,9 +12,9 @@ WithKernel = (keras.layers.Conv2D, keras.layers.Dense)
 def randomize(model, rng, images):
     """Draws all weights of a model.
 
-    Kernels are He normal. BatchNorm statistics are those of `images` (channels last), then disturbed: means by a tenth
-    of a deviation and more, variances by factors of 0.5 to 1.5. So activations keep their scale through the network,
-    and a wrong epsilon, order of layers or order of a layer's weights shows.
+    Kernels are He normal. BatchNorm statistics are those of `images` (channels last), then disturbed: means
+    by a tenth of a deviation and more, variances by factors of 0.5 to 1.5. So activations keep their scale
+    through the network, and a wrong epsilon, order of layers or order of a layer's weights shows.
     """
     for layer in model.layers:
         if isinstance(layer, WithKernel):
@@ -52,10 +52,11 @@ def lifted(variance):
 
 
 def save_legacy(model, path, style="keras3"):
-    """Writes a weights file in the legacy layout, with weights named as one of three generations of Keras did.
+    """Writes a weights file in the legacy layout, with weights named as by one of three generations of Keras.
 
-    `keras3` is what Keras 3 itself writes (`conv1_conv/kernel`); `tf` adds the `:0` of the files of 2017 and later;
-    `2016` names a layer's weights without a folder (`res2a_branch2a_W_1:0`, `bn2a_branch2a_running_std_1:0`).
+    `keras3` is what Keras 3 itself writes (`conv1_conv/kernel`); `tf` adds the `:0` of the files of 2017 and
+    later; `2016` names a layer's weights without a folder (`res2a_branch2a_W_1:0`,
+    `bn2a_branch2a_running_std_1:0`).
     """
     if style == "keras3":
         with h5py.File(path, "w") as file:

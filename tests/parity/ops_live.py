@@ -1,7 +1,8 @@
 """Operations and their gradients as PyTorch computes them in float64.
 
-Writes `cases.json`, a list of cases, and `cases.safetensors` with `<case>.<tensor>`: inputs, `out`, `gradient` (that of the
-output) and `d_<input>` for the gradient of each input. `running_mean` and `running_var` go in; `new_mean` and `new_var` come out.
+Writes `cases.json`, a list of cases, and `cases.safetensors` with `<case>.<tensor>`: inputs, `out`,
+`gradient` (that of the output) and `d_<input>` for the gradient of each input. `running_mean` and
+`running_var` go in; `new_mean` and `new_var` come out.
 """
 
 import json
@@ -54,7 +55,8 @@ def same(size, kernel, stride):
 def convolutions(cases):
     """All kinds of convolution that the networks have, and some that they do not."""
     kinds = [
-        # name, size, channels, kernel, stride, padding (a list: top, left, bottom, right), bias, dilation, groups
+        # name, size, channels, kernel, stride, padding (a list: top, left, bottom, right), bias, dilation,
+        # groups
         ("1x1", 9, (8, 6), (1, 1), 1, "valid", False, 1, 1),
         ("1x1_stride", 9, (8, 6), (1, 1), 2, "valid", True, 1, 1),
         ("3x3", 9, (5, 7), (3, 3), 1, "same", True, 1, 1),
@@ -80,7 +82,8 @@ def convolutions(cases):
             x = functional.pad(x, (left, right, top, bottom))
             return functional.conv2d(x, weight, bias, stride, 0, dilation, groups)
 
-        inputs = {"x": cases.draw(3, input_, size, size), "weight": cases.draw(output, input_ // groups, *kernel)}
+        weight = (output, input_ // groups, *kernel)
+        inputs = {"x": cases.draw(3, input_, size, size), "weight": cases.draw(*weight)}
         if bias:
             inputs["bias"] = cases.draw(output)
         options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
@@ -134,12 +137,12 @@ def points_and_pools(cases):
     cases.add("relu", "relu", x(), lambda x: functional.relu(x))
     cases.add("relu_2d", "relu", {"x": cases.draw(6, 5)}, lambda x: functional.relu(x))
     cases.add("global_avg_pool", "global_avg_pool", x(), lambda x: x.mean((2, 3)))
-    cases.add(
-        "add_scaled", "add_scaled", {**x(), "branch": cases.draw(2, 5, 9, 8)}, lambda x, branch: x + 0.17 * branch
-    )
+    two = {**x(), "branch": cases.draw(2, 5, 9, 8)}
+    cases.add("add_scaled", "add_scaled", two, lambda x, branch: x + 0.17 * branch)
     cases.add("max_2x2", "max_pool", x(), lambda x: functional.max_pool2d(x, 2), kernel=2, padding=0)
     cases.add("max_3x3", "max_pool", x(), lambda x: functional.max_pool2d(x, 3, 2), kernel=3, padding=0)
-    cases.add("max_3x3_padded", "max_pool", x(), lambda x: functional.max_pool2d(x, 3, 2, 1), kernel=3, padding=1)
+    padded = {"kernel": 3, "padding": 1}
+    cases.add("max_3x3_padded", "max_pool", x(), lambda x: functional.max_pool2d(x, 3, 2, 1), **padded)
     for count in [True, False]:
         def average(x):
             return functional.avg_pool2d(x, 3, 1, 1, count_include_pad=count)

@@ -1,4 +1,4 @@
-"""Trains a backbone on a FER2013 file from random weights and saves it as a `*_notop.h5` file of the legacy layout.
+"""Trains a backbone on a FER2013 file from random weights and saves it as a legacy `*_notop.h5` file.
 
 So a start that has learned something can be had where the published weights cannot.
 """

@@ -1,9 +1,10 @@
 """Ten training steps of the notebook's model on given batches, in one floating-point width a process.
 
-The learning rate is not the notebook's 5e-4. Adam's first steps move each weight by about the learning rate whatever
-the size of its gradient, and a network with random weights amplifies that. At 5e-4 Keras' own float32 and float64 runs
-part after the first step (losses of 2.2 and 2.9 with InceptionV3), and two float64 computations of the same after the
-sixth; at 1e-6 float32 stays within some 1e-3 and float64 within 1e-11 for all ten.
+The learning rate is not the notebook's 5e-4. Adam's first steps move each weight by about the learning rate
+whatever the size of its gradient, and a network with random weights amplifies that. At 5e-4 Keras' own
+float32 and float64 runs part after the first step (losses of 2.2 and 2.9 with InceptionV3), and two float64
+computations of the same after the sixth; at 1e-6 float32 stays within some 1e-3 and float64 within 1e-11 for
+all ten.
 """
 
 import json
@@ -24,8 +25,8 @@ LEARNING_RATE = 1e-6
 
 
 def start_weights(model, rng):
-    """A fresh start in float32: Keras' own initial ranges (He for the convolutions, so that VGG16's features are not
-    nearly 0), BatchNorm near its defaults."""
+    """A fresh start in float32: Keras' own initial ranges (He for the convolutions, so that VGG16's features
+    are not nearly 0), BatchNorm near its defaults."""
     values = []
     for layer in model.layers:
         for weight in layer.weights:

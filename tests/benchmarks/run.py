@@ -1,7 +1,8 @@
-"""Runs the same training steps in Quartet, PyTorch and Keras, one after the other, round after round, and compares medians.
+"""Runs the same training steps in Quartet, PyTorch and Keras, in alternating rounds, and compares medians.
 
-Speeds of different rounds differ on a machine that others use, too: only the ratios of medians over alternating rounds say
-something. Each run is a process of its own with some steps before those that are timed; each round has its median over steps.
+Speeds of different rounds differ on a machine that others use, too: only the ratios of medians over
+alternating rounds say something. Each measurement is a process of its own with some steps before those that
+are timed; each round has its median over steps.
 """
 
 import argparse
@@ -18,17 +19,18 @@ BACKBONES = ["resnet50", "vgg16", "inception_v3", "inception_resnet_v2"]
 
 def contenders(options):
     """Command lines by name, for each precision: Quartet comes first."""
-    peers = [sys.executable, str(HERE / "torch_step.py")], [sys.executable, str(HERE / "keras_step.py")]
+    pytorch, keras = ([sys.executable, str(HERE / name)] for name in ("torch_step.py", "keras_step.py"))
     found = {}
     for precision in options.precision:
         mixed = ["--precision", precision]
         quartet = [options.bench, "step", "--here", "--preset", "fer2013", "--backend", options.backend]
         found[f"Quartet {precision}"] = quartet + mixed
         if precision == "f32":
-            found["PyTorch f32, contiguous"] = peers[0]
-        found[f"PyTorch {precision}, channels last"] = [*peers[0], "--channels-last", *mixed]
-        found[f"Keras {precision}"] = peers[1] + mixed
-    return {name: command for name, command in found.items() if not any(skip in name for skip in options.skip)}
+            found["PyTorch f32, contiguous"] = pytorch
+        found[f"PyTorch {precision}, channels last"] = [*pytorch, "--channels-last", *mixed]
+        found[f"Keras {precision}"] = keras + mixed
+    skipped = [name for name in found if any(skip in name for skip in options.skip)]
+    return {name: command for name, command in found.items() if name not in skipped}
 
 
 def measure(command, backbone, size, batch, options):
@@ -45,7 +47,8 @@ def measure(command, backbone, size, batch, options):
 
 def compare(backbone, size, batch, options):
     """Prints a table of one kind of work."""
-    print(f"\n{backbone} at {size}x{size}, batch {batch}: images/s and peak memory, medians of {options.rounds} alternating rounds")
+    print(f"\n{backbone} at {size}x{size}, batch {batch}: images/s and peak memory, ", end="")
+    print(f"medians of {options.rounds} alternating rounds")
     commands = contenders(options)
     speeds = {name: [] for name in commands}
     memory = {name: [] for name in commands}
@@ -59,20 +62,25 @@ def compare(backbone, size, batch, options):
     for name, values in speeds.items():
         quartet = "Quartet " + name.replace(",", "").split()[1]
         rounds = " ".join(f"{value:.2f}" for value in values)
-        ratio = f"Quartet is {speed[quartet] / speed[name]:.2f} times as fast with {peak[quartet] / peak[name]:.2f} of the memory"
-        print(f"{name:<28} {speed[name]:>7.2f} {peak[name] / 2**30:>6.2f} GiB   {ratio}   ({rounds})", flush=True)
+        faster, memory_share = speed[quartet] / speed[name], peak[quartet] / peak[name]
+        ratio = f"Quartet is {faster:.2f} times as fast with {memory_share:.2f} of the memory"
+        measured = f"{name:<28} {speed[name]:>7.2f} {peak[name] / 2**30:>6.2f} GiB"
+        print(f"{measured}   {ratio}   ({rounds})", flush=True)
 
 
 def main():
     """Parses the command line and compares everything that it asks for."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--bench", default="target/release/bench", help="Quartet's program, built by deploy/libtorch.sh --bin bench")
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
+    program = "Quartet's program, built by deploy/libtorch.sh --bin bench"
+    parser.add_argument("--bench", default="target/release/bench", help=program)
     parser.add_argument("--backend", default="tch")
     parser.add_argument("--backbone", nargs="+", default=BACKBONES, choices=BACKBONES)
     parser.add_argument("--size", nargs="+", type=int, default=[200])
     parser.add_argument("--batch", nargs="+", type=int, default=[32])
     parser.add_argument("--precision", nargs="+", default=["f32", "bf16"], choices=["f32", "bf16"])
-    parser.add_argument("--skip", nargs="+", default=[], help="leave out those whose name contains one of these, such as Keras")
+    skip = "leave out those whose name contains one of these, such as Keras"
+    parser.add_argument("--skip", nargs="+", default=[], help=skip)
     parser.add_argument("--inference", action="store_true", help="classify instead of training")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--warm-up", type=int, default=2)

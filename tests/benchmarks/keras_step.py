@@ -1,4 +1,4 @@
-"""Training steps of Keras on TensorFlow: backbone and head as Quartet's, `train_on_batch` on a batch that stays the same."""
+"""Training steps of Keras on TensorFlow: Quartet's backbone and head, `train_on_batch` on one fixed batch."""
 
 import os
 

@@ -1,7 +1,8 @@
-"""Trains the same runs in float32 and in bfloat16 and compares their loss curves: `precision.py WORK [--programs target/release]`.
+"""Trains the same runs in float32 and in bfloat16 and compares their loss curves.
 
-The worker among the programs is one that deploy/libtorch.sh built. The images are Quartet's drawn faces, and each precision has the
-same seeds: the same initial weights, order, augmentation and dropout.
+Usage: `precision.py WORK [--programs target/release]`. The worker among the programs is one that
+deploy/libtorch.sh built. The images are Quartet's drawn faces, and each precision has the same seeds: the
+same initial weights, order, augmentation and dropout.
 """
 
 import argparse

@@ -1,5 +1,5 @@
-"""Images a second of Keras' `ImageDataGenerator` with the notebook's augmentation, on images that are resized already:
-`keras_input.py [--size 200]`. The counterpart is Quartet's `bench input`, which resizes, too."""
+"""Images a second of Keras' `ImageDataGenerator` with the notebook's augmentation, on images that are resized
+already: `keras_input.py [--size 200]`. The counterpart is Quartet's `bench input`, which resizes, too."""
 
 import argparse
 import os
@@ -20,7 +20,8 @@ def main():
     options = parser.parse_args()
     images = np.random.rand(256, options.size, options.size, 3).astype("float32") * 255
     change = {"width_shift_range": 0.1, "height_shift_range": 0.1, "zoom_range": 0.1, "horizontal_flip": True}
-    batches = ImageDataGenerator(rescale=1 / 255, fill_mode="nearest", **change).flow(images, batch_size=options.batch)
+    generator = ImageDataGenerator(rescale=1 / 255, fill_mode="nearest", **change)
+    batches = generator.flow(images, batch_size=options.batch)
     for _ in range(2):
         next(batches)
     started = time.perf_counter()

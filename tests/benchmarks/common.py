@@ -1,4 +1,4 @@
-"""What the peers share: their arguments, and how steps are timed."""
+"""Arguments and timing that the benchmarks of PyTorch and Keras share."""
 
 import argparse
 import json
@@ -12,7 +12,7 @@ HIDDEN = 1024
 
 
 def arguments(doc):
-    """The command line of a peer."""
+    """The command line of a benchmark."""
     parser = argparse.ArgumentParser(description=doc)
     parser.add_argument("--backbone", required=True)
     parser.add_argument("--size", type=int, required=True)

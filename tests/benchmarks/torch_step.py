@@ -1,4 +1,4 @@
-"""Training steps of PyTorch: backbone and head as Quartet's, forward, backward, Adam, on a batch that stays the same."""
+"""Training steps of PyTorch: Quartet's backbone and head, forward, backward and Adam on one fixed batch."""
 
 import timm
 import torch
