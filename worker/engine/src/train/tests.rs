@@ -9,9 +9,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::Arc;
 use std::time::Duration;
 
-use quartet_shared::outcome::StopReason;
 use quartet_agent::executor::{Checkpoint, CheckpointFiles, Stop};
 use quartet_shared::dataset::{Dataset, Images};
+use quartet_shared::outcome::StopReason;
 use quartet_shared::progress::Progress;
 use quartet_shared::spec::{Augmentation, Backbone, Preset};
 
