@@ -10,7 +10,6 @@ command -v cargo >/dev/null || {
   exit 2
 }
 echo "demo.sh: building; the first time this takes about 7 minutes on two idle cores"
-cargo build --release --locked --package quartet-coordinator --package quartet-worker \
-  --bin coordinator --bin status --bin worker
+cargo build --release --locked
 exec "${CARGO_TARGET_DIR:-target}/release/coordinator" --workers 4 --local \
   --store runs --name "demo-$(date +%Y%m%d-%H%M%S)" "$@"
