@@ -11,8 +11,8 @@ use crate::MAX_FRAME_SIZE;
 /// How long a connected coordinator may take to answer a keep-alive.
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Where a client connects to, and how long it waits: `connect_timeout` for a connection, and a connection that is
-/// silent for `keep_alive` is asked whether it still stands.
+/// Where a client connects to, and how long it waits: `connect_timeout` for a connection, and a connection
+/// that is silent for `keep_alive` is asked whether it still stands.
 ///
 /// # Errors
 /// `uri` is no URI.

@@ -1,15 +1,15 @@
 //! Quartet's gRPC protocol, generated from `quartet/v1/*.proto`.
 //!
-//! Written by hand are only what both sides must agree on and [`channel`], the one builder of client channels. The
-//! domain types and their conversions live in `quartet-shared`.
+//! Written by hand are only what both sides must agree on and [`channel`], the one builder of client
+//! channels. The domain types and their conversions live in `quartet-shared`.
 
 pub mod channel;
 
 /// The version of the protocol that this build speaks; checked when a worker attaches.
 pub const PROTOCOL_VERSION: u32 = 3;
 
-/// Largest HTTP/2 frame in bytes that both sides take. Objects come in messages of as much; HTTP/2's default of
-/// 16 KiB would cut them up.
+/// Largest HTTP/2 frame in bytes that both sides take. Objects come in messages of as much; HTTP/2's default
+/// of 16 KiB would cut them up.
 pub const MAX_FRAME_SIZE: u32 = 1 << 20;
 
 /// Messages and services of package `quartet.v1`.

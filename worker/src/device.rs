@@ -81,9 +81,9 @@ const CUDA: bool = cfg!(feature = "cuda");
 
 /// Chooses a device; call it once, before any tensor is made.
 ///
-/// `gpu` counts from 0. `threads` is for the CPU: flex computes in rayon's global pool, which has a thread for every
-/// core (or `RAYON_NUM_THREADS`) unless `threads` is given. LibTorch reads `OMP_NUM_THREADS` once when it is loaded: see
-/// [`set_openmp_threads`].
+/// `gpu` counts from 0. `threads` is for the CPU: flex computes in rayon's global pool, which has a thread
+/// for every core (or `RAYON_NUM_THREADS`) unless `threads` is given. LibTorch reads `OMP_NUM_THREADS` once
+/// when it is loaded: see [`set_openmp_threads`].
 ///
 /// # Errors
 /// A backend that is not compiled, a GPU that is not there, a pool that is running already.
@@ -122,8 +122,9 @@ fn has_openmp_threads(threads: usize) -> bool {
     std::env::var(OMP_NUM_THREADS).ok() == Some(threads.to_string())
 }
 
-/// Gives LibTorch so many CPU threads, if it is what will compute: starts this program again, as the same process with the same
-/// arguments, with `OMP_NUM_THREADS` set. To be called before [`select`] and before the program has begun anything.
+/// Gives LibTorch so many CPU threads, if it is what will compute: starts this program again, as the same
+/// process with the same arguments, with `OMP_NUM_THREADS` set. To be called before [`select`] and before the
+/// program has begun anything.
 ///
 /// # Errors
 /// The program cannot be started again.

@@ -1,4 +1,4 @@
-//! The coordinators that a worker may have, of which one rules, and the time limits of talking to it.
+//! The coordinators that a worker may have, of which one leads, and the time limits of talking to it.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,10 +16,10 @@ pub(super) const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 pub(super) const CHUNK_TIMEOUT: Duration = Duration::from_secs(60);
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How often a silent connection is asked whether it stands.
+/// How often a silent connection is checked.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(5);
 
-/// A way to the coordinator that is talked to now. Clones turn to the next one together.
+/// The way to the current coordinator. Clones turn to the next one together.
 #[derive(Clone)]
 pub(super) struct Coordinators {
     addresses: Arc<[Address]>,
@@ -48,7 +48,7 @@ impl Coordinators {
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A client of the coordinator that is talked to now.
+    /// A client of the current coordinator.
     pub(super) fn client(&self) -> FleetClient<Channel> {
         FleetClient::new(self.current().channel.clone())
     }
@@ -63,7 +63,8 @@ impl Coordinators {
         match channel(&self.addresses[index], &self.connector) {
             Ok(channel) => *current = Current { index, channel },
             Err(error) => {
-                tracing::error!(address = %self.addresses[index], error = format!("{error:#}"), "cannot use an address");
+                let (address, error) = (&self.addresses[index], format!("{error:#}"));
+                tracing::error!(%address, error, "cannot use an address");
             }
         }
     }

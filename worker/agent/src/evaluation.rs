@@ -1,4 +1,4 @@
-//! The evaluation task: fetch every run's best weights, evaluate the ensemble, report.
+//! The evaluation task: fetches every run's best weights, evaluates the ensemble, and reports.
 
 use std::sync::Arc;
 
@@ -7,29 +7,20 @@ use quartet_proto::v1;
 use quartet_shared::outcome::Outcome;
 use quartet_shared::spec::RunSpec;
 use quartet_store::layout::Layout;
-use quartet_store::manifest::Manifest;
-use quartet_store::manifest::StoredSpec;
+use quartet_store::manifest::{Manifest, StoredSpec};
 
-use super::link::Link;
-use super::running::{Context, Shared, TaskError, complete};
-use super::training;
-use crate::executor::{EvaluateTask, Evaluated, Member};
+use super::context::Context;
+use super::task_error::TaskError;
+use crate::executor::{EvaluateTask, Evaluated, Link, Member};
 
 /// A run with its best weights on this machine.
-async fn member(
-    context: &Context,
-    layout: &Layout,
-    run: &RunSpec,
-    shared: &Shared,
-) -> Result<Member, TaskError> {
+async fn member(context: &Context, layout: &Layout, run: &RunSpec) -> Result<Member, TaskError> {
     let Context { objects, spool, .. } = context;
-    let outcome: Outcome = objects.json(&layout.outcome(&run.name), shared).await?;
+    let outcome: Outcome = objects.json(&layout.outcome(&run.name)).await?;
     let manifest = layout.manifest(&run.name, outcome.best_epoch);
-    let manifest: Manifest = objects.json(&manifest, shared).await?;
+    let manifest: Manifest = objects.json(&manifest).await?;
     let weights = spool.path().join(format!("{}.best.safetensors", run.name));
-    objects
-        .download(&manifest.weights, &weights, shared)
-        .await?;
+    objects.download(&manifest.weights, &weights).await?;
     Ok(Member {
         run: run.clone(),
         best_epoch: outcome.best_epoch,
@@ -38,27 +29,23 @@ async fn member(
 }
 
 /// Evaluates the ensemble of all runs.
-pub(super) async fn run(context: Context, shared: &Arc<Shared>) -> Result<(), TaskError> {
+pub(super) async fn run(context: &Context) -> Result<(), TaskError> {
     let layout = Layout::new(context.experiment.clone());
-    let stored: StoredSpec = context.objects.json(&layout.spec(), shared).await?;
-    let dataset = training::dataset(&context.objects, &stored, shared).await?;
+    let stored: StoredSpec = context.objects.json(&layout.spec()).await?;
+    let dataset = context.dataset(&stored).await?;
     let runs = stored.experiment.runs.iter();
-    let members = runs.map(|run| member(&context, &layout, run, shared));
+    let members = runs.map(|run| member(context, &layout, run));
     let members = try_join_all(members).await?;
     let task = EvaluateTask {
         experiment: stored.experiment,
         members,
         dataset: Arc::new(dataset),
     };
-    let link = Link::new(shared, None);
+    let link = Link::new(&context.control, None);
     let Evaluated::Finished(report) = context.executor.evaluate(task, link).await? else {
         return Err(TaskError::Stopped);
     };
     let json = serde_json::to_vec(&report).map_err(TaskError::failed)?;
-    complete(
-        &context,
-        v1::complete_request::Result::Evaluation(json.into()),
-        shared,
-    )
-    .await
+    let result = v1::complete_request::Result::Evaluation(json.into());
+    context.complete(result).await
 }

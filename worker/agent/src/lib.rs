@@ -1,24 +1,33 @@
 //! The worker's side of the protocol: attach, send heartbeats, take tasks, come back after a lost connection.
 //!
+//! From top to bottom; each uses only those below it:
+//!
 //! - `session`: one connection, from hello to its end
-//! - `running`: the task at hand, apart from the session, so that heartbeats never wait for it
+//! - `current_task`: the worker's task, which outlives connections, and how it comes to its end
+//! - `running`: starts a task apart from the session, so that heartbeats never wait for it
 //! - `training`, `evaluation`: what a task does
-//! - [`executor`]: what computes it
-//! - `link`: what a computation sees of the rest
-//! - `queue`, `upload`: checkpoints on their way to the coordinator, in the background and in order
+//! - `upload`: checkpoints to the coordinator, in the background and in order
+//! - `context`: what a task needs
 //! - `objects`: data and checkpoints from the coordinator, verified and cached
+//! - `spool`: the folder for checkpoints on their way to the coordinator
+//! - `calls`: calls to the coordinator, with deadlines and repetitions
+//! - `task_error`: why a task ends without a result
+//! - [`executor`]: what computes it, and how it reaches the rest
 //! - `coordinators`: the ways to the coordinator, and their time limits
 //! - `random`: the worker's own random numbers
 
+mod calls;
+mod context;
 mod coordinators;
+mod current_task;
 mod evaluation;
 pub mod executor;
-mod link;
 mod objects;
-mod queue;
 mod random;
 mod running;
 mod session;
+mod spool;
+mod task_error;
 mod training;
 mod upload;
 
@@ -34,11 +43,11 @@ use quartet_shared::shutdown::Shutdown;
 use tokio::time::Instant;
 
 use executor::Executor;
-pub use link::Link;
+pub use executor::Link;
 use random::{Backoff, Random};
-use session::End;
+use session::SessionError;
 
-/// What a worker is told when it starts.
+/// A worker's settings.
 #[derive(Debug)]
 pub struct Settings {
     /// Where the coordinator may be: tried one after the other.
@@ -49,28 +58,31 @@ pub struct Settings {
     pub cache_dir: PathBuf,
     /// How long to look for a coordinator that does not answer.
     pub give_up_after: Duration,
-    /// How long the task at hand may take to commit its state and end, when the worker is to leave or has lost its lease.
+    /// How long the current task may take to end, when the worker is to leave or has lost its lease. The task
+    /// commits its state first if the lease lasts.
     pub drain_grace: Duration,
-    /// How it is reached.
+    /// Opens connections to the coordinators.
     pub connector: Connector,
-    /// Of the worker's own random numbers: its id, names of files, waiting times. Two workers must not have the same.
+    /// The seed of the worker's own random numbers: its id, names of files, waiting times. No two workers may
+    /// have the same one.
     pub seed: u64,
 }
 
-/// How a worker's life ended.
+/// How a worker's life ended when nothing failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ended {
     /// The coordinator needs it no longer.
     Dismissed(String),
-    /// A signal asked it to stop, and it handed its task back.
+    /// It was asked to leave, and handed its task back.
     Drained,
 }
 
 /// Works for the coordinator until dismissed or shut down.
 ///
 /// # Errors
-/// When no coordinator answers for `give_up_after`, when it refuses this worker, when the experiment's precision is not computed here
-/// ([`executor::UnsupportedPrecision`]), or when the cache folder cannot be used.
+/// When no coordinator answers for `give_up_after`, when it refuses this worker, when the executor does not
+/// compute in the experiment's precision ([`executor::UnsupportedPrecision`]), when the task does not
+/// stop within `drain_grace`, or when the cache folder cannot be used.
 pub async fn run(
     settings: Settings,
     executor: Arc<dyn Executor>,
@@ -78,17 +90,17 @@ pub async fn run(
 ) -> anyhow::Result<Ended> {
     let random = Random::new(settings.seed);
     let id: WorkerId = format!("w{:016x}", random.number()).parse()?;
-    let spool = objects::Spool::create(&settings.cache_dir, &random)?;
+    let spool = spool::Spool::create(&settings.cache_dir, &random)?;
     let mut session = session::Session::new(id, &settings, executor, random.clone(), spool)?;
     let mut backoff = Backoff::new(&random);
     let mut last_contact = Instant::now();
     let mut told = false;
     loop {
-        let mut end = session.connect_and_serve(&shutdown).await;
-        if let End::Lost {
+        let mut ended = session.connect_and_serve(&shutdown).await;
+        if let Err(SessionError::Lost {
             reason,
             was_attached,
-        } = &end
+        }) = &ended
         {
             if *was_attached {
                 last_contact = Instant::now();
@@ -99,37 +111,37 @@ pub async fn run(
             if silence > settings.give_up_after {
                 session.stop().await;
                 anyhow::bail!(
-                    "no coordinator at {} for {} ({reason}); is `coordinator` running there, with --listen if it is another machine?",
+                    "no coordinator at {} for {} ({reason}); is `coordinator` running there, \
+                     with --listen if it is another machine?",
                     session.coordinators,
                     human::duration(silence)
                 );
             }
             if !std::mem::replace(&mut told, true) {
-                tracing::warn!(coordinator = %session.coordinators, %reason, "no connection to the coordinator; trying again until it answers");
+                tracing::warn!(
+                    coordinator = %session.coordinators, %reason,
+                    "no connection to the coordinator; trying again until it answers"
+                );
             }
             session.coordinators.next();
-            match session.pause(backoff.next(), &shutdown).await {
-                Some(ended) => end = ended,
+            let pause = session.pause(backoff.next(), &shutdown).await;
+            match pause.transpose() {
+                Some(meanwhile) => ended = meanwhile,
                 None => continue,
             }
         }
-        match end {
-            End::Dismissed(reason) => {
-                session.stop().await;
-                return Ok(Ended::Dismissed(reason));
-            }
-            End::Drained => return Ok(Ended::Drained),
-            End::Refused(reason) => {
-                session.stop().await;
-                anyhow::bail!(
-                    "the coordinator at {} refuses this worker: {reason}",
-                    session.coordinators
-                );
-            }
-            End::Unsuited(unsupported) => return Err(unsupported.into()),
-            End::Stuck(reason) => anyhow::bail!(reason),
-            End::Lost { .. } => {}
+        match &ended {
+            Ok(Ended::Dismissed(_)) | Err(SessionError::Refused(_)) => session.stop().await,
+            _ => {}
         }
+        return ended.map_err(|error| match error {
+            SessionError::Unsupported(unsupported) => unsupported.into(),
+            SessionError::Refused(reason) => anyhow::anyhow!(
+                "the coordinator at {} refuses this worker: {reason}",
+                session.coordinators
+            ),
+            error => error.into(),
+        });
     }
 }
 

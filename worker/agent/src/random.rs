@@ -1,4 +1,5 @@
-//! The worker's own random numbers, all from one seed, so that a simulation can repeat them. Training has others.
+//! The worker's own random numbers, all from one seed, so that a simulation can repeat them.
+//! Training has its own.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -28,7 +29,8 @@ impl Random {
     }
 }
 
-/// Waiting times that double from 100 ms to 2 s, each with a random part, so that a fleet does not come back in one moment.
+/// Waiting times that double from 100 ms to 2 s, each with a random part, so that the workers of a fleet do
+/// not come back all at once.
 #[derive(Debug)]
 pub(super) struct Backoff {
     longest: Duration,

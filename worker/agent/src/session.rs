@@ -1,4 +1,4 @@
-//! One connection to the coordinator, from hello to its end. The task at hand outlives it.
+//! One connection to the coordinator, from hello to its end. The current task outlives it.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -7,23 +7,27 @@ use std::time::Duration;
 use quartet_proto::PROTOCOL_VERSION;
 use quartet_proto::v1::{self, coordinator_message, worker_message};
 use quartet_shared::human;
-use quartet_shared::ids::{ExperimentName, WorkerId};
+use quartet_shared::ids::{ExperimentName, InvalidName, WorkerId};
 use quartet_shared::position::Position;
 use quartet_shared::shutdown::Shutdown;
 use quartet_shared::spec::Precision;
 use quartet_shared::task::LeaseId;
 use quartet_shared::wire;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::MissedTickBehavior;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status, Streaming};
 
-use super::Settings;
+use super::calls::{Calls, limited, root_cause};
+use super::context::Context;
 use super::coordinators::Coordinators;
-use super::objects::{Objects, Spool};
+use super::current_task::{CurrentTask, Event};
+use super::objects::Objects;
 use super::random::Random;
-use super::running::{Context, Lease, Running, limited};
-use crate::executor::{Executor, Stop, UnsupportedPrecision};
+use super::running::LeaseStatus;
+use super::spool::Spool;
+use super::{Ended, Settings};
+use crate::executor::{Executor, TaskControl, UnsupportedPrecision};
 
 /// How long a coordinator may take to welcome a worker.
 const WELCOME_TIMEOUT: Duration = Duration::from_secs(15);
@@ -31,40 +35,39 @@ const WELCOME_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long a worker that shuts down tries to hand its task back once its state is committed.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How a connection ended.
-#[derive(Debug)]
-pub(super) enum End {
-    /// The coordinator said goodbye.
-    Dismissed(String),
-    /// It was asked to leave, and handed its task back.
-    Drained,
-    /// This worker can never work for this coordinator.
-    Refused(String),
-    /// It does not compute what the experiment needs.
-    Unsuited(UnsupportedPrecision),
-    /// The task does not stop, or could not be handed back.
-    Stuck(String),
+/// Why a connection ended although the worker is neither dismissed nor drained.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum SessionError {
     /// The connection is gone, or was never there.
+    #[error("{reason}")]
     Lost { reason: String, was_attached: bool },
+    /// This worker can never work for this coordinator.
+    #[error("the coordinator refuses this worker: {0}")]
+    Refused(String),
+    /// The executor does not compute in the experiment's precision.
+    #[error(transparent)]
+    Unsupported(UnsupportedPrecision),
+    /// The task does not stop.
+    #[error("{0}")]
+    Stuck(String),
 }
 
-/// Until when the task at hand has to end.
-#[derive(Clone, Copy, Debug)]
-struct Ending {
-    deadline: Instant,
-    /// Whether the worker leaves then. Otherwise it has lost its lease, and says nothing until the task has ended.
-    leave: bool,
-}
+impl SessionError {
+    fn lost(reason: impl Into<String>, was_attached: bool) -> Self {
+        Self::Lost {
+            reason: reason.into(),
+            was_attached,
+        }
+    }
 
-/// What happens whether there is a connection or not.
-#[derive(Clone, Copy, Debug)]
-enum Event {
-    /// The worker is asked to leave.
-    Leave,
-    /// The task at hand has ended, and this is what has become of its lease.
-    TaskEnded(Lease),
-    /// It should have.
-    Overdue,
+    fn from_status(status: &Status, was_attached: bool) -> Self {
+        match status.code() {
+            Code::FailedPrecondition | Code::InvalidArgument | Code::Unauthenticated => {
+                Self::Refused(status.message().to_owned())
+            }
+            _ => Self::lost(root_cause(status), was_attached),
+        }
+    }
 }
 
 /// What a worker keeps over its connections.
@@ -76,12 +79,10 @@ pub(super) struct Session {
     pub(super) coordinators: Coordinators,
     cache_dir: PathBuf,
     spool: Spool,
-    drain_grace: Duration,
-    running: Option<Running>,
-    ending: Option<Ending>,
+    task: CurrentTask,
     experiment: Option<ExperimentName>,
     checkpoint_interval: Option<Duration>,
-    /// The newest coordinator's that was heard of.
+    /// The newest term of a coordinator that the worker has heard of.
     term: u64,
 }
 
@@ -101,24 +102,23 @@ impl Session {
             coordinators: Coordinators::new(&settings.coordinators, settings.connector.clone())?,
             cache_dir: settings.cache_dir.clone(),
             spool,
-            drain_grace: settings.drain_grace,
-            running: None,
-            ending: None,
+            task: CurrentTask::none(settings.drain_grace),
             experiment: None,
             checkpoint_interval: None,
             term: 0,
         })
     }
 
-    /// Stops the task at hand without handing it back.
+    /// Stops the current task without handing it back.
     pub(super) async fn stop(&mut self) {
-        if let Some(running) = self.running.take() {
-            running.stop(Stop::Drop).await;
-        }
+        self.task.stop().await;
     }
 
     /// Attaches and serves until the connection ends.
-    pub(super) async fn connect_and_serve(&mut self, shutdown: &Shutdown) -> End {
+    pub(super) async fn connect_and_serve(
+        &mut self,
+        shutdown: &Shutdown,
+    ) -> Result<Ended, SessionError> {
         let (outbox, messages) = mpsc::channel(4);
         // The channel is new and has room.
         let _ = outbox.try_send(self.hello());
@@ -136,30 +136,28 @@ impl Session {
             tokio::select! {
                 biased;
                 attached = &mut attach => break attached,
-                event = self.event(shutdown) => if let Some(end) = self.handle(event).await {
-                    return end;
+                event = self.task.event(shutdown) => if let Some(ended) = self.handle(event).await? {
+                    return Ok(ended);
                 },
             }
         };
         let (inbox, welcome) = match attached {
-            Err(_) => return lost("the coordinator did not answer", false),
-            Ok(Err(status)) => return ended(&status, false),
+            Err(_) => return Err(SessionError::lost("the coordinator did not answer", false)),
+            Ok(Err(status)) => return Err(SessionError::from_status(&status, false)),
             Ok(Ok((
                 inbox,
                 Some(v1::CoordinatorMessage {
                     message: Some(coordinator_message::Message::Welcome(welcome)),
                 }),
             ))) => (inbox, welcome),
-            Ok(Ok(_)) => return End::Refused("its first message is no welcome".into()),
+            Ok(Ok(_)) => {
+                let reason = "its first message is no welcome";
+                return Err(SessionError::Refused(reason.into()));
+            }
         };
         let heartbeats = Duration::from_millis(u64::from(welcome.heartbeat_interval_ms.max(10)));
-        if let Err(end) = self.welcomed(welcome) {
-            return end;
-        }
-        match self.serve(inbox, outbox, heartbeats, shutdown).await {
-            Ok(end) => end,
-            Err(status) => ended(&status, true),
-        }
+        self.welcomed(welcome)?;
+        self.serve(inbox, outbox, heartbeats, shutdown).await
     }
 
     fn hello(&self) -> v1::WorkerMessage {
@@ -168,7 +166,7 @@ impl Session {
             worker_id: self.id.to_string(),
             name: self.name.clone(),
             device: self.executor.description(),
-            held: self.held().map(|running| running.lease().clone().into()),
+            held: self.task.held().map(|task| task.lease().clone().into()),
             term: self.term,
         };
         v1::WorkerMessage {
@@ -176,13 +174,7 @@ impl Session {
         }
     }
 
-    /// The task at hand, unless its lease is lost.
-    fn held(&self) -> Option<&Running> {
-        let lost = self.ending.is_some_and(|ending| !ending.leave);
-        self.running.as_ref().filter(|_| !lost)
-    }
-
-    fn welcomed(&mut self, welcome: v1::Welcome) -> Result<(), End> {
+    fn welcomed(&mut self, welcome: v1::Welcome) -> Result<(), SessionError> {
         let v1::Welcome {
             experiment,
             term,
@@ -191,73 +183,56 @@ impl Session {
         } = welcome;
         if term < self.term {
             let newer = self.term;
-            return Err(lost(
-                format!("its term is {term}, and there is a coordinator of term {newer}"),
-                false,
-            ));
+            let reason = format!("its term is {term}, and there is a coordinator of term {newer}");
+            return Err(SessionError::lost(reason, false));
         }
         self.term = term;
         tracing::info!(experiment, term, worker = %self.id, "attached to the coordinator");
-        match experiment.parse() {
-            Ok(name) => self.experiment = Some(name),
-            Err(error) => return Err(End::Refused(format!("{error}"))),
-        }
-        let precision: Precision = match precision.parse() {
-            Ok(precision) => precision,
-            Err(error) => return Err(End::Refused(format!("its precision: {error}"))),
-        };
+        let name = experiment
+            .parse()
+            .map_err(|e: InvalidName| SessionError::Refused(e.to_string()))?;
+        self.experiment = Some(name);
+        let precision: Precision = precision
+            .parse()
+            .map_err(|e| SessionError::Refused(format!("its precision: {e}")))?;
         self.executor
             .check_precision(precision)
-            .map_err(End::Unsuited)?;
+            .map_err(SessionError::Unsupported)?;
         let every = Duration::from_millis(welcome.checkpoint_interval_ms.into());
         self.checkpoint_interval = (!every.is_zero()).then_some(every);
         Ok(())
     }
 
-    /// Waits between two connections; how the worker ends meanwhile, if it does.
-    pub(super) async fn pause(&mut self, pause: Duration, shutdown: &Shutdown) -> Option<End> {
+    /// Waits between two connections. Returns how the worker's life ends meanwhile, if it does.
+    pub(super) async fn pause(
+        &mut self,
+        pause: Duration,
+        shutdown: &Shutdown,
+    ) -> Result<Option<Ended>, SessionError> {
         let over = tokio::time::sleep(pause);
         tokio::pin!(over);
         loop {
             tokio::select! {
                 biased;
-                () = &mut over => return None,
-                event = self.event(shutdown) => {
-                    let end = self.handle(event).await;
-                    if end.is_some() {
-                        return end;
+                () = &mut over => return Ok(None),
+                event = self.task.event(shutdown) => {
+                    let ended = self.handle(event).await?;
+                    if ended.is_some() {
+                        return Ok(ended);
                     }
                 }
             }
         }
     }
 
-    /// The next thing that happens whether there is a connection or not. Nothing is lost when this is dropped.
-    async fn event(&mut self, shutdown: &Shutdown) -> Event {
-        let deadline = self.ending.map(|ending| ending.deadline);
-        let overdue = async {
-            match deadline {
-                Some(deadline) => tokio::time::sleep_until(deadline).await,
-                None => std::future::pending().await,
-            }
-        };
-        let leaves = self.ending.is_some_and(|ending| ending.leave);
-        tokio::select! {
-            biased;
-            () = shutdown.triggered(), if !leaves => Event::Leave,
-            lease = Running::ended(&mut self.running) => Event::TaskEnded(lease),
-            () = overdue => Event::Overdue,
-        }
-    }
-
-    /// Does what an event asks for; how the worker ends by it, if it does.
-    async fn handle(&mut self, event: Event) -> Option<End> {
+    /// Does what an event asks for. Returns how the worker's life ends by it, if it does.
+    async fn handle(&mut self, event: Event) -> Result<Option<Ended>, SessionError> {
         match event {
-            Event::Leave => self.leave(),
-            Event::TaskEnded(lease) => self.task_ended(lease).await,
+            Event::Leave => Ok(self.leave()),
+            Event::TaskEnded(lease) => Ok(self.task_ended(lease).await),
             Event::Overdue => {
-                let waited = human::duration(self.drain_grace);
-                Some(End::Stuck(format!(
+                let waited = human::duration(self.task.grace());
+                Err(SessionError::Stuck(format!(
                     "the task did not come to its end within {waited}; its lease will expire"
                 )))
             }
@@ -265,36 +240,19 @@ impl Session {
     }
 
     /// Begins to leave: the task hands over its state and ends. Without a task this is the end.
-    fn leave(&mut self) -> Option<End> {
-        let Some(running) = &self.running else {
-            return Some(End::Drained);
-        };
-        let deadline = Instant::now() + self.drain_grace;
-        match &mut self.ending {
-            Some(ending) => ending.leave = true,
-            None => {
-                running.request_stop(Stop::Drain);
-                self.ending = Some(Ending {
-                    deadline,
-                    leave: true,
-                });
-            }
-        }
-        None
+    fn leave(&mut self) -> Option<Ended> {
+        (!self.task.leave()).then_some(Ended::Drained)
     }
 
-    async fn task_ended(&mut self, lease: Lease) -> Option<End> {
-        let id = self.running.take().map(|running| running.lease().clone());
-        let leaves = self.ending.take().is_some_and(|ending| ending.leave);
-        if !leaves {
-            return None;
-        }
-        if let (Some(id), Lease::Held) = (id, lease)
-            && let Err(status) = self.release(&id).await
+    async fn task_ended(&mut self, status: LeaseStatus) -> Option<Ended> {
+        let lease = self.task.forget()?;
+        if status == LeaseStatus::Held
+            && let Err(status) = self.release(&lease).await
         {
-            tracing::warn!(lease = %id, reason = %root_cause(&status), "could not hand the task back; its lease will expire");
+            let reason = root_cause(&status);
+            tracing::warn!(%lease, %reason, "could not hand the task back; its lease will expire");
         }
-        Some(End::Drained)
+        Some(Ended::Drained)
     }
 
     async fn serve(
@@ -303,23 +261,24 @@ impl Session {
         outbox: mpsc::Sender<v1::WorkerMessage>,
         interval: Duration,
         shutdown: &Shutdown,
-    ) -> Result<End, Status> {
+    ) -> Result<Ended, SessionError> {
+        let failed = |status| SessionError::from_status(&status, true);
         let mut heartbeat = tokio::time::interval(interval);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let message = tokio::select! {
                 biased;
-                message = inbox.message() => match message? {
+                message = inbox.message() => match message.map_err(failed)? {
                     Some(v1::CoordinatorMessage { message: Some(message) }) => message,
-                    _ => return Ok(lost("the coordinator ended the stream", true)),
+                    _ => return Err(SessionError::lost("the coordinator ended the stream", true)),
                 },
                 _ = heartbeat.tick() => {
                     self.heartbeat(&outbox);
                     continue;
                 }
-                event = self.event(shutdown) => {
-                    if let Some(end) = self.handle(event).await {
-                        return Ok(end);
+                event = self.task.event(shutdown) => {
+                    if let Some(ended) = self.handle(event).await? {
+                        return Ok(ended);
                     }
                     self.heartbeat(&outbox);
                     continue;
@@ -327,17 +286,20 @@ impl Session {
             };
             match message {
                 coordinator_message::Message::Assignment(assignment) => {
-                    self.begin(assignment).await?;
+                    self.begin(assignment).await.map_err(failed)?;
                     self.heartbeat(&outbox);
                 }
-                coordinator_message::Message::Revocation(revocation) => self.revoked(revocation)?,
+                coordinator_message::Message::Revocation(v1::Revocation { lease, reason }) => {
+                    let lease = parse_lease(lease).map_err(failed)?;
+                    self.task.revoke(&lease, &reason);
+                }
                 coordinator_message::Message::Goodbye(goodbye) => {
-                    return Ok(End::Dismissed(goodbye.reason));
+                    return Ok(Ended::Dismissed(goodbye.reason));
                 }
                 coordinator_message::Message::Drain(drain) => {
                     tracing::info!(reason = %drain.reason, "asked to leave");
-                    if let Some(end) = self.leave() {
-                        return Ok(end);
+                    if let Some(ended) = self.leave() {
+                        return Ok(ended);
                     }
                 }
                 coordinator_message::Message::Welcome(_) => {}
@@ -345,15 +307,15 @@ impl Session {
         }
     }
 
-    /// Sends a heartbeat unless earlier ones still wait: then the connection is stuck, and its own timeout will end it. A worker
-    /// whose task has lost its lease and has not ended yet says nothing: it is neither at work nor free.
+    /// Sends a heartbeat unless earlier ones still wait: then the connection is stuck, and its own timeout
+    /// ends it. A worker whose task has lost its lease and has not ended yet says nothing: it is neither at
+    /// work nor free.
     fn heartbeat(&self, outbox: &mpsc::Sender<v1::WorkerMessage>) {
-        let progress = self
-            .held()
-            .map(|running| wire::progress_message(running.lease(), &running.progress()));
-        if progress.is_none() && self.running.is_some() {
+        let held = self.task.held();
+        if held.is_none() && !self.task.is_none() {
             return;
         }
+        let progress = held.map(|task| wire::progress_message(task.lease(), &task.progress()));
         let heartbeat = worker_message::Message::Heartbeat(v1::Heartbeat { progress });
         let _ = outbox.try_send(v1::WorkerMessage {
             message: Some(heartbeat),
@@ -362,26 +324,22 @@ impl Session {
 
     async fn begin(&mut self, assignment: v1::Assignment) -> Result<(), Status> {
         let lease = parse_lease(assignment.lease)?;
-        if self
-            .running
-            .as_ref()
-            .is_some_and(|running| *running.lease() == lease)
-        {
+        if self.task.has(&lease) {
             return Ok(());
         }
-        if self.ending.is_some_and(|ending| ending.leave) {
+        if self.task.leaves() {
             // It came while the worker began to leave.
             return self.release(&lease).await;
         }
-        self.stop().await;
-        self.ending = None;
         let Some(experiment) = self.experiment.clone() else {
             return Err(Status::internal("an assignment came before the welcome"));
         };
-        let objects = Objects::new(
+        let control = Arc::new(TaskControl::new());
+        let random = self.random.clone();
+        let calls = Calls::new(
             self.coordinators.clone(),
-            &self.cache_dir,
-            self.random.clone(),
+            random.clone(),
+            Arc::clone(&control),
         );
         let context = Context {
             experiment,
@@ -389,30 +347,12 @@ impl Session {
             resume: assignment.resume.map(Position::from),
             checkpoint_interval: self.checkpoint_interval,
             executor: Arc::clone(&self.executor),
-            random: self.random.clone(),
-            coordinators: self.coordinators.clone(),
-            objects,
+            control,
+            objects: Objects::new(calls.clone(), &self.cache_dir, random),
+            calls,
             spool: self.spool.clone(),
         };
-        self.running = Some(Running::start(context));
-        Ok(())
-    }
-
-    /// The task ends at the end of its step, and nothing of it is sent any more.
-    fn revoked(&mut self, revocation: v1::Revocation) -> Result<(), Status> {
-        let lease = parse_lease(revocation.lease)?;
-        if let Some(running) = &self.running
-            && *running.lease() == lease
-            && self.held().is_some()
-        {
-            tracing::warn!(%lease, reason = %revocation.reason, "lease revoked; the task is dropped");
-            running.request_stop(Stop::Drop);
-            let leave = self.ending.is_some_and(|ending| ending.leave);
-            self.ending = Some(Ending {
-                deadline: Instant::now() + self.drain_grace,
-                leave,
-            });
-        }
+        self.task.start(context).await;
         Ok(())
     }
 
@@ -432,36 +372,9 @@ impl Session {
     }
 }
 
-fn lost(reason: impl Into<String>, was_attached: bool) -> End {
-    End::Lost {
-        reason: reason.into(),
-        was_attached,
-    }
-}
-
-fn ended(status: &Status, was_attached: bool) -> End {
-    match status.code() {
-        Code::FailedPrecondition | Code::InvalidArgument | Code::Unauthenticated => {
-            End::Refused(status.message().to_owned())
-        }
-        _ => lost(root_cause(status), was_attached),
-    }
-}
-
 fn parse_lease(lease: Option<v1::Lease>) -> Result<LeaseId, Status> {
     lease
         .ok_or_else(|| Status::internal("the coordinator's message names no lease"))?
         .try_into()
         .map_err(|e| Status::internal(format!("the coordinator's message is bad: {e}")))
-}
-
-/// What lies at the bottom of a status: "connection refused" rather than "transport error".
-pub(super) fn root_cause(status: &Status) -> String {
-    let mut error: Option<&dyn std::error::Error> = std::error::Error::source(status);
-    let mut cause = status.message().to_owned();
-    while let Some(inner) = error {
-        cause = inner.to_string();
-        error = inner.source();
-    }
-    cause
 }

@@ -1,6 +1,6 @@
 //! A whole worker with a coordinator that keeps a record, and training that follows a script.
 
-mod fleet;
+mod coordinator;
 mod scripted;
 
 use std::collections::{BTreeMap, HashMap};
@@ -13,14 +13,13 @@ use quartet_shared::position::Position;
 use quartet_shared::spec::Preset;
 use quartet_shared::task::{LeaseId, Task};
 use quartet_store::layout::Layout;
-use quartet_store::manifest::StoredSpec;
-use quartet_store::manifest::{Manifest, StepManifest};
+use quartet_store::manifest::{Manifest, StepManifest, StoredSpec};
 use tokio::task::JoinHandle;
 use tonic::Status;
 
 use super::*;
 use crate::executor::{Stop, Trained, UnsupportedPrecision};
-use fleet::{Call, Coordinator, Plan};
+use coordinator::{Call, Coordinator, Setup};
 use scripted::{Act, Disk, Script, end, within};
 
 fn blob(bytes: &[u8]) -> Blob {
@@ -43,7 +42,7 @@ fn json(value: &impl serde::Serialize) -> Vec<u8> {
 }
 
 /// The demo's run of VGG16 from the start, on a data set of one image each.
-fn plan() -> Plan {
+fn setup() -> Setup {
     let run: RunName = "vgg16".parse().unwrap();
     let image = Images {
         labels: vec![0],
@@ -70,7 +69,7 @@ fn plan() -> Plan {
         attempt: Attempt(3),
         worker: worker(),
     };
-    Plan {
+    Setup {
         welcome: v1::Welcome {
             experiment: "x".to_owned(),
             term: 1,
@@ -91,9 +90,9 @@ fn plan() -> Plan {
     }
 }
 
-/// The plan to go on after step 5 of epoch 2.
-fn plan_to_resume() -> Plan {
-    let mut plan = plan();
+/// A setup to go on after step 5 of epoch 2.
+fn setup_to_resume() -> Setup {
+    let mut setup = setup();
     let run: RunName = "vgg16".parse().unwrap();
     let attempt = Attempt(2);
     let position = Position::within(Epoch(2), 5);
@@ -120,14 +119,14 @@ fn plan_to_resume() -> Plan {
         weights: object("no weights".to_owned(), b""),
         training_state: object("no state".to_owned(), b""),
     };
-    plan.assignment.resume = Some(position.into());
-    plan.objects.extend([
+    setup.assignment.resume = Some(position.into());
+    setup.objects.extend([
         (layout().step_manifest(&run, position), json(&step)),
         (layout().manifest(&run, Epoch(1)), json(&epoch)),
         (step.weights.key, b"weights".to_vec()),
         (step.training_state.key, b"state".to_vec()),
     ]);
-    plan
+    setup
 }
 
 /// A worker at work.
@@ -140,8 +139,8 @@ struct Worker {
 }
 
 impl Worker {
-    async fn start(plan: Plan) -> Self {
-        let coordinator = Coordinator::start(plan).await;
+    async fn start(setup: Setup) -> Self {
+        let coordinator = Coordinator::start(setup).await;
         let cache = tempfile::tempdir().unwrap();
         let settings = Settings {
             coordinators: vec![coordinator.address.parse().unwrap()],
@@ -168,7 +167,7 @@ impl Worker {
         self.coordinator.calls.recv().await.unwrap()
     }
 
-    /// Shuts the worker down; what it still called.
+    /// Shuts the worker down. Returns what it still called.
     async fn stop(self) -> Vec<Call> {
         let Self {
             mut coordinator,
@@ -195,8 +194,8 @@ fn handed_back() -> Call {
 }
 
 /// Lets training go on for an epoch and drains it within the next.
-async fn drained(plan: Plan) -> Vec<Call> {
-    let mut worker = Worker::start(plan).await;
+async fn drained(setup: Setup) -> Vec<Call> {
+    let mut worker = Worker::start(setup).await;
     for epoch in 1..=2 {
         let control = worker.script.keep(end(epoch)).await;
         assert_eq!(control, None);
@@ -213,7 +212,7 @@ async fn drained(plan: Plan) -> Vec<Call> {
 
 #[tokio::test]
 async fn a_drained_worker_commits_its_state_before_it_hands_its_task_back() {
-    let calls = drained(plan()).await;
+    let calls = drained(setup()).await;
     assert_eq!(
         calls,
         [
@@ -226,12 +225,12 @@ async fn a_drained_worker_commits_its_state_before_it_hands_its_task_back() {
 }
 
 #[tokio::test]
-async fn a_coordinator_without_states_within_epochs_is_drained_all_the_same() {
-    let calls = drained(Plan {
+async fn a_coordinator_without_mid_epoch_checkpoints_is_drained_all_the_same() {
+    let calls = drained(Setup {
         refusal: |position| {
-            (position.step > 0).then(|| Status::unimplemented("states within an epoch"))
+            (position.step > 0).then(|| Status::unimplemented("mid-epoch checkpoints"))
         },
-        ..plan()
+        ..setup()
     })
     .await;
     assert_eq!(
@@ -247,9 +246,9 @@ async fn a_coordinator_without_states_within_epochs_is_drained_all_the_same() {
 
 #[tokio::test]
 async fn a_worker_leaves_an_experiment_that_it_cannot_compute() {
-    let mut plan = plan();
-    plan.welcome.precision = "bf16".to_owned();
-    let mut worker = Worker::start(plan).await;
+    let mut setup = setup();
+    setup.welcome.precision = "bf16".to_owned();
+    let mut worker = Worker::start(setup).await;
     let error = worker.ended.await.unwrap().unwrap_err();
     assert!(error.is::<UnsupportedPrecision>(), "{error:#}");
     // It has not touched the task, which counts against nobody.
@@ -259,9 +258,9 @@ async fn a_worker_leaves_an_experiment_that_it_cannot_compute() {
 
 #[tokio::test]
 async fn a_run_goes_on_within_an_epoch() {
-    let mut plan = plan_to_resume();
-    plan.welcome.checkpoint_interval_ms = 1500;
-    let mut worker = Worker::start(plan).await;
+    let mut setup = setup_to_resume();
+    setup.welcome.checkpoint_interval_ms = 1500;
+    let mut worker = Worker::start(setup).await;
     let (task, files) = worker.script.tasks.recv().await.unwrap();
     assert_eq!(task.checkpoint_interval, Some(Duration::from_millis(1500)));
     let resume = task.resume.unwrap();
@@ -279,14 +278,14 @@ async fn a_run_goes_on_within_an_epoch() {
 
 #[tokio::test]
 async fn a_corrupt_object_is_read_again_and_then_named() {
-    let mut plan = plan_to_resume();
+    let mut setup = setup_to_resume();
     let key = layout().training_state(
         &"vgg16".parse().unwrap(),
         Position::within(Epoch(2), 5),
         Attempt(2),
     );
-    plan.objects.insert(key.clone(), b"stale".to_vec());
-    let mut worker = Worker::start(plan).await;
+    setup.objects.insert(key.clone(), b"stale".to_vec());
+    let mut worker = Worker::start(setup).await;
     let Call::Release(kind, reason, object) = worker.call().await else {
         panic!("not released")
     };
@@ -307,7 +306,7 @@ async fn a_corrupt_object_is_read_again_and_then_named() {
 
 #[tokio::test]
 async fn a_full_disk_is_named_and_what_was_written_is_committed() {
-    let mut worker = Worker::start(plan()).await;
+    let mut worker = Worker::start(setup()).await;
     worker.script.keep(end(1)).await;
     worker.script.act(Act::Keep(end(2), Disk::IsFull)).await;
     assert_eq!(worker.script.act(Act::UntilStopped).await, Some(Stop::Drop));
@@ -327,9 +326,9 @@ async fn a_full_disk_is_named_and_what_was_written_is_committed() {
 
 #[tokio::test]
 async fn a_refused_checkpoint_ends_training() {
-    let mut worker = Worker::start(Plan {
+    let mut worker = Worker::start(Setup {
         refusal: |_| Some(Status::failed_precondition("stale")),
-        ..plan()
+        ..setup()
     })
     .await;
     worker.script.keep(end(1)).await;

@@ -1,4 +1,4 @@
-//! Checkpoints on their way to the coordinator: written to the spool as they come, and sent one after the other.
+//! Writes checkpoints to the spool as they come, and sends them to the coordinator one after the other.
 
 use std::fs::File;
 use std::io;
@@ -16,10 +16,10 @@ use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status};
 
+use super::context::Context;
 use super::objects::local_failure;
-use super::queue::{Queue, Written};
-use super::running::{Context, Shared, TaskError};
-use crate::executor::{Checkpoint, CheckpointFiles, Moment, SnapshotError, Stop};
+use super::task_error::TaskError;
+use crate::executor::{Checkpoint, CheckpointFiles, Moment, Queue, SnapshotError, Stop, Written};
 
 /// Messages that may wait for the network.
 const CHUNKS_WAITING: usize = 2;
@@ -30,20 +30,16 @@ enum Sent {
     Committed,
     /// A later one is there, and this one could not be sent.
     Superseded,
-    /// The coordinator keeps no states within an epoch.
+    /// The coordinator keeps no mid-epoch checkpoints.
     Unsupported,
 }
 
-/// Writes and uploads every checkpoint that arrives, in order, until training ends or the task is dropped. When one cannot
-/// be written, those before it are still sent.
-pub(super) async fn run(
-    context: &Context,
-    shared: &Shared,
-    queue: &Queue,
-) -> Result<(), TaskError> {
+/// Writes and uploads every checkpoint that arrives, in order, until training ends or the task is dropped.
+/// When one cannot be written, those before it are still sent.
+pub(super) async fn run(context: &Context, queue: &Queue) -> Result<(), TaskError> {
     let (written, sent) = tokio::join!(
         write_all(queue, context.spool.path(), &context.lease),
-        send_all(queue, context, shared)
+        send_all(queue, context)
     );
     sent.and(written)
 }
@@ -87,13 +83,13 @@ async fn write(
 }
 
 /// Sends what is written until there is no more.
-async fn send_all(queue: &Queue, context: &Context, shared: &Shared) -> Result<(), TaskError> {
+async fn send_all(queue: &Queue, context: &Context) -> Result<(), TaskError> {
     let lease = &context.lease;
     while let Some(written) = queue.to_send().await {
         let started = Instant::now();
-        let sent = match shared.stop() {
+        let sent = match context.control.stop() {
             Some(Stop::Drop) => Err(TaskError::Stopped),
-            _ => send(queue, &written, context, shared).await,
+            _ => send(queue, &written, context).await,
         };
         let position = written.moment.position();
         match sent {
@@ -110,7 +106,10 @@ async fn send_all(queue: &Queue, context: &Context, shared: &Shared) -> Result<(
                 tracing::info!(%lease, %position, "checkpoint given up for a later one");
             }
             Ok(Sent::Unsupported) => {
-                tracing::warn!(%lease, %position, "the coordinator keeps no states within an epoch; this one is lost");
+                tracing::warn!(
+                    %lease, %position,
+                    "the coordinator keeps no mid-epoch checkpoints; this one is lost"
+                );
             }
             Err(error) => {
                 queue.close();
@@ -123,14 +122,10 @@ async fn send_all(queue: &Queue, context: &Context, shared: &Shared) -> Result<(
     Ok(())
 }
 
-/// Sends a checkpoint, again and again as [`Shared::call`] does, but not for ever if it is no longer needed.
-async fn send(
-    queue: &Queue,
-    written: &Written,
-    context: &Context,
-    shared: &Shared,
-) -> Result<Sent, TaskError> {
-    let within_epoch = matches!(written.moment, Moment::MidEpoch(_));
+/// Sends a checkpoint, with the repetitions of [`Calls::retry`](super::calls::Calls::retry), until it is
+/// superseded.
+async fn send(queue: &Queue, written: &Written, context: &Context) -> Result<Sent, TaskError> {
+    let mid_epoch = matches!(written.moment, Moment::MidEpoch(_));
     let mut tries = 0;
     let call = || {
         tries += 1;
@@ -140,14 +135,14 @@ async fn send(
                 return Ok(Sent::Superseded);
             }
             match send_once(context, written).await {
-                Err(status) if within_epoch && status.code() == Code::Unimplemented => {
+                Err(status) if mid_epoch && status.code() == Code::Unimplemented => {
                     Ok(Sent::Unsupported)
                 }
                 sent => sent.map(|()| Sent::Committed),
             }
         }
     };
-    shared.call(call).await
+    context.calls.retry(call).await
 }
 
 fn header(lease: &LeaseId, Written { moment, files }: &Written) -> v1::CheckpointHeader {
@@ -183,7 +178,7 @@ async fn send_once(context: &Context, written: &Written) -> Result<(), Status> {
         }
         read_all(paths, &sender).await
     };
-    let mut client = context.coordinators.client();
+    let mut client = context.calls.client();
     let sending = client.commit_checkpoint(ReceiverStream::new(receiver));
     let (read, sent) = tokio::join!(reading, sending);
     // Without all bytes the coordinator has refused, but the cause is here.

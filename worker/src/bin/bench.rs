@@ -21,7 +21,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Cmd {
-    /// Runs training steps (input, forward, backward, Adam) with every combination of the settings, each in a process of its own.
+    /// Runs training steps (input, forward, backward, Adam) with every combination of the settings, each in a
+    /// process of its own.
     Step(Step),
     /// Measures how many training images a second the input pipeline makes.
     Input(Input),
@@ -175,7 +176,8 @@ impl Step {
         RunSpec { backbone, ..run }
     }
 
-    /// One process for each combination, so that each has its own peak of memory; one that is killed for memory is a row, too.
+    /// One process for each combination, so that each has its own peak of memory; one that is killed for
+    /// memory is a row, too.
     fn table(&self) -> Result<()> {
         if !self.json {
             println!(
@@ -293,7 +295,8 @@ impl Row {
         });
         let parts = self.parts.map(|part| format!("{part:.3}")).join(" ");
         format!(
-            "{backbone:<20} {size:>5} {batch:>6} {:>9} {:<18} {:>8.3} {:>8.2} {parts:>27} {memory:>11} {:>8.4}",
+            "{backbone:<20} {size:>5} {batch:>6} {:>9} {:<18} {:>8.3} {:>8.2} \
+             {parts:>27} {memory:>11} {:>8.4}",
             precision.as_str(),
             self.device,
             self.seconds_per_step,

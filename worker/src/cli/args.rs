@@ -49,7 +49,8 @@ pub(super) struct DeviceArgs {
 /// What a worker of a fleet needs.
 #[derive(Debug, clap::Args)]
 pub(super) struct ServeArgs {
-    /// Address of the coordinator, or several that it may have, separated by commas; the port is 50051 unless given.
+    /// Address of the coordinator, or several that it may have, separated by commas; the port is 50051 unless
+    /// given.
     #[arg(
         long,
         value_name = "HOST:PORT",
@@ -58,7 +59,8 @@ pub(super) struct ServeArgs {
         default_value = "127.0.0.1:50051"
     )]
     pub(super) coordinator: Vec<Address>,
-    /// Folder for data sets and for checkpoints on their way [default: $XDG_CACHE_HOME/quartet or ~/.cache/quartet].
+    /// Folder for data sets and for checkpoints on their way [default: $XDG_CACHE_HOME/quartet or
+    /// ~/.cache/quartet].
     #[arg(long, value_name = "DIR", env = "QUARTET_CACHE_DIR")]
     pub(super) cache_dir: Option<PathBuf>,
     /// Name of this worker for people [default: the device and the host's name].
@@ -83,8 +85,9 @@ pub(super) struct ServeArgs {
 pub(super) enum Command {
     /// Print the pooled features of a backbone for images, one JSON object a line.
     ///
-    /// Images become gray (luma, Rec. 709), three equal channels, are resized to the size with nearest neighbour, and scaled to
-    /// 0..1; no mean is subtracted. The features are the means over height and width of the backbone's last feature map.
+    /// Images become gray (luma, Rec. 709), three equal channels, are resized to the size with nearest
+    /// neighbour, and scaled to 0..1; no mean is subtracted. The features are the means over height and width
+    /// of the backbone's last feature map.
     Embed(EmbedArgs),
     /// Print the class probabilities of a trained experiment's ensemble, or of one run, for images.
     ///
@@ -106,7 +109,12 @@ pub(super) struct EmbedArgs {
     #[arg(long, value_name = "FILE")]
     pub(super) weights: PathBuf,
     /// Height and width in pixels of the network's input.
-    #[arg(long, value_name = "PIXELS", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    #[arg(
+        long,
+        value_name = "PIXELS",
+        default_value_t = 200,
+        value_parser = clap::value_parser!(u32).range(1..=1024)
+    )]
     pub(super) size: u32,
     #[command(flatten)]
     pub(super) device: DeviceArgs,
@@ -118,7 +126,8 @@ pub(super) struct EmbedArgs {
 /// Arguments of `predict`.
 #[derive(Debug, clap::Args)]
 pub(super) struct PredictArgs {
-    /// The experiment's folder, such as runs/fer2013 or s3://bucket/prefix/fer2013 (credentials from AWS_* variables).
+    /// The experiment's folder, such as runs/fer2013 or s3://bucket/prefix/fer2013 (credentials from AWS_*
+    /// variables).
     #[arg(long, value_name = "DIR|URL")]
     pub(super) experiment: String,
     /// Ask this run alone instead of the ensemble.

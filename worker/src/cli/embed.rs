@@ -32,7 +32,8 @@ pub(super) fn run(args: &EmbedArgs) -> anyhow::Result<()> {
     let path = args.weights.to_str().unwrap_or_default();
     ensure!(
         args.weights.exists() || !matches!(path.parse(), Ok(Weights::Imagenet | Weights::Hub(_))),
-        "--weights takes a file; coordinators fetch {path} into Hugging Face's cache, where the file can be found"
+        "--weights takes a file; coordinators fetch {path} into Hugging Face's cache, \
+         where the file can be found"
     );
     let pictures = pictures(&args.images)?;
     let weights = WeightsFile::open(&args.weights)?;

@@ -37,7 +37,8 @@ pub(super) fn run(args: &ExportArgs) -> anyhow::Result<()> {
     if exported == Exported::OtherBorders {
         let _ = writeln!(
             std::io::stderr(),
-            "warning: timm's {name} counts the padding in its means, this network does not: there its features are others, \
+            "warning: timm's {name} counts the padding in its means, this network does not: \
+             there its features are others, \
              the more so the smaller the image"
         );
     }

@@ -122,7 +122,9 @@ mod tests {
         let rows: [&[f64]; 2] = [&[0.25, 0.75], &[0.5, 0.5]];
         assert_eq!(
             table(&images, &classes, &rows),
-            "  image            class    sad  happy\n  a.png            happy  0.250  0.750\n  longer name.png  sad    0.500  0.500\n"
+            "  image            class    sad  happy\n\
+             \x20 a.png            happy  0.250  0.750\n\
+             \x20 longer name.png  sad    0.500  0.500\n"
         );
         let lines = json(&images, &classes, &rows).unwrap();
         assert_eq!(

@@ -15,7 +15,8 @@ use super::{USAGE, fail, select};
 use crate::device::TrainingDevice;
 use crate::on_device::OnDevice;
 
-/// How long a worker whose parent is gone may take to hand its task back: there is hardly anyone left to take it.
+/// How long a worker whose parent is gone may take to hand its task back: there is hardly anyone left to take
+/// it.
 const ORPHAN_GRACE: Duration = Duration::from_secs(3);
 
 pub(super) fn run(args: ServeArgs, device: &DeviceArgs) -> ExitCode {

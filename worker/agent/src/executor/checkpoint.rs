@@ -10,7 +10,7 @@ use quartet_shared::ids::Epoch;
 use quartet_shared::position::Position;
 use quartet_shared::progress::EpochMetrics;
 
-/// A state of training on its way to be kept.
+/// A state of training that is to be kept.
 #[derive(Debug)]
 pub struct Checkpoint {
     /// What it is the state after.
@@ -31,7 +31,7 @@ pub enum Moment {
         /// Early stopping after it.
         early_stopping: EarlyStopping,
     },
-    /// A step within an epoch. After the last step the validation is still to be done.
+    /// A step of an unfinished epoch. After the last step the validation is still to be done.
     MidEpoch(Position),
 }
 
@@ -48,8 +48,8 @@ impl Moment {
 
 /// A state of training that can be written. Writing blocks, and happens on another thread than training.
 pub trait Snapshot: fmt::Debug + Send {
-    /// Writes a file of weights and one of training state to `folder`, each whole or not at all; their names begin with
-    /// `stem`, which is of no other checkpoint. An error leaves neither behind.
+    /// Writes a file of weights and one of training state to `folder`, each whole or not at all. Their names
+    /// begin with `stem`, which no other checkpoint has. An error leaves neither file behind.
     ///
     /// # Errors
     /// The files cannot be written or read back.

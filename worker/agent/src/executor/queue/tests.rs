@@ -135,7 +135,7 @@ fn one_checkpoint_is_in_memory() {
 }
 
 #[test]
-fn a_state_that_waits_makes_way_for_a_later_checkpoint() {
+fn a_mid_epoch_checkpoint_that_waits_makes_way_for_a_later_checkpoint() {
     let fixture = Fixture::new();
     for moment in [end(1), within(2, 3), within(2, 5)] {
         assert!(fixture.put(moment));
@@ -157,7 +157,7 @@ fn a_state_that_waits_makes_way_for_a_later_checkpoint() {
 }
 
 #[test]
-fn a_state_that_is_being_sent_is_superseded_by_what_waits() {
+fn a_mid_epoch_checkpoint_that_is_being_sent_is_superseded_by_what_waits() {
     let fixture = Fixture::new();
     assert!(fixture.put(within(1, 3)));
     fixture.write();

@@ -1,4 +1,4 @@
-//! What a computation sees of the rest of the worker.
+//! The way from a computation to the rest of the agent.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,14 +6,15 @@ use std::sync::Arc;
 use quartet_shared::progress::{Phase, Progress};
 use tokio::runtime::Handle;
 
+use super::callbacks::{Callbacks, Stop};
+use super::checkpoint::Checkpoint;
+use super::control::TaskControl;
 use super::queue::Queue;
-use super::running::Shared;
-use crate::executor::{Callbacks, Checkpoint, Stop};
 
-/// Carries what a computation says to the rest of the worker, and back whether it is to go on. A training task ends only
-/// after this is dropped: there may be another checkpoint until then.
+/// What a computation uses to report progress, to hand over checkpoints and to learn whether it is to stop. A
+/// training task ends only after its link is dropped, because another checkpoint may come until then.
 pub struct Link {
-    shared: Arc<Shared>,
+    control: Arc<TaskControl>,
     /// Where checkpoints go; an evaluation has none.
     uploads: Option<Arc<Queue>>,
     /// For a thread that may block.
@@ -21,17 +22,17 @@ pub struct Link {
 }
 
 impl Link {
-    pub(super) fn new(shared: &Arc<Shared>, uploads: Option<&Arc<Queue>>) -> Self {
+    pub(crate) fn new(control: &Arc<TaskControl>, uploads: Option<&Arc<Queue>>) -> Self {
         Self {
-            shared: Arc::clone(shared),
+            control: Arc::clone(control),
             uploads: uploads.map(Arc::clone),
             runtime: Handle::current(),
         }
     }
 
-    /// Tells how far the task is.
+    /// Reports how far the task is.
     pub fn progress(&self, progress: Progress) {
-        self.shared.set_progress(progress);
+        self.control.set_progress(progress);
     }
 
     /// Whether to stop.
@@ -42,22 +43,23 @@ impl Link {
         if closed {
             Some(Stop::Drop)
         } else {
-            self.shared.stop()
+            self.control.stop()
         }
     }
 
-    /// Whether a mid-epoch checkpoint that is due is of use: not while an earlier checkpoint is still on its way.
+    /// Whether a mid-epoch checkpoint that is due is of use. It is not while an earlier checkpoint is on its
+    /// way.
     #[must_use]
     pub fn wants_mid_epoch_checkpoint(&self) -> bool {
         self.uploads.as_ref().is_some_and(|queue| queue.is_idle())
     }
 
-    /// Hands over a checkpoint and returns whether to stop. Waits while too many others are on their way: a slow store
-    /// slows training down instead of filling memory and disk.
+    /// Hands over a checkpoint and returns whether to stop. Waits while too many others are on their way, so
+    /// that a slow store slows training down instead of filling memory and disk.
     pub async fn checkpoint(&mut self, checkpoint: Checkpoint) -> Option<Stop> {
         if let Some(queue) = &self.uploads {
             if !queue.has_room() {
-                self.shared.set_phase(Phase::Uploading);
+                self.control.set_phase(Phase::Uploading);
             }
             queue.put(checkpoint).await;
         }

@@ -16,7 +16,8 @@ use tonic::{Request, Response, Status, Streaming};
 /// Something that a worker did.
 #[derive(Debug, PartialEq)]
 pub(super) enum Call {
-    /// It committed a checkpoint, whose bytes are those of its header; whether that had metrics and early stopping.
+    /// It committed a checkpoint, whose bytes match its header. The flag says whether the header had metrics
+    /// and early stopping.
     Commit(Position, bool),
     /// It released its task, with this reason and this corrupt object.
     Release(v1::ReleaseKind, String, String),
@@ -24,7 +25,7 @@ pub(super) enum Call {
 }
 
 /// What the coordinator gives, and how it answers.
-pub(super) struct Plan {
+pub(super) struct Setup {
     pub(super) welcome: v1::Welcome,
     pub(super) assignment: v1::Assignment,
     pub(super) objects: HashMap<String, Vec<u8>>,
@@ -40,13 +41,13 @@ pub(super) struct Coordinator {
 }
 
 impl Coordinator {
-    pub(super) async fn start(plan: Plan) -> Self {
+    pub(super) async fn start(setup: Setup) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let (sender, calls) = mpsc::unbounded_channel();
         let reads = Arc::new(Mutex::new(Vec::new()));
         let service = Service {
-            plan,
+            setup,
             calls: sender,
             reads: Arc::clone(&reads),
         };
@@ -67,7 +68,7 @@ impl Coordinator {
 }
 
 struct Service {
-    plan: Plan,
+    setup: Setup,
     calls: mpsc::UnboundedSender<Call>,
     reads: Arc<Mutex<Vec<String>>>,
 }
@@ -85,8 +86,8 @@ impl Fleet for Service {
         let mut messages = request.into_inner();
         let (outbox, responses) = mpsc::channel(2);
         for message in [
-            Message::Welcome(self.plan.welcome.clone()),
-            Message::Assignment(self.plan.assignment.clone()),
+            Message::Welcome(self.setup.welcome.clone()),
+            Message::Assignment(self.setup.assignment.clone()),
         ] {
             let message = Some(message);
             outbox
@@ -125,7 +126,7 @@ impl Fleet for Service {
         let _ = self
             .calls
             .send(Call::Commit(position, header.metrics.is_some()));
-        match (self.plan.refusal)(position) {
+        match (self.setup.refusal)(position) {
             Some(status) => Err(status),
             None => Ok(Response::new(v1::CommitCheckpointResponse {})),
         }
@@ -154,7 +155,7 @@ impl Fleet for Service {
         request: Request<v1::GetObjectRequest>,
     ) -> Result<Response<Self::GetObjectStream>, Status> {
         let key = request.into_inner().key;
-        let object = self.plan.objects.get(&key).cloned();
+        let object = self.setup.objects.get(&key).cloned();
         self.reads.lock().unwrap().push(key.clone());
         let chunk = object.ok_or_else(|| Status::not_found(key))?;
         let chunks = vec![Ok(v1::GetObjectResponse {

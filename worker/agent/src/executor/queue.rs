@@ -1,31 +1,31 @@
-//! The way of a task's checkpoints from training to the coordinator:
+//! The queue that a task's checkpoints take from training to the coordinator:
 //!
 //! ```text
 //! put -> arrived -> writing -> waiting, at most 4 -> sending
 //!        in memory, one        on disk, in order
 //! ```
 //!
-//! A state within an epoch that still waits when a later checkpoint is written is dropped: nobody needs it any more.
+//! A mid-epoch checkpoint that still waits when a later one is written is dropped: nobody needs it any more.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 
 use tokio::sync::Notify;
 
-use crate::executor::{Checkpoint, CheckpointFiles, Moment};
+use super::checkpoint::{Checkpoint, CheckpointFiles, Moment};
 
 /// Checkpoints on disk that may wait for a slow coordinator or store before training has to.
 const WAITING: usize = 4;
 
-/// A checkpoint on disk. Its files go with it.
+/// A checkpoint on disk. Dropping it removes its files.
 #[derive(Debug)]
-pub(super) struct Written {
-    pub(super) moment: Moment,
-    pub(super) files: CheckpointFiles,
+pub(crate) struct Written {
+    pub(crate) moment: Moment,
+    pub(crate) files: CheckpointFiles,
 }
 
 impl Written {
-    fn is_within_epoch(&self) -> bool {
+    fn is_mid_epoch(&self) -> bool {
         matches!(self.moment, Moment::MidEpoch(_))
     }
 }
@@ -40,7 +40,7 @@ impl Drop for Written {
 
 /// Checkpoints between one that trains, one that writes and one that sends.
 #[derive(Debug, Default)]
-pub(super) struct Queue {
+pub(crate) struct Queue {
     state: Mutex<State>,
     changed: Notify,
 }
@@ -59,8 +59,8 @@ struct State {
 
 impl State {
     fn has_room(&self) -> bool {
-        // States within an epoch make way.
-        let staying = self.waiting.iter().filter(|w| !w.is_within_epoch()).count();
+        // Mid-epoch checkpoints make way.
+        let staying = self.waiting.iter().filter(|w| !w.is_mid_epoch()).count();
         self.arrived.is_none() && !self.writing && staying < WAITING
     }
 
@@ -71,7 +71,7 @@ impl State {
 
 impl Queue {
     /// Takes a checkpoint as soon as there is room; drops it if the queue is closed.
-    pub(super) async fn put(&self, checkpoint: Checkpoint) {
+    pub(crate) async fn put(&self, checkpoint: Checkpoint) {
         let mut checkpoint = Some(checkpoint);
         self.until(|state| {
             if state.closed {
@@ -83,27 +83,27 @@ impl Queue {
     }
 
     /// Whether [`Self::put`] would not wait.
-    pub(super) fn has_room(&self) -> bool {
+    pub(crate) fn has_room(&self) -> bool {
         self.look(State::has_room)
     }
 
     /// Whether nothing is on its way.
-    pub(super) fn is_idle(&self) -> bool {
+    pub(crate) fn is_idle(&self) -> bool {
         self.look(State::is_idle)
     }
 
     /// Whether it takes nothing any more.
-    pub(super) fn is_closed(&self) -> bool {
+    pub(crate) fn is_closed(&self) -> bool {
         self.look(|state| state.closed)
     }
 
     /// Training is over: there is no other checkpoint.
-    pub(super) fn complete(&self) {
+    pub(crate) fn complete(&self) {
         self.change(|state| state.complete = true);
     }
 
     /// Takes nothing any more. What is written can still be sent.
-    pub(super) fn close(&self) {
+    pub(crate) fn close(&self) {
         // Dropped after the lock.
         let _arrived = self.change(|state| {
             state.closed = true;
@@ -113,7 +113,7 @@ impl Queue {
     }
 
     /// The next checkpoint to be written; `None` when there is no other.
-    pub(super) async fn to_write(&self) -> Option<Checkpoint> {
+    pub(crate) async fn to_write(&self) -> Option<Checkpoint> {
         self.until(|state| match state.arrived.take() {
             Some(checkpoint) => {
                 state.writing = true;
@@ -125,12 +125,12 @@ impl Queue {
     }
 
     /// What [`Self::to_write`] gave is on disk.
-    pub(super) fn written(&self, written: Written) {
+    pub(crate) fn written(&self, written: Written) {
         // Dropped, and so removed, after the lock.
         let _superseded: VecDeque<Written> = self.change(|state| {
             state.writing = false;
             let waiting = std::mem::take(&mut state.waiting).into_iter();
-            let (superseded, staying) = waiting.partition(Written::is_within_epoch);
+            let (superseded, staying) = waiting.partition(Written::is_mid_epoch);
             state.waiting = staying;
             state.waiting.push_back(written);
             superseded
@@ -138,7 +138,7 @@ impl Queue {
     }
 
     /// The next checkpoint to be sent; `None` when there is no other.
-    pub(super) async fn to_send(&self) -> Option<Written> {
+    pub(crate) async fn to_send(&self) -> Option<Written> {
         self.until(|state| match state.waiting.pop_front() {
             Some(written) => {
                 state.sending = true;
@@ -153,12 +153,12 @@ impl Queue {
     }
 
     /// Whether the checkpoint that is being sent has become one that nobody needs.
-    pub(super) fn is_superseded(&self, sending: &Written) -> bool {
-        sending.is_within_epoch() && self.look(|state| !state.waiting.is_empty())
+    pub(crate) fn is_superseded(&self, sending: &Written) -> bool {
+        sending.is_mid_epoch() && self.look(|state| !state.waiting.is_empty())
     }
 
     /// What [`Self::to_send`] gave has been dealt with.
-    pub(super) fn sent(&self) {
+    pub(crate) fn sent(&self) {
         self.change(|state| state.sending = false);
     }
 

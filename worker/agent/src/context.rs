@@ -1,0 +1,85 @@
+//! What a task needs, and the steps that training and evaluation share.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use quartet_proto::v1;
+use quartet_shared::blocking;
+use quartet_shared::dataset::Dataset;
+use quartet_shared::ids::ExperimentName;
+use quartet_shared::position::Position;
+use quartet_shared::task::LeaseId;
+use quartet_store::manifest::StoredSpec;
+
+use super::calls::{Calls, limited};
+use super::coordinators::CALL_TIMEOUT;
+use super::objects::Objects;
+use super::spool::Spool;
+use super::task_error::TaskError;
+use crate::executor::{Executor, TaskControl};
+
+/// What a task needs.
+pub(super) struct Context {
+    pub(super) experiment: ExperimentName,
+    pub(super) lease: LeaseId,
+    pub(super) resume: Option<Position>,
+    pub(super) checkpoint_interval: Option<Duration>,
+    pub(super) executor: Arc<dyn Executor>,
+    pub(super) control: Arc<TaskControl>,
+    pub(super) calls: Calls,
+    pub(super) objects: Objects,
+    pub(super) spool: Spool,
+}
+
+impl Context {
+    /// The experiment's data, from the cache or the coordinator.
+    pub(super) async fn dataset(&self, stored: &StoredSpec) -> Result<Dataset, TaskError> {
+        let path = self.objects.cached(&stored.dataset).await?;
+        let decode = move || {
+            let bytes = std::fs::read(&path).map_err(|e| format!("{}: {e}", path.display()))?;
+            Dataset::decode(&bytes).map_err(|e| format!("{}: {e}", path.display()))
+        };
+        blocking::run(decode)
+            .await
+            .map_err(TaskError::failed)?
+            .map_err(TaskError::Failed)
+    }
+
+    /// Reports the result of the task.
+    pub(super) async fn complete(
+        &self,
+        result: v1::complete_request::Result,
+    ) -> Result<(), TaskError> {
+        let request = v1::CompleteRequest {
+            lease: Some(self.lease.clone().into()),
+            result: Some(result),
+        };
+        let complete = || {
+            let mut client = self.calls.client();
+            let request = limited(request.clone(), CALL_TIMEOUT);
+            async move { client.complete(request).await }
+        };
+        self.calls.retry(complete).await.map(drop)
+    }
+
+    /// Reports that the task ended without a result.
+    pub(super) async fn release(
+        &self,
+        kind: v1::ReleaseKind,
+        reason: String,
+        object: String,
+    ) -> Result<(), TaskError> {
+        let request = v1::ReleaseRequest {
+            lease: Some(self.lease.clone().into()),
+            kind: kind.into(),
+            reason,
+            object,
+        };
+        let release = || {
+            let mut client = self.calls.client();
+            let request = limited(request.clone(), CALL_TIMEOUT);
+            async move { client.release(request).await }
+        };
+        self.calls.retry(release).await.map(drop)
+    }
+}
