@@ -18,10 +18,10 @@ use tokio::sync::watch;
 use tonic::transport::server::TcpIncoming;
 
 use crate::experiment::{Experiment, Mismatch, OtherLeader, Request};
-use crate::local::{LocalFleet, Plan};
+use crate::local::{LocalFleet, LocalFleetConfig};
 use crate::server::{Coordinator, Ended, Snapshots, Timing};
 use quartet_ingest::data::DataError;
-use quartet_ingest::weights::{Meter, WeightsError};
+use quartet_ingest::weights::{DownloadProgress, WeightsError};
 use quartet_status::live::Screen;
 use quartet_store::{Store, StoreError};
 
@@ -124,12 +124,12 @@ async fn coordinate(args: Args, mut request: Request, timing: Timing) -> anyhow:
         false => address.to_string(),
     };
     let reached_at = request.address.clone();
-    let mut meter = Meter::on_stdout();
+    let mut progress = DownloadProgress::on_stdout();
     let opened = tokio::select! {
-        opened = Experiment::open(store.clone(), request, &mut meter) => Some(opened?),
+        opened = Experiment::open(store.clone(), request, &mut progress) => Some(opened?),
         () = shutdown.triggered() => None,
     };
-    drop(meter);
+    drop(progress);
     let Some(experiment) = opened else {
         say("stopped before the training; start it again to go on, with downloads where they were");
         return Ok(ExitCode::from(INTERRUPTED));
@@ -156,7 +156,10 @@ async fn coordinate(args: Args, mut request: Request, timing: Timing) -> anyhow:
     let (stop, stopped) = watch::channel(false);
     let screen = tokio::spawn(show(coordinator.snapshots(), stopped));
     let mut local = match args.local {
-        true => Some(LocalFleet::start(&Plan::new(args.workers, address)?)?),
+        true => Some(LocalFleet::start(&LocalFleetConfig::new(
+            args.workers,
+            address,
+        )?)?),
         false => {
             let port = address.port();
             let from = match address.ip().is_loopback() {

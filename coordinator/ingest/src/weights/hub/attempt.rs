@@ -14,7 +14,7 @@ use tokio::sync::{oneshot, watch};
 use super::cache;
 use super::failure::{Failure, Place};
 use super::{HubConfig, Token};
-use crate::weights::meter::Amount;
+use crate::weights::download_progress::Amount;
 
 /// How long the end of an attempt waits for a name lookup or a write that is under way.
 const LINGER: Duration = Duration::from_secs(1);
