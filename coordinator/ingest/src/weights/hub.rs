@@ -37,9 +37,9 @@ pub fn url(file: &HubFile, endpoint: &str) -> String {
     )
 }
 
-/// Brings a file into the cache, unless it is there, and gives back where it lies and its checksum. A file of the cache is
-/// used without asking the network. Large files are published with their SHA-256; where the cache's copy has another,
-/// it is deleted and downloaded again.
+/// Brings a file into the cache, unless it is there, and gives back where it lies and its checksum. A file of
+/// the cache is used without asking the network. Large files are published with their SHA-256; where the
+/// cache's copy has another, it is deleted and downloaded again.
 pub(super) async fn resolve(
     file: &HubFile,
     config: &HubConfig,
@@ -75,8 +75,11 @@ pub(super) async fn resolve(
     }
 }
 
-/// Downloads a file, going on where an earlier attempt of this or another process ended. Gives up when several attempts in a
-/// row began at the same place.
+/// Downloads a file, going on where an earlier attempt of this or another process ended. Gives up when
+/// several attempts in a row began at the same place.
+///
+/// The crate `backon` counts all attempts alike; here an attempt that got further restores the budget, and
+/// waiting for another process costs nothing.
 async fn download(
     file: &HubFile,
     folder: &Path,
