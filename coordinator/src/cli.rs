@@ -53,7 +53,8 @@ pub fn run(args: Args) -> ExitCode {
         args::print_completions(shell);
         return ExitCode::SUCCESS;
     }
-    // The screen shows what goes on; the log is for what goes wrong, and on the same terminal it must not tear the tables.
+    // The screen shows what goes on; the log is for what goes wrong, and on the same terminal it must not
+    // tear the tables.
     let one_terminal = io::stdout().is_terminal() && io::stderr().is_terminal();
     let filter = if one_terminal { "error" } else { "warn" };
     if let Err(error) = telemetry::init(filter) {
@@ -112,7 +113,10 @@ async fn coordinate(args: Args, mut request: Request, timing: Timing) -> anyhow:
     })?;
     let address = listener.local_addr()?;
     if !address.ip().is_loopback() {
-        tracing::warn!(%address, "anyone who reaches this address can join and read everything: there is no authentication yet");
+        tracing::warn!(
+            %address,
+            "anyone who reaches this address can join and read everything: there is no authentication yet"
+        );
     }
     let store = Store::open(&args.store)?;
     tokio::select! {

@@ -70,7 +70,8 @@ impl LocalFleetConfig {
             .arg(format!("--coordinator={}", self.coordinator))
             .arg(format!("--name=local-{index}"))
             .arg(format!("--threads={}", self.threads))
-            // The worker hands its task back and exits when this end of its input closes, even if we are killed.
+            // The worker hands its task back and exits when this end of its input closes, even if we are
+            // killed.
             .arg("--exit-with-parent")
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
@@ -82,7 +83,8 @@ impl LocalFleetConfig {
         command.process_group(0);
         let mut child = command.spawn().with_context(|| {
             format!(
-                "cannot start {}: build it (cargo build --release) or put `worker` beside `coordinator` or on the PATH",
+                "cannot start {}: build it (cargo build --release) or put `worker` beside `coordinator` \
+                 or on the PATH",
                 self.program.display()
             )
         })?;

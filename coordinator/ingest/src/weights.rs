@@ -100,8 +100,8 @@ impl WeightSources {
         Ok(Self { sources, options })
     }
 
-    /// Brings all weights to this machine, each source once, and computes their checksums. Dropped, it ends its
-    /// downloads; they go on where they were the next time.
+    /// Brings all weights to this machine, each source once, and computes their checksums. Dropped, it ends
+    /// its downloads; they go on where they were the next time.
     ///
     /// # Errors
     /// The first source that cannot be had.

@@ -9,7 +9,7 @@ use quartet_agent::Settings;
 use quartet_coordinator::experiment::{Experiment, Request};
 use quartet_coordinator::server::{Coordinator, Ended, Timing};
 use quartet_ingest::data::{self, Source, SyntheticSpec};
-use quartet_ingest::weights::{self, HubConfig, DownloadProgress};
+use quartet_ingest::weights::{self, DownloadProgress, HubConfig};
 use quartet_proto::channel::Connector;
 use quartet_shared::shutdown::Shutdown;
 use quartet_shared::spec::{ExperimentSpec, Preset};

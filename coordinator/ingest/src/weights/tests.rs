@@ -126,9 +126,9 @@ async fn errors_of_the_hub_say_what_to_do() {
     assert_eq!(
         missing,
         format!(
-            "cannot download timm/vgg61/model.safetensors at revision v2 for run run1 (the hub answers 404: there is no \
-             such repository). Correct the run's weights, or set weights = \"none\" to start from random weights; \
-             repositories are listed at {}/models",
+            "cannot download timm/vgg61/model.safetensors at revision v2 for run run1 (the hub answers \
+             404: there is no such repository). Correct the run's weights, or set weights = \"none\" to \
+             start from random weights; repositories are listed at {}/models",
             harness.hub.endpoint
         )
     );
@@ -151,10 +151,11 @@ async fn errors_of_the_hub_say_what_to_do() {
     config.cache = Some("/cache".into());
     assert_eq!(
         WeightsError::hub(&name, &file, &config, HubProblem::Offline).to_string(),
-        "cannot download timm/vgg16.tv_in1k/model.safetensors for run run1 (it is not in the cache, and HF_HUB_OFFLINE is \
-         set). Download https://huggingface.co/timm/vgg16.tv_in1k/resolve/main/model.safetensors on another machine and \
-         set weights = \"FILE\" in the run (coordinator --print-experiment prints a TOML to start from), or fill the cache \
-         at /cache, or set weights = \"none\" to start from random weights"
+        "cannot download timm/vgg16.tv_in1k/model.safetensors for run run1 (it is not in the cache, \
+         and HF_HUB_OFFLINE is set). Download \
+         https://huggingface.co/timm/vgg16.tv_in1k/resolve/main/model.safetensors on another machine and \
+         set weights = \"FILE\" in the run (coordinator --print-experiment prints a TOML to start from), \
+         or fill the cache at /cache, or set weights = \"none\" to start from random weights"
     );
 }
 
