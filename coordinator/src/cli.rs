@@ -18,10 +18,10 @@ use tokio::sync::watch;
 use tonic::transport::server::TcpIncoming;
 
 use crate::experiment::{Experiment, Mismatch, OtherLeader, Request};
-use crate::local::{LocalFleet, Plan};
+use crate::local::{LocalFleet, LocalFleetConfig};
 use crate::server::{Coordinator, Ended, Snapshots, Timing};
 use quartet_ingest::data::DataError;
-use quartet_ingest::weights::{Meter, WeightsError};
+use quartet_ingest::weights::{DownloadProgress, WeightsError};
 use quartet_status::live::Screen;
 use quartet_store::{Store, StoreError};
 
@@ -53,7 +53,8 @@ pub fn run(args: Args) -> ExitCode {
         args::print_completions(shell);
         return ExitCode::SUCCESS;
     }
-    // The screen shows what goes on; the log is for what goes wrong, and on the same terminal it must not tear the tables.
+    // The screen shows what goes on; the log is for what goes wrong, and on the same terminal it must not
+    // tear the tables.
     let one_terminal = io::stdout().is_terminal() && io::stderr().is_terminal();
     let filter = if one_terminal { "error" } else { "warn" };
     if let Err(error) = telemetry::init(filter) {
@@ -112,7 +113,10 @@ async fn coordinate(args: Args, mut request: Request, timing: Timing) -> anyhow:
     })?;
     let address = listener.local_addr()?;
     if !address.ip().is_loopback() {
-        tracing::warn!(%address, "anyone who reaches this address can join and read everything: there is no authentication yet");
+        tracing::warn!(
+            %address,
+            "anyone who reaches this address can join and read everything: there is no authentication yet"
+        );
     }
     let store = Store::open(&args.store)?;
     tokio::select! {
@@ -124,12 +128,12 @@ async fn coordinate(args: Args, mut request: Request, timing: Timing) -> anyhow:
         false => address.to_string(),
     };
     let reached_at = request.address.clone();
-    let mut meter = Meter::on_stdout();
+    let mut progress = DownloadProgress::on_stdout();
     let opened = tokio::select! {
-        opened = Experiment::open(store.clone(), request, &mut meter) => Some(opened?),
+        opened = Experiment::open(store.clone(), request, &mut progress) => Some(opened?),
         () = shutdown.triggered() => None,
     };
-    drop(meter);
+    drop(progress);
     let Some(experiment) = opened else {
         say("stopped before the training; start it again to go on, with downloads where they were");
         return Ok(ExitCode::from(INTERRUPTED));
@@ -156,7 +160,10 @@ async fn coordinate(args: Args, mut request: Request, timing: Timing) -> anyhow:
     let (stop, stopped) = watch::channel(false);
     let screen = tokio::spawn(show(coordinator.snapshots(), stopped));
     let mut local = match args.local {
-        true => Some(LocalFleet::start(&Plan::new(args.workers, address)?)?),
+        true => Some(LocalFleet::start(&LocalFleetConfig::new(
+            args.workers,
+            address,
+        )?)?),
         false => {
             let port = address.port();
             let from = match address.ip().is_loopback() {

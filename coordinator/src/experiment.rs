@@ -17,7 +17,7 @@ use quartet_store::layout::{self, Layout};
 use quartet_store::manifest::StoredSpec;
 
 use quartet_ingest::data::{self, Source};
-use quartet_ingest::weights::{self, Meter, Plan};
+use quartet_ingest::weights::{self, DownloadProgress, WeightSources};
 use quartet_store::{Creation, Store, StoreError};
 
 pub use history::read as read_history;
@@ -82,13 +82,17 @@ pub struct Created {
 
 impl Experiment {
     /// Opens the experiment, creating it if the store does not have it, and claims the next term.
-    /// Downloads are shown on `meter`. The call can be dropped and repeated: all that it leaves are blobs
+    /// Downloads are shown on `progress`. The call can be dropped and repeated: all that it leaves are blobs
     /// that no spec names, or the experiment itself.
     ///
     /// # Errors
     /// The store fails, the request does not fit what the store has ([`Mismatch`]), or another coordinator
     /// leads the experiment and answers ([`OtherLeader`]).
-    pub async fn open(store: Store, request: Request, meter: &mut Meter) -> anyhow::Result<Self> {
+    pub async fn open(
+        store: Store,
+        request: Request,
+        progress: &mut DownloadProgress,
+    ) -> anyhow::Result<Self> {
         let layout = Layout::new(request.spec.name.clone());
         let newest = leadership::newest(&store, &layout).await?;
         if let Some(newest) = &newest {
@@ -103,7 +107,7 @@ impl Experiment {
                 (stored, None)
             }
             None => {
-                let (spec, created) = create(&store, &layout, request, meter).await?;
+                let (spec, created) = create(&store, &layout, request, progress).await?;
                 (spec, Some(created))
             }
         };
@@ -234,16 +238,16 @@ async fn create(
     store: &Store,
     layout: &Layout,
     request: Request,
-    meter: &mut Meter,
+    progress: &mut DownloadProgress,
 ) -> anyhow::Result<(StoredSpec, Created)> {
-    let plan = Plan::new(&request.spec.runs, request.weights.clone())?;
+    let sources = WeightSources::new(&request.spec.runs, request.weights.clone())?;
     // Data and weights are checked before anything is written, the data first: that takes only seconds.
     let Packed {
         bytes,
         blob,
         summary,
     } = pack(&request).await?;
-    let found = plan.resolve(meter).await?;
+    let found = sources.resolve(progress).await?;
     let key = layout::dataset(blob.sha256);
     if !store.exists(&key).await? {
         let mut upload = store.upload(&key);
@@ -269,7 +273,7 @@ async fn create(
     }
     let created = Created {
         data: summary,
-        weights: found.iter().map(weights::Found::summary).collect(),
+        weights: found.iter().map(weights::LocalWeights::summary).collect(),
     };
     Ok((spec, created))
 }

@@ -35,7 +35,7 @@ struct LocalWorker {
 
 /// How to start local workers.
 #[derive(Clone, Debug)]
-pub struct Plan {
+pub struct LocalFleetConfig {
     /// How many.
     pub workers: u32,
     /// Where the coordinator listens.
@@ -46,7 +46,7 @@ pub struct Plan {
     pub threads: u32,
 }
 
-impl Plan {
+impl LocalFleetConfig {
     /// Workers of the program beside this one (or of the PATH), with the machine's CPUs divided among them.
     pub fn new(workers: u32, coordinator: SocketAddr) -> anyhow::Result<Self> {
         let beside = std::env::current_exe()?.with_file_name("worker");
@@ -70,7 +70,8 @@ impl Plan {
             .arg(format!("--coordinator={}", self.coordinator))
             .arg(format!("--name=local-{index}"))
             .arg(format!("--threads={}", self.threads))
-            // The worker hands its task back and exits when this end of its input closes, even if we are killed.
+            // The worker hands its task back and exits when this end of its input closes, even if we are
+            // killed.
             .arg("--exit-with-parent")
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
@@ -82,7 +83,8 @@ impl Plan {
         command.process_group(0);
         let mut child = command.spawn().with_context(|| {
             format!(
-                "cannot start {}: build it (cargo build --release) or put `worker` beside `coordinator` or on the PATH",
+                "cannot start {}: build it (cargo build --release) or put `worker` beside `coordinator` \
+                 or on the PATH",
                 self.program.display()
             )
         })?;
@@ -94,12 +96,12 @@ impl Plan {
 
 impl LocalFleet {
     /// Starts the workers.
-    pub fn start(plan: &Plan) -> anyhow::Result<Self> {
+    pub fn start(config: &LocalFleetConfig) -> anyhow::Result<Self> {
         let stop = tokio::sync::watch::Sender::new(false);
         let mut watchers = JoinSet::new();
-        for index in 0..plan.workers {
-            let worker = plan.start(index)?;
-            watchers.spawn(look_after(plan.clone(), index, worker, stop.subscribe()));
+        for index in 0..config.workers {
+            let worker = config.start(index)?;
+            watchers.spawn(look_after(config.clone(), index, worker, stop.subscribe()));
         }
         Ok(Self { watchers, stop })
     }
@@ -132,7 +134,7 @@ impl LocalFleet {
 }
 
 async fn look_after(
-    plan: Plan,
+    config: LocalFleetConfig,
     index: u32,
     mut worker: LocalWorker,
     mut stop: tokio::sync::watch::Receiver<bool>,
@@ -177,7 +179,7 @@ async fn look_after(
             () = tokio::time::sleep(pause) => {}
             () = stopped(&mut stop) => return None,
         }
-        worker = match plan.start(index) {
+        worker = match config.start(index) {
             Ok(worker) => worker,
             Err(error) => return Some(error),
         };

@@ -3,11 +3,12 @@
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::task::JoinError;
 
-/// Runs `work` on a thread of its own. On a runtime of one thread, as a simulation in virtual time has it, it runs at once on that one: in
-/// another order of events each time, a simulation could not be played again.
+/// Runs `work` on a thread of its own. On a runtime of one thread, as a simulation in virtual time has it,
+/// `work` runs at once on that thread: otherwise the order of events would vary, and the simulation could not
+/// be replayed.
 ///
 /// # Errors
-/// It panicked on the other thread.
+/// `work` panicked on the other thread.
 pub async fn run<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, JoinError> {

@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 /// `a-z A-Z 0-9 . _ -`, beginning with a letter or a digit.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 #[error(
-    "{0:?} is not a valid name: use 1 to 64 letters, digits, '.', '_' or '-', beginning with a letter or a digit"
+    "{0:?} is not a valid name: use 1 to 64 letters, digits, '.', '_' or '-', \
+     beginning with a letter or a digit"
 )]
 pub struct InvalidName(pub String);
 
@@ -76,7 +77,8 @@ name_type! {
 }
 
 impl ExperimentName {
-    /// Folders of a store that all experiments share (data sets, initial weights): no experiment has such a name.
+    /// Folders of a store that all experiments share (data sets, initial weights). No experiment has such a
+    /// name.
     pub const RESERVED: [&str; 2] = ["datasets", "weights"];
 }
 

@@ -6,12 +6,13 @@
 //! - [`position`], [`progress`], [`outcome`], [`report`]: how far a task is, and what comes of it
 //! - [`state`]: the states of experiments, tasks and workers
 //! - [`early_stopping`]: which epoch is best and when to stop
-//! - [`blob`], [`chunks`], [`blocking`]: checksums, files in chunks, and work that must not hold up asynchronous threads
+//! - [`blob`], [`chunks`], [`blocking`]: checksums, files in chunks, and work that must not hold up
+//!   asynchronous threads
 //! - [`dataset`], [`picture`]: the packed data set, and image files on their way to it
 //! - [`wire`]: conversions from and to the messages of `quartet-proto`
 //! - [`address`]: where coordinators are
-//! - [`human`], [`host`], [`clock`], [`terminal`], [`telemetry`], [`shutdown`]: durations and sizes for people, names,
-//!   times, screens, logs, signals
+//! - [`human`], [`host`], [`clock`], [`terminal`], [`telemetry`], [`shutdown`]: durations and sizes for
+//!   people, names, times, screens, logs, signals
 
 pub mod address;
 pub mod blob;

@@ -24,7 +24,7 @@ impl Position {
         Self { epoch, step: 0 }
     }
 
-    /// Within an epoch, after so many of its steps.
+    /// Mid-epoch, after so many steps of the epoch.
     #[must_use]
     pub fn within(epoch: Epoch, step: u32) -> Self {
         Self {

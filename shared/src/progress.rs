@@ -60,8 +60,8 @@ pub struct EpochMetrics {
     pub seconds: f64,
 }
 
-/// A loss in JSON: a number, or `"NaN"`, `"inf"`, `"-inf"`, for which JSON has none. A run that diverges must not
-/// make a manifest that cannot be read.
+/// A loss in JSON: a number, or `"NaN"`, `"inf"`, `"-inf"`, for which JSON has none. A run that diverges must
+/// not make a manifest that cannot be read.
 mod loss {
     use serde::{Deserialize as _, Deserializer, Serialize as _, Serializer};
 

@@ -12,7 +12,7 @@ const FILTER_VARIABLES: [&str; 2] = ["QUARTET_LOG", "RUST_LOG"];
 pub enum TelemetryError {
     /// The filter cannot be parsed.
     #[error(
-        "{origin} is not a log filter such as \"info\" or \"quartet_worker=debug\": {filter:?}: {source}"
+        "{origin} is not a log filter such as \"info\" or \"quartet_agent=debug\": {filter:?}: {source}"
     )]
     Filter {
         /// The variable that it came from, or `the default`.

@@ -1,5 +1,6 @@
-//! Conversions between the protocol's messages and the domain, the one place where what came over the wire is
-//! checked: `From` on the way out, `TryFrom` on the way in.
+//! Conversions between the protocol's messages and the types of this crate: `From` on the way out, `TryFrom`
+//! on the way in, which checks what came. Snapshots, a type of `quartet-status`, are converted there
+//! (`snapshot/wire.rs`).
 
 mod checkpoint;
 mod progress;

@@ -1,7 +1,7 @@
 //! Where the images come from: FER2013's CSV files, folders of images, or faces that we draw ourselves.
 //!
-//! [`load`] packs any of them into a [`Dataset`]. Everything here is synchronous, and deterministic: the same files
-//! (or the same [`SyntheticSpec`]) always give the same bytes.
+//! [`load`] packs any of them into a [`Dataset`]. Everything here is synchronous and deterministic: the same
+//! files (or the same [`SyntheticSpec`]) always give the same bytes.
 
 mod csv;
 mod error;
@@ -39,7 +39,8 @@ pub enum Source {
 pub struct Options {
     /// Leave bad rows and unreadable images out, instead of stopping at the first.
     pub skip_bad_rows: bool,
-    /// Side of the packed images of a folder, [`DEFAULT_SIDE`] if absent. CSV files and drawn faces have their own.
+    /// Side of the packed images of a folder, [`DEFAULT_SIDE`] if absent. CSV files and drawn faces have
+    /// their own.
     pub size: Option<u16>,
     /// What [`Source::Synthetic`] draws.
     pub synthetic: SyntheticSpec,
@@ -52,7 +53,7 @@ pub struct Loaded {
     pub dataset: Dataset,
     /// How many rows or images were left out under [`Options::skip_bad_rows`].
     pub skipped: usize,
-    /// What the user should know, for the caller to log; among it what was wrong with the first few skipped rows.
+    /// What the user should know, for the caller to log; among it what was wrong with the first skipped rows.
     pub warnings: Vec<String>,
 }
 

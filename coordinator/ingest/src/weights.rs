@@ -3,10 +3,10 @@
 //! Workers never see a source. They read the bytes from the store, under the checksum that the experiment's
 //! `spec.json` names, and find out for themselves what is in them.
 
+mod download_progress;
 mod error;
 mod format;
 pub mod hub;
-mod meter;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -21,9 +21,9 @@ use quartet_shared::spec::{Backbone, HubFile, RunSpec, Weights};
 use quartet_shared::{blocking, chunks, human};
 use quartet_store::{Store, layout};
 
+pub use download_progress::DownloadProgress;
 pub use error::{FileProblem, HubProblem, Missing, WeightsError};
 pub use hub::HubConfig;
-pub use meter::Meter;
 
 /// Where to look for weights.
 #[derive(Clone, Debug)]
@@ -36,7 +36,7 @@ pub struct Options {
 
 /// The sources of an experiment's weights; files on this machine are known to be there.
 #[derive(Debug)]
-pub struct Plan {
+pub struct WeightSources {
     sources: Vec<Source>,
     options: Options,
 }
@@ -56,7 +56,7 @@ enum Place {
 
 /// Weights on this machine, for one run.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Found {
+pub struct LocalWeights {
     /// The run that starts from them.
     pub run: RunName,
     /// Where they come from, for people.
@@ -67,7 +67,7 @@ pub struct Found {
     pub blob: Blob,
 }
 
-impl Plan {
+impl WeightSources {
     /// Finds the sources of the runs' weights and looks at those that are files of this machine. Quick.
     ///
     /// # Errors
@@ -100,12 +100,15 @@ impl Plan {
         Ok(Self { sources, options })
     }
 
-    /// Brings all weights to this machine, each source once, and computes their checksums. Dropped, it ends its downloads;
-    /// they go on where they were the next time.
+    /// Brings all weights to this machine, each source once, and computes their checksums. Dropped, it ends
+    /// its downloads; they go on where they were the next time.
     ///
     /// # Errors
     /// The first source that cannot be had.
-    pub async fn resolve(self, meter: &mut Meter) -> Result<Vec<Found>, WeightsError> {
+    pub async fn resolve(
+        self,
+        progress: &mut DownloadProgress,
+    ) -> Result<Vec<LocalWeights>, WeightsError> {
         let mut found = Vec::new();
         for Source { runs, place } in self.sources {
             let (origin, path, blob) = match place {
@@ -118,9 +121,9 @@ impl Plan {
                 Place::Hub(file) => {
                     let config = &self.options.hub;
                     let origin = short(&file);
-                    meter.begin(&runs, &origin);
-                    let resolved = hub::resolve(&file, config, meter).await;
-                    meter.end();
+                    progress.begin(&runs, &origin);
+                    let resolved = hub::resolve(&file, config, progress).await;
+                    progress.end();
                     let (path, blob) = resolved
                         .map_err(|problem| WeightsError::hub(&runs[0], &file, config, problem))?;
                     format::check(&path)
@@ -128,7 +131,7 @@ impl Plan {
                     (origin, path, blob)
                 }
             };
-            found.extend(runs.into_iter().map(|run| Found {
+            found.extend(runs.into_iter().map(|run| LocalWeights {
                 run,
                 origin: origin.clone(),
                 path: path.clone(),
@@ -139,7 +142,7 @@ impl Plan {
     }
 }
 
-impl Found {
+impl LocalWeights {
     /// A line for people.
     #[must_use]
     pub fn summary(&self) -> String {
@@ -162,7 +165,10 @@ impl Found {
 ///
 /// # Errors
 /// A file cannot be read any more or is not what it was; or the store fails.
-pub async fn put(found: &[Found], store: &Store) -> anyhow::Result<BTreeMap<RunName, BlobRef>> {
+pub async fn put(
+    found: &[LocalWeights],
+    store: &Store,
+) -> anyhow::Result<BTreeMap<RunName, BlobRef>> {
     let mut references = BTreeMap::new();
     for weights in found {
         let key = layout::weights(weights.blob.sha256);
@@ -175,7 +181,7 @@ pub async fn put(found: &[Found], store: &Store) -> anyhow::Result<BTreeMap<RunN
     Ok(references)
 }
 
-async fn upload(weights: &Found, key: &str, store: &Store) -> anyhow::Result<()> {
+async fn upload(weights: &LocalWeights, key: &str, store: &Store) -> anyhow::Result<()> {
     let unreadable = |error: io::Error| weights.problem(error.into());
     let file = File::open(&weights.path).map_err(unreadable)?;
     let mut chunks = pin!(chunks::of_file(file));

@@ -32,15 +32,22 @@ weights, 130 stopped by a signal.";
 #[command(name = "coordinator", version, after_help = EXAMPLES)]
 pub struct Args {
     /// Workers that the fleet is expected to have; work begins with the first.
-    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 4,
+        value_parser = clap::value_parser!(u32).range(1..=10_000)
+    )]
     pub workers: u32,
     /// Start the workers on this machine, restart those that crash, stop them at the end.
     #[arg(long)]
     pub local: bool,
-    /// FER2013-like CSV, folder with such files, folder of images (train|valid|test/CLASS/*), or "synthetic" [default: synthetic].
+    /// FER2013-like CSV, folder with such files, folder of images (train|valid|test/CLASS/*), or "synthetic"
+    /// [default: synthetic].
     #[arg(long, value_name = "PATH|synthetic")]
     pub data: Option<String>,
-    /// Where everything is kept: a directory or s3://bucket/prefix (credentials and endpoint from AWS_* variables).
+    /// Where everything is kept: a directory or s3://bucket/prefix (credentials and endpoint from AWS_*
+    /// variables).
     #[arg(
         long,
         value_name = "URL|DIR",
@@ -48,7 +55,8 @@ pub struct Args {
         default_value = "./runs"
     )]
     pub store: String,
-    /// What to train: fer2013 (the default with --data), demo (the default for synthetic data), or a TOML file.
+    /// What to train: fer2013 (the default with --data), demo (the default for synthetic data), or a TOML
+    /// file.
     #[arg(long, value_name = "PRESET|FILE.toml")]
     pub experiment: Option<String>,
     /// Name of the experiment, its folder in the store [default: as the experiment says].
@@ -80,13 +88,15 @@ pub(super) struct TimingArgs {
     /// How long a worker that is not heard of keeps its run.
     #[arg(long, value_name = "DURATION", default_value = "15s", value_parser = duration)]
     lease: Duration,
-    /// How long a run waits for a worker whose connection has ended (a dead process ends it at once), although a spare stands by.
+    /// How long a run waits for a worker whose connection has ended (a dead process ends it at once),
+    /// although a spare stands by.
     #[arg(long, value_name = "DURATION", default_value = "500ms", value_parser = duration)]
     reattach_grace: Duration,
     /// How long the run of a live worker may stand still before another gets it.
     #[arg(long, value_name = "DURATION", default_value = "30m", value_parser = duration)]
     progress_timeout: Duration,
-    /// How often the state within an epoch is committed: the most that a death can cost [0: only at the end of epochs].
+    /// How often a mid-epoch checkpoint is committed: the most that a death can cost [0: only at the end of
+    /// epochs].
     #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = duration)]
     checkpoint_interval: Duration,
     /// How long workers may take to hand their runs back when the coordinator is told to stop.
@@ -199,7 +209,10 @@ impl Args {
             return Ok(preset.spec());
         }
         let text = std::fs::read_to_string(experiment).with_context(|| {
-            format!("cannot read --experiment {experiment}: it is neither a preset (fer2013, demo) nor a readable TOML file")
+            format!(
+                "cannot read --experiment {experiment}: \
+                 it is neither a preset (fer2013, demo) nor a readable TOML file"
+            )
         })?;
         Ok(spec::from_toml(&text, experiment)?)
     }

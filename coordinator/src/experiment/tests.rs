@@ -41,8 +41,8 @@ async fn a_restart_needs_neither_weights_nor_data() {
             address: "127.0.0.1:1".into(),
             connector: Connector::tcp(),
         };
-        let mut meter = Meter::new(Box::new(io::sink()), Mode::Lines);
-        Experiment::open(store.clone(), request, &mut meter).await
+        let mut progress = DownloadProgress::new(Box::new(io::sink()), Mode::Lines);
+        Experiment::open(store.clone(), request, &mut progress).await
     };
     let first = open().await.unwrap();
     assert_eq!(first.created.unwrap().weights.len(), 1);

@@ -23,7 +23,8 @@ pub enum ClientError {
     /// Nobody answers, or no longer.
     #[error(
         "no coordinator answers at {address}: {reason}\n\
-         is it running? start one with `coordinator --workers 4`, or name another with --coordinator HOST:PORT"
+         is it running? start one with `coordinator --workers 4`, \
+         or name another with --coordinator HOST:PORT"
     )]
     Unreachable {
         /// Who was asked.
@@ -142,7 +143,8 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    /// The next snapshot. That there is none is an error too: only the end of the experiment ends the stream properly.
+    /// The next snapshot. That there is none is an error too: only the end of the experiment ends the stream
+    /// properly.
     pub(super) async fn next(&mut self) -> Result<Snapshot, ClientError> {
         match self.stream.message().await {
             Ok(Some(snapshot)) => read(&self.address, snapshot),

@@ -1,7 +1,8 @@
-//! Snapshots for programs. The names and meanings of the fields are stable: fields may be added, none changes.
+//! Snapshots for programs. The names and meanings of the fields are stable: fields may be added, none
+//! changes.
 //!
-//! Times are in seconds, accuracies fractions of 1, states lower-case words; what is absent is null, as are losses that are
-//! no finite numbers.
+//! Times are in seconds, accuracies are fractions of 1, and states are lower-case words. What is absent is
+//! null, as are losses that are not finite.
 
 use serde::Serialize;
 
@@ -242,7 +243,10 @@ mod tests {
 
     #[test]
     fn a_line_is_one_object_with_all_fields() {
-        insta::assert_snapshot!(line(&sample::training()), @r#"{"event":"snapshot","experiment":"fer2013","term":1,"state":"training","workers_expected":4,"workers_present":2,"uptime_seconds":725.0,"runs":[{"name":"inception_resnet_v2","backbone":"inception_resnet_v2","state":"leased","attempt":1,"worker":"gpu-0@node7","epochs_committed":0,"steps_committed":0,"epochs":8,"metrics":null,"early_stopping":null,"progress":{"phase":"preparing","epoch":0,"epochs":0,"step":0,"steps":0,"images_per_second":0.0,"loss":null,"accuracy":null},"eta_seconds":null,"stalled_seconds":null,"awaited_seconds":null,"reason":null},{"name":"vgg16","backbone":"vgg16","state":"leased","attempt":1,"worker":"gpu-1@node7","epochs_committed":3,"steps_committed":0,"epochs":8,"metrics":{"train_loss":1.234,"train_accuracy":0.451,"valid_loss":1.3,"valid_accuracy":0.45999999999999996,"images_per_second":1200.0,"seconds":42.5},"early_stopping":{"best_epoch":2,"best_valid_accuracy":0.47,"wait":1},"progress":{"phase":"training","epoch":4,"epochs":8,"step":120,"steps":898,"images_per_second":1234.4,"loss":1.1875,"accuracy":0.5275},"eta_seconds":3900.0,"stalled_seconds":null,"awaited_seconds":null,"reason":null},{"name":"resnet50","backbone":"resnet50","state":"pending","attempt":1,"worker":null,"epochs_committed":0,"steps_committed":0,"epochs":8,"metrics":null,"early_stopping":null,"progress":null,"eta_seconds":null,"stalled_seconds":null,"awaited_seconds":null,"reason":"worker gpu-2@node7 was lost"},{"name":"inception_v3","backbone":"inception_v3","state":"pending","attempt":0,"worker":null,"epochs_committed":0,"steps_committed":0,"epochs":8,"metrics":null,"early_stopping":null,"progress":null,"eta_seconds":null,"stalled_seconds":null,"awaited_seconds":null,"reason":null}],"evaluation":{"state":"blocked","attempt":0,"worker":null,"progress":null,"stalled_seconds":null,"awaited_seconds":null,"reason":null,"splits":[]},"workers":[{"id":"w0","name":"gpu-0@node7","device":"cuda:0 (NVIDIA H200)","state":"busy","task":{"kind":"train","run":"inception_resnet_v2"},"since_heartbeat_seconds":0.4},{"id":"w1","name":"gpu-1@node7","device":"cuda:1 (NVIDIA H200)","state":"busy","task":{"kind":"train","run":"vgg16"},"since_heartbeat_seconds":0.4},{"id":"w2","name":"gpu-2@node7","device":"cuda:2 (NVIDIA H200)","state":"lost","task":null,"since_heartbeat_seconds":0.4}]}"#);
+        let pretty = pretty(&sample::training());
+        insta::assert_snapshot!(pretty);
+        let compact: String = pretty.lines().map(str::trim_start).collect();
+        assert_eq!(line(&sample::training()), compact.replace("\": ", "\":"));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! - [`snapshot`]: the state as plain data, and its conversions from and to the protocol
 //! - [`render`]: a snapshot as tables, or as lines about what changed; pure functions
 //! - [`json`]: a snapshot as JSON
-//! - [`live`]: a screen that is drawn anew, or a log that grows; the coordinator shows its progress with it too
+//! - [`live`]: a screen that is drawn anew, or a log that grows; the coordinator shows progress with it too
 //! - [`options`]: the command line
 //! - `client`, `follow`: the connection, and how `--follow` outlives it
 
@@ -69,7 +69,8 @@ impl From<Shown> for ExitCode {
     }
 }
 
-/// Shows the coordinator's state on `out`, once or until the experiment has ended; remarks about the connection go to `err`.
+/// Shows the coordinator's state on `out`, once or until the experiment has ended. Remarks about the
+/// connection go to `err`.
 pub async fn run(
     options: &Options,
     mode: Mode,

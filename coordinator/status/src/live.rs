@@ -7,7 +7,8 @@ use quartet_shared::terminal::{Mode, Size};
 use super::render;
 use super::snapshot::Snapshot;
 
-/// Back to column 0, and on with wrapping off: a line that is too long is cut, so that the number of lines stays known.
+/// Back to column 0, and on with wrapping off: a line that is too long is cut, so that the number of lines
+/// stays known.
 const BEGIN: &str = "\r\x1b[?7l";
 /// Clears what an older, longer drawing left below, and turns wrapping on again.
 const END: &str = "\x1b[J\x1b[?7h";
@@ -54,18 +55,8 @@ impl<W: Write> Screen<W> {
         self.out.flush()
     }
 
-    /// Writes text, such as a line of a log, where it stays: above the tables, which come back with the next snapshot.
-    pub fn print_above(&mut self, text: &str) -> io::Result<()> {
-        let up = up(self.drawn);
-        self.drawn = 0;
-        let clear = if up.is_empty() { "" } else { "\r\x1b[J" };
-        let newline = if text.ends_with('\n') { "" } else { "\n" };
-        self.out
-            .write_all(format!("{up}{clear}{text}{newline}").as_bytes())?;
-        self.out.flush()
-    }
-
-    /// Leaves what is drawn where it is: the next drawing begins below. For when something else writes to the terminal.
+    /// Leaves what is drawn where it is: the next drawing begins below. For when something else writes to the
+    /// terminal.
     pub fn release(&mut self) {
         self.drawn = 0;
     }
@@ -146,16 +137,6 @@ mod tests {
         let first = screen.out.len();
         screen.show(&sample::training()).unwrap();
         assert!(text(screen)[first..].starts_with(BEGIN));
-    }
-
-    #[test]
-    fn logs_go_above_the_tables() {
-        let mut screen = Screen::new(Vec::new(), Mode::Redraw(small));
-        screen.show(&sample::training()).unwrap();
-        let first = screen.out.len();
-        screen.print_above("a log").unwrap();
-        screen.print_above("another\n").unwrap();
-        assert_eq!(&text(screen)[first..], "\x1b[4A\r\x1b[Ja log\nanother\n");
     }
 
     #[test]

@@ -54,8 +54,8 @@ impl From<Progress> for v1::Progress {
     }
 }
 
-/// The lease is not looked at; see [`super::lease_and_progress`]. The loss can be any number: a run that diverges
-/// is to be seen.
+/// Ignores the lease; see [`super::lease_and_progress`]. The loss can be any number: a run that diverges is
+/// to be seen.
 impl TryFrom<v1::Progress> for Progress {
     type Error = WireError;
 

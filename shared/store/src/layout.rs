@@ -91,13 +91,13 @@ impl Layout {
         format!("{}/{:04}.json", self.manifests(run), epoch.0)
     }
 
-    /// The folder of a run's manifests of states within an epoch.
+    /// The folder of a run's manifests of mid-epoch checkpoints.
     #[must_use]
     pub fn step_manifests(&self, run: &RunName) -> String {
         format!("{}/steps", self.run(run))
     }
 
-    /// The manifest of a state within an epoch; the key names the epoch in progress.
+    /// The manifest of a mid-epoch checkpoint; the key names the epoch in progress.
     #[must_use]
     pub fn step_manifest(&self, run: &RunName, position: Position) -> String {
         let epoch = position.epoch.next().0;
@@ -171,7 +171,7 @@ impl Layout {
         Some((position, attempt))
     }
 
-    /// The folder of a run's manifests that were taken out of use because their checkpoints turned out to be corrupt.
+    /// The folder of a run's manifests that were taken out of use because their checkpoints are corrupt.
     #[must_use]
     pub fn discarded(&self, run: &RunName) -> String {
         format!("{}/discarded", self.run(run))

@@ -19,8 +19,8 @@ pub struct Leftover {
 }
 
 impl Store {
-    /// The objects in the making below `folder`, sorted by key. S3 keeps those of its own to itself; a lifecycle rule of the bucket
-    /// (`AbortIncompleteMultipartUpload`) deletes them.
+    /// The unfinished uploads below `folder`, sorted by key. S3 does not list its own; a lifecycle rule of
+    /// the bucket (`AbortIncompleteMultipartUpload`) deletes them.
     ///
     /// # Errors
     /// The folder cannot be read.

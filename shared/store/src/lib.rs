@@ -51,8 +51,8 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens `location`: `s3://bucket/prefix`, or a directory, which is made if it is not there. S3 takes its credentials,
-    /// region and endpoint from the usual `AWS_*` variables.
+    /// Opens `location`: `s3://bucket/prefix`, or a directory, which is made if it is not there. S3 takes its
+    /// credentials, region and endpoint from the usual `AWS_*` variables.
     pub fn open(location: &str) -> Result<Self, StoreError> {
         let invalid = |reason: String| StoreError::Location {
             location: location.to_owned(),
@@ -140,7 +140,8 @@ impl Store {
         } else if text.contains("169.254.169.254") {
             // Without keys the credentials of a cloud's instance are asked for there.
             format!(
-                "there are no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or run on an instance that has a role ({text})"
+                "there are no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, \
+                 or run on an instance that has a role ({text})"
             )
         } else {
             text

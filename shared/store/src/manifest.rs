@@ -45,13 +45,13 @@ pub struct Manifest {
     pub training_state: BlobRef,
 }
 
-/// The manifest of a state within an epoch, at [`crate::layout::Layout::step_manifest`]. It lasts until a later one is
-/// committed.
+/// The manifest of a mid-epoch checkpoint, at [`crate::layout::Layout::step_manifest`]. It lasts until a
+/// later checkpoint is committed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StepManifest {
     /// The run.
     pub run: RunName,
-    /// What it is the state after.
+    /// The position of the checkpoint.
     pub position: Position,
     /// The attempt that trained it.
     pub attempt: Attempt,
@@ -59,12 +59,12 @@ pub struct StepManifest {
     pub worker: WorkerId,
     /// The weights.
     pub weights: BlobRef,
-    /// The rest of what a resume needs, with the sums that the epoch's metrics will be made of.
+    /// The rest of what a resume needs, with the metric totals of the epoch so far.
     pub training_state: BlobRef,
 }
 
-/// The record of a lease, at [`crate::layout::Layout::attempt`]: written before the worker hears of it, so that no
-/// coordinator gives the same attempt again.
+/// The record of a lease, at [`crate::layout::Layout::attempt`]: written before the worker hears of it, so
+/// that no coordinator gives the same attempt again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AttemptRecord {
     /// The fencing token.

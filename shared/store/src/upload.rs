@@ -49,8 +49,8 @@ impl Upload {
             .map_err(|e| self.store.error("write", &self.key, e))
     }
 
-    /// Completes the object if its size and checksum are the expected ones; otherwise gives back what they were
-    /// and leaves no object.
+    /// Completes the object if its size and checksum are the expected ones. Otherwise gives back what they
+    /// were and leaves no object.
     pub async fn finish(mut self, expected: Blob) -> Result<Result<(), Blob>, StoreError> {
         let found = std::mem::take(&mut self.hasher).finish();
         if found != expected {

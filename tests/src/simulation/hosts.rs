@@ -9,7 +9,7 @@ use quartet_agent::Settings;
 use quartet_coordinator::experiment::{Experiment, Request};
 use quartet_coordinator::server::{Coordinator, Ended, Timing};
 use quartet_ingest::data::{self, Source, SyntheticSpec};
-use quartet_ingest::weights::{self, HubConfig, Meter};
+use quartet_ingest::weights::{self, DownloadProgress, HubConfig};
 use quartet_proto::channel::Connector;
 use quartet_shared::shutdown::Shutdown;
 use quartet_shared::spec::{ExperimentSpec, Preset};
@@ -147,8 +147,8 @@ impl World {
             address: format!("{host}:{PORT}"),
             connector: connector(),
         };
-        let mut meter = Meter::new(Box::new(std::io::sink()), Mode::Lines);
-        let experiment = Experiment::open(self.store.clone(), request, &mut meter).await?;
+        let mut progress = DownloadProgress::new(Box::new(std::io::sink()), Mode::Lines);
+        let experiment = Experiment::open(self.store.clone(), request, &mut progress).await?;
         let timing = Timing {
             heartbeat_interval: Duration::from_millis(200),
             lease: Duration::from_secs(3),

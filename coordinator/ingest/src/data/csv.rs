@@ -1,8 +1,12 @@
 //! FER2013's CSV files: `fer2013.csv`, `icml_face_data.csv`, and `train.csv` with `test.csv`.
 //!
-//! Columns are found by their names, trimmed and without regard to case. A file without `Usage` is split by a hash of
-//! the row number: 80 % train, 10 % valid, 10 % test (90 % and 10 % if there is a test file with labels). The split is
-//! a function of the row number alone, so rows that are skipped or appended move no other row.
+//! Columns are found by their names, trimmed and without regard to case. A file without `Usage` is split by a
+//! hash of the row number: 80 % train, 10 % valid, 10 % test (90 % and 10 % if there is a test file with
+//! labels). The split is a function of the row number alone, so rows that are skipped or appended move no
+//! other row.
+//!
+//! The crate `csv` bounds no record's length, takes lines up to the next quote after an unclosed one, and
+//! reads a quote after a space as text. Here a bad line costs its own row and memory is bounded.
 
 mod lines;
 mod row;
@@ -215,7 +219,7 @@ impl Columns {
     }
 }
 
-/// Of ten rows about eight go to train, one to valid and one to test (SplitMix64 of the row number, modulo 10).
+/// Of ten rows about eight go to train, one to valid, one to test (SplitMix64 of the row number, modulo 10).
 fn deal_row(row: u64) -> Split {
     let mut hash = row.wrapping_add(0x9e37_79b9_7f4a_7c15);
     hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

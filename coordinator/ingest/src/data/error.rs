@@ -10,7 +10,10 @@ use quartet_shared::picture::PictureError;
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
     /// The file or directory does not exist.
-    #[error("{}: no such file or directory; give --data a CSV file or a directory of images", .path.display())]
+    #[error(
+        "{}: no such file or directory; give --data a CSV file or a directory of images",
+        .path.display()
+    )]
     NotFound {
         /// What was asked for.
         path: PathBuf,
@@ -42,7 +45,10 @@ pub enum DataError {
         found: Vec<String>,
     },
     /// A bad row of a CSV file.
-    #[error("{}:{line}: {problem}; correct the row, or pass --skip-bad-rows to leave such rows out", .file.display())]
+    #[error(
+        "{}:{line}: {problem}; correct the row, or pass --skip-bad-rows to leave such rows out",
+        .file.display()
+    )]
     Row {
         /// The file.
         file: PathBuf,
@@ -52,7 +58,10 @@ pub enum DataError {
         problem: RowProblem,
     },
     /// A bad file in a class folder.
-    #[error("{}: {problem}; replace or remove it, or pass --skip-bad-rows to leave such files out", .file.display())]
+    #[error(
+        "{}: {problem}; replace or remove it, or pass --skip-bad-rows to leave such files out",
+        .file.display()
+    )]
     Image {
         /// The file.
         file: PathBuf,
@@ -68,7 +77,10 @@ pub enum DataError {
         problem: String,
     },
     /// A split has no image.
-    #[error("{origin}: the {split} split has no image; every split needs at least one{}", after_skipping(*.skipped))]
+    #[error(
+        "{origin}: the {split} split has no image; every split needs at least one{}",
+        after_skipping(*.skipped)
+    )]
     EmptySplit {
         /// Where the images come from.
         origin: String,

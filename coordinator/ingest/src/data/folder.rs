@@ -1,8 +1,8 @@
 //! Folders of images: `train|valid|test/<class>/*`, PNG or JPEG.
 //!
-//! A class folder is named by an emotion or by its number in FER2013 (0 angry to 6 neutral; names are NOT sorted, as
-//! Keras would). If no folder is named so, any names do, in sorted order. Images become gray (luma) and are stretched to
-//! the packed size; those that have it already are kept as they are.
+//! A class folder is named by an emotion or by its number in FER2013 (0 angry to 6 neutral; names are NOT
+//! sorted, as Keras would). If no folder is named so, any names do, in sorted order. Images become gray
+//! (luma) and are stretched to the packed size; those that have it already are kept as they are.
 
 mod classes;
 #[cfg(test)]

@@ -1,7 +1,7 @@
-//! Faces that we draw ourselves, in FER2013's seven classes: for the demonstration, for tests, for a first look.
+//! Faces that we draw ourselves, in FER2013's seven classes: for the demo, for tests, for a first look.
 //!
-//! A face is a function of the seed, its split and its index alone: the counts change none of them. Only basic
-//! arithmetic is used (no sine, no exponential), so that all machines draw the same bytes.
+//! A face is a function of the seed, its split and its index alone: the counts change none of them. Only
+//! basic arithmetic is used (no sine, no exponential), so that all machines draw the same bytes.
 
 mod canvas;
 mod expression;
@@ -83,8 +83,8 @@ fn draw_split(seed: u64, split: Split, count: usize) -> Vec<u8> {
     pixels
 }
 
-/// The class of an image. Each seven images in a row are the seven classes in a random order, so that any number of
-/// images is balanced.
+/// The class of an image. Each seven images in a row are the seven classes in a random order, so that any
+/// number of images is balanced.
 fn label(seed: u64, split: Split, index: usize) -> u8 {
     let classes = EMOTIONS.len();
     let mut order = [0, 1, 2, 3, 4, 5, 6];

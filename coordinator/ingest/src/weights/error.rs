@@ -41,8 +41,8 @@ pub enum WeightsError {
 pub enum FileProblem {
     /// It does not exist.
     #[error(
-        "no such file; weights of a run are \"none\", \"imagenet\", \"hub:OWNER/NAME\" or the path of a file, \
-         relative to the folder of the experiment's TOML file"
+        "no such file; weights of a run are \"none\", \"imagenet\", \"hub:OWNER/NAME\" or the path of a \
+         file, relative to the folder of the experiment's TOML file"
     )]
     NotFound,
     /// It is a directory.
@@ -56,7 +56,8 @@ pub enum FileProblem {
     Unreadable(io::Error),
     /// Git's stand-in for a large file.
     #[error(
-        "is a Git LFS pointer, not the file itself; run `git lfs pull` where it comes from, or download the file"
+        "is a Git LFS pointer, not the file itself; run `git lfs pull` where it comes from, \
+         or download the file"
     )]
     LfsPointer,
     /// It begins like no format of weights.

@@ -16,7 +16,7 @@ use quartet_shared::human;
 use quartet_shared::spec::HubFile;
 use tokio::sync::watch;
 
-use super::meter::{Amount, Meter};
+use super::download_progress::{Amount, DownloadProgress};
 use super::{HubProblem, blob_of};
 use cache::Cache;
 use failure::{Failure, Retry};
@@ -37,13 +37,13 @@ pub fn url(file: &HubFile, endpoint: &str) -> String {
     )
 }
 
-/// Brings a file into the cache, unless it is there, and gives back where it lies and its checksum. A file of the cache is
-/// used without asking the network. Large files are published with their SHA-256; where the cache's copy has another,
-/// it is deleted and downloaded again.
+/// Brings a file into the cache, unless it is there, and gives back where it lies and its checksum. A file of
+/// the cache is used without asking the network. Large files are published with their SHA-256; where the
+/// cache's copy has another, it is deleted and downloaded again.
 pub(super) async fn resolve(
     file: &HubFile,
     config: &HubConfig,
-    meter: &mut Meter,
+    progress: &mut DownloadProgress,
 ) -> Result<(PathBuf, Blob), HubProblem> {
     let folder = config.cache.as_deref().ok_or(HubProblem::NoCache)?;
     let cache = Cache::new(folder, &file.repository);
@@ -54,7 +54,7 @@ pub(super) async fn resolve(
             None if config.offline => return Err(HubProblem::Offline),
             None => {
                 downloads += 1;
-                download(file, folder, config, &cache, meter).await?
+                download(file, folder, config, &cache, progress).await?
             }
         };
         let blob = blob_of(&path).await.map_err(HubProblem::Cache)?;
@@ -71,24 +71,27 @@ pub(super) async fn resolve(
         if downloads == DOWNLOADS {
             return Err(damaged);
         }
-        meter.note(&format!("{damaged}; downloading it again"));
+        progress.note(&format!("{damaged}; downloading it again"));
     }
 }
 
-/// Downloads a file, going on where an earlier attempt of this or another process ended. Gives up when several attempts in a
-/// row began at the same place.
+/// Downloads a file, going on where an earlier attempt of this or another process ended. Gives up when
+/// several attempts in a row began at the same place.
+///
+/// The crate `backon` counts all attempts alike; here an attempt that got further restores the budget, and
+/// waiting for another process costs nothing.
 async fn download(
     file: &HubFile,
     folder: &Path,
     config: &HubConfig,
     cache: &Cache,
-    meter: &mut Meter,
+    progress: &mut DownloadProgress,
 ) -> Result<PathBuf, HubProblem> {
     let (mut failures, mut furthest, mut is_waiting) = (0, 0, false);
     loop {
         let (seen, amounts) = watch::channel(Amount::default());
         let attempt = attempt::download(file.clone(), folder.to_owned(), config.clone(), seen);
-        let (result, kept) = watched(attempt, amounts, meter).await;
+        let (result, kept) = watched(attempt, amounts, progress).await;
         let Failure { problem, retry, .. } = match result {
             Ok(()) => {
                 let missing = || HubProblem::Unexpected("another file than asked for".to_owned());
@@ -103,7 +106,7 @@ async fn download(
                     return Ok(path);
                 }
                 if !std::mem::replace(&mut is_waiting, true) {
-                    meter.note("waiting for another process that downloads it");
+                    progress.note("waiting for another process that downloads it");
                 }
             }
             Retry::Later => {
@@ -113,7 +116,7 @@ async fn download(
                     return Err(problem);
                 }
                 let pause = config.pace.pause * 3_u32.pow(failures - 1);
-                meter.note(&format!(
+                progress.note(&format!(
                     "{problem}; trying again in {}",
                     human::duration(pause)
                 ));
@@ -127,7 +130,7 @@ async fn download(
 async fn watched<T>(
     attempt: impl Future<Output = T>,
     mut amounts: watch::Receiver<Amount>,
-    meter: &mut Meter,
+    progress: &mut DownloadProgress,
 ) -> (T, u64) {
     tokio::pin!(attempt);
     loop {
@@ -138,7 +141,7 @@ async fn watched<T>(
             }
             Ok(()) = amounts.changed() => {
                 let amount = *amounts.borrow_and_update();
-                meter.show(amount, Instant::now());
+                progress.show(amount, Instant::now());
             }
         }
     }

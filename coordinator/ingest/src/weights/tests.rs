@@ -15,14 +15,14 @@ use server::{FakeHub, weights};
 const SIZE: usize = 3 * CHUNK_SIZE / 2;
 
 /// A folder with an experiment's files, a store, and a hub.
-struct Scene {
+struct Harness {
     hub: FakeHub,
     dir: tempfile::TempDir,
     store: Store,
 }
 
-fn meter() -> Meter {
-    Meter::new(Box::new(io::sink()), Mode::Lines)
+fn progress() -> DownloadProgress {
+    DownloadProgress::new(Box::new(io::sink()), Mode::Lines)
 }
 
 /// An experiment whose runs start from these weights.
@@ -40,7 +40,7 @@ fn experiment(sources: &[&str]) -> ExperimentSpec {
     spec
 }
 
-impl Scene {
+impl Harness {
     async fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path().join("store").to_str().unwrap()).unwrap();
@@ -74,9 +74,9 @@ impl Scene {
     async fn take_in(
         &self,
         spec: &ExperimentSpec,
-    ) -> anyhow::Result<(Vec<Found>, BTreeMap<RunName, BlobRef>)> {
-        let plan = Plan::new(&spec.runs, self.options())?;
-        let found = plan.resolve(&mut meter()).await?;
+    ) -> anyhow::Result<(Vec<LocalWeights>, BTreeMap<RunName, BlobRef>)> {
+        let sources = WeightSources::new(&spec.runs, self.options())?;
+        let found = sources.resolve(&mut progress()).await?;
         let references = put(&found, &self.store).await?;
         Ok((found, references))
     }
@@ -93,14 +93,14 @@ impl Scene {
 
 #[tokio::test]
 async fn a_file_that_cannot_be_weights_is_refused_before_anything_is_stored() {
-    let scene = Scene::new().await;
-    scene.write("empty.h5", b"");
-    scene.write("face.png", b"\x89PNG\r\n\x1a\n");
-    scene.write(
+    let harness = Harness::new().await;
+    harness.write("empty.h5", b"");
+    harness.write("face.png", b"\x89PNG\r\n\x1a\n");
+    harness.write(
         "pointer.bin",
         b"version https://git-lfs.github.com/spec/v1\noid",
     );
-    fs::create_dir(scene.dir.path().join("folder")).unwrap();
+    fs::create_dir(harness.dir.path().join("folder")).unwrap();
     let cases = [
         ("absent.h5", "no such file"),
         ("folder", "is a directory"),
@@ -109,8 +109,8 @@ async fn a_file_that_cannot_be_weights_is_refused_before_anything_is_stored() {
         ("face.png", "is not a file of weights; expected safetensors"),
     ];
     for (name, problem) in cases {
-        let message = scene.refused(name).await;
-        let path = scene.dir.path().join(name);
+        let message = harness.refused(name).await;
+        let path = harness.dir.path().join(name);
         let expected = format!("weights of run run1: {}: {problem}", path.display());
         assert!(message.starts_with(&expected), "{message}");
     }
@@ -118,27 +118,27 @@ async fn a_file_that_cannot_be_weights_is_refused_before_anything_is_stored() {
 
 #[tokio::test]
 async fn errors_of_the_hub_say_what_to_do() {
-    let scene = Scene::new().await;
-    scene
+    let harness = Harness::new().await;
+    harness
         .hub
         .publish("timm/vgg16", "main", "config.json", b"{}");
-    let missing = scene.refused("hub:timm/vgg61@v2").await;
+    let missing = harness.refused("hub:timm/vgg61@v2").await;
     assert_eq!(
         missing,
         format!(
-            "cannot download timm/vgg61/model.safetensors at revision v2 for run run1 (the hub answers 404: there is no \
-             such repository). Correct the run's weights, or set weights = \"none\" to start from random weights; \
-             repositories are listed at {}/models",
-            scene.hub.endpoint
+            "cannot download timm/vgg61/model.safetensors at revision v2 for run run1 (the hub answers \
+             404: there is no such repository). Correct the run's weights, or set weights = \"none\" to \
+             start from random weights; repositories are listed at {}/models",
+            harness.hub.endpoint
         )
     );
-    let other = scene.refused("hub:timm/vgg16/config.json").await;
+    let other = harness.refused("hub:timm/vgg16/config.json").await;
     assert!(
         other.contains("config.json: is not a file of weights"),
         "{other}"
     );
-    scene.hub.require_token("hf_mine");
-    let denied = scene.refused("hub:timm/vgg16").await;
+    harness.hub.require_token("hf_mine");
+    let denied = harness.refused("hub:timm/vgg16").await;
     assert!(
         denied.contains("401") && denied.contains("Set HF_TOKEN"),
         "{denied}"
@@ -146,26 +146,27 @@ async fn errors_of_the_hub_say_what_to_do() {
 
     let name = "run1".parse().unwrap();
     let file = imagenet(Backbone::Vgg16);
-    let mut config = scene.options().hub;
+    let mut config = harness.options().hub;
     config.endpoint = "https://huggingface.co".to_owned();
     config.cache = Some("/cache".into());
     assert_eq!(
         WeightsError::hub(&name, &file, &config, HubProblem::Offline).to_string(),
-        "cannot download timm/vgg16.tv_in1k/model.safetensors for run run1 (it is not in the cache, and HF_HUB_OFFLINE is \
-         set). Download https://huggingface.co/timm/vgg16.tv_in1k/resolve/main/model.safetensors on another machine and \
-         set weights = \"FILE\" in the run (coordinator --print-experiment prints a TOML to start from), or fill the cache \
-         at /cache, or set weights = \"none\" to start from random weights"
+        "cannot download timm/vgg16.tv_in1k/model.safetensors for run run1 (it is not in the cache, \
+         and HF_HUB_OFFLINE is set). Download \
+         https://huggingface.co/timm/vgg16.tv_in1k/resolve/main/model.safetensors on another machine and \
+         set weights = \"FILE\" in the run (coordinator --print-experiment prints a TOML to start from), \
+         or fill the cache at /cache, or set weights = \"none\" to start from random weights"
     );
 }
 
 #[tokio::test]
 async fn every_source_is_fetched_and_stored_once() {
-    let scene = Scene::new().await;
+    let harness = Harness::new().await;
     let ours = weights(SIZE);
     let published = weights(SIZE + 1);
-    let file = scene.write("ours.safetensors", &ours);
+    let file = harness.write("ours.safetensors", &ours);
     let repository = imagenet(experiment(&["none"]).runs[0].backbone).repository;
-    scene
+    harness
         .hub
         .publish(&repository, "main", "model.safetensors", &published);
     let spec = experiment(&[
@@ -175,7 +176,7 @@ async fn every_source_is_fetched_and_stored_once() {
         &format!("hub:{repository}@main"),
     ]);
 
-    let (found, references) = scene.take_in(&spec).await.unwrap();
+    let (found, references) = harness.take_in(&spec).await.unwrap();
     let (sum, ours_sum) = (Checksum::of(&published), Checksum::of(&ours));
     let short = |sum: Checksum| sum.to_string()[..8].to_owned();
     let [of_hub, of_file] = [
@@ -186,7 +187,7 @@ async fn every_source_is_fetched_and_stored_once() {
             short(ours_sum)
         ),
     ];
-    let summaries: Vec<String> = found.iter().map(Found::summary).collect();
+    let summaries: Vec<String> = found.iter().map(LocalWeights::summary).collect();
     assert_eq!(
         summaries,
         [
@@ -195,10 +196,10 @@ async fn every_source_is_fetched_and_stored_once() {
             format!("run2 {of_file}")
         ]
     );
-    assert_eq!(scene.hub.parts().len(), 1);
+    assert_eq!(harness.hub.parts().len(), 1);
     let mut keys = [layout::weights(sum), layout::weights(ours_sum)];
     keys.sort_unstable();
-    assert_eq!(scene.store.list("weights").await.unwrap(), keys);
+    assert_eq!(harness.store.list("weights").await.unwrap(), keys);
     let references: Vec<_> = references
         .iter()
         .map(|(run, blob)| (run.as_str(), blob.key.as_str()))
@@ -216,15 +217,15 @@ async fn every_source_is_fetched_and_stored_once() {
 
 #[tokio::test]
 async fn a_file_that_changes_is_not_stored() {
-    let scene = Scene::new().await;
-    let file = scene.write("ours.safetensors", &weights(SIZE));
+    let harness = Harness::new().await;
+    let file = harness.write("ours.safetensors", &weights(SIZE));
     let spec = experiment(&["ours.safetensors"]);
-    let plan = Plan::new(&spec.runs, scene.options()).unwrap();
-    let found = plan.resolve(&mut meter()).await.unwrap();
+    let sources = WeightSources::new(&spec.runs, harness.options()).unwrap();
+    let found = sources.resolve(&mut progress()).await.unwrap();
     fs::write(file, weights(SIZE + 1)).unwrap();
-    let error = put(&found, &scene.store).await.unwrap_err().to_string();
+    let error = put(&found, &harness.store).await.unwrap_err().to_string();
     assert!(error.contains("changed while it was read"), "{error}");
-    assert!(scene.store.list("").await.unwrap().is_empty());
+    assert!(harness.store.list("").await.unwrap().is_empty());
 }
 
 #[test]

@@ -34,8 +34,8 @@ impl<T> Column<T> {
     }
 }
 
-/// The rows as a table at most `width` characters wide. Columns that are empty in all rows are left out, then those of the
-/// highest ranks until the rest fits; where even that is too wide, cells wrap.
+/// The rows as a table at most `width` characters wide. Columns that are empty in all rows are left out, then
+/// those of the highest ranks until the rest fits. Where even that is too wide, cells wrap.
 pub(super) fn layout<T>(columns: &[Column<T>], rows: &[T], width: u16) -> String {
     let mut shown: Vec<(&Column<T>, Vec<String>)> = columns
         .iter()

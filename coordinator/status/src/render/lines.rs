@@ -11,8 +11,8 @@ use crate::snapshot::{
     EvaluationStatus, RunStatus, Snapshot, TaskState, WorkerState, WorkerStatus,
 };
 
-/// A line for everything worth a line that changed; for all that there is where nothing was seen before. Progress within an
-/// epoch is no change, nor is the passing of time.
+/// A line for every change worth one, or for all that there is where nothing was seen before. Progress within
+/// an epoch is no change, nor is the passing of time.
 #[must_use]
 pub fn lines(previous: Option<&Snapshot>, now: &Snapshot) -> Vec<String> {
     let previous = previous.filter(|previous| previous.experiment == now.experiment);

@@ -9,8 +9,8 @@ use super::columns::{Column, layout};
 use super::{accuracies, clean, headline, loss_and_accuracy, percent, phase, stall, wait};
 use crate::snapshot::{ExperimentState, RunStatus, Snapshot, TaskState, WorkerState, WorkerStatus};
 
-/// The whole state: headline, runs, workers, the ensemble, and why something failed. The tables are at most `width`
-/// characters wide. Ends with a newline.
+/// The whole state: headline, runs, workers, the ensemble, and why something failed. The tables are at most
+/// `width` characters wide. Ends with a newline.
 #[must_use]
 pub fn table(snapshot: &Snapshot, width: u16) -> String {
     let mut headline = format!(

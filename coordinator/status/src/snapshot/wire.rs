@@ -1,4 +1,5 @@
-//! Snapshots from and to the messages of the protocol.
+//! Conversions between snapshots and the protocol's messages. The parts that `quartet-shared` defines (tasks,
+//! states, progress, metrics) are converted by its `wire`.
 
 use std::fmt::Display;
 use std::time::Duration;

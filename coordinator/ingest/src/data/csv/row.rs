@@ -7,8 +7,8 @@ use crate::data::RowProblem;
 /// How much of a bad field an error shows.
 const EXCERPT: usize = 24;
 
-/// The fields of a line, without the quotes around a quoted field. No field of these files has a line end or an
-/// escaped quote in it.
+/// The fields of a line, without the quotes around a quoted field. No field of these files has a line end or
+/// an escaped quote in it.
 pub(super) fn fields(line: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = Some(line);
     std::iter::from_fn(move || {

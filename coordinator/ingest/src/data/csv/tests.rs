@@ -13,7 +13,7 @@ fn load_text(text: impl AsRef<[u8]>, skip: bool) -> Result<Loaded, DataError> {
     load_at(&file, skip)
 }
 
-/// The error of a good file with a bad row after it, which is line 23; also checks that the row can be skipped.
+/// The error of a good file with a bad row after it, on line 23; also checks that the row can be skipped.
 fn bad_row(row: impl AsRef<[u8]>) -> String {
     let text = [small_csv().as_bytes(), row.as_ref(), b"\n"].concat();
     let loaded = load_text(&text, true).expect("skips");

@@ -86,8 +86,8 @@ impl Canvas {
         }
     }
 
-    /// Adds light that grows along a direction, blurs with the kernel `[blur, 1 - 2 blur, blur]` both ways, adds
-    /// noise of about this standard deviation, and rounds to bytes.
+    /// Adds light that grows along a direction, blurs with the kernel `[blur, 1 - 2 blur, blur]` both ways,
+    /// adds noise of about this standard deviation, and rounds to bytes.
     pub(super) fn finish(
         mut self,
         light: (f32, f32),

@@ -1,7 +1,8 @@
 //! One attempt at a download, with hf-hub.
 //!
-//! hf-hub requests a file in parts, each by a task of its own that outlives a failed or dropped download and goes on
-//! downloading, and it knows no timeouts. So an attempt has a runtime of its own, which takes the tasks with it, and is watched.
+//! hf-hub requests a file in parts, each by a task of its own that outlives a failed or dropped download and
+//! goes on downloading, and it knows no timeouts. So an attempt has a runtime of its own, which takes the
+//! tasks with it, and is watched.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -14,12 +15,13 @@ use tokio::sync::{oneshot, watch};
 use super::cache;
 use super::failure::{Failure, Place};
 use super::{HubConfig, Token};
-use crate::weights::meter::Amount;
+use crate::weights::download_progress::Amount;
 
 /// How long the end of an attempt waits for a name lookup or a write that is under way.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// Downloads a file into the cache at `folder`. What an attempt leaves unfinished, the next one goes on with. Dropped, it ends.
+/// Downloads a file into the cache at `folder`. What an attempt leaves unfinished, the next one goes on with.
+/// Dropped, it ends.
 pub(super) async fn download(
     file: HubFile,
     folder: PathBuf,
@@ -56,7 +58,8 @@ async fn run(
         RepoType::Model,
         file.revision().to_owned(),
     );
-    // hf-hub sends the token to the hub's storage as well, which is another party: only where it does not go without.
+    // hf-hub sends the token to the hub's storage as well, which is another party: only where it does not go
+    // without.
     let mut token = None;
     let mut opened = open(file, &repo, &cache, config, token).await;
     if opened.as_ref().is_err_and(|failure| failure.is_refusal) && config.token.is_some() {

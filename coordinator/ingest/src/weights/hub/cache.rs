@@ -31,7 +31,8 @@ impl Cache {
 
     /// A file at its revision, where the cache has it.
     ///
-    /// hf-hub's own lookup finds a commit only by a file in `refs`, which Python's tools do not write for commits.
+    /// hf-hub's own lookup finds a commit only by a file in `refs`, which Python's tools do not write for
+    /// commits.
     pub(super) fn find(&self, file: &HubFile) -> Option<PathBuf> {
         let revision = file.revision();
         let commit = match fs::read_to_string(self.folder.join("refs").join(revision)) {
@@ -51,7 +52,8 @@ pub(super) fn unlink_dangling(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Makes `path`, a file of a snapshot, a link to the blob `etag`. The model's folder lies `depth` folders above the file's.
+/// Makes `path`, a file of a snapshot, a link to the blob `etag`. The model's folder lies `depth` folders
+/// above the file's.
 pub(super) fn link(path: &Path, depth: usize, etag: &str) -> io::Result<()> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;

@@ -61,8 +61,9 @@ impl HubConfig {
         Self::from_variables(|name| env::var_os(name), env::home_dir())
     }
 
-    /// What these variables say: `HF_HUB_CACHE`, `HF_HOME`, `XDG_CACHE_HOME`, `HF_ENDPOINT`, `HF_HUB_OFFLINE`, `HF_TOKEN`
-    /// and `HF_TOKEN_PATH`, with the meaning that they have for Python's `huggingface_hub`. Reads the file of the token.
+    /// What these variables say: `HF_HUB_CACHE`, `HF_HOME`, `XDG_CACHE_HOME`, `HF_ENDPOINT`,
+    /// `HF_HUB_OFFLINE`, `HF_TOKEN` and `HF_TOKEN_PATH`, with the meaning that they have for Python's
+    /// `huggingface_hub`. Reads the file of the token.
     #[must_use]
     pub fn from_variables(
         variable: impl Fn(&str) -> Option<OsString>,

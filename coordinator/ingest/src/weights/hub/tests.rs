@@ -17,7 +17,7 @@ const PART: usize = 16_000;
 const SIZE: usize = 6 * PART + 1000;
 
 /// A hub with one file, an empty cache, and somebody who wants the file.
-struct Scene {
+struct Harness {
     hub: FakeHub,
     dir: tempfile::TempDir,
     config: HubConfig,
@@ -32,7 +32,7 @@ fn file(revision: Option<&str>) -> HubFile {
     }
 }
 
-impl Scene {
+impl Harness {
     async fn new() -> Self {
         let hub = FakeHub::start().await;
         let bytes = weights(SIZE);
@@ -59,8 +59,8 @@ impl Scene {
     }
 
     async fn resolve(&self, file: &HubFile) -> Result<(PathBuf, Blob), HubProblem> {
-        let mut meter = Meter::new(Box::new(io::sink()), Mode::Lines);
-        resolve(file, &self.config, &mut meter).await
+        let mut progress = DownloadProgress::new(Box::new(io::sink()), Mode::Lines);
+        resolve(file, &self.config, &mut progress).await
     }
 
     /// Resolves the file, whose bytes must be right.
@@ -87,48 +87,48 @@ impl Scene {
 
 #[tokio::test]
 async fn a_download_lies_in_the_cache_as_the_hub_s_tools_have_it() {
-    let scene = Scene::new().await;
-    let path = scene.succeed().await;
-    let model = scene.model();
+    let harness = Harness::new().await;
+    let path = harness.succeed().await;
+    let model = harness.model();
     assert_eq!(path, model.join("snapshots").join(COMMIT).join(FILE));
     assert_eq!(
         path.canonicalize().unwrap(),
-        scene.blob().canonicalize().unwrap()
+        harness.blob().canonicalize().unwrap()
     );
     assert_eq!(fs::read_to_string(model.join("refs/main")).unwrap(), COMMIT);
     let starts: Vec<usize> = (0..7).map(|i| i * PART).collect();
-    assert_eq!(scene.hub.parts(), starts);
+    assert_eq!(harness.hub.parts(), starts);
 }
 
 #[tokio::test]
 async fn what_is_in_the_cache_is_used_without_the_network() {
-    let mut scene = Scene::new().await;
-    scene.succeed().await;
-    let requests = scene.hub.seen().len();
-    scene.succeed().await;
-    scene.config.offline = true;
-    scene.succeed().await;
+    let mut harness = Harness::new().await;
+    harness.succeed().await;
+    let requests = harness.hub.seen().len();
+    harness.succeed().await;
+    harness.config.offline = true;
+    harness.succeed().await;
     // Python's tools keep no reference for a commit.
-    fs::remove_dir_all(scene.model().join("refs")).unwrap();
-    scene.resolve(&file(Some(COMMIT))).await.unwrap();
-    assert_eq!(scene.hub.seen().len(), requests);
-    assert!(matches!(scene.fail().await, HubProblem::Offline));
+    fs::remove_dir_all(harness.model().join("refs")).unwrap();
+    harness.resolve(&file(Some(COMMIT))).await.unwrap();
+    assert_eq!(harness.hub.seen().len(), requests);
+    assert!(matches!(harness.fail().await, HubProblem::Offline));
 }
 
 #[tokio::test]
 async fn a_file_that_another_revision_has_is_not_downloaded_again() {
-    let scene = Scene::new().await;
-    scene.succeed().await;
-    let model = scene.model();
+    let harness = Harness::new().await;
+    harness.succeed().await;
+    let model = harness.model();
     fs::rename(
         model.join("snapshots").join(COMMIT),
         model.join("snapshots/older"),
     )
     .unwrap();
     fs::write(model.join("refs/main"), "gone").unwrap();
-    let parts = scene.hub.parts();
-    scene.succeed().await;
-    assert_eq!(scene.hub.parts(), parts);
+    let parts = harness.hub.parts();
+    harness.succeed().await;
+    assert_eq!(harness.hub.parts(), parts);
 }
 
 /// The parts that were asked for after the last interruption: one after the other to the end.
@@ -142,32 +142,32 @@ fn last_attempt(parts: &[usize]) -> Vec<usize> {
 
 #[tokio::test]
 async fn a_connection_that_is_cut_is_resumed() {
-    let scene = Scene::new().await;
-    scene.hub.cut([2 * PART]);
-    scene.succeed().await;
-    assert_eq!(last_attempt(&scene.hub.parts())[0], 2 * PART);
+    let harness = Harness::new().await;
+    harness.hub.cut([2 * PART]);
+    harness.succeed().await;
+    assert_eq!(last_attempt(&harness.hub.parts())[0], 2 * PART);
 }
 
 #[tokio::test]
 async fn a_download_goes_on_as_long_as_it_gets_further() {
-    let scene = Scene::new().await;
-    scene.hub.cut((0..SIZE).step_by(PART));
-    scene.succeed().await;
-    scene.hub.fail([Fault::Cut(0); 100]);
-    fs::remove_dir_all(scene.model()).unwrap();
-    assert!(matches!(scene.fail().await, HubProblem::Unreachable(_)));
+    let harness = Harness::new().await;
+    harness.hub.cut((0..SIZE).step_by(PART));
+    harness.succeed().await;
+    harness.hub.fail([Fault::Cut(0); 100]);
+    fs::remove_dir_all(harness.model()).unwrap();
+    assert!(matches!(harness.fail().await, HubProblem::Unreachable(_)));
 }
 
 #[tokio::test]
 async fn the_download_of_a_killed_process_is_resumed() {
-    let scene = Scene::new().await;
+    let harness = Harness::new().await;
     let committed = 3 * PART;
-    let mut partial = scene.bytes[..committed].to_vec();
+    let mut partial = harness.bytes[..committed].to_vec();
     partial.resize(SIZE, 0);
     partial.extend((committed as u64).to_le_bytes());
-    let blob = scene.blob();
+    let blob = harness.blob();
     fs::create_dir_all(blob.parent().unwrap()).unwrap();
     fs::write(blob.with_extension("sync.part"), partial).unwrap();
-    scene.succeed().await;
-    assert_eq!(scene.hub.parts(), [3, 4, 5, 6].map(|i| i * PART));
+    harness.succeed().await;
+    assert_eq!(harness.hub.parts(), [3, 4, 5, 6].map(|i| i * PART));
 }

@@ -162,7 +162,8 @@ impl FakeHub {
         let revision = rest.split_once('/').unwrap().0;
         let refusal = |status: u16, code: &str| {
             format!(
-                "HTTP/1.1 {status} No\r\nX-Error-Code: {code}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+                "HTTP/1.1 {status} No\r\nX-Error-Code: {code}\r\n\
+                 Content-Length: 0\r\nConnection: close\r\n\r\n"
             )
         };
         if state.token.is_some() && seen.token != state.token {
@@ -181,8 +182,9 @@ impl FakeHub {
         }
         let (storage, sum, size) = (&self.storage, Checksum::of(&bytes), bytes.len());
         format!(
-            "HTTP/1.1 302 Found\r\nLocation: {storage}{}\r\nX-Repo-Commit: {COMMIT}\r\nX-Linked-Etag: \"{sum}\"\r\n\
-             X-Linked-Size: {size}\r\nETag: \"of the redirection\"\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+            "HTTP/1.1 302 Found\r\nLocation: {storage}{}\r\nX-Repo-Commit: {COMMIT}\r\n\
+             X-Linked-Etag: \"{sum}\"\r\nX-Linked-Size: {size}\r\nETag: \"of the redirection\"\r\n\
+             Content-Length: 0\r\nConnection: close\r\n\r\n",
             seen.path
         )
     }

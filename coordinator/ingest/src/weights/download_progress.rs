@@ -27,7 +27,7 @@ pub(super) struct Amount {
 }
 
 /// Shows downloads, one after the other. A closed output is no error: the work goes on.
-pub struct Meter {
+pub struct DownloadProgress {
     out: Box<dyn Write + Send>,
     mode: Mode,
     label: String,
@@ -35,7 +35,7 @@ pub struct Meter {
     is_drawn: bool,
 }
 
-impl Meter {
+impl DownloadProgress {
     /// On stdout, in the mode that suits it.
     #[must_use]
     pub fn on_stdout() -> Self {
@@ -103,15 +103,15 @@ impl Meter {
     }
 }
 
-impl Drop for Meter {
+impl Drop for DownloadProgress {
     fn drop(&mut self) {
         self.end();
     }
 }
 
-impl fmt::Debug for Meter {
+impl fmt::Debug for DownloadProgress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Meter")
+        f.debug_struct("DownloadProgress")
             .field("mode", &self.mode)
             .field("label", &self.label)
             .finish_non_exhaustive()
@@ -140,8 +140,8 @@ mod tests {
     /// What is written when a download of 553 MB is seen at these milliseconds, and has a hitch at its end.
     fn written(mode: Mode, milliseconds: &[u64]) -> String {
         let out = Written::default();
-        let mut meter = Meter::new(Box::new(out.clone()), mode);
-        meter.begin(&["vgg16".parse().unwrap()], "timm/vgg16.tv_in1k");
+        let mut progress = DownloadProgress::new(Box::new(out.clone()), mode);
+        progress.begin(&["vgg16".parse().unwrap()], "timm/vgg16.tv_in1k");
         let began = Instant::now();
         for &at in milliseconds {
             let amount = Amount {
@@ -149,10 +149,10 @@ mod tests {
                 done: at * 100_000,
                 total: 553_000_000,
             };
-            meter.show(amount, began + Duration::from_millis(at));
+            progress.show(amount, began + Duration::from_millis(at));
         }
-        meter.note("a hitch");
-        drop(meter);
+        progress.note("a hitch");
+        drop(progress);
         String::from_utf8(out.0.lock().unwrap().clone()).unwrap()
     }
 
