@@ -1,26 +1,29 @@
 //! Helpers of the tests that run real processes.
 //!
 //! - [`programs`]: builds the binaries once and finds them
-//! - [`fleet`]: a coordinator and workers as processes, killed when dropped
+//! - [`processes`]: a coordinator and workers as processes, killed when dropped
 //! - [`simulation`]: a fleet in virtual time
-//! - [`fixtures`]: small data sets and experiments
+//! - [`fixtures`]: small data sets and experiments; [`job`]: one of each, with a store of its own
 //! - [`proxy`]: a network that fails as it is told to
-//! - [`s3`], [`stores`], [`small_disk`]: stores that can be looked into, damaged and filled; [`http`] and [`ports`] serve them
-//! - [`scene`]: a small experiment with a fault in it; [`results`]: what came out, compared with an undisturbed one
+//! - [`s3`], [`stores`], [`small_disk`]: stores that can be looked into, damaged and filled; [`http`] and
+//!   [`ports`] serve them
+//! - [`harness`]: a small experiment with a fault in it; [`results`]: what came out, compared with an
+//!   undisturbed one
 //! - `parity`: references of other libraries, for the tests with feature `parity`
 
 pub mod fixtures;
-pub mod fleet;
+pub mod harness;
 pub mod host;
 pub mod http;
+pub mod job;
 #[cfg(feature = "parity")]
 pub mod parity;
 pub mod ports;
+pub mod processes;
 pub mod programs;
 pub mod proxy;
 pub mod results;
 pub mod s3;
-pub mod scene;
 pub mod simulation;
 pub mod small_disk;
 pub mod stores;

@@ -3,7 +3,8 @@
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicU16, Ordering};
 
-/// Below the ports that systems give to outgoing connections: nothing takes one while its program is started again.
+/// Below the ports that systems give to outgoing connections: nothing takes one while its program is started
+/// again.
 const FIRST: u16 = 20_000;
 const COUNT: u16 = 10_000;
 

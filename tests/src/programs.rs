@@ -6,7 +6,8 @@ use std::sync::OnceLock;
 
 /// The path of a program of this workspace, in the profile of the running test.
 ///
-/// `cargo test --workspace` has built it already; a test that is run by itself builds it here, from the same units.
+/// `cargo test --workspace` has built it already; a test that is run by itself builds it here, from the same
+/// units.
 #[must_use]
 pub fn program(name: &str) -> PathBuf {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
@@ -50,7 +51,8 @@ fn build(folder: &Path) -> PathBuf {
     if folder.ends_with("release") {
         cargo.arg("--release");
     }
-    // What cargo tells a test about its own package would have build scripts run again, and all that depends on them rebuilt.
+    // What cargo tells a test about its own package would have build scripts run again, and all that depends
+    // on them rebuilt.
     let of_this_package = [
         "CARGO_MANIFEST_",
         "CARGO_PKG_",

@@ -1,4 +1,5 @@
-//! A TCP proxy that can be a bad network: it holds bytes back, refuses, cuts or slows connections while it runs.
+//! A TCP proxy that can be a bad network: it holds bytes back, refuses, cuts or slows connections while it
+//! runs.
 
 mod pump;
 #[cfg(test)]
@@ -17,8 +18,8 @@ use socket2::SockRef;
 pub enum Mode {
     /// All goes through.
     Pass,
-    /// The network is gone: connections are accepted and stay open, but no byte, no FIN and no RST comes through. What is sent
-    /// meanwhile arrives once the mode is another one, as TCP's retransmissions would.
+    /// The network is gone: connections are accepted and stay open, but no byte, no FIN and no RST comes
+    /// through. What is sent meanwhile arrives once the mode is another one, as TCP's retransmissions would.
     Blackhole,
     /// The other side is gone: open connections are reset, new ones are closed at once.
     Refuse,
@@ -195,7 +196,8 @@ impl Shared {
     }
 }
 
-/// Has a socket closed by a reset once its last handle is gone, and wakes a thread that reads from it. This sends nothing yet.
+/// Has a socket closed by a reset once its last handle is gone, and wakes a thread that reads from it. This
+/// sends nothing yet.
 fn cut(socket: &TcpStream) {
     // The other side may have reset it already.
     let _ = SockRef::from(socket).set_linger(Some(Duration::ZERO));

@@ -19,8 +19,8 @@ pub struct Results(BTreeMap<String, String>);
 pub type Manifests = BTreeMap<Epoch, Manifest>;
 
 impl Results {
-    /// Reads the results, and checks that the store is whole: the manifests of all epochs, and the blobs of the best and the
-    /// latest one with the sizes and checksums that their manifests name.
+    /// Reads the results, and checks that the store is whole: the manifests of all epochs, and the blobs of
+    /// the best and the latest one with the sizes and checksums that their manifests name.
     ///
     /// # Panics
     /// If the experiment has not finished or its store is not whole.

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use crate::fleet::{LIMIT, Process};
 use crate::http::{self, Answer};
 use crate::ports;
+use crate::processes::{LIMIT, Process};
 
 /// The server's bucket.
 pub const BUCKET: &str = "quartet";
@@ -16,7 +16,8 @@ pub const BUCKET: &str = "quartet";
 /// Objects are not for everyone, but the server believes every signature.
 const SIGNED: (&str, &str) = (
     "Authorization",
-    "AWS4-HMAC-SHA256 Credential=quartet/20260101/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=none",
+    "AWS4-HMAC-SHA256 Credential=quartet/20260101/us-east-1/s3/aws4_request, \
+     SignedHeaders=host, Signature=none",
 );
 
 /// The folder that `tests/chaos/prepare` made.

@@ -1,26 +1,27 @@
-//! The whole fleet in one thread and in virtual time: the real coordinator, the real agents of the workers, gRPC over a simulated
-//! network, an object store that fails, and a trainer that hashes. Chance decides what goes wrong and when, from a seed; with
-//! the same seed the same goes wrong at the same time, but for the order in which a server that stops takes its last calls.
+//! The whole fleet in one thread and in virtual time: the real coordinator, the real agents of the workers,
+//! gRPC over a simulated network, an object store that fails, and an executor that hashes. Chance decides
+//! what goes wrong and when, from a seed. With the same seed the same goes wrong at the same time, but for
+//! the order in which a server that stops takes its last calls.
 //!
-//! - `story`: what goes wrong; `stage`: where and until when
+//! - `fault_plan`: what goes wrong; `stage`: where and until when
 //! - `hosts`: the programs
-//! - `objects`: the store; `compute`: the trainer; `dice`: chance
+//! - `faulty_store`: the store; `executor`: the training; `dice`: chance
 //! - `check`: what must have come of it
 
 mod check;
-pub mod compute;
 mod dice;
+pub mod executor;
+mod fault_plan;
+mod faulty_store;
 mod hosts;
-mod objects;
 mod stage;
-mod story;
 
 use std::time::Duration;
 
 pub use check::Coverage;
-use objects::Mood;
+use fault_plan::FaultPlan;
+use faulty_store::Mood;
 use stage::Stage;
-use story::Story;
 
 /// How long nothing can be deleted in a store that needs it.
 const UNDELETABLE: Duration = Duration::from_secs(60);
@@ -42,13 +43,14 @@ pub struct Played {
 /// What is not as it must be.
 pub fn run(seed: u64) -> Result<Played, String> {
     let stage = Stage::new(seed)?;
-    let mut story = Story::new(&stage.dice);
-    let played = stage.play(story.end(), |now, sim| story.tell(now, sim, &stage));
-    played.map_err(|problem| format!("{problem}; {story:?}"))
+    let mut plan = FaultPlan::new(&stage.dice);
+    let played = stage.play(plan.end(), |now, sim| plan.apply(now, sim, &stage));
+    played.map_err(|problem| format!("{problem}; {plan:?}"))
 }
 
-/// Damages the best weights of a run when all have finished, in a store in which nothing can be deleted for the next minute:
-/// a way back that was given up in the middle would leave a run that is finished and has no outcome.
+/// Damages the best weights of a run when all have finished, in a store in which nothing can be deleted for
+/// the next minute. A rollback that was given up in the middle would leave a run that is finished and has
+/// no outcome.
 ///
 /// # Errors
 /// What is not as it must be.

@@ -5,7 +5,7 @@ use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::fleet::Process;
+use crate::processes::Process;
 
 /// A mounted disk, which lasts until this is dropped and no process that was launched on it is left.
 #[derive(Debug)]

@@ -4,7 +4,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use crate::fleet::files;
+use crate::processes::files;
 use crate::s3::{self, BUCKET, S3};
 
 /// A store that is under test.
@@ -26,8 +26,8 @@ pub enum StoreUnderTest {
     },
 }
 
-/// Whether this is what a program leaves that is killed while it writes an object of a local store: `<key>#<number>`, which is
-/// not in the store's own listings.
+/// Whether this is what a program leaves that is killed while it writes an object of a local store:
+/// `<key>#<number>`, which is not in the store's own listings.
 fn is_unfinished(key: &str) -> bool {
     let number = key.rsplit_once('#').map(|(_, number)| number);
     number.is_some_and(|number| number.bytes().all(|byte| byte.is_ascii_digit()))

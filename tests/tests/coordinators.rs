@@ -1,74 +1,42 @@
 //! Coordinators that are refused, replaced, told to stop, or told to send a worker away.
 
-use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use quartet_shared::ids::Epoch;
 use quartet_shared::position::Position;
 use quartet_store::manifest::{AttemptRecord, Manifest};
-use quartet_tests::fleet::{Coordinator, Process, output};
+use quartet_tests::job::{Job, read_json};
+use quartet_tests::ports;
+use quartet_tests::processes::{Coordinator, Process, output, worker_command};
 use quartet_tests::programs::program;
-use quartet_tests::{fixtures, ports};
 use serde_json::Value;
 
 /// Enough that things can happen in the middle.
 const EPOCHS: u32 = 16;
 
-struct Job {
-    dir: tempfile::TempDir,
-    data: PathBuf,
-    toml: PathBuf,
+/// Many steps to an epoch.
+fn job() -> Job {
+    Job::new(EPOCHS, 4)
 }
 
-impl Job {
-    fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let data = fixtures::csv(dir.path());
-        let toml = fixtures::experiment(dir.path(), EPOCHS);
-        // Many steps to an epoch.
-        let text = std::fs::read_to_string(&toml).unwrap();
-        let text = text.replace("batch_size = 16", "batch_size = 4");
-        std::fs::write(&toml, text).unwrap();
-        Self { dir, data, toml }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
-    fn command(&self, listen: &str) -> Command {
-        let mut command = Command::new(program("coordinator"));
-        command.args(["--workers", "2", "--listen", listen]);
-        command.args(["--heartbeat-interval", "100ms"]);
-        command.arg("--data").arg(&self.data);
-        command.arg("--experiment").arg(&self.toml);
-        command.arg("--store").arg(self.path("store"));
-        command
-    }
-
-    fn worker(&self, name: &str, coordinators: &str) -> Process {
-        Process::spawn(
-            Command::new(program("worker"))
-                .args(["--coordinator", coordinators, "--name", name])
-                .args(["--threads", "1", "--cache-dir"])
-                .arg(self.path("cache")),
-        )
-    }
-
-    fn manifest(&self, run: &str, epoch: u32) -> Manifest {
-        read(&self.path(&format!("store/small/runs/{run}/epochs/{epoch:04}.json")))
-    }
-
-    fn attempt(&self, run: &str, attempt: u32) -> AttemptRecord {
-        read(&self.path(&format!(
-            "store/small/runs/{run}/attempts/{attempt:04}.json"
-        )))
-    }
+fn command(job: &Job, listen: &str) -> Command {
+    let mut command = job.coordinator(2, listen);
+    command.args(["--heartbeat-interval", "100ms"]);
+    command
 }
 
-fn read<T: serde::de::DeserializeOwned>(path: &Path) -> T {
-    let text = std::fs::read_to_string(path).expect("the file is there");
-    serde_json::from_str(&text).expect("the file is of this type")
+fn worker(job: &Job, name: &str, coordinators: &str) -> Process {
+    Process::spawn(&mut worker_command(coordinators, name, &job.path("cache")))
+}
+
+fn manifest(job: &Job, run: &str, epoch: u32) -> Manifest {
+    read_json(job.path(&format!("store/small/runs/{run}/epochs/{epoch:04}.json")))
+}
+
+fn attempt(job: &Job, run: &str, attempt: u32) -> AttemptRecord {
+    read_json(job.path(&format!(
+        "store/small/runs/{run}/attempts/{attempt:04}.json"
+    )))
 }
 
 /// A run that a worker of this name trains, with at least one epoch committed, and how far it is.
@@ -86,9 +54,9 @@ fn in_the_middle(snapshot: &Value, worker: &str) -> Option<(String, Position)> {
 
 #[test]
 fn a_second_coordinator_is_refused_while_the_first_lives() {
-    let job = Job::new();
-    let mut first = Coordinator::spawn(&mut job.command("127.0.0.1:0"));
-    let (_, errors, status) = output(&mut job.command("127.0.0.1:0"));
+    let job = job();
+    let mut first = Coordinator::spawn(&mut command(&job, "127.0.0.1:0"));
+    let (_, errors, status) = output(&mut command(&job, "127.0.0.1:0"));
     assert_eq!(status.code(), Some(2), "{errors}");
     for part in [
         "small",
@@ -100,26 +68,26 @@ fn a_second_coordinator_is_refused_while_the_first_lives() {
     }
     // Dead, it is in nobody's way.
     first.process.kill();
-    let second = Coordinator::spawn(&mut job.command("127.0.0.1:0"));
+    let second = Coordinator::spawn(&mut command(&job, "127.0.0.1:0"));
     assert!(job.path("store/small/coordinators/000002.json").exists());
     drop(second);
 }
 
 #[test]
 fn a_coordinator_that_was_believed_dead_steps_down() {
-    let job = Job::new();
+    let job = job();
     let (one, two) = (ports::free().to_string(), ports::free().to_string());
     let log = job.path("errors");
     let errors = std::fs::File::create(&log).unwrap();
-    let mut first = Coordinator::spawn(job.command(&one).stderr(errors));
+    let mut first = Coordinator::spawn(command(&job, &one).stderr(errors));
     let mut watch = first.watch();
     let mut workers = [
-        job.worker("one", &format!("{one},{two}")),
-        job.worker("two", &format!("{one},{two}")),
+        worker(&job, "one", &format!("{one},{two}")),
+        worker(&job, "two", &format!("{one},{two}")),
     ];
     let (run, _) = watch.until(|snapshot| in_the_middle(snapshot, "one"));
     first.process.signal("STOP");
-    let second = Coordinator::spawn(&mut job.command(&two));
+    let second = Coordinator::spawn(&mut command(&job, &two));
     first.process.signal("CONT");
     let status = first.process.wait();
     let errors = std::fs::read_to_string(&log).unwrap();
@@ -134,16 +102,16 @@ fn a_coordinator_that_was_believed_dead_steps_down() {
         assert!(worker.wait().success());
     }
     // The worker took its run along.
-    assert_eq!(job.attempt(&run, 1).term.0, 1);
-    assert_eq!(job.manifest(&run, EPOCHS).attempt.0, 1);
+    assert_eq!(attempt(&job, &run, 1).term.0, 1);
+    assert_eq!(manifest(&job, &run, EPOCHS).attempt.0, 1);
 }
 
 #[test]
 fn a_drained_worker_hands_its_run_back_with_all_that_it_has_done() {
-    let job = Job::new();
-    let coordinator = Coordinator::spawn(&mut job.command("127.0.0.1:0"));
+    let job = job();
+    let coordinator = Coordinator::spawn(&mut command(&job, "127.0.0.1:0"));
     let mut watch = coordinator.watch();
-    let mut leaves = job.worker("leaves", &coordinator.address);
+    let mut leaves = worker(&job, "leaves", &coordinator.address);
     let (run, position) = watch.until(|snapshot| in_the_middle(snapshot, "leaves"));
     let status = |args: &[&str]| {
         output(
@@ -157,20 +125,20 @@ fn a_drained_worker_hands_its_run_back_with_all_that_it_has_done() {
     let (text, _, ended) = status(&["drain", "leaves"]);
     assert!(ended.success() && text.contains("leaves"), "{text}");
     assert!(leaves.wait().success());
-    let _stays = job.worker("stays", &coordinator.address);
+    let _stays = worker(&job, "stays", &coordinator.address);
     let (text, ended) = coordinator.finish();
     assert!(ended.success(), "{text}");
-    let resumed = job.attempt(&run, 2);
+    let resumed = attempt(&job, &run, 2);
     assert!(resumed.resume >= position, "{resumed:?} {position}");
     assert_eq!(resumed.name, "stays");
 }
 
 #[test]
 fn a_coordinator_that_is_told_to_stop_drains_its_fleet_and_goes_on_later() {
-    let job = Job::new();
-    let coordinator = Coordinator::spawn(&mut job.command("127.0.0.1:0"));
+    let job = job();
+    let coordinator = Coordinator::spawn(&mut command(&job, "127.0.0.1:0"));
     let mut watch = coordinator.watch();
-    let mut workers = ["one", "two"].map(|name| job.worker(name, &coordinator.address));
+    let mut workers = ["one", "two"].map(|name| worker(&job, name, &coordinator.address));
     let (run, position) = watch.until(|snapshot| in_the_middle(snapshot, "one"));
     coordinator.process.signal("TERM");
     let (text, status) = coordinator.finish();
@@ -178,16 +146,16 @@ fn a_coordinator_that_is_told_to_stop_drains_its_fleet_and_goes_on_later() {
     for worker in &mut workers {
         assert!(worker.wait().success());
     }
-    let coordinator = Coordinator::spawn(&mut job.command("127.0.0.1:0"));
+    let coordinator = Coordinator::spawn(&mut command(&job, "127.0.0.1:0"));
     // Nobody holds a lease any more, and it knows.
     let leased = coordinator.watch().until(|snapshot| {
         let runs = snapshot["runs"].as_array()?.iter();
         Some(runs.filter(|run| run["state"] == "leased").count())
     });
     assert_eq!(leased, 0);
-    let _worker = job.worker("three", &coordinator.address);
+    let _worker = worker(&job, "three", &coordinator.address);
     let (text, status) = coordinator.finish();
     assert!(status.success(), "{text}");
-    let resumed = job.attempt(&run, 2);
+    let resumed = attempt(&job, &run, 2);
     assert!(resumed.resume >= position, "{resumed:?} {position}");
 }

@@ -1,6 +1,6 @@
 //! The main job with real processes and real training, on a CSV file and an experiment of our own.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use quartet_shared::blob::Checksum;
@@ -8,50 +8,23 @@ use quartet_shared::ids::ExperimentName;
 use quartet_shared::report::EvaluationReport;
 use quartet_store::manifest::Manifest;
 use quartet_tests::fixtures;
-use quartet_tests::fleet::{Coordinator, files, output};
+use quartet_tests::job::{Job, read_json};
+use quartet_tests::processes::{Coordinator, files, output};
 use quartet_tests::programs::program;
 use serde_json::Value;
 
-fn read<T: serde::de::DeserializeOwned>(path: impl AsRef<Path>) -> T {
-    let text = std::fs::read_to_string(path.as_ref()).expect("the file is there");
-    serde_json::from_str(&text).expect("the file is of this type")
-}
+const BATCH_SIZE: u32 = 16;
 
-/// A small experiment on a small CSV file, with a store of its own.
-struct Job {
-    dir: tempfile::TempDir,
-    data: PathBuf,
-    toml: PathBuf,
-}
-
-impl Job {
-    fn new(epochs: u32) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let data = fixtures::csv(dir.path());
-        let toml = fixtures::experiment(dir.path(), epochs);
-        Self { dir, data, toml }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
-    fn start(&self) -> Coordinator {
-        self.start_with(&[])
-    }
-
-    fn start_with(&self, more: &[&str]) -> Coordinator {
-        let (data, toml) = (self.data.to_str().unwrap(), self.toml.to_str().unwrap());
-        let args = ["--workers", "2", "--data", data, "--experiment", toml];
-        Coordinator::start(&self.path("store"), &[&args, more].concat())
-    }
+/// Starts a coordinator of the job.
+fn start(job: &Job, more: &[&str]) -> Coordinator {
+    Coordinator::spawn(job.coordinator(2, "127.0.0.1:0").args(more))
 }
 
 #[test]
 fn two_workers_train_and_evaluate_an_experiment() {
-    let job = Job::new(2);
+    let job = Job::new(2, BATCH_SIZE);
     let (store, cache) = (job.path("store"), job.path("cache"));
-    let coordinator = job.start();
+    let coordinator = start(&job, &[]);
     let mut watch = coordinator.watch();
     let mut workers = [
         coordinator.worker("one", &cache),
@@ -72,7 +45,7 @@ fn two_workers_train_and_evaluate_an_experiment() {
     assert!(watch.finish().success());
 
     // The report is whole and agrees with what was printed.
-    let report: EvaluationReport = read(store.join("small/evaluation.json"));
+    let report: EvaluationReport = read_json(store.join("small/evaluation.json"));
     report.validate().unwrap();
     assert_eq!(
         report.experiment,
@@ -94,7 +67,7 @@ fn two_workers_train_and_evaluate_an_experiment() {
     // The store holds the best and the latest checkpoint, as their manifests say.
     for run in ["vgg16", "residual"] {
         let manifest = |epoch: u32| -> Manifest {
-            read(store.join(format!("small/runs/{run}/epochs/{epoch:04}.json")))
+            read_json(store.join(format!("small/runs/{run}/epochs/{epoch:04}.json")))
         };
         let latest = manifest(2);
         for kept in [&latest, &manifest(latest.early_stopping.best_epoch.0)] {
@@ -131,9 +104,9 @@ const EPOCHS: u32 = 12;
 
 #[test]
 fn the_run_of_a_killed_worker_goes_on_elsewhere() {
-    let job = Job::new(EPOCHS);
+    let job = Job::new(EPOCHS, BATCH_SIZE);
     let (store, cache) = (job.path("store"), job.path("cache"));
-    let coordinator = job.start();
+    let coordinator = start(&job, &[]);
     let mut watch = coordinator.watch();
     let mut victim = coordinator.worker("victim", &cache);
     // The victim is killed in the middle of its run, with at least one epoch committed.
@@ -156,7 +129,7 @@ fn the_run_of_a_killed_worker_goes_on_elsewhere() {
     let attempts: Vec<u32> = (1..=EPOCHS)
         .map(|epoch| {
             let path = store.join(format!("small/runs/{run}/epochs/{epoch:04}.json"));
-            read::<Manifest>(path).attempt.0
+            read_json::<Manifest>(path).attempt.0
         })
         .collect();
     assert_eq!(
@@ -165,15 +138,15 @@ fn the_run_of_a_killed_worker_goes_on_elsewhere() {
         "{attempts:?}"
     );
     assert!(attempts.is_sorted(), "{attempts:?}");
-    read::<EvaluationReport>(store.join("small/evaluation.json"))
+    read_json::<EvaluationReport>(store.join("small/evaluation.json"))
         .validate()
         .unwrap();
 }
 
 #[test]
 fn a_stopped_local_fleet_hands_its_work_back_and_goes_on_later() {
-    let job = Job::new(EPOCHS);
-    let coordinator = job.start_with(&["--local"]);
+    let job = Job::new(EPOCHS, BATCH_SIZE);
+    let coordinator = start(&job, &["--local"]);
     let mut watch = coordinator.watch();
     watch.until(|snapshot| {
         let runs = snapshot["runs"].as_array()?;
@@ -200,7 +173,7 @@ fn a_stopped_local_fleet_hands_its_work_back_and_goes_on_later() {
     let committed = bytes(&before);
     assert!(!committed.is_empty());
 
-    let (text, status) = job.start_with(&["--local"]).finish();
+    let (text, status) = start(&job, &["--local"]).finish();
     assert!(status.success(), "{text}");
     assert_eq!(bytes(&before), committed);
 }

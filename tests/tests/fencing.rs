@@ -1,13 +1,14 @@
-//! Two coordinators that write the same checkpoint: what a worker is told must be what the store says. The worker is the test itself.
+//! Two coordinators that write the same checkpoint: what a worker is told must be what the store says. The
+//! worker is the test itself.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use bytes::Bytes;
 use quartet_proto::v1;
 use quartet_proto::v1::commit_checkpoint_request::Part;
 use quartet_proto::v1::coordinator_message::Message;
 use quartet_proto::v1::fleet_client::FleetClient;
-use quartet_shared::blob::{Blob, BlobRef, Checksum};
+use quartet_shared::blob::{Blob, BlobRef};
 use quartet_shared::early_stopping::EarlyStopping;
 use quartet_shared::ids::{Attempt, Epoch};
 use quartet_shared::position::Position;
@@ -15,8 +16,8 @@ use quartet_shared::progress::EpochMetrics;
 use quartet_shared::task::{LeaseId, Task};
 use quartet_store::layout::Layout;
 use quartet_store::manifest::Manifest;
-use quartet_tests::fixtures;
-use quartet_tests::fleet::{self, Coordinator};
+use quartet_tests::job::Job;
+use quartet_tests::processes::{self, Coordinator};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
@@ -50,7 +51,7 @@ impl Worker {
             .await
             .unwrap();
         let (outbox, messages) = mpsc::channel(1);
-        let hello = fleet::hello(id, held.cloned());
+        let hello = processes::hello(id, held.cloned());
         outbox.send(hello).await.unwrap();
         let inbox = client.attach(ReceiverStream::new(messages)).await.unwrap();
         Self {
@@ -78,8 +79,8 @@ impl Worker {
             position: Some(Position::end_of(epoch).into()),
             metrics: Some(METRICS.into()),
             early_stopping: Some(EarlyStopping::observe(None, epoch, 0.5).into()),
-            weights: Some(blob(bytes).into()),
-            training_state: Some(blob(bytes).into()),
+            weights: Some(Blob::of(bytes).into()),
+            training_state: Some(Blob::of(bytes).into()),
         };
         let chunk = || Part::Chunk(Bytes::copy_from_slice(bytes));
         let parts = [Part::Header(header), chunk(), chunk()];
@@ -89,51 +90,35 @@ impl Worker {
     }
 }
 
-fn start(folder: &Path, args: &[String]) -> Coordinator {
-    let args: Vec<&str> = args.iter().map(String::as_str).collect();
-    Coordinator::start(&folder.join("store"), &args)
-}
-
-fn blob(bytes: &[u8]) -> Blob {
-    Blob {
-        size: bytes.len() as u64,
-        sha256: Checksum::of(bytes),
-    }
+fn start(job: &Job) -> Coordinator {
+    Coordinator::spawn(&mut job.coordinator(1, "127.0.0.1:0"))
 }
 
 /// A store, and a coordinator on it.
-struct Job {
-    dir: tempfile::TempDir,
-    args: Vec<String>,
+struct Fenced {
+    job: Job,
     coordinator: Coordinator,
     layout: Layout,
 }
 
-impl Job {
+impl Fenced {
     fn start() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let (data, toml) = (
-            fixtures::csv(dir.path()),
-            fixtures::experiment(dir.path(), 4),
-        );
-        let [toml, data] = [toml, data].map(|path| path.to_str().unwrap().to_owned());
-        let args = ["--workers", "1", "--experiment", &toml, "--data", &data].map(str::to_owned);
+        let job = Job::new(4, 16);
         Self {
-            coordinator: start(dir.path(), &args),
-            args: args.into(),
+            coordinator: start(&job),
             layout: Layout::new("small".parse().unwrap()),
-            dir,
+            job,
         }
     }
 
     /// Kills the coordinator and starts another.
     fn restart(&mut self) {
         self.coordinator.process.kill();
-        self.coordinator = start(self.dir.path(), &self.args);
+        self.coordinator = start(&self.job);
     }
 
     fn path(&self, key: &str) -> PathBuf {
-        self.dir.path().join("store").join(key)
+        self.job.path("store").join(key)
     }
 
     fn write(&self, key: &str, bytes: &[u8]) {
@@ -142,7 +127,7 @@ impl Job {
         std::fs::write(path, bytes).unwrap();
     }
 
-    /// Commits an epoch past the coordinator, as another one would that ruled before it and is late.
+    /// Commits an epoch past the coordinator, as another one would that led before it and is late.
     fn commit_from_elsewhere(&self, lease: &LeaseId, epoch: Epoch, bytes: &[u8]) -> Manifest {
         let Task::Train(run) = &lease.task else {
             panic!("{lease} is of no run")
@@ -150,7 +135,7 @@ impl Job {
         let position = Position::end_of(epoch);
         let object = |key: String| {
             self.write(&key, bytes);
-            let blob = blob(bytes);
+            let blob = Blob::of(bytes);
             BlobRef { key, blob }
         };
         let manifest = Manifest {
@@ -179,7 +164,7 @@ impl Job {
 
 #[tokio::test]
 async fn a_manifest_of_another_attempt_is_not_taken_for_the_workers_own() {
-    let job = Job::start();
+    let job = Fenced::start();
     let mut worker = Worker::attach(&job.coordinator.address, "w1").await;
     let (lease, resume) = worker.assigned().await;
     assert_eq!(resume, Position::default());
@@ -208,7 +193,7 @@ async fn a_manifest_of_another_attempt_is_not_taken_for_the_workers_own() {
 
 #[tokio::test]
 async fn what_an_older_coordinator_commits_late_is_known_to_the_next() {
-    let mut job = Job::start();
+    let mut job = Fenced::start();
     let mut worker = Worker::attach(&job.coordinator.address, "w1").await;
     let (lease, _) = worker.assigned().await;
     job.restart();
@@ -232,14 +217,20 @@ async fn what_an_older_coordinator_commits_late_is_known_to_the_next() {
 
 #[tokio::test]
 async fn a_commit_is_answered_alike_when_it_is_asked_for_again() {
-    let job = Job::start();
+    let job = Fenced::start();
     let mut worker = Worker::attach(&job.coordinator.address, "w1").await;
     let (lease, _) = worker.assigned().await;
     for _ in 0..2 {
         worker.commit(&lease, Epoch(1), b"mine").await.unwrap();
     }
-    assert_eq!(job.manifest(&lease, Epoch(1)).weights.blob, blob(b"mine"));
+    assert_eq!(
+        job.manifest(&lease, Epoch(1)).weights.blob,
+        Blob::of(b"mine")
+    );
     let other = worker.commit(&lease, Epoch(1), b"other").await;
     assert_eq!(other.map_err(|s| s.code()), Err(Code::AlreadyExists));
-    assert_eq!(job.manifest(&lease, Epoch(1)).weights.blob, blob(b"mine"));
+    assert_eq!(
+        job.manifest(&lease, Epoch(1)).weights.blob,
+        Blob::of(b"mine")
+    );
 }

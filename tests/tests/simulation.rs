@@ -1,5 +1,5 @@
-//! A thousand fleets in which things go wrong, each from its seed. `QUARTET_SEED=17 cargo test --workspace --test simulation` plays
-//! one again, with its log on standard error.
+//! A thousand fleets in which things go wrong, each from its seed. `QUARTET_SEED=17 cargo test --workspace
+//! --test simulation` plays one again, with its log on standard error.
 
 use std::env;
 use std::ops::Range;
@@ -63,7 +63,7 @@ fn seeds_500_to_999_end_as_if_nothing_had_happened() {
 }
 
 #[test]
-fn a_rewind_is_carried_to_its_end_however_long_the_store_refuses_it() {
+fn a_rollback_is_carried_to_its_end_however_long_the_store_refuses_it() {
     for seed in 0..5 {
         let played = simulation::run_with_best_damaged_in_undeletable_store(seed);
         let coverage = played.expect("it ends as if nothing had happened").coverage;
@@ -71,8 +71,9 @@ fn a_rewind_is_carried_to_its_end_however_long_the_store_refuses_it() {
     }
 }
 
-/// A server of tonic's that stops tells its connections so in an order that no seed decides. Where one coordinator plays, that is at the
-/// end, and a few tries meet the same order; where several do, it may take many, and half of those seeds are enough.
+/// A server of tonic's that stops tells its connections so in an order that no seed decides. Where one
+/// coordinator plays, that is at the end, and a few tries meet the same order; where several do, it may take
+/// many, and half of those seeds are enough.
 #[test]
 fn seeds_are_played_again_to_the_last_decision() {
     let (mut several, mut replayed) = (0, 0);

@@ -4,7 +4,7 @@ use std::fs;
 use std::process::Command;
 
 use quartet_tests::fixtures;
-use quartet_tests::fleet::output;
+use quartet_tests::processes::output;
 use quartet_tests::programs::program;
 
 /// Runs a coordinator that must refuse; gives back its message.

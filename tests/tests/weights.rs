@@ -8,7 +8,8 @@ use quartet_shared::dataset::EMOTIONS;
 use quartet_store::manifest::Manifest;
 use quartet_store::manifest::StoredSpec;
 use quartet_tests::fixtures;
-use quartet_tests::fleet::{Coordinator, output};
+use quartet_tests::job::read_json;
+use quartet_tests::processes::{Coordinator, output};
 use quartet_tests::programs::program;
 use serde_json::Value;
 
@@ -25,10 +26,6 @@ fn train(folder: &Path, data: &Path, toml: &Path) -> (String, ExitStatus) {
     let ended = coordinator.finish();
     worker.wait();
     ended
-}
-
-fn json<T: serde::de::DeserializeOwned>(path: &Path) -> T {
-    serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
 }
 
 /// An image file of a gray ramp.
@@ -102,7 +99,7 @@ fn trained_weights_predict_embed_export_and_start_another_run() {
 
     // A checkpoint is a file of weights, too.
     let runs = folder.join("store/small/runs");
-    let manifest: Manifest = json(&runs.join("vgg16/epochs/0001.json"));
+    let manifest: Manifest = read_json(&runs.join("vgg16/epochs/0001.json"));
     let weights = folder.join("store").join(&manifest.weights.key);
     let weights = weights.to_str().unwrap();
     let embed = [
@@ -154,16 +151,17 @@ fn trained_weights_predict_embed_export_and_start_another_run() {
     // Another experiment starts where this one ended: a rate of almost 0 keeps what it began with.
     fs::copy(weights, folder.join("begin.safetensors")).unwrap();
     let toml = folder.join("again.toml");
-    let text = "name = \"again\"\nbatch_size = 16\nepochs = 1\nbatch_norm_momentum = 0.9999\n[[run]]\nbackbone = \"vgg16\"\nwidth = 0.05\n\
+    let text = "name = \"again\"\nbatch_size = 16\nepochs = 1\nbatch_norm_momentum = 0.9999\n\
+                [[run]]\nbackbone = \"vgg16\"\nwidth = 0.05\n\
         image_size = 48\nlearning_rate = 1e-12\nweights = \"begin.safetensors\"\n";
     fs::write(&toml, text).unwrap();
     let (text, status) = train(folder, &data, &toml);
     assert!(status.success(), "{text}");
-    let spec: StoredSpec = json(&folder.join("store/again/spec.json"));
+    let spec: StoredSpec = read_json(&folder.join("store/again/spec.json"));
     let stored = &spec.weights[&"vgg16".parse().unwrap()];
     assert_eq!(stored.blob, manifest.weights.blob);
     assert!(folder.join("store").join(&stored.key).is_file());
-    let again: Manifest = json(&folder.join("store/again/runs/vgg16/epochs/0001.json"));
+    let again: Manifest = read_json(&folder.join("store/again/runs/vgg16/epochs/0001.json"));
     let (before, after) = (manifest.metrics.valid_loss, again.metrics.valid_loss);
     assert!((before - after).abs() < 1e-2 * before, "{before} {after}");
 }
@@ -180,7 +178,9 @@ fn weights_that_do_not_fit_fail_their_run_at_once() {
     bytes.extend_from_slice(&[0; 4]);
     fs::write(&weights, bytes).unwrap();
     let toml = folder.join("wrong.toml");
-    let text = "name = \"wrong\"\nepochs = 1\n[[run]]\nbackbone = \"vgg16\"\nwidth = 0.05\nimage_size = 32\nweights = \"other.safetensors\"\n";
+    let text = "name = \"wrong\"\nepochs = 1\n\
+                [[run]]\nbackbone = \"vgg16\"\nwidth = 0.05\nimage_size = 32\n\
+                weights = \"other.safetensors\"\n";
     fs::write(&toml, text).unwrap();
     let args = [
         "--workers",

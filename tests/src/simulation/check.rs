@@ -12,9 +12,9 @@ use quartet_store::layout::Layout;
 use quartet_store::manifest::{AttemptRecord, Manifest};
 use serde::de::DeserializeOwned;
 
-use super::compute::{State, metrics, undisturbed};
+use super::executor::{State, metrics, undisturbed};
+use super::faulty_store::FaultyStore;
 use super::hosts::{Ending, WEIGHTS, World};
-use super::objects::Moody;
 
 /// What simulations went through: a fault that never fires tests nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -42,7 +42,7 @@ impl AddAssign for Coverage {
 }
 
 /// Compares what the store has with what an undisturbed experiment ends with.
-pub(super) async fn check(world: &World, objects: &Moody) -> Result<Coverage, String> {
+pub(super) async fn check(world: &World, objects: &FaultyStore) -> Result<Coverage, String> {
     if let Some(Ending::Failed(reasons)) = world.ending() {
         return Err(format!("the experiment failed: {reasons:?}"));
     }
@@ -76,7 +76,7 @@ pub(super) async fn check(world: &World, objects: &Moody) -> Result<Coverage, St
 
 struct Checker<'a> {
     layout: &'a Layout,
-    objects: &'a Moody,
+    objects: &'a FaultyStore,
     run: &'a RunSpec,
 }
 
@@ -96,7 +96,8 @@ impl Checker<'_> {
         })
     }
 
-    /// Every epoch is there once, with the numbers of the undisturbed run; the best and the latest with their bytes.
+    /// Every epoch is there once, with the numbers of the undisturbed run; the best and the latest with
+    /// their bytes.
     async fn epochs(&self, states: &[State], outcome: &Outcome) -> Result<(), String> {
         let keys = self.objects.keys(&self.layout.manifests(self.name())).await;
         equal(&keys.len(), &states.len(), || {
@@ -161,7 +162,10 @@ impl Checker<'_> {
 }
 
 /// The value of an object that is there.
-pub(super) async fn read<T: DeserializeOwned>(objects: &Moody, key: &str) -> Result<T, String> {
+pub(super) async fn read<T: DeserializeOwned>(
+    objects: &FaultyStore,
+    key: &str,
+) -> Result<T, String> {
     let bytes = objects.bytes(key).await;
     let bytes = bytes.ok_or_else(|| format!("there is no {key}"))?;
     serde_json::from_slice(&bytes).map_err(|e| format!("{key}: {e}"))

@@ -1,4 +1,5 @@
-//! The programs of a simulated fleet. Each is started again when it ends otherwise than well, as a supervisor would do.
+//! The programs of a simulated fleet. Each is started again when it ends otherwise than well, as a
+//! supervisor would do.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,11 +23,11 @@ use tower::service_fn;
 use turmoil::Sim;
 use turmoil::net::{TcpListener, TcpStream};
 
-use super::compute::Hashing;
 use super::dice::Dice;
-use super::objects::Moody;
+use super::executor::HashingExecutor;
+use super::faulty_store::FaultyStore;
 
-/// Hosts of coordinators, of which one rules at a time.
+/// Hosts of coordinators, of which one leads at a time.
 pub(super) const COORDINATORS: [&str; 2] = ["a", "b"];
 /// Hosts of workers: one more than there are runs.
 pub(super) const WORKERS: [&str; 3] = ["w0", "w1", "w2"];
@@ -56,7 +57,7 @@ pub(super) struct World {
 }
 
 impl World {
-    pub(super) fn new(dice: &Arc<Dice>, objects: &Moody) -> Self {
+    pub(super) fn new(dice: &Arc<Dice>, objects: &FaultyStore) -> Self {
         let mut spec = Preset::Demo.spec();
         spec.name = "simulated".parse().expect("a valid name");
         spec.epochs = dice.within(2..7) as u32;
@@ -179,12 +180,12 @@ impl World {
                 connector: connector(),
                 seed: self.dice.number() ^ started,
             };
-            let compute = Hashing {
+            let executor = HashingExecutor {
                 step: self.step,
                 bytes: WEIGHTS,
                 dice: Arc::clone(&self.dice),
             };
-            match quartet_agent::run(settings, Arc::new(compute), Shutdown::new()).await {
+            match quartet_agent::run(settings, Arc::new(executor), Shutdown::new()).await {
                 Ok(_) => return,
                 Err(error) => {
                     tracing::info!(host, error = format!("{error:#}"), "the worker ended");

@@ -12,8 +12,8 @@ use turmoil::Sim;
 use super::Played;
 use super::check::{self, read};
 use super::dice::Dice;
+use super::faulty_store::FaultyStore;
 use super::hosts::World;
-use super::objects::Moody;
 
 /// Virtual time between two looks at the network.
 const TICK: Duration = Duration::from_millis(20);
@@ -23,7 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(240);
 pub(super) struct Stage {
     seed: u64,
     pub(super) dice: Arc<Dice>,
-    pub(super) objects: Moody,
+    pub(super) objects: FaultyStore,
     world: World,
     /// Runs what is no part of the simulation.
     pub(super) outside: Runtime,
@@ -32,7 +32,7 @@ pub(super) struct Stage {
 impl Stage {
     pub(super) fn new(seed: u64) -> Result<Self, String> {
         let dice = Arc::new(Dice::new(seed));
-        let objects = Moody::new(Arc::clone(&dice));
+        let objects = FaultyStore::new(Arc::clone(&dice));
         let outside = tokio::runtime::Builder::new_current_thread().build();
         Ok(Self {
             seed,
@@ -43,8 +43,8 @@ impl Stage {
         })
     }
 
-    /// Plays until the experiment has ended, then looks at what has come of it. `disturb` is called between two ticks, and
-    /// disturbs nothing any more when `end` is over.
+    /// Plays until the experiment has ended, then looks at what has come of it. `disturb` is called between
+    /// two ticks, and disturbs nothing any more when `end` is over.
     pub(super) fn play(
         &self,
         end: Duration,

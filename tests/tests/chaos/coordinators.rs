@@ -1,32 +1,32 @@
 //! Faults of the coordinator.
 
-use quartet_tests::scene::Scene;
+use quartet_tests::harness::Harness;
 
-pub(crate) fn killed(scene: &mut Scene) {
-    scene.begin(&[]);
-    scene.kill_coordinator();
-    scene.start_coordinator();
+pub(crate) fn killed(harness: &mut Harness) {
+    harness.begin(&[]);
+    harness.kill_coordinator();
+    harness.start_coordinator();
     // Both workers come back with the runs that they go on training.
-    scene.until(|snapshot| {
+    harness.until(|snapshot| {
         let mut runs = snapshot.runs();
         let kept = runs.all(|run| run.worker().is_some() && run.attempt() == 1);
         (snapshot.term() == Some(2) && kept).then_some(())
     });
-    scene.expect_attempts(1);
+    harness.expect_attempts(1);
 }
 
-pub(crate) fn killed_with_all_workers(scene: &mut Scene) {
-    scene.begin(&[]);
-    scene.kill_coordinator();
-    scene.kill_workers();
-    scene.start_coordinator();
+pub(crate) fn killed_with_all_workers(harness: &mut Harness) {
+    harness.begin(&[]);
+    harness.kill_coordinator();
+    harness.kill_workers();
+    harness.start_coordinator();
     for name in ["three", "four"] {
-        scene.start_worker(name);
+        harness.start_worker(name);
     }
-    scene.until(|snapshot| {
+    harness.until(|snapshot| {
         let mut runs = snapshot.runs();
         let resumed = runs.all(|run| run.attempt() == 2 && run.worker().is_some());
         (snapshot.term() == Some(2) && resumed).then_some(())
     });
-    scene.expect_attempts(2);
+    harness.expect_attempts(2);
 }

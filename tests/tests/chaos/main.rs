@@ -1,7 +1,8 @@
-//! Faults on a fleet of real processes that trains for real. Whatever happens, the experiment ends with the bytes of an
-//! undisturbed one.
+//! Faults on a fleet of real processes that trains for real. Whatever happens, the experiment ends with
+//! the bytes of an undisturbed one.
 //!
-//! Every fault waits for its moment by watching the experiment, never for a time, and asserts that it has really happened.
+//! Every fault waits for its moment by watching the experiment, never for a time, and asserts that it has
+//! really happened.
 
 mod coordinators;
 mod disk;
@@ -12,25 +13,25 @@ mod workers;
 
 use std::sync::OnceLock;
 
+use quartet_tests::harness::{Harness, Kind, Timers};
 use quartet_tests::results::Results;
-use quartet_tests::scene::{Kind, Scene, Timers};
 
 /// What an undisturbed experiment results in.
 fn undisturbed() -> &'static Results {
     static RESULTS: OnceLock<Results> = OnceLock::new();
     RESULTS.get_or_init(|| {
         let timers = Timers::SHORT;
-        let mut scene = Scene::new("undisturbed", Kind::Local, timers);
-        scene.begin(&[]);
-        scene.finish()
+        let mut harness = Harness::new("undisturbed", Kind::Local, timers);
+        harness.begin(&[]);
+        harness.finish()
     })
 }
 
 /// An experiment with a fault in it results in the same as an undisturbed one.
-fn survives(name: &str, kind: Kind, fault: fn(&mut Scene)) {
-    let mut scene = Scene::new(name, kind, Timers::SHORT);
-    fault(&mut scene);
-    scene.finish().assert_same(undisturbed());
+fn survives(name: &str, kind: Kind, fault: fn(&mut Harness)) {
+    let mut harness = Harness::new(name, kind, Timers::SHORT);
+    fault(&mut harness);
+    harness.finish().assert_same(undisturbed());
 }
 
 /// Tests of faults with each kind of store.
@@ -39,7 +40,7 @@ macro_rules! matrix {
         $(
             $(#[doc = $doc])*
             mod $name {
-                fn on(kind: quartet_tests::scene::Kind) {
+                fn on(kind: quartet_tests::harness::Kind) {
                     crate::survives(stringify!($name), kind, crate::$module::$fault);
                 }
                 matrix!(@tests $kinds);
@@ -50,13 +51,13 @@ macro_rules! matrix {
     (@test local) => {
         #[test]
         fn local() {
-            on(quartet_tests::scene::Kind::Local);
+            on(quartet_tests::harness::Kind::Local);
         }
     };
     (@test s3) => {
         #[test]
         fn s3() {
-            on(quartet_tests::scene::Kind::S3);
+            on(quartet_tests::harness::Kind::S3);
         }
     };
 }
@@ -64,7 +65,7 @@ macro_rules! matrix {
 matrix! {
     /// A worker is killed.
     worker_killed: [local s3] => workers::killed;
-    /// A worker is killed within an epoch of which a state is committed.
+    /// A worker is killed within an epoch of which a mid-epoch checkpoint is committed.
     worker_killed_within_an_epoch: [local s3] => workers::killed_within_an_epoch;
     /// The worker that evaluates the ensemble is killed.
     evaluator_killed: [local s3] => workers::evaluator_killed;

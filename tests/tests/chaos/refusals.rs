@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use quartet_tests::fleet::output;
+use quartet_tests::processes::output;
 use quartet_tests::programs::program;
 use quartet_tests::s3::{BUCKET, S3, environment};
 

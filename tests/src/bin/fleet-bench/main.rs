@@ -1,8 +1,10 @@
-//! What the fleet's control costs: `cargo run --release -p quartet-tests --bin fleet-bench`. Prints a table; nothing is asserted.
+//! What the fleet's control costs: `cargo run --release -p quartet-tests --bin fleet-bench`. It prints a
+//! table and asserts nothing.
 //!
-//! The coordinator is the real program. Workers are this program again: the real agent, with a trainer that hashes and sleeps.
+//! The coordinator is the real program. Workers are this program again: the real agent, with an executor
+//! that hashes and sleeps.
 
-mod fleet;
+mod failover;
 mod scale;
 mod worker;
 
@@ -49,9 +51,9 @@ enum Command {
 fn main() -> ExitCode {
     let done = match Args::parse().command {
         Some(Command::Worker(args)) => worker::run(args),
-        Some(Command::Start) => fleet::start(),
-        Some(Command::Failover { times }) => fleet::failover(times),
-        Some(Command::Overhead) => fleet::overhead(),
+        Some(Command::Start) => failover::start(),
+        Some(Command::Failover { times }) => failover::failover(times),
+        Some(Command::Overhead) => failover::overhead(),
         Some(Command::Scale { workers, seconds }) => {
             scale::run(workers, Duration::from_secs(seconds))
         }
@@ -67,9 +69,9 @@ fn main() -> ExitCode {
 }
 
 fn all() -> anyhow::Result<()> {
-    fleet::start()?;
-    fleet::failover(15)?;
-    fleet::overhead()?;
+    failover::start()?;
+    failover::failover(15)?;
+    failover::overhead()?;
     for workers in [1000, 10_000] {
         scale::run(workers, Duration::from_secs(20))?;
     }

@@ -1,4 +1,5 @@
-//! Many workers of one coordinator, which do nothing but live: an Attach stream each, and a heartbeat a second.
+//! Many workers of one coordinator, which do nothing but live: an Attach stream each, and a heartbeat a
+//! second.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,14 +8,14 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use quartet_proto::v1::fleet_client::FleetClient;
 use quartet_proto::v1::{self, coordinator_message, worker_message};
-use quartet_tests::fleet::hello;
+use quartet_tests::processes::hello;
 use tokio::sync::{Barrier, mpsc};
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 use tonic::transport::{Channel, Endpoint};
 
-use super::fleet::Experiment;
+use super::failover::Experiment;
 use super::say;
 
 /// Streams on one connection.
@@ -99,7 +100,8 @@ async fn measure(
     Ok((latencies, heartbeats.load(Ordering::Relaxed), usage))
 }
 
-/// One worker's life. Its heartbeats name a lease that never was, if they are to be answered: by a revocation.
+/// One worker's life. Its heartbeats name a lease that never was, if they are to be answered: by a
+/// revocation.
 async fn live(
     channel: Channel,
     index: usize,

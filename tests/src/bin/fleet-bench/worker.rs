@@ -14,7 +14,7 @@ use quartet_proto::channel::Connector;
 use quartet_shared::address::Address;
 use quartet_shared::shutdown::Shutdown;
 use quartet_shared::spec::Precision;
-use quartet_tests::simulation::compute::Hashing;
+use quartet_tests::simulation::executor::HashingExecutor;
 
 /// What a worker is told.
 #[derive(Debug, clap::Args)]
@@ -33,7 +33,7 @@ pub(super) struct Args {
 
 /// Says when it begins a task.
 #[derive(Debug)]
-struct Outspoken(Hashing);
+struct Outspoken(HashingExecutor);
 
 impl Executor for Outspoken {
     fn description(&self) -> String {
@@ -73,7 +73,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
         connector: Connector::tcp(),
         seed,
     };
-    let executor = Outspoken(Hashing::new(
+    let executor = Outspoken(HashingExecutor::new(
         Duration::from_millis(args.step_ms),
         args.bytes,
         seed,

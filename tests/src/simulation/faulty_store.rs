@@ -35,7 +35,7 @@ pub(super) enum Mood {
 
 /// The store. Clones are the same one.
 #[derive(Clone, Debug)]
-pub(super) struct Moody {
+pub(super) struct FaultyStore {
     inner: Arc<InMemory>,
     mood: Arc<AtomicU64>,
     dice: Arc<Dice>,
@@ -51,7 +51,7 @@ const MOODS: [Mood; 5] = [
     Mood::Undeletable,
 ];
 
-impl Moody {
+impl FaultyStore {
     /// An empty store that works.
     #[must_use]
     pub(super) fn new(dice: Arc<Dice>) -> Self {
@@ -163,14 +163,14 @@ impl Moody {
     }
 }
 
-impl fmt::Display for Moody {
+impl fmt::Display for FaultyStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("simulated")
     }
 }
 
 #[tonic::async_trait]
-impl ObjectStore for Moody {
+impl ObjectStore for FaultyStore {
     async fn put_opts(
         &self,
         location: &Path,

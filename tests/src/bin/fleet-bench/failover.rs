@@ -8,7 +8,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use quartet_tests::fleet::{Coordinator, LIMIT, Process};
+use quartet_tests::processes::{Coordinator, LIMIT, Process};
 use quartet_tests::programs::program;
 use tempfile::TempDir;
 
@@ -23,7 +23,8 @@ impl Experiment {
     pub(super) fn new(runs: usize, epochs: u32) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir()?;
         let mut text = format!(
-            "name = \"bench\"\nseed = 1\nimage_size = 48\nbatch_size = 32\nepochs = {epochs}\npatience = {epochs}\n"
+            "name = \"bench\"\nseed = 1\nimage_size = 48\nbatch_size = 32\n\
+             epochs = {epochs}\npatience = {epochs}\n"
         );
         for run in 0..runs {
             write!(

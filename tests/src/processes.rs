@@ -138,19 +138,7 @@ impl Coordinator {
     /// Starts a worker of this coordinator.
     #[must_use]
     pub fn worker(&self, name: &str, cache: &Path) -> Process {
-        Process::spawn(
-            Command::new(program("worker"))
-                .args([
-                    "--coordinator",
-                    &self.address,
-                    "--name",
-                    name,
-                    "--threads",
-                    "1",
-                ])
-                .arg("--cache-dir")
-                .arg(cache),
-        )
+        Process::spawn(&mut worker_command(&self.address, name, cache))
     }
 
     /// Watches the experiment as `status --follow --json` shows it.
@@ -158,6 +146,15 @@ impl Coordinator {
     pub fn watch(&self) -> Watch {
         Watch::start(&self.address)
     }
+}
+
+/// The command that starts a worker of these coordinators, which are separated by commas.
+#[must_use]
+pub fn worker_command(coordinators: &str, name: &str, cache: &Path) -> Command {
+    let mut command = Command::new(program("worker"));
+    command.args(["--coordinator", coordinators, "--name", name]);
+    command.args(["--threads", "1", "--cache-dir"]).arg(cache);
+    command
 }
 
 /// Longest time between two things that a test waits for.

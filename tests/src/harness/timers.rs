@@ -13,7 +13,7 @@ pub struct Timers {
     pub reattach_grace: Duration,
     /// How long a run may go without progress.
     pub progress_timeout: Duration,
-    /// How often a state within an epoch is kept.
+    /// How often a mid-epoch checkpoint is kept.
     pub checkpoint_interval: Duration,
 }
 

@@ -1,4 +1,5 @@
-//! A trainer that computes hashes instead of networks: what it ends with says whether every step was done, once and in order.
+//! An executor that computes hashes instead of networks: what it ends with says whether every step was done,
+//! once and in order.
 
 use std::fs;
 use std::path::Path;
@@ -142,7 +143,7 @@ impl Snapshot for Fake {
 
 /// Trains by hashing, in virtual time.
 #[derive(Clone, Debug)]
-pub struct Hashing {
+pub struct HashingExecutor {
     /// Time of a step.
     pub step: Duration,
     /// Size of the weights.
@@ -151,7 +152,7 @@ pub struct Hashing {
     pub(super) dice: Arc<Dice>,
 }
 
-impl Executor for Hashing {
+impl Executor for HashingExecutor {
     fn description(&self) -> String {
         "hashes".to_owned()
     }
@@ -173,7 +174,7 @@ impl Executor for Hashing {
     }
 }
 
-impl Hashing {
+impl HashingExecutor {
     /// Without failures.
     #[must_use]
     pub fn new(step: Duration, bytes: usize, seed: u64) -> Self {

@@ -1,27 +1,29 @@
-//! A small experiment in which something goes wrong: real processes, a store, proxies, and what was committed before.
+//! A small experiment in which something goes wrong: real processes, a store, proxies, and what was
+//! committed before.
 //!
+//! - `control`: starts and ends its programs
 //! - `snapshot`: what `status` shows
 //! - `timers`: the coordinator's, short
 
+mod control;
 mod snapshot;
 mod timers;
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs;
 use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus};
-use std::time::{Duration, Instant};
+use std::process::Command;
+use std::time::Duration;
 
 use quartet_shared::ids::{Attempt, RunName};
 use quartet_store::layout::Layout;
 
 use crate::fixtures;
-use crate::fleet::{Coordinator, LIMIT, Process, Watch};
 use crate::host::Host;
 use crate::ports;
-use crate::programs::program;
+use crate::processes::{Coordinator, Process, Watch};
 use crate::proxy::Proxy;
 use crate::results::{Results, attempts, manifests};
 use crate::s3::{S3, prepared};
@@ -49,7 +51,7 @@ pub enum Kind {
 
 /// An experiment with its processes. Dropped, they are killed; after a panic their logs are shown.
 #[derive(Debug)]
-pub struct Scene {
+pub struct Harness {
     /// The store.
     pub store: StoreUnderTest,
     /// The way from the coordinator to the store, if that is S3.
@@ -69,7 +71,7 @@ pub struct Scene {
     last_attempts: Option<Attempt>,
 }
 
-impl Scene {
+impl Harness {
     /// Prepares an experiment; nothing runs yet but the S3 server.
     #[must_use]
     pub fn new(name: &str, kind: Kind, timers: Timers) -> Self {
@@ -86,7 +88,8 @@ impl Scene {
         Self::with_store(folder, store, to_store, None, timers)
     }
 
-    /// Prepares an experiment on a local store that is a disk of so many bytes; says why where there can be none.
+    /// Prepares an experiment on a local store that is a disk of so many bytes; says why where there can
+    /// be none.
     pub fn on_small_disk(name: &str, size: u64, timers: Timers) -> Result<Self, String> {
         let folder = empty_folder(name);
         let disk = SmallDisk::mount(&folder.join("store"), size)?;
@@ -130,8 +133,8 @@ impl Scene {
         self.timers
     }
 
-    /// Has the coordinator, which is not started yet, keep states within epochs.
-    pub fn keep_states_every(&mut self, interval: Duration) {
+    /// Has the coordinator, which is not started yet, keep mid-epoch checkpoints.
+    pub fn keep_mid_epoch_checkpoints_every(&mut self, interval: Duration) {
         self.timers.checkpoint_interval = interval;
     }
 
@@ -149,153 +152,16 @@ impl Scene {
     /// The disk that the store is on.
     ///
     /// # Panics
-    /// If the scene was not made with one.
+    /// If the harness was not made with one.
     #[must_use]
     pub fn disk(&self) -> &SmallDisk {
-        self.disk.as_ref().expect("the scene has a small disk")
+        self.disk.as_ref().expect("the harness has a small disk")
     }
 
     /// The keys of the experiment.
     #[must_use]
     pub fn layout(&self) -> Layout {
         Layout::new("small".parse().expect("a name"))
-    }
-
-    /// The command that starts the coordinator, always with the same address, store and experiment.
-    #[must_use]
-    pub fn coordinator_command(&self) -> Command {
-        let mut command = match &self.disk {
-            Some(disk) => {
-                let mut launcher = disk.launcher();
-                launcher.arg(program("coordinator"));
-                launcher
-            }
-            None => Command::new(program("coordinator")),
-        };
-        command
-            .args(["--workers", "2", "--listen", &self.address.to_string()])
-            .args(["--store", &self.store.location()])
-            .arg("--data")
-            .arg(self.folder.join("faces.csv"))
-            .arg("--experiment")
-            .arg(self.folder.join("small.toml"))
-            .args(self.timers.arguments())
-            .envs(self.store.environment())
-            .env("QUARTET_LOG", "info");
-        command
-    }
-
-    /// Starts the coordinator, again where it was if it had been started before, and waits until it listens.
-    pub fn start_coordinator(&mut self) {
-        let mut command = self.coordinator_command();
-        self.coordinator = None;
-        self.coordinator = Some(Coordinator::spawn(command.stderr(self.log("coordinator"))));
-        let address = self.address.to_string();
-        self.watch.get_or_insert_with(|| Watch::start(&address));
-    }
-
-    /// Starts a worker.
-    pub fn start_worker(&mut self, name: &str) {
-        self.start_worker_of(name, self.address);
-    }
-
-    /// Starts a worker that reaches the coordinator through [`Self::to_coordinator`] only.
-    pub fn start_worker_behind_proxy(&mut self, name: &str) {
-        self.start_worker_of(name, self.to_coordinator.address());
-    }
-
-    fn start_worker_of(&mut self, name: &str, coordinator: SocketAddr) {
-        let worker = program("worker");
-        let mut command = match self.elsewhere.remove(name) {
-            Some(mut launcher) => {
-                launcher.arg(worker);
-                launcher
-            }
-            None => Command::new(worker),
-        };
-        let process = Process::spawn(
-            command
-                .args(["--coordinator", &coordinator.to_string(), "--name", name])
-                .args(["--threads", "1", "--cache-dir"])
-                .arg(self.folder.join("cache"))
-                .env("QUARTET_LOG", "info")
-                .stderr(self.log(name)),
-        );
-        self.workers.insert(name.to_owned(), process);
-    }
-
-    /// The log of a program of this name, to be appended to.
-    fn log(&self, name: &str) -> File {
-        let mut options = File::options();
-        let file = options.append(true).create(true).open(self.log_path(name));
-        file.expect("the folder is writable")
-    }
-
-    fn log_path(&self, name: &str) -> PathBuf {
-        self.folder.join(format!("{name}.log"))
-    }
-
-    /// What a worker, or "coordinator", has logged so far.
-    #[must_use]
-    pub fn logged(&self, name: &str) -> String {
-        fs::read_to_string(self.log_path(name)).expect("it has a log")
-    }
-
-    /// A worker that was started.
-    ///
-    /// # Panics
-    /// If there is none of this name.
-    #[must_use]
-    pub fn worker(&self, name: &str) -> &Process {
-        &self.workers[name]
-    }
-
-    /// Kills a worker, which must live.
-    ///
-    /// # Panics
-    /// If it had ended by itself.
-    pub fn kill_worker(&mut self, name: &str) {
-        let mut process = self.workers.remove(name).expect("it was started");
-        assert_killed(process.kill());
-    }
-
-    /// Kills all workers, which must live.
-    pub fn kill_workers(&mut self) {
-        self.kill_workers_but("");
-    }
-
-    /// Kills all workers but one.
-    pub fn kill_workers_but(&mut self, spared: &str) {
-        let names: Vec<String> = self.workers.keys().cloned().collect();
-        for name in names.iter().filter(|name| *name != spared) {
-            self.kill_worker(name);
-        }
-    }
-
-    /// Kills the coordinator, which must live.
-    ///
-    /// # Panics
-    /// If it had ended by itself.
-    pub fn kill_coordinator(&mut self) {
-        let mut coordinator = self.coordinator.take().expect("it was started");
-        assert_killed(coordinator.process.kill());
-    }
-
-    /// Waits until the coordinator ends by itself; does something again and again meanwhile. How it ended.
-    ///
-    /// # Panics
-    /// If it does not end.
-    pub fn coordinator_ends(&mut self, mut meanwhile: impl FnMut(&Self)) -> ExitStatus {
-        let mut coordinator = self.coordinator.take().expect("it was started");
-        let started = Instant::now();
-        loop {
-            if let Some(status) = coordinator.process.ended() {
-                return status;
-            }
-            assert!(started.elapsed() < LIMIT / 5, "the coordinator goes on");
-            meanwhile(self);
-            std::thread::sleep(Duration::from_millis(20));
-        }
     }
 
     /// The next snapshot for which `found` gives something.
@@ -307,8 +173,8 @@ impl Scene {
         watch.until(|json| found(Snapshot(json)))
     }
 
-    /// Starts the coordinator and two workers, and waits until both runs are being trained with at least two epochs committed,
-    /// which must stay in the store as they are from now on.
+    /// Starts the coordinator and two workers, and waits until both runs are being trained with at least two
+    /// epochs committed, which must stay in the store as they are from now on.
     pub fn begin(&mut self, behind_proxy: &[&str]) {
         self.start_coordinator();
         for name in ["one", "two"] {
@@ -390,7 +256,7 @@ impl Scene {
 /// Lines of each log that are shown after a panic.
 const LINES_SHOWN: usize = 30;
 
-impl Drop for Scene {
+impl Drop for Harness {
     fn drop(&mut self) {
         if std::thread::panicking() {
             self.show_logs();
@@ -406,14 +272,9 @@ pub fn run_name(name: &str) -> RunName {
     name.parse().expect("a name")
 }
 
-fn assert_killed(status: ExitStatus) {
-    use std::os::unix::process::ExitStatusExt as _;
-    assert_eq!(status.signal(), Some(9), "it had ended by itself: {status}");
-}
-
 /// A folder that stays when its test fails.
 fn empty_folder(name: &str) -> PathBuf {
-    let folder: &Path = &prepared().join("scenes").join(name);
+    let folder: &Path = &prepared().join("harness").join(name);
     if folder.exists() {
         fs::remove_dir_all(folder).expect("it is ours");
     }

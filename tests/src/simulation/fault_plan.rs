@@ -6,8 +6,8 @@ use std::time::Duration;
 use turmoil::Sim;
 
 use super::dice::Dice;
+use super::faulty_store::Mood;
 use super::hosts::{COORDINATORS, WORKERS};
-use super::objects::Mood;
 use super::stage::Stage;
 
 /// Virtual time within which things go wrong.
@@ -32,15 +32,15 @@ enum Event {
 }
 
 /// All of it, in order.
-pub(super) struct Story {
+pub(super) struct FaultPlan {
     events: Vec<(Duration, Event)>,
-    told: usize,
+    applied: usize,
     end: Duration,
     /// Hosts that are down, with the number of crashes that keep them so.
     down: BTreeMap<&'static str, u32>,
 }
 
-impl Story {
+impl FaultPlan {
     pub(super) fn new(dice: &Dice) -> Self {
         let mut events = Vec::new();
         let hosts = [&COORDINATORS[..], &WORKERS[..]].concat();
@@ -69,7 +69,7 @@ impl Story {
         let end = events.last().map_or(Duration::ZERO, |(at, _)| *at);
         Self {
             events,
-            told: 0,
+            applied: 0,
             end,
             down: BTreeMap::new(),
         }
@@ -81,16 +81,16 @@ impl Story {
     }
 
     /// Has everything happen that is due.
-    pub(super) fn tell(&mut self, now: Duration, sim: &mut Sim<'_>, stage: &Stage) {
+    pub(super) fn apply(&mut self, now: Duration, sim: &mut Sim<'_>, stage: &Stage) {
         let Stage {
             objects,
             dice,
             outside,
             ..
         } = stage;
-        while let Some(&(_, event)) = self.events.get(self.told).filter(|(at, _)| *at <= now) {
-            self.told += 1;
-            tracing::info!(?now, ?event, "story");
+        while let Some(&(_, event)) = self.events.get(self.applied).filter(|(at, _)| *at <= now) {
+            self.applied += 1;
+            tracing::info!(?now, ?event, "fault");
             match event {
                 Event::Crash(host) => {
                     let crashes = self.down.entry(host).or_default();
@@ -128,8 +128,10 @@ impl Story {
     }
 }
 
-impl std::fmt::Debug for Story {
+impl std::fmt::Debug for FaultPlan {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_list().entries(&self.events[..self.told]).finish()
+        f.debug_list()
+            .entries(&self.events[..self.applied])
+            .finish()
     }
 }
