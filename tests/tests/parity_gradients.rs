@@ -35,10 +35,10 @@ const SIZE: usize = 75;
 #[test]
 fn all_gradients_are_pytorchs() {
     let backbones = [
-        (Backbone::Vgg16, "vgg16.tv_in1k"),
-        (Backbone::Resnet50V1_5, "resnet50.tv_in1k"),
-        (Backbone::InceptionV3, "inception_v3.tf_in1k"),
-        (Backbone::InceptionResnetV2, "inception_resnet_v2.tf_in1k"),
+        Backbone::Vgg16,
+        Backbone::Resnet50V1_5,
+        Backbone::InceptionV3,
+        Backbone::InceptionResnetV2,
     ];
     let mut devices = parity::cpus();
     for device in &mut devices {
@@ -47,8 +47,8 @@ fn all_gradients_are_pytorchs() {
             .expect("before the first tensor");
     }
     let mut failures = Vec::new();
-    for (backbone, name) in backbones {
-        let reference = reference(backbone, name);
+    for backbone in backbones {
+        let reference = reference(backbone, parity::timm_name(backbone));
         for device in &devices {
             let (loss, gradients) = gradients(backbone, device);
             let difference = (loss / reference.f64("loss")[0] - 1.0).abs();

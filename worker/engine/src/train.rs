@@ -30,7 +30,7 @@ use quartet_shared::progress::{EpochMetrics, Phase};
 use quartet_shared::spec::{ExperimentSpec, RunSpec};
 
 use crate::checkpoint::{CheckpointError, load_run, load_training_state, mismatch};
-use crate::models::{Network, NetworkConfig, Variant, check_precision};
+use crate::models::{Network, NetworkConfig, check_precision};
 use crate::weights::{WeightsError, WeightsFile};
 use adam::AdamConfig;
 use epoch::{Course, first_steps};
@@ -152,7 +152,7 @@ pub(crate) fn network_config(
 ) -> NetworkConfig {
     NetworkConfig {
         backbone: run.backbone,
-        variant: Variant::of_random(run.backbone),
+        variant: run.backbone.facts().variants[0],
         width: run.width,
         image_size: run.image_size as usize,
         dropout: run.dropout,

@@ -4,11 +4,11 @@
 use burn::module::Module;
 use burn::nn::PaddingConfig2d;
 use burn::tensor::Tensor;
+use quartet_shared::spec::Variant;
 
 use super::blocks::{Chain, Mixed, Pooled, Unit};
 use super::init::Init;
 use super::ops::{self, Phase};
-use super::variant::Variant;
 
 /// Stem, `mixed0` to `mixed10`.
 #[derive(Module, Debug)]

@@ -24,7 +24,6 @@ mod parameters;
 pub mod params;
 mod precision;
 mod resnet50;
-mod variant;
 mod vgg16;
 
 #[cfg(test)]
@@ -34,4 +33,4 @@ pub use head::DropoutMasks;
 pub use network::{Network, NetworkConfig};
 pub use parameters::{ParameterCount, parameter_count};
 pub use precision::check_precision;
-pub use variant::Variant;
+pub use quartet_shared::spec::Variant;

@@ -2,7 +2,7 @@
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
-use quartet_shared::spec::{Backbone, Precision};
+use quartet_shared::spec::{Backbone, Family, Precision, Variant};
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
@@ -12,7 +12,6 @@ use super::inception_v3::InceptionV3;
 use super::init::Init;
 use super::ops::{self, Phase};
 use super::resnet50::Resnet50;
-use super::variant::Variant;
 use super::vgg16::Vgg16;
 
 /// What decides a network's structure.
@@ -77,7 +76,7 @@ impl NetworkConfig {
             panic!("{reason}");
         }
         let mut init = Init::new(device, seed, self);
-        let (backbone, channels) = BackboneNet::new(&mut init, self.backbone);
+        let (backbone, channels) = BackboneNet::new(&mut init, self.backbone.facts().family);
         Network {
             backbone,
             head: Head::new(&mut init, channels, self.classes.len()),
@@ -179,21 +178,21 @@ pub(super) enum BackboneNet {
 
 impl BackboneNet {
     /// The backbone and its output channels.
-    pub(super) fn new(init: &mut Init<'_>, backbone: Backbone) -> (Self, usize) {
-        match backbone {
-            Backbone::InceptionResnetV2 => {
+    pub(super) fn new(init: &mut Init<'_>, family: Family) -> (Self, usize) {
+        match family {
+            Family::InceptionResnetV2 => {
                 let (net, channels) = InceptionResnetV2::new(init);
                 (Self::InceptionResnetV2(net), channels)
             }
-            Backbone::Vgg16 => {
+            Family::Vgg16 => {
                 let (net, channels) = Vgg16::new(init);
                 (Self::Vgg16(net), channels)
             }
-            Backbone::Resnet50 | Backbone::Resnet50V1_5 => {
+            Family::Resnet50 => {
                 let (net, channels) = Resnet50::new(init);
                 (Self::Resnet50(net), channels)
             }
-            Backbone::InceptionV3 => {
+            Family::InceptionV3 => {
                 let (net, channels) = InceptionV3::new(init);
                 (Self::InceptionV3(net), channels)
             }

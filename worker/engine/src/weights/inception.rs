@@ -7,7 +7,7 @@
 mod tests;
 
 use super::graph::{Graph, Node};
-use super::layers::{Kind, Layer};
+use super::layer::{Kind, Layer};
 
 /// Units one after the other, by timm's names within their block.
 type Branch = &'static [&'static str];

@@ -1,4 +1,4 @@
-//! A tensor that lies in a file, whatever the file's format.
+//! The tensors of a file, whatever its format.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -6,9 +6,12 @@ use std::path::Path;
 
 use burn::tensor::{bf16, f16};
 
+/// The tensors in the order of the file, or by name.
+pub(super) type StateDict = Vec<StoredTensor>;
+
 /// A tensor of which only name, shape and type have been read.
 #[derive(Clone)]
-pub(super) struct Stored {
+pub(super) struct StoredTensor {
     pub(super) name: String,
     pub(super) shape: Vec<usize>,
     pub(super) numbers: Numbers,
@@ -64,7 +67,7 @@ impl Numbers {
     }
 }
 
-impl Stored {
+impl StoredTensor {
     /// The numbers, row-major. To be called only where the shape is known to be the right one: it decides how much is
     /// allocated.
     ///
