@@ -14,7 +14,7 @@ use std::process::Command;
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, FloatDType, Gradients, Int, Tensor, TensorData};
-use quartet_engine::models::params::{self, parameters, with_values};
+use quartet_engine::models::parameters::{Path as ParameterPath, parameters, with_values};
 use quartet_engine::models::{DropoutMasks, Network, NetworkConfig, Variant};
 use quartet_engine::weights::{Exported, export_timm};
 use quartet_shared::spec::Backbone;
@@ -162,7 +162,7 @@ fn gradients(backbone: Backbone, device: &Device) -> (f64, Tensors) {
         .try_to_vec::<f64>()
         .unwrap()[0];
     let mut collect = Collect {
-        path: params::Path::default(),
+        path: ParameterPath::default(),
         gradients: loss.backward(),
         found: BTreeMap::new(),
     };
@@ -199,7 +199,7 @@ fn gradients(backbone: Backbone, device: &Device) -> (f64, Tensors) {
 }
 
 struct Collect {
-    path: params::Path,
+    path: ParameterPath,
     gradients: Gradients,
     found: BTreeMap<String, Vec<f32>>,
 }

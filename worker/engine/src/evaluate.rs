@@ -14,10 +14,11 @@ use quartet_shared::report::{
     self, EvaluationReport, MetricsError, Prediction, SplitReport, normalised,
 };
 
+use crate::batches::{batches, inference_batch};
 use crate::checkpoint::{CheckpointError, load_run};
 use crate::input::Input;
-use crate::models::{Network, check_precision};
-use crate::train::{Reporter, batches, inference_batch, network_config};
+use crate::models::{Network, NetworkConfig, check_precision};
+use crate::progress::ProgressReporter;
 
 /// The splits that are evaluated.
 const SPLITS: [Split; 2] = [Split::Valid, Split::Test];
@@ -72,11 +73,11 @@ pub fn evaluate(
         .iter()
         .map(|&split| batches(dataset.split(split), batch).len())
         .sum();
-    let mut reporter = Reporter::new(callbacks, 0);
+    let mut reporter = ProgressReporter::new(callbacks, 0);
     reporter.phase(Phase::Evaluating, Epoch(0), steps * members.len());
 
     let networks = members.iter().map(|member| {
-        let config = network_config(experiment, &member.run, &dataset.classes);
+        let config = NetworkConfig::of_run(experiment, &member.run, &dataset.classes);
         let network = load_run(&config, &member.weights, device)?;
         // As in the validation that has chosen these weights.
         Ok(network.with_precision(experiment.precision))
@@ -162,7 +163,7 @@ pub fn predict(
     for range in batches(images, batch) {
         let decoded: BTreeMap<u32, Tensor<4>> = inputs
             .iter()
-            .map(|(&size, input)| (size, input.plain(images, range.clone()).images))
+            .map(|(&size, input)| (size, input.evaluation_batch(images, range.clone()).images))
             .collect();
         for (network, outputs) in networks.iter().zip(&mut outputs) {
             let images = decoded[&image_size(network)].clone();

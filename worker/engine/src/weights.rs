@@ -30,7 +30,7 @@ use std::path::{Path, PathBuf};
 use quartet_shared::spec::{Backbone, Variant};
 
 use crate::checkpoint::{self, METADATA};
-use crate::models::params::{shapes, with_values};
+use crate::models::parameters::{shapes, with_values};
 use crate::models::{Network, NetworkConfig};
 use keras::KerasModel;
 use key_mapping::{KeyMapping, Layout, Shapes};

@@ -8,7 +8,7 @@ use quartet_shared::spec::Variant;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::network::NetworkConfig;
+use super::config::NetworkConfig;
 
 /// Makes layers of a given width with weights that depend on the seed and the order of the calls only.
 ///

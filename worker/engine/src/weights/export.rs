@@ -8,7 +8,7 @@ use quartet_shared::spec::{Family, Variant};
 use super::error::WeightsError;
 use super::families::layers;
 use crate::models::Network;
-use crate::models::params::{Parameter, parameters};
+use crate::models::parameters::{Parameter, parameters};
 
 /// How an exported network compares with timm's of the same weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -14,7 +14,7 @@ use quartet_shared::spec::Backbone;
 use super::families::{files, layers};
 use super::layer::BACKBONE;
 use super::{WeightsError, WeightsFile};
-use crate::models::params::{parameters, shapes};
+use crate::models::parameters::{parameters, shapes};
 use crate::models::{Network, NetworkConfig, Variant};
 
 /// Every network that published weights make.
@@ -50,7 +50,7 @@ fn network(config: &NetworkConfig, seed: u64) -> Network {
     let network = config.init(&Device::flex(), seed);
     let has_gamma = files(config.backbone).has_gamma(config.variant);
     let mut count = 0;
-    crate::models::params::with_values(network, |name, shape| {
+    crate::models::parameters::with_values(network, |name, shape| {
         count += 1;
         let constant = !has_gamma && name.starts_with(BACKBONE);
         let values = (0..shape.iter().product::<usize>())

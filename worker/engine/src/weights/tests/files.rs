@@ -7,7 +7,7 @@ use hdf5_pure::{AttrValue, FileBuilder};
 
 use super::super::families::{files, layers};
 use crate::models::Network;
-use crate::models::params::parameters;
+use crate::models::parameters::parameters;
 
 /// Name, shape and numbers of a tensor.
 pub(super) type Named = (String, Vec<usize>, Vec<f32>);

@@ -11,7 +11,7 @@ use super::random::{Purpose, stream, uniform};
 
 /// The random change of one training image, drawn in Keras' order (`ImageDataGenerator.get_random_transform`).
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Draw {
+pub struct AugmentationParams {
     /// Shift along the rows, a fraction of the height: positive moves the content up.
     pub tx: f64,
     /// Shift along the columns, a fraction of the width: positive moves the content left.
@@ -24,7 +24,7 @@ pub struct Draw {
     pub flip: bool,
 }
 
-impl Draw {
+impl AugmentationParams {
     /// No change.
     pub const NONE: Self = Self {
         tx: 0.0,

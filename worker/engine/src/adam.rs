@@ -16,7 +16,7 @@ use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Device, Gradients, Tensor};
 use quartet_kernels::{AdamState, AdamUpdate};
 
-use crate::models::params::Path;
+use crate::models::parameters::Path;
 
 /// Keras' defaults.
 const BETA1: f64 = 0.9;
