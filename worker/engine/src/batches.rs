@@ -5,8 +5,8 @@ use std::ops::Range;
 use quartet_shared::dataset::Images;
 use quartet_shared::spec::ExperimentSpec;
 
-/// Images in a batch of a validation or an evaluation, which keep nothing for a backward pass: as many as take no
-/// more memory than a training step.
+/// Images in a batch of a validation or an evaluation, which keep nothing for a backward pass: as many as
+/// take no more memory than a training step.
 pub(crate) fn inference_batch(experiment: &ExperimentSpec) -> usize {
     2 * experiment.batch_size as usize
 }

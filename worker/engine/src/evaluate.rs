@@ -45,8 +45,9 @@ pub enum EvaluateError {
     NoImages,
 }
 
-/// Evaluates the members on the splits that have images, in the precision in which they were trained. The callbacks
-/// see phase `Evaluating`, whose steps are the batches of all members, and are asked after each whether to stop.
+/// Evaluates the members on the splits that have images, in the precision in which they were trained. The
+/// callbacks see phase `Evaluating`, whose steps are the batches of all members, and are asked after each
+/// whether to stop.
 ///
 /// # Errors
 /// Weights that do not fit, or predictions that cannot be evaluated.
@@ -142,9 +143,10 @@ pub fn evaluate(
     })))
 }
 
-/// Softmax outputs of each network for all images of `[height, width]` pixels in their order, `[images, classes]`, row-major. Networks
-/// of one image size share the batches. `step` is called with the number of images after every batch of every network; `None` if
-/// it says to stop. The networks must be on `device`, without autodiff.
+/// Softmax outputs of each network for all images of `[height, width]` pixels in their order, `[images,
+/// classes]`, row-major. Networks of one image size share the batches. `step` is called with the number of
+/// images after every batch of every network; `None` if it says to stop. The networks must be on `device`,
+/// without autodiff.
 pub fn predict(
     networks: &[&Network],
     images: &Images,

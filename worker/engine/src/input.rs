@@ -1,7 +1,8 @@
 //! From packed gray images to the networks' input, on the device.
 //!
-//! The host draws the random changes and builds two small matrices per image; the device gets the u8 pixels and the
-//! matrices, and multiplies: see [`AugmentationParams`]. Nothing depends on which worker computes it or on what came before.
+//! The host draws the random changes and builds two small matrices per image; the device gets the u8 pixels
+//! and the matrices, and multiplies: see [`AugmentationParams`]. Nothing depends on which worker computes it
+//! or on what came before.
 
 mod augmentation;
 pub(crate) mod random;
@@ -42,7 +43,8 @@ pub struct Input {
 }
 
 impl Input {
-    /// For images of the size of `dataset`'s, networks that take `image_size` pixels square, and a device without autodiff.
+    /// For images of the size of `dataset`'s, networks that take `image_size` pixels square, and a device
+    /// without autodiff.
     #[must_use]
     pub fn new(dataset: &Dataset, image_size: u32, device: &Device) -> Self {
         let size = [dataset.height, dataset.width].map(usize::from);

@@ -15,8 +15,8 @@ pub(crate) fn statistics(logits: Tensor<2>, labels: Tensor<2, Int>, loss: Tensor
     Tensor::cat(vec![loss, correct], 0)
 }
 
-/// The training of an epoch so far: what its metrics will be made of. All totals are finite, as a loss that is
-/// not ends the run.
+/// The training of an epoch so far: what its metrics will be made of. All totals are finite, as a loss that
+/// is not ends the run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct MetricTotals {
     /// Images.
@@ -76,8 +76,8 @@ impl MetricAccumulator {
         self.pending.push((statistics, images));
     }
 
-    /// Waits for the device, unless nothing is new, and returns the means; there must have been a batch. The totals
-    /// do not depend on when this is called.
+    /// Waits for the device, unless nothing is new, and returns the means; there must have been a batch. The
+    /// totals do not depend on when this is called.
     pub(crate) fn read(&mut self) -> Means {
         let (tensors, counts): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.pending).into_iter().unzip();

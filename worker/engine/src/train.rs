@@ -1,8 +1,8 @@
 //! Training one run: the notebook's `fit_generator` with its callbacks.
 //!
-//! [`train`] blocks and belongs on a thread of its own. What it does depends on its [`TrainTask`] alone: a run that was
-//! stopped at any step and resumed from its last checkpoint ends with the same bytes as one that was not, on the same
-//! kind of device.
+//! [`train`] blocks and belongs on a thread of its own. What it does depends on its [`TrainTask`] alone: a
+//! run that was stopped at any step and resumed from its last checkpoint ends with the same bytes as one that
+//! was not, on the same kind of device.
 
 pub mod bench;
 mod error;
@@ -31,12 +31,12 @@ use train_loop::TrainLoop;
 
 pub use error::TrainError;
 
-/// Trains the run on `device`, which is without autodiff, to its end, or until `callbacks` stop it, which are asked
-/// after every step.
+/// Trains the run on `device`, which is without autodiff, to its end, or until `callbacks` stop it, which are
+/// asked after every step.
 ///
 /// # Errors
-/// The loss is not finite, there are no images, or the checkpoint to resume from does not fit. Failures inside of burn
-/// (such as no memory) are panics.
+/// The loss is not finite, there are no images, or the checkpoint to resume from does not fit. Failures
+/// inside of burn (such as no memory) are panics.
 pub fn train(
     task: &TrainTask,
     device: &Device,

@@ -3,12 +3,12 @@
 //! - [`WeightsFile`]: a file in any of the formats, told by its content
 //! - [`export_timm`]: a backbone for timm
 //! - `keras`, `torch`: the formats; `state_dict`: the tensors of a file of any format
-//! - `families`: one table for all sources, in both directions; `layer`: the names of a layer; `inception` and
-//!   `graph`: the order in which Keras saves the layers of the Inception families
+//! - `families`: one table for all sources, in both directions; `layer`: the names of a layer; `inception`
+//!   and `graph`: the order in which Keras saves the layers of the Inception families
 //! - `key_mapping`: which tensor is which parameter
 //!
-//! Nothing in a file is run, and nothing that a header claims is allocated before it is checked against the file's
-//! length or the network's shapes.
+//! Nothing in a file is run, and nothing that a header claims is allocated before it is checked against the
+//! file's length or the network's shapes.
 
 mod error;
 mod export;
@@ -92,7 +92,8 @@ impl WeightsFile {
         })
     }
 
-    /// Which implementation of `backbone` the file is of; of VGG16, which is the same in all, [`Variant::Keras`].
+    /// Which implementation of `backbone` the file is of; of VGG16, which is the same in all,
+    /// [`Variant::Keras`].
     ///
     /// # Errors
     /// The file is of another backbone, or of a variant that `backbone` does not have.
@@ -131,12 +132,13 @@ impl WeightsFile {
         }
     }
 
-    /// The network with the file's weights in its backbone; of a checkpoint of ours in its head, too, when the classes
-    /// are the same ones in the same order. All else stays as it is. `network` was built with [`Self::variant`].
+    /// The network with the file's weights in its backbone; of a checkpoint of ours in its head, too, when
+    /// the classes are the same ones in the same order. All else stays as it is. `network` was built with
+    /// [`Self::variant`].
     ///
     /// # Errors
-    /// The file's tensors are not exactly those of the backbone, or cannot be read. What belongs to a published
-    /// classifier does not count.
+    /// The file's tensors are not exactly those of the backbone, or cannot be read. What belongs to a
+    /// published classifier does not count.
     pub fn load(&self, network: Network) -> Result<Network, WeightsError> {
         let config = network.config().clone();
         let variant = self.variant(config.backbone)?;
@@ -257,8 +259,8 @@ impl Format {
                 .get(offset..)
                 .is_some_and(|rest| rest.starts_with(magic))
         };
-        // Eight bytes of length come first in safetensors, whose low ones may be anything, such as the `PK` of an
-        // archive.
+        // Eight bytes of length come first in safetensors, whose low ones may be anything, such as the `PK`
+        // of an archive.
         let safetensors = at(8, b"{");
         // An archive's first entry is named at byte 30.
         let keras_3 = at(30, b"metadata.json") || at(30, b"config.json");

@@ -15,8 +15,8 @@ use serde::de::DeserializeOwned;
 use super::error::{CheckpointError, mismatch};
 use crate::models::parameters::Parameter;
 
-/// The key of the metadata, which is one JSON object: safetensors writes several entries in random order, and the same
-/// state is to make the same bytes.
+/// The key of the metadata, which is one JSON object: safetensors writes several entries in random order, and
+/// the same state is to make the same bytes.
 pub const METADATA: &str = "quartet";
 
 const _: () = assert!(

@@ -60,7 +60,8 @@ pub fn save_network(network: &Network, path: &Path) -> Result<WrittenFile, Snaps
 /// The network of a file that [`save_network`] wrote.
 ///
 /// # Errors
-/// The file cannot be read, is none of ours, or its tensors are not exactly those of the network that it names.
+/// The file cannot be read, is none of ours, or its tensors are not exactly those of the network that it
+/// names.
 pub fn load_network(path: &Path, device: &Device) -> Result<Network, CheckpointError> {
     let bytes = file::read(path)?;
     let (metadata, mut tensors) = Tensors::parse::<Metadata>(&bytes, path)?;

@@ -6,11 +6,11 @@ use super::random::{Purpose, below, stream};
 
 /// The steps of one epoch, a pure function of (seed, epoch).
 ///
-/// As in the notebook there are `n / batch + 1` (rounded down) steps. If `batch` does not divide `n`, that is one pass
-/// with a last short batch, which is used. If it does, the last step goes on into another pass: its images are the
-/// first batch of a new permutation, as Keras' iterator reshuffles after its last batch. (Keras would begin the
-/// next epoch with the second batch of that permutation; here every epoch begins with a permutation of its own, so
-/// that it depends on nothing but its number.)
+/// As in the notebook there are `n / batch + 1` (rounded down) steps. If `batch` does not divide `n`, that is
+/// one pass with a last short batch, which is used. If it does, the last step goes on into another pass: its
+/// images are the first batch of a new permutation, as Keras' iterator reshuffles after its last batch.
+/// (Keras would begin the next epoch with the second batch of that permutation; here every epoch begins with
+/// a permutation of its own, so that it depends on nothing but its number.)
 #[derive(Clone, Debug)]
 pub struct Sampler {
     order: Vec<usize>,

@@ -29,7 +29,8 @@ fn dataset(images: usize) -> Dataset {
     }
 }
 
-/// The notebook's three steps one after the other: nearest resize, scipy's affine_transform (order 1, nearest), flip.
+/// The notebook's three steps one after the other: nearest resize, scipy's affine_transform (order 1,
+/// nearest), flip.
 fn reference(image: &[u8], size: usize, params: &AugmentationParams) -> Vec<f64> {
     let index = |i: usize| ((i as f64 + 0.5) * 48.0 / size as f64).floor() as usize;
     let resized: Vec<Vec<f64>> = (0..size)

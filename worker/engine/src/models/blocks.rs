@@ -12,8 +12,8 @@ use super::ops::{self, Phase};
 /// Epsilon of batch normalisation in Keras where a model names none.
 pub(super) const KERAS_EPSILON: f64 = 1e-3;
 
-/// Keras' `conv2d_bn` of the Inception families: convolution without bias, batch normalisation (in Keras without
-/// gamma), ReLU.
+/// Keras' `conv2d_bn` of the Inception families: convolution without bias, batch normalisation (in Keras
+/// without gamma), ReLU.
 #[derive(Module, Debug)]
 pub(super) struct ConvBnRelu {
     conv: Conv2d,

@@ -1,5 +1,5 @@
-//! InceptionV3 (Szegedy et al. 2015), Keras' `InceptionV3(include_top=False)`; torchvision's and timm's has a gamma and
-//! counts the padding in its means.
+//! InceptionV3 (Szegedy et al. 2015), Keras' `InceptionV3(include_top=False)`; torchvision's and timm's has a
+//! gamma and counts the padding in its means.
 
 use burn::module::Module;
 use burn::nn::PaddingConfig2d;

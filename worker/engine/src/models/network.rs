@@ -58,8 +58,8 @@ pub struct Network {
 }
 
 impl Network {
-    /// The network computing in this precision instead of its own, which is [`Precision::F32`] at first. The device must be
-    /// one that does: see [`check_precision`](super::check_precision).
+    /// The network computing in this precision instead of its own, which is [`Precision::F32`] at first. The
+    /// device must be one that does: see [`check_precision`](super::check_precision).
     #[must_use]
     pub fn with_precision(self, precision: Precision) -> Self {
         Self { precision, ..self }

@@ -1,7 +1,7 @@
 //! The parameters of a network by name: what checkpoints, the optimizer and published weights are keyed by.
 //!
-//! A parameter's name is its path through the modules, such as `backbone.stages.0.blocks.0.conv1.weight`; which of the
-//! four backbones it belongs to is not part of it.
+//! A parameter's name is its path through the modules, such as `backbone.stages.0.blocks.0.conv1.weight`;
+//! which of the four backbones it belongs to is not part of it.
 
 use std::collections::BTreeMap;
 
@@ -68,8 +68,8 @@ pub fn shapes<M: Module>(module: &M) -> BTreeMap<String, Vec<usize>> {
         .collect()
 }
 
-/// The module with the values that `value` gives for each parameter's name and shape, row-major, on the devices of its
-/// parameters; where it gives none, a parameter stays as it is.
+/// The module with the values that `value` gives for each parameter's name and shape, row-major, on the
+/// devices of its parameters; where it gives none, a parameter stays as it is.
 ///
 /// # Panics
 /// If the number of values is not that of the shape.

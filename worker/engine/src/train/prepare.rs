@@ -14,7 +14,8 @@ use crate::metrics::MetricTotals;
 use crate::models::{Network, NetworkConfig, check_precision};
 use crate::weights::{WeightsError, WeightsFile};
 
-/// The state before the first step, or as it was at the position to resume from, with the totals of the epoch begun.
+/// The state before the first step, or as it was at the position to resume from, with the totals of the epoch
+/// begun.
 pub(super) fn prepare(
     task: &TrainTask,
     device: &Device,

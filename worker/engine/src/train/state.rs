@@ -23,7 +23,8 @@ pub struct TrainState {
 }
 
 impl TrainState {
-    /// Before the first step of `network`, which is on a device with autodiff. Dropout depends on `seed`, epoch and step.
+    /// Before the first step of `network`, which is on a device with autodiff. Dropout depends on `seed`,
+    /// epoch and step.
     #[must_use]
     pub fn new(network: Network, rates: AdamConfig, seed: u64) -> Self {
         let adam = Adam::new(rates, &network);
@@ -34,8 +35,8 @@ impl TrainState {
         }
     }
 
-    /// Forward, backward and update on one batch; returns `[loss, images classified right]` of the forward pass. By
-    /// value, so that the weights are updated in place.
+    /// Forward, backward and update on one batch; returns `[loss, images classified right]` of the forward
+    /// pass. By value, so that the weights are updated in place.
     #[must_use]
     pub fn step(self, batch: Batch, epoch: Epoch, step: u64) -> (Self, Tensor<1>) {
         let (loss, statistics) = self.forward(batch, epoch, step);

@@ -43,8 +43,8 @@ impl<'a> TrainLoop<'a> {
         }
     }
 
-    /// Trains the steps of an epoch that come after `done`, which have given `totals` so far. Returns what the whole epoch
-    /// has learned and its totals; `None` if the callbacks stop it.
+    /// Trains the steps of an epoch that come after `done`, which have given `totals` so far. Returns what
+    /// the whole epoch has learned and its totals; `None` if the callbacks stop it.
     pub(super) fn train(
         &mut self,
         mut state: TrainState,
@@ -103,8 +103,8 @@ impl<'a> TrainLoop<'a> {
         Ok(Some((state, accumulator.totals(self.reporter.seconds()))))
     }
 
-    /// Loss and accuracy on the validation images, each once and in their order. `None` if the callbacks stop it; when
-    /// they drain, they get the state before the validation, whose training has given `totals`.
+    /// Loss and accuracy on the validation images, each once and in their order. `None` if the callbacks stop
+    /// it; when they drain, they get the state before the validation, whose training has given `totals`.
     pub(super) fn validate(
         &mut self,
         state: &TrainState,

@@ -1,7 +1,7 @@
 //! Keras' legacy HDF5 files of weights.
 //!
-//! The attribute `layer_names` lists the layers in the model's order; each is a group whose attribute `weight_names`
-//! lists its datasets. In a file of `model.save()` all this lies in the group `model_weights`.
+//! The attribute `layer_names` lists the layers in the model's order; each is a group whose attribute
+//! `weight_names` lists its datasets. In a file of `model.save()` all this lies in the group `model_weights`.
 
 use std::ops::Range;
 use std::path::Path;
@@ -14,8 +14,8 @@ use hdf5_reader::{Attribute, Datatype, Hdf5File, OpenOptions};
 
 use super::state_dict::{Numbers, Place, StateDict, StoredTensor};
 
-/// Decoded bytes of the largest chunk that is read. Keras writes no chunks; the largest kernel of the four backbones
-/// has 13 MB.
+/// Decoded bytes of the largest chunk that is read. Keras writes no chunks; the largest kernel of the four
+/// backbones has 13 MB.
 const LARGEST_CHUNK: usize = 64 << 20;
 
 /// A file's layers.
@@ -146,7 +146,8 @@ fn numbers(kind: &Datatype) -> Numbers {
     }
 }
 
-/// The strings of an attribute, or of `<name>0`, `<name>1`, .., into which Keras splits what is too large for one.
+/// The strings of an attribute, or of `<name>0`, `<name>1`, .., into which Keras splits what is too large for
+/// one.
 fn strings(group: &Group, name: &str) -> Result<Option<Vec<String>>, Error> {
     let attributes = group.attributes()?;
     let find = |name: &str| attributes.iter().find(|attribute| attribute.name == name);

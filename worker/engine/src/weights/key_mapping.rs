@@ -158,7 +158,8 @@ impl KeyMapping {
         }
     }
 
-    /// The width of the network that the file is of, if its first kernel has other channels than the network's.
+    /// The width of the network that the file is of, if its first kernel has other channels than the
+    /// network's.
     pub(super) fn width(
         &self,
         tensors: &StateDict,

@@ -11,8 +11,8 @@ pub(super) struct Layer {
     pub(super) ours: String,
     /// Its name in torchvision and timm, such as `layer1.0.conv1`.
     pub(super) torch: String,
-    /// Its name in Keras, such as `conv2_block1_1_conv`; none where Keras numbers layers by itself, so that only the
-    /// order tells.
+    /// Its name in Keras, such as `conv2_block1_1_conv`; none where Keras numbers layers by itself, so that
+    /// only the order tells.
     pub(super) keras: Option<String>,
 }
 

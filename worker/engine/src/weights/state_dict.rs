@@ -56,7 +56,8 @@ impl Numbers {
             assert!(rest.is_empty(), "whole numbers only");
             chunks.iter().map(|chunk| number(*chunk)).collect()
         }
-        // HDF5 and PyTorch give the machine's order, which is safetensors' order on the machines that this runs on.
+        // HDF5 and PyTorch give the machine's order, which is safetensors' order on the machines that this
+        // runs on.
         match self {
             Self::F16 => each(bytes, |bytes| f16::from_ne_bytes(bytes).to_f32()),
             Self::Bf16 => each(bytes, |bytes| bf16::from_ne_bytes(bytes).to_f32()),
@@ -68,8 +69,8 @@ impl Numbers {
 }
 
 impl StoredTensor {
-    /// The numbers, row-major. To be called only where the shape is known to be the right one: it decides how much is
-    /// allocated.
+    /// The numbers, row-major. To be called only where the shape is known to be the right one: it decides how
+    /// much is allocated.
     ///
     /// # Errors
     /// What is wrong.
