@@ -6,7 +6,7 @@ pub mod training;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::{Device, Tensor, TensorData};
 pub use quartet_engine::devices::cpus;
 use quartet_shared::spec::Backbone;
 use safetensors::{Dtype, SafeTensors};
