@@ -6,8 +6,9 @@ pub mod training;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::{Device, Tensor, TensorData};
 pub use quartet_engine::devices::cpus;
+use quartet_shared::spec::Backbone;
 use safetensors::{Dtype, SafeTensors};
 use serde::de::DeserializeOwned;
 
@@ -37,6 +38,17 @@ pub fn python() -> PathBuf {
         python
             .expect("QUARTET_PYTHON names a Python with the libraries, as tests/parity/run has it"),
     )
+}
+
+/// timm's model of the same structure, with the weights `imagenet`.
+///
+/// # Panics
+/// If these weights are not timm's.
+#[must_use]
+pub fn timm_name(backbone: Backbone) -> &'static str {
+    let repository = backbone.facts().imagenet;
+    let name = repository.strip_prefix("timm/");
+    name.expect("the weights are timm's")
 }
 
 /// The value of a JSON file.

@@ -8,7 +8,7 @@
 )]
 
 use burn::tensor::Device;
-use quartet_engine::input::{Draw, Input};
+use quartet_engine::input::{AugmentationParams, Input};
 use quartet_shared::dataset::{EMOTIONS, Images, Split};
 use quartet_shared::early_stopping::EarlyStopping;
 use quartet_shared::ids::Epoch;
@@ -30,10 +30,10 @@ fn augmentation_is_keras() {
         labels: vec![0; 200],
         pixels: tensors.u8("images"),
     };
-    let draws: Vec<Draw> = tensors
+    let draws: Vec<AugmentationParams> = tensors
         .f64("draws")
         .chunks_exact(5)
-        .map(|row| Draw {
+        .map(|row| AugmentationParams {
             tx: row[0],
             ty: row[1],
             zx: row[2],
@@ -78,11 +78,13 @@ fn draws_have_keras_distribution() {
     let keras = tensors.f64("drawn");
     let n = keras.len() / 4;
     let augmentation = Preset::Fer2013.spec().augmentation;
-    let ours: Vec<Draw> = (0..n)
-        .map(|index| Draw::new(&augmentation, 7, Epoch(1 + (index % 5) as u32), index))
+    let ours: Vec<AugmentationParams> = (0..n)
+        .map(|index| {
+            AugmentationParams::new(&augmentation, 7, Epoch(1 + (index % 5) as u32), index)
+        })
         .collect();
     let limit = 1.95 * (2.0 / n as f64).sqrt();
-    type Value = fn(&Draw) -> f64;
+    type Value = fn(&AugmentationParams) -> f64;
     let values: [(&str, Value); 4] = [
         ("row shift", |draw| draw.tx),
         ("column shift", |draw| draw.ty),

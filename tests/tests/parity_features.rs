@@ -131,23 +131,13 @@ fn timm_takes_exported_weights() {
             env!("CARGO_MANIFEST_DIR"),
             "/parity/check_export.py"
         ));
-        command.arg(&weights).arg(timm_name(backbone));
+        command.arg(&weights).arg(parity::timm_name(backbone));
         command.arg(EXPORT_SIZE.to_string()).arg(&expected);
         if exported == Exported::OtherBorders {
             command.arg("--average-pool-without-padding");
         }
         println!("{file}:");
         assert!(command.status().unwrap().success(), "{file}");
-    }
-}
-
-/// timm's model of the same structure.
-fn timm_name(backbone: Backbone) -> &'static str {
-    match backbone {
-        Backbone::Vgg16 => "vgg16.tv_in1k",
-        Backbone::Resnet50 | Backbone::Resnet50V1_5 => "resnet50.tv_in1k",
-        Backbone::InceptionV3 => "inception_v3.tf_in1k",
-        Backbone::InceptionResnetV2 => "inception_resnet_v2.tf_in1k",
     }
 }
 

@@ -14,7 +14,7 @@ use std::process::Command;
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, FloatDType, Gradients, Int, Tensor, TensorData};
-use quartet_engine::models::params::{self, parameters, with_values};
+use quartet_engine::models::parameters::{Path as ParameterPath, parameters, with_values};
 use quartet_engine::models::{DropoutMasks, Network, NetworkConfig, Variant};
 use quartet_engine::weights::{Exported, export_timm};
 use quartet_shared::spec::Backbone;
@@ -35,10 +35,10 @@ const SIZE: usize = 75;
 #[test]
 fn all_gradients_are_pytorchs() {
     let backbones = [
-        (Backbone::Vgg16, "vgg16.tv_in1k"),
-        (Backbone::Resnet50V1_5, "resnet50.tv_in1k"),
-        (Backbone::InceptionV3, "inception_v3.tf_in1k"),
-        (Backbone::InceptionResnetV2, "inception_resnet_v2.tf_in1k"),
+        Backbone::Vgg16,
+        Backbone::Resnet50V1_5,
+        Backbone::InceptionV3,
+        Backbone::InceptionResnetV2,
     ];
     let mut devices = parity::cpus();
     for device in &mut devices {
@@ -47,8 +47,8 @@ fn all_gradients_are_pytorchs() {
             .expect("before the first tensor");
     }
     let mut failures = Vec::new();
-    for (backbone, name) in backbones {
-        let reference = reference(backbone, name);
+    for backbone in backbones {
+        let reference = reference(backbone, parity::timm_name(backbone));
         for device in &devices {
             let (loss, gradients) = gradients(backbone, device);
             let difference = (loss / reference.f64("loss")[0] - 1.0).abs();
@@ -162,7 +162,7 @@ fn gradients(backbone: Backbone, device: &Device) -> (f64, Tensors) {
         .try_to_vec::<f64>()
         .unwrap()[0];
     let mut collect = Collect {
-        path: params::Path::default(),
+        path: ParameterPath::default(),
         gradients: loss.backward(),
         found: BTreeMap::new(),
     };
@@ -199,7 +199,7 @@ fn gradients(backbone: Backbone, device: &Device) -> (f64, Tensors) {
 }
 
 struct Collect {
-    path: params::Path,
+    path: ParameterPath,
     gradients: Gradients,
     found: BTreeMap<String, Vec<f32>>,
 }

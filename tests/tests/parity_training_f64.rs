@@ -10,7 +10,7 @@
 
 use burn::module::Param;
 use burn::tensor::{Device, FloatDType, Tensor, TensorData};
-use quartet_engine::train::adam::{Adam, AdamConfig};
+use quartet_engine::adam::{Adam, AdamConfig};
 use quartet_shared::spec::Backbone;
 use quartet_tests::parity::training::{BACKBONES, Differences, Fault, Width, compare};
 use quartet_tests::parity::{self, Tensors};

@@ -210,14 +210,8 @@ async fn blob_of(path: &Path) -> io::Result<Blob> {
 
 /// The default choice among published ImageNet weights.
 fn imagenet(backbone: Backbone) -> HubFile {
-    let repository = match backbone {
-        Backbone::Vgg16 => "timm/vgg16.tv_in1k",
-        Backbone::Resnet50 | Backbone::Resnet50V1_5 => "timm/resnet50.tv_in1k",
-        Backbone::InceptionV3 => "timm/inception_v3.tf_in1k",
-        Backbone::InceptionResnetV2 => "timm/inception_resnet_v2.tf_in1k",
-    };
     HubFile {
-        repository: repository.to_owned(),
+        repository: backbone.facts().imagenet.to_owned(),
         revision: Some(HubFile::REVISION.to_owned()),
         file: Some(HubFile::FILE.to_owned()),
     }

@@ -6,11 +6,11 @@ use std::path::Path;
 
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor, TensorData};
+use quartet_engine::adam::AdamConfig;
 use quartet_engine::input::Batch;
-use quartet_engine::models::params::{parameters, with_values};
+use quartet_engine::models::parameters::{parameters, with_values};
 use quartet_engine::models::{Network, NetworkConfig};
-use quartet_engine::train::adam::AdamConfig;
-use quartet_engine::train::learner::Learner;
+use quartet_engine::train::state::TrainState;
 use quartet_engine::weights::WeightsFile;
 use quartet_shared::dataset::EMOTIONS;
 use quartet_shared::ids::Epoch;
@@ -175,8 +175,8 @@ fn train(
     let image: usize = shape[2..].iter().product();
     let learning_rate = keras.learning_rates[0];
     let decay = if fault == Fault::NoDecay { 0.0 } else { DECAY };
-    let mut learner = Learner::new(network, AdamConfig::keras(learning_rate, decay), 0);
-    let epsilon = learner.adam.config.epsilon;
+    let mut state = TrainState::new(network, AdamConfig::keras(learning_rate, decay), 0);
+    let epsilon = state.adam.config.epsilon;
     let (mut losses, mut learning_rates) = (Vec::new(), Vec::new());
     for step in 0..steps {
         let pixels = images[step * batch * image..(step + 1) * batch * image].to_vec();
@@ -189,25 +189,25 @@ fn train(
         match fault {
             Fault::EpsilonInside => {
                 let correction = (1.0 - 0.999_f64.powi(step as i32 + 1)).sqrt();
-                learner.adam.config.epsilon = epsilon * correction;
+                state.adam.config.epsilon = epsilon * correction;
             }
             Fault::DecayOneTooEarly => {
                 let k = step as f64;
-                learner.adam.config.learning_rate =
+                state.adam.config.learning_rate =
                     learning_rate * (1.0 + DECAY * k) / (1.0 + DECAY * (k + 1.0));
             }
             Fault::None | Fault::NoDecay | Fault::Momentum => {}
         }
-        learning_rates.push(learner.adam.learning_rate());
-        let (next, statistics) = learner.step(batch, Epoch(1), step as u64);
-        learner = next;
+        learning_rates.push(state.adam.learning_rate());
+        let (next, statistics) = state.step(batch, Epoch(1), step as u64);
+        state = next;
         let statistics = statistics.into_data_as::<f64>();
         losses.push(statistics.try_to_vec::<f64>().expect("converted")[0]);
     }
     Trained {
         losses,
         learning_rates,
-        end: end(&learner.network.valid()),
+        end: end(&state.network.valid()),
     }
 }
 

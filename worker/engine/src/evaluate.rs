@@ -14,10 +14,11 @@ use quartet_shared::report::{
     self, EvaluationReport, MetricsError, Prediction, SplitReport, normalised,
 };
 
+use crate::batches::{batches, inference_batch};
 use crate::checkpoint::{CheckpointError, load_run};
 use crate::input::Input;
-use crate::models::{Network, check_precision};
-use crate::train::{Reporter, batches, inference_batch, network_config};
+use crate::models::{Network, NetworkConfig, check_precision};
+use crate::progress::ProgressReporter;
 
 /// The splits that are evaluated.
 const SPLITS: [Split; 2] = [Split::Valid, Split::Test];
@@ -44,8 +45,9 @@ pub enum EvaluateError {
     NoImages,
 }
 
-/// Evaluates the members on the splits that have images, in the precision in which they were trained. The callbacks
-/// see phase `Evaluating`, whose steps are the batches of all members, and are asked after each whether to stop.
+/// Evaluates the members on the splits that have images, in the precision in which they were trained. The
+/// callbacks see phase `Evaluating`, whose steps are the batches of all members, and are asked after each
+/// whether to stop.
 ///
 /// # Errors
 /// Weights that do not fit, or predictions that cannot be evaluated.
@@ -72,11 +74,11 @@ pub fn evaluate(
         .iter()
         .map(|&split| batches(dataset.split(split), batch).len())
         .sum();
-    let mut reporter = Reporter::new(callbacks, 0);
+    let mut reporter = ProgressReporter::new(callbacks, 0);
     reporter.phase(Phase::Evaluating, Epoch(0), steps * members.len());
 
     let networks = members.iter().map(|member| {
-        let config = network_config(experiment, &member.run, &dataset.classes);
+        let config = NetworkConfig::of_run(experiment, &member.run, &dataset.classes);
         let network = load_run(&config, &member.weights, device)?;
         // As in the validation that has chosen these weights.
         Ok(network.with_precision(experiment.precision))
@@ -141,9 +143,10 @@ pub fn evaluate(
     })))
 }
 
-/// Softmax outputs of each network for all images of `[height, width]` pixels in their order, `[images, classes]`, row-major. Networks
-/// of one image size share the batches. `step` is called with the number of images after every batch of every network; `None` if
-/// it says to stop. The networks must be on `device`, without autodiff.
+/// Softmax outputs of each network for all images of `[height, width]` pixels in their order, `[images,
+/// classes]`, row-major. Networks of one image size share the batches. `step` is called with the number of
+/// images after every batch of every network; `None` if it says to stop. The networks must be on `device`,
+/// without autodiff.
 pub fn predict(
     networks: &[&Network],
     images: &Images,
@@ -162,7 +165,7 @@ pub fn predict(
     for range in batches(images, batch) {
         let decoded: BTreeMap<u32, Tensor<4>> = inputs
             .iter()
-            .map(|(&size, input)| (size, input.plain(images, range.clone()).images))
+            .map(|(&size, input)| (size, input.evaluation_batch(images, range.clone()).images))
             .collect();
         for (network, outputs) in networks.iter().zip(&mut outputs) {
             let images = decoded[&image_size(network)].clone();

@@ -1,11 +1,12 @@
 //! From packed gray images to the networks' input, on the device.
 //!
-//! The host draws the random changes and builds two small matrices per image; the device gets the u8 pixels and the
-//! matrices, and multiplies: see [`Draw`]. Nothing depends on which worker computes it or on what came before.
+//! The host draws the random changes and builds two small matrices per image; the device gets the u8 pixels
+//! and the matrices, and multiplies: see [`AugmentationParams`]. Nothing depends on which worker computes it
+//! or on what came before.
 
-mod affine;
-mod order;
+mod augmentation;
 pub(crate) mod random;
+mod sampler;
 
 #[cfg(test)]
 mod tests;
@@ -18,8 +19,8 @@ use quartet_shared::dataset::{Dataset, Images};
 use quartet_shared::ids::Epoch;
 use quartet_shared::spec::Augmentation;
 
-pub use affine::Draw;
-pub use order::EpochPlan;
+pub use augmentation::AugmentationParams;
+pub use sampler::Sampler;
 
 /// Images and their classes on the device, without autodiff.
 #[derive(Clone, Debug)]
@@ -38,11 +39,12 @@ pub struct Input {
     size: usize,
     device: Device,
     /// `[1, S, height]` and `[1, width, S]`: resize and scaling alone.
-    plain: (Tensor<3>, Tensor<3>),
+    unchanged: (Tensor<3>, Tensor<3>),
 }
 
 impl Input {
-    /// For images of the size of `dataset`'s, networks that take `image_size` pixels square, and a device without autodiff.
+    /// For images of the size of `dataset`'s, networks that take `image_size` pixels square, and a device
+    /// without autodiff.
     #[must_use]
     pub fn new(dataset: &Dataset, image_size: u32, device: &Device) -> Self {
         let size = [dataset.height, dataset.width].map(usize::from);
@@ -53,17 +55,17 @@ impl Input {
     #[must_use]
     pub fn of_size([height, width]: [usize; 2], image_size: u32, device: &Device) -> Self {
         let size = image_size as usize;
-        let plain = matrices(&[Draw::NONE], size, height, width, device);
+        let unchanged = matrices(&[AugmentationParams::NONE], size, height, width, device);
         Self {
             height,
             width,
             size,
             device: device.clone(),
-            plain,
+            unchanged,
         }
     }
 
-    /// A training batch: the images at `indices`, each changed by its [`Draw`] of this epoch.
+    /// A training batch: the images at `indices`, each changed by its [`AugmentationParams`] of this epoch.
     #[must_use]
     pub fn training(
         &self,
@@ -73,16 +75,21 @@ impl Input {
         seed: u64,
         epoch: Epoch,
     ) -> Batch {
-        let draws: Vec<Draw> = indices
+        let params: Vec<AugmentationParams> = indices
             .iter()
-            .map(|&index| Draw::new(augmentation, seed, epoch, index))
+            .map(|&index| AugmentationParams::new(augmentation, seed, epoch, index))
             .collect();
-        self.augmented(images, indices, &draws)
+        self.augmented(images, indices, &params)
     }
 
-    /// The images at `indices`, each changed by its draw.
+    /// The images at `indices`, each changed by its parameters.
     #[must_use]
-    pub fn augmented(&self, images: &Images, indices: &[usize], draws: &[Draw]) -> Batch {
+    pub fn augmented(
+        &self,
+        images: &Images,
+        indices: &[usize],
+        params: &[AugmentationParams],
+    ) -> Batch {
         let area = self.height * self.width;
         let pixels = indices
             .iter()
@@ -96,20 +103,20 @@ impl Input {
         self.batch(
             pixels,
             labels,
-            matrices(draws, self.size, self.height, self.width, &self.device),
+            matrices(params, self.size, self.height, self.width, &self.device),
         )
     }
 
     /// The images of `range` in their order, resized and scaled only.
     #[must_use]
-    pub fn plain(&self, images: &Images, range: Range<usize>) -> Batch {
+    pub fn evaluation_batch(&self, images: &Images, range: Range<usize>) -> Batch {
         let area = self.height * self.width;
         let pixels = images.pixels[range.start * area..range.end * area].to_vec();
         let labels = images.labels[range]
             .iter()
             .map(|&label| f32::from(label))
             .collect();
-        self.batch(pixels, labels, self.plain.clone())
+        self.batch(pixels, labels, self.unchanged.clone())
     }
 
     fn batch(
@@ -132,22 +139,25 @@ impl Input {
 
 /// `A_y` as `[N, S, height]` and `A_x^T / 255` as `[N, width, S]`.
 fn matrices(
-    draws: &[Draw],
+    params: &[AugmentationParams],
     size: usize,
     height: usize,
     width: usize,
     device: &Device,
 ) -> (Tensor<3>, Tensor<3>) {
-    let mut rows = vec![0.0; draws.len() * size * height];
-    let mut columns = vec![0.0; draws.len() * size * width];
+    let mut rows = vec![0.0; params.len() * size * height];
+    let mut columns = vec![0.0; params.len() * size * width];
     let parts = rows
         .chunks_exact_mut(size * height)
         .zip(columns.chunks_exact_mut(size * width));
-    for (draw, (rows, columns)) in draws.iter().zip(parts) {
-        draw.rows(size, height, rows);
-        draw.columns(size, width, columns);
+    for (change, (rows, columns)) in params.iter().zip(parts) {
+        change.rows(size, height, rows);
+        change.columns(size, width, columns);
     }
-    let rows = upload(TensorData::new(rows, [draws.len(), size, height]), device);
-    let columns: Tensor<3> = upload(TensorData::new(columns, [draws.len(), size, width]), device);
+    let rows = upload(TensorData::new(rows, [params.len(), size, height]), device);
+    let columns: Tensor<3> = upload(
+        TensorData::new(columns, [params.len(), size, width]),
+        device,
+    );
     (rows, columns.swap_dims(1, 2))
 }

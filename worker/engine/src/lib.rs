@@ -1,19 +1,25 @@
 //! What a worker computes with burn.
 //!
 //! - [`models`]: the four backbones and the head
-//! - [`weights`]: published weights
-//! - [`input`]: from packed pixels to batches on the device
-//! - [`train`]: the training loop and Adam
+//! - [`input`]: from packed pixels to batches on the device; `batches`: those of an evaluation
+//! - [`adam`]: the optimizer
+//! - `metrics`: loss and accuracy; `progress`: what training and evaluation report
 //! - [`checkpoint`]: checkpoint files
+//! - [`weights`]: published weights
+//! - [`train`]: the training loop
 //! - [`evaluate`]: the ensemble
 //! - [`devices`]: the CPU on every compiled backend, for tests
 //! - [`predict`]: trained networks on images
 
+pub mod adam;
+mod batches;
 pub mod checkpoint;
 pub mod devices;
 pub mod evaluate;
 pub mod input;
+mod metrics;
 pub mod models;
 pub mod predict;
+mod progress;
 pub mod train;
 pub mod weights;

@@ -10,8 +10,8 @@ use crate::models::Network;
 /// Images per forward pass.
 const BATCH: usize = 32;
 
-/// Softmax outputs of each network for pictures, `[pictures, classes]`, row-major. The pictures are made as small as the images of
-/// the data set, `[height, width]`, first: what the network saw in training.
+/// Softmax outputs of each network for pictures, `[pictures, classes]`, row-major. The pictures are made as
+/// small as the images of the data set, `[height, width]`, first: what the network saw in training.
 #[must_use]
 pub fn predict(
     networks: &[&Network],

@@ -2,22 +2,23 @@
 //!
 //! - [`WeightsFile`]: a file in any of the formats, told by its content
 //! - [`export_timm`]: a backbone for timm
-//! - `keras`, `torch`: the formats; `stored`: a tensor in a file of any format
-//! - `layers`: one table of names for all sources, in both directions; `inception` and `graph`: the order in which
-//!   Keras saves the layers of the Inception families
-//! - `fit`: which tensor is which parameter
+//! - `keras`, `torch`: the formats; `state_dict`: the tensors of a file of any format
+//! - `families`: one table for all sources, in both directions; `layer`: the names of a layer; `inception`
+//!   and `graph`: the order in which Keras saves the layers of the Inception families
+//! - `key_mapping`: which tensor is which parameter
 //!
-//! Nothing in a file is run, and nothing that a header claims is allocated before it is checked against the file's
-//! length or the network's shapes.
+//! Nothing in a file is run, and nothing that a header claims is allocated before it is checked against the
+//! file's length or the network's shapes.
 
 mod error;
 mod export;
-mod fit;
+mod families;
 mod graph;
 mod inception;
 mod keras;
-mod layers;
-mod stored;
+mod key_mapping;
+mod layer;
+mod state_dict;
 #[cfg(test)]
 mod tests;
 mod torch;
@@ -26,14 +27,14 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use quartet_shared::spec::Backbone;
+use quartet_shared::spec::{Backbone, Variant};
 
 use crate::checkpoint::{self, METADATA};
-use crate::models::params::{shapes, with_values};
-use crate::models::{Network, NetworkConfig, Variant};
-use fit::{Fit, Layout, Shapes};
+use crate::models::parameters::{shapes, with_values};
+use crate::models::{Network, NetworkConfig};
 use keras::KerasModel;
-use stored::Stored;
+use key_mapping::{KeyMapping, Layout, Shapes};
+use state_dict::StateDict;
 
 pub use error::{Problems, WeightsError};
 pub use export::{Exported, export_timm};
@@ -48,8 +49,7 @@ pub use export::{Exported, export_timm};
 pub struct WeightsFile {
     path: PathBuf,
     source: Source,
-    /// In the order of the file, or by name.
-    tensors: Vec<Stored>,
+    tensors: StateDict,
 }
 
 enum Source {
@@ -92,18 +92,19 @@ impl WeightsFile {
         })
     }
 
-    /// Which implementation of `backbone` the file is of; of VGG16, which is the same in all, [`Variant::Keras`].
+    /// Which implementation of `backbone` the file is of; of VGG16, which is the same in all,
+    /// [`Variant::Keras`].
     ///
     /// # Errors
     /// The file is of another backbone, or of a variant that `backbone` does not have.
     pub fn variant(&self, backbone: Backbone) -> Result<Variant, WeightsError> {
         let found = match &self.source {
-            Source::Keras(model) => fit::keras_backbone(model),
-            Source::Torch => fit::torch_backbone(&self.tensors),
+            Source::Keras(model) => key_mapping::keras_backbone(model),
+            Source::Torch => key_mapping::torch_backbone(&self.tensors),
             Source::Checkpoint(config) => Some(config.backbone),
         };
         if let Some(found) = found
-            && net(found) != net(backbone)
+            && found.facts().family != backbone.facts().family
         {
             return Err(WeightsError::OtherBackbone {
                 path: self.path.clone(),
@@ -112,43 +113,50 @@ impl WeightsFile {
             });
         }
         let variant = match &self.source {
-            _ if backbone == Backbone::Vgg16 => Variant::Keras,
-            Source::Keras(model) if model.names.iter().any(|name| name == fit::KERAS_2018) => {
+            _ if !families::files(backbone).has_variants => Variant::Keras,
+            Source::Keras(model)
+                if model
+                    .names
+                    .iter()
+                    .any(|name| name == key_mapping::KERAS_2018) =>
+            {
                 Variant::Keras2018
             }
             Source::Keras(_) => Variant::Keras,
             Source::Torch => Variant::Torch,
             Source::Checkpoint(config) => config.variant,
         };
-        match backbone {
-            Backbone::Resnet50V1_5 => self.expect(backbone, variant, Variant::Torch),
+        match backbone.facts().variants {
+            [only] => self.expect(backbone, variant, *only),
             _ => Ok(variant),
         }
     }
 
-    /// The network with the file's weights in its backbone; of a checkpoint of ours in its head, too, when the classes
-    /// are the same ones in the same order. All else stays as it is. `network` was built with [`Self::variant`].
+    /// The network with the file's weights in its backbone; of a checkpoint of ours in its head, too, when
+    /// the classes are the same ones in the same order. All else stays as it is. `network` was built with
+    /// [`Self::variant`].
     ///
-    /// # Errors The file's tensors are not exactly those of the backbone, or cannot be read. What belongs to a
+    /// # Errors
+    /// The file's tensors are not exactly those of the backbone, or cannot be read. What belongs to a
     /// published classifier does not count.
     pub fn load(&self, network: Network) -> Result<Network, WeightsError> {
         let config = network.config().clone();
         let variant = self.variant(config.backbone)?;
-        if config.backbone != Backbone::Vgg16 {
+        if families::files(config.backbone).has_variants {
             self.expect(config.backbone, variant, config.variant)?;
         }
         let shapes = shapes(&network);
-        let (fit, layout) = self.fit(&config, &shapes);
-        if !fit.problems.is_empty() {
+        let (mapping, layout) = self.map(&config, &shapes);
+        if !mapping.problems.is_empty() {
             return Err(WeightsError::Mismatch {
                 path: self.path.clone(),
                 backbone: config.backbone,
-                problems: Box::new(fit.problems),
+                problems: Box::new(mapping.problems),
             });
         }
         let mut problem = None;
         let network = with_values(network, |name, shape| {
-            let Some(&source) = fit.sources.get(name) else {
+            let Some(&source) = mapping.sources.get(name) else {
                 return constant(name, shape);
             };
             if problem.is_some() {
@@ -181,31 +189,32 @@ impl WeightsFile {
         }
     }
 
-    fn fit(&self, config: &NetworkConfig, shapes: &Shapes) -> (Fit, Layout) {
-        let (mut fit, layout, width) = match &self.source {
+    fn map(&self, config: &NetworkConfig, shapes: &Shapes) -> (KeyMapping, Layout) {
+        let (mut mapping, layout, width) = match &self.source {
             Source::Keras(model) => {
-                let fit = fit::keras(model, &self.tensors, config, shapes);
-                (fit, Layout::Keras, None)
+                let mapping = key_mapping::keras(model, &self.tensors, config, shapes);
+                (mapping, Layout::Keras, None)
             }
             Source::Torch => {
-                let fit = fit::torch(&self.tensors, config, shapes);
-                (fit, Layout::Torch, None)
+                let mapping = key_mapping::torch(&self.tensors, config, shapes);
+                (mapping, Layout::Torch, None)
             }
             Source::Checkpoint(found) => {
                 let head = found.classes == config.classes;
-                let fit = fit::checkpoint(&self.tensors, head, shapes);
-                (fit, Layout::Torch, Some(found.width))
+                let mapping = key_mapping::checkpoint(&self.tensors, head, shapes);
+                (mapping, Layout::Torch, Some(found.width))
             }
         };
-        fit.check(&self.tensors, layout, shapes);
-        if !fit.problems.unfit.is_empty() {
-            let width = width.or_else(|| fit.width(&self.tensors, layout, shapes, config.backbone));
-            fit.problems.hint = width.filter(|width| *width != config.width).map(|width| {
+        mapping.check(&self.tensors, layout, shapes);
+        if !mapping.problems.unfit.is_empty() {
+            let width =
+                width.or_else(|| mapping.width(&self.tensors, layout, shapes, config.backbone));
+            mapping.problems.hint = width.filter(|width| *width != config.width).map(|width| {
                 let network = config.width;
                 format!("the file is of width {width}, the network of width {network}")
             });
         }
-        (fit, layout)
+        (mapping, layout)
     }
 
     fn expect(
@@ -226,17 +235,9 @@ impl WeightsFile {
     }
 }
 
-/// Backbones that differ in their variant only are one network.
-fn net(backbone: Backbone) -> Backbone {
-    match backbone {
-        Backbone::Resnet50V1_5 => Backbone::Resnet50,
-        other => other,
-    }
-}
-
 /// The gamma that Keras' Inception families do not have.
 fn constant(name: &str, shape: &[usize]) -> Option<Vec<f32>> {
-    let constant = name.starts_with(layers::BACKBONE) && name.ends_with(".gamma");
+    let constant = name.starts_with(layer::BACKBONE) && name.ends_with(".gamma");
     constant.then(|| vec![1.0; shape.iter().product()])
 }
 
@@ -258,8 +259,8 @@ impl Format {
                 .get(offset..)
                 .is_some_and(|rest| rest.starts_with(magic))
         };
-        // Eight bytes of length come first in safetensors, whose low ones may be anything, such as the `PK` of an
-        // archive.
+        // Eight bytes of length come first in safetensors, whose low ones may be anything, such as the `PK`
+        // of an archive.
         let safetensors = at(8, b"{");
         // An archive's first entry is named at byte 30.
         let keras_3 = at(30, b"metadata.json") || at(30, b"config.json");
@@ -285,7 +286,7 @@ fn start(path: &Path) -> std::io::Result<Vec<u8>> {
     Ok(start)
 }
 
-fn safetensors(path: &Path) -> Result<(Source, Vec<Stored>), String> {
+fn safetensors(path: &Path) -> Result<(Source, StateDict), String> {
     let (tensors, metadata) = torch::open_safetensors(path)?;
     let source = match metadata.get(METADATA) {
         Some(json) => Source::Checkpoint(checkpoint::network_of(json)?),

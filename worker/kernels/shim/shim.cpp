@@ -1,9 +1,9 @@
 // LibTorch functions that torch-sys does not bind.
 //
-// Tensors cross as torch-sys' `C_tensor *`, which are `at::Tensor *`. A function borrows the tensors that it is given; those
-// that it stores through `out` belong to the caller, and null stands for a tensor that was not asked for. Each returns 0, or
-// 1 when LibTorch failed: then nothing is stored through `out`, and `*message` is a string for `quartet_free`, or null
-// when there is no memory for one.
+// Tensors cross as torch-sys' `C_tensor *`, which are `at::Tensor *`. A function borrows the tensors that it
+// is given; those that it stores through `out` belong to the caller, and null stands for a tensor that was
+// not asked for. Each returns 0, or 1 when LibTorch failed: then nothing is stored through `out`, and
+// `*message` is a string for `quartet_free`, or null when there is no memory for one.
 
 #include "winograd.h"
 
@@ -57,8 +57,8 @@ std::unique_ptr<Tensor> boxed(Tensor &tensor) {
 
 void give(std::tuple<Tensor, Tensor, Tensor> tensors, Tensor **out) {
   // All are allocated before the first is given away.
-  std::array<std::unique_ptr<Tensor>, 3> owned = {
-      boxed(std::get<0>(tensors)), boxed(std::get<1>(tensors)), boxed(std::get<2>(tensors))};
+  std::array<std::unique_ptr<Tensor>, 3> owned = {boxed(std::get<0>(tensors)), boxed(std::get<1>(tensors)),
+                                                  boxed(std::get<2>(tensors))};
   for (size_t i = 0; i < owned.size(); ++i) {
     out[i] = owned[i].release();
   }
@@ -72,23 +72,27 @@ void quartet_free(char *message) { std::free(message); }
 
 // `bias` may be null. `stride`, `padding` and `dilation` are pairs.
 int32_t quartet_conv2d(const Tensor *x, const Tensor *weight, const Tensor *bias, const int64_t *stride,
-                       const int64_t *padding, const int64_t *dilation, int64_t groups, Tensor **out, char **message) {
+                       const int64_t *padding, const int64_t *dilation, int64_t groups, Tensor **out,
+                       char **message) {
   return guarded(message, [&] {
     const std::array<int64_t, 2> none = {0, 0};
     Tensor y = winograd::suits(*x, *weight, stride, padding, dilation, groups)
                    ? winograd::convolution(*x, *weight, bias, padding)
-                   : at::convolution(*x, *weight, optional(bias), {stride, 2}, {padding, 2}, {dilation, 2}, false, none, groups);
+                   : at::convolution(*x, *weight, optional(bias), {stride, 2}, {padding, 2}, {dilation, 2},
+                                     false, none, groups);
     *out = boxed(y).release();
   });
 }
 
-// Gradients of input, weight and bias, as far as `want` has them. `stride`, `padding` and `dilation` are pairs.
-int32_t quartet_conv2d_backward(const Tensor *gradient, const Tensor *x, const Tensor *weight, const int64_t *stride,
-                                const int64_t *padding, const int64_t *dilation, int64_t groups, const bool *want,
-                                Tensor **out, char **message) {
+// Gradients of input, weight and bias, as far as `want` has them. `stride`, `padding` and `dilation` are
+// pairs.
+int32_t quartet_conv2d_backward(const Tensor *gradient, const Tensor *x, const Tensor *weight,
+                                const int64_t *stride, const int64_t *padding, const int64_t *dilation,
+                                int64_t groups, const bool *want, Tensor **out, char **message) {
   return guarded(message, [&] {
     if (winograd::suits(*x, *weight, stride, padding, dilation, groups)) {
-      TORCH_CHECK(gradient->dim() == 4 && gradient->size(0) == x->size(0) && gradient->size(1) == weight->size(0),
+      TORCH_CHECK(gradient->dim() == 4 && gradient->size(0) == x->size(0) &&
+                      gradient->size(1) == weight->size(0),
                   "a gradient of another shape than the output's");
       give({want[0] ? winograd::gradient_of_input(*gradient, *weight, padding) : Tensor(),
             want[1] ? winograd::gradient_of_weight(*gradient, *x, padding) : Tensor(),
@@ -98,23 +102,24 @@ int32_t quartet_conv2d_backward(const Tensor *gradient, const Tensor *x, const T
     }
     const std::array<int64_t, 1> bias = {weight->size(0)};
     const std::array<int64_t, 2> none = {0, 0};
-    give(at::convolution_backward(*gradient, *x, *weight, at::OptionalIntArrayRef(bias), {stride, 2}, {padding, 2},
-                                  {dilation, 2}, false, none, groups, {want[0], want[1], want[2]}),
+    give(at::convolution_backward(*gradient, *x, *weight, at::OptionalIntArrayRef(bias), {stride, 2},
+                                  {padding, 2}, {dilation, 2}, false, none, groups,
+                                  {want[0], want[1], want[2]}),
          out);
   });
 }
 
-// Gradients of input, gamma and beta, as far as `want` has them. With `train` by the batch's mean and inverse standard
-// deviation `statistics[0]` and `[1]`, else by running mean and variance there.
+// Gradients of input, gamma and beta, as far as `want` has them. With `train` by the batch's mean and inverse
+// standard deviation `statistics[0]` and `[1]`, else by running mean and variance there.
 int32_t quartet_batch_norm_backward(const Tensor *gradient, const Tensor *x, const Tensor *gamma,
-                                    const Tensor *const *statistics, bool train, double epsilon, const bool *want,
-                                    Tensor **out, char **message) {
+                                    const Tensor *const *statistics, bool train, double epsilon,
+                                    const bool *want, Tensor **out, char **message) {
   return guarded(message, [&] {
     const auto first = optional(statistics[0]), second = optional(statistics[1]);
     const std::optional<Tensor> none;
-    give(at::native_batch_norm_backward(*gradient, *x, optional(gamma), train ? none : first, train ? none : second,
-                                        train ? first : none, train ? second : none, train, epsilon,
-                                        {want[0], want[1], want[2]}),
+    give(at::native_batch_norm_backward(*gradient, *x, optional(gamma), train ? none : first,
+                                        train ? none : second, train ? first : none, train ? second : none,
+                                        train, epsilon, {want[0], want[1], want[2]}),
          out);
   });
 }
@@ -123,13 +128,14 @@ int32_t quartet_batch_norm_backward(const Tensor *gradient, const Tensor *x, con
 int32_t quartet_convert(const Tensor *x, const Tensor *like, Tensor **out, char **message) {
   return guarded(message, [&] {
     const auto format = like->suggest_memory_format();
-    Tensor y = x->scalar_type() == like->scalar_type() ? *x : x->to(like->scalar_type(), false, false, format);
+    Tensor y =
+        x->scalar_type() == like->scalar_type() ? *x : x->to(like->scalar_type(), false, false, format);
     *out = boxed(y = y.contiguous(format)).release();
   });
 }
 
-// Images `x` with the channels as the innermost axis in memory, in bfloat16 if so wanted; an alias of `x` where it is so
-// already. float64 keeps its order: LibTorch's CPU kernels have no other for it.
+// Images `x` with the channels as the innermost axis in memory, in bfloat16 if so wanted; an alias of `x`
+// where it is so already. float64 keeps its order: LibTorch's CPU kernels have no other for it.
 int32_t quartet_channels_last(const Tensor *x, bool bfloat16, Tensor **out, char **message) {
   return guarded(message, [&] {
     const auto type = bfloat16 ? at::kBFloat16 : x->scalar_type();
@@ -147,25 +153,29 @@ int32_t quartet_add_scaled(const Tensor *x, const Tensor *y, double scale, Tenso
   });
 }
 
-// PyTorch's Adam, in place: update `step` (from 1) of a contiguous parameter and its moments, which may be flat.
-int32_t quartet_adam(const Tensor *value, const Tensor *gradient, const Tensor *m, const Tensor *v, double rate,
-                     double beta1, double beta2, double epsilon, double step, char **message) {
+// PyTorch's Adam, in place: update `step` (from 1) of a contiguous parameter and its moments, which may be
+// flat.
+int32_t quartet_adam(const Tensor *value, const Tensor *gradient, const Tensor *m, const Tensor *v,
+                     double rate, double beta1, double beta2, double epsilon, double step, char **message) {
   return guarded(message, [&] {
     // LibTorch takes sizes and types for granted here.
     for (const Tensor *other : {gradient, m, v}) {
-      TORCH_CHECK(other->numel() == value->numel(), "a tensor of ", other->numel(), " elements instead of ", value->numel());
-      TORCH_CHECK(other->scalar_type() == value->scalar_type(), "a tensor of another type than the parameter's");
+      TORCH_CHECK(other->numel() == value->numel(), "a tensor of ", other->numel(), " elements instead of ",
+                  value->numel());
+      TORCH_CHECK(other->scalar_type() == value->scalar_type(),
+                  "a tensor of another type than the parameter's");
       TORCH_CHECK(other->device() == value->device(), "a tensor on another device than the parameter's");
     }
     // `view` fails where it would have to copy.
     const auto steps = at::full({}, step, value->options().dtype(at::kFloat));
-    at::_fused_adam_({value->view(-1)}, {gradient->reshape(-1)}, {m->view(-1)}, {v->view(-1)}, {}, {steps}, rate, beta1,
-                     beta2, 0.0, epsilon, false, false);
+    at::_fused_adam_({value->view(-1)}, {gradient->reshape(-1)}, {m->view(-1)}, {v->view(-1)}, {}, {steps},
+                     rate, beta1, beta2, 0.0, epsilon, false, false);
   });
 }
 
-// TF32 for products and convolutions of float32 on GPUs, as TensorFlow has it, and the fastest of cuDNN's algorithms for each
-// shape, which it finds by trying them. For the whole process; the CPU's results do not depend on it.
+// TF32 for products and convolutions of float32 on GPUs, as TensorFlow has it, and the fastest of cuDNN's
+// algorithms for each shape, which it finds by trying them. For the whole process; the CPU's results do not
+// depend on it.
 int32_t quartet_tune_gpus(char **message) {
   return guarded(message, [] {
     auto &context = at::globalContext();

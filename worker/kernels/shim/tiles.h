@@ -1,5 +1,5 @@
-// What `winograd.cpp` does with single tiles, in AVX-512: the transformations, each with a vector of 16 channels at a time, and the
-// product of matrices.
+// What `winograd.cpp` does with single tiles, in AVX-512: the transformations, each with a vector of 16
+// channels at a time, and the product of matrices.
 
 #pragma once
 
@@ -11,7 +11,8 @@
 namespace winograd {
 
 constexpr int64_t LANES = 16;
-// Output channels that are computed together: three vectors for each of eight rows leave room for what is multiplied.
+// Output channels that are computed together: three vectors for each of eight rows leave room for what is
+// multiplied.
 constexpr int64_t PANEL = 3 * LANES;
 constexpr int64_t ROWS = 8;
 // Of the transformed 4x4 tile.
@@ -47,7 +48,8 @@ AVX512 void transform_input(const float *const *pixels, int64_t channels, float 
 }
 
 // A' m A, and the bias, into the 2x2 `pixels`, of `channels` each. The points lie `point` apart.
-AVX512 void transform_output(const float *m, int64_t point, int64_t channels, const float *bias, float *const *pixels) {
+AVX512 void transform_output(const float *m, int64_t point, int64_t channels, const float *bias,
+                             float *const *pixels) {
   for (int64_t c = 0; c < channels; c += LANES) {
     __m512 t[2][4];
     for (int j = 0; j < 4; ++j) {
@@ -65,7 +67,8 @@ AVX512 void transform_output(const float *m, int64_t point, int64_t channels, co
 }
 
 // A y A' of the channels `from` to `from + channels` of the 2x2 `pixels`. The points lie `point` apart.
-AVX512 void transform_gradient(const float *const *pixels, int64_t from, int64_t channels, float *out, int64_t point) {
+AVX512 void transform_gradient(const float *const *pixels, int64_t from, int64_t channels, float *out,
+                               int64_t point) {
   for (int64_t c = 0; c < channels; c += LANES) {
     __m512 t[4][2];
     for (int j = 0; j < 2; ++j) {
@@ -85,7 +88,8 @@ AVX512 void transform_gradient(const float *const *pixels, int64_t from, int64_t
   }
 }
 
-// G w G' of one panel: `weight` is the panel's first column of `[3, 3, in, out]`, `points` `[16, in, columns]`.
+// G w G' of one panel: `weight` is the panel's first column of `[3, 3, in, out]`, `points` `[16, in,
+// columns]`.
 AVX512 void transform_weight(const float *weight, int64_t in, int64_t out, int64_t columns, float *points) {
   const int64_t plane = in * out, point = in * columns;
   for (int64_t row = 0; row < in; ++row) {
@@ -93,7 +97,8 @@ AVX512 void transform_weight(const float *weight, int64_t in, int64_t out, int64
       const float *from = weight + row * out + c;
       __m512 t[4][3];
       for (int j = 0; j < 3; ++j) {
-        const __m512 w0 = load(from + j * plane), w1 = load(from + (3 + j) * plane), w2 = load(from + (6 + j) * plane);
+        const __m512 w0 = load(from + j * plane), w1 = load(from + (3 + j) * plane),
+                     w2 = load(from + (6 + j) * plane);
         const __m512 outer = half(add(w0, w2)), inner = half(w1);
         t[0][j] = w0;
         t[1][j] = add(outer, inner);
@@ -113,7 +118,8 @@ AVX512 void transform_weight(const float *weight, int64_t in, int64_t out, int64
 }
 
 // G' u G of one panel, the adjoint of `transform_weight`.
-AVX512 void transform_weight_back(const float *points, int64_t in, int64_t out, int64_t columns, float *weight) {
+AVX512 void transform_weight_back(const float *points, int64_t in, int64_t out, int64_t columns,
+                                  float *weight) {
   const int64_t plane = in * out, point = in * columns;
   for (int64_t row = 0; row < in; ++row) {
     for (int64_t c = 0; c < columns; c += LANES) {
@@ -137,10 +143,11 @@ AVX512 void transform_weight_back(const float *points, int64_t in, int64_t out, 
   }
 }
 
-// Eight rows of a product: c[r][..] = sum over k < `depth` of a[r * row + k * step] * b[k][..], added to `c` with ADD. `b` and `c` have
-// VECTORS * 16 columns.
+// Eight rows of a product: c[r][..] = sum over k < `depth` of a[r * row + k * step] * b[k][..], added to `c`
+// with ADD. `b` and `c` have VECTORS * 16 columns.
 template <int VECTORS, bool ADD>
-AVX512 void multiply_panel(const float *a, int64_t row, int64_t step, const float *b, int64_t depth, float *c) {
+AVX512 void multiply_panel(const float *a, int64_t row, int64_t step, const float *b, int64_t depth,
+                           float *c) {
   __m512 sums[ROWS][VECTORS];
   for (int r = 0; r < ROWS; ++r) {
     for (int v = 0; v < VECTORS; ++v) {
@@ -176,7 +183,8 @@ AVX512 void multiply_panel(const float *a, int64_t row, int64_t step, const floa
 
 // The same for a panel of 16, 32 or 48 `columns`.
 template <bool ADD>
-AVX512 void multiply(int64_t columns, const float *a, int64_t row, int64_t step, const float *b, int64_t depth, float *c) {
+AVX512 void multiply(int64_t columns, const float *a, int64_t row, int64_t step, const float *b,
+                     int64_t depth, float *c) {
   switch (columns / LANES) {
   case 1:
     return multiply_panel<1, ADD>(a, row, step, b, depth, c);

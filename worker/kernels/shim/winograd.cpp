@@ -4,8 +4,13 @@
 
 // Never called: nothing suits.
 namespace winograd {
-bool suits(const at::Tensor &, const at::Tensor &, const int64_t *, const int64_t *, const int64_t *, int64_t) { return false; }
-at::Tensor convolution(const at::Tensor &, const at::Tensor &, const at::Tensor *, const int64_t *) { return {}; }
+bool suits(const at::Tensor &, const at::Tensor &, const int64_t *, const int64_t *, const int64_t *,
+           int64_t) {
+  return false;
+}
+at::Tensor convolution(const at::Tensor &, const at::Tensor &, const at::Tensor *, const int64_t *) {
+  return {};
+}
 at::Tensor gradient_of_input(const at::Tensor &, const at::Tensor &, const int64_t *) { return {}; }
 at::Tensor gradient_of_weight(const at::Tensor &, const at::Tensor &, const int64_t *) { return {}; }
 } // namespace winograd
@@ -25,9 +30,11 @@ using at::Tensor;
 namespace winograd {
 namespace {
 
-// Between rows and between points of what is transformed: without it those of 2^n channels share a set of the cache.
+// Between rows and between points of what is transformed: without it those of 2^n channels share a set of the
+// cache.
 constexpr int64_t GAP = LANES;
-// What the points of the tiles may take that a thread transforms at once, and those for a gradient of weights, in bytes.
+// What the points of the tiles may take that a thread transforms at once, and those for a gradient of
+// weights, in bytes.
 constexpr int64_t BLOCK_BYTES = 1 << 20, GRADIENT_BLOCK_BYTES = 8 << 20;
 // Tiles whose part of a gradient of weights is summed by itself: long sums of float32 lose more.
 constexpr int64_t CHAIN = 128;
@@ -48,7 +55,9 @@ struct Grid {
   struct Tile {
     int64_t image, y, x;
   };
-  Tile tile(int64_t i) const { return {i / tiles_per_row / rows, i / tiles_per_row % rows * 2, i % tiles_per_row * 2}; }
+  Tile tile(int64_t i) const {
+    return {i / tiles_per_row / rows, i / tiles_per_row % rows * 2, i % tiles_per_row * 2};
+  }
 };
 
 // Images with the channels innermost, surrounded by `outside`, a pixel.
@@ -67,7 +76,8 @@ Images<const float> read(const Tensor &x, const Tensor &zeros) {
 }
 
 // The points of the input of a tile.
-void transform(const Images<const float> &x, const Grid::Tile &tile, int64_t pad_y, int64_t pad_x, float *out, int64_t point) {
+void transform(const Images<const float> &x, const Grid::Tile &tile, int64_t pad_y, int64_t pad_x, float *out,
+               int64_t point) {
   const float *pixels[POINTS];
   for (int i = 0; i < POINTS; ++i) {
     pixels[i] = x.pixel(tile.image, tile.y + i / 4 - pad_y, tile.x + i % 4 - pad_x);
@@ -93,7 +103,8 @@ Tensor points_of(const Tensor &weight) {
 Tensor convolve(const Tensor &x, const Tensor &weight, const float *bias, int64_t pad_y, int64_t pad_x) {
   const int64_t in = weight.size(2), out = weight.size(3);
   const int64_t height = x.size(2) + 2 * pad_y - 2, width = x.size(3) + 2 * pad_x - 2;
-  const Tensor y = at::empty({x.size(0), out, height, width}, x.options().memory_format(at::MemoryFormat::ChannelsLast));
+  const Tensor y =
+      at::empty({x.size(0), out, height, width}, x.options().memory_format(at::MemoryFormat::ChannelsLast));
   const Tensor zeros = at::zeros({in}, x.options()), points = points_of(weight);
   const auto source = read(x, zeros);
   const float *u = points.const_data_ptr<float>();
@@ -107,7 +118,8 @@ Tensor convolve(const Tensor &x, const Tensor &weight, const float *bias, int64_
   at::parallel_for(0, ceil_div(grid.tiles, block), 1, [&](int64_t first, int64_t last) {
     // What is beyond the last tile is multiplied, too.
     const Tensor transformed = at::zeros({POINTS * point}, x.options());
-    const Tensor products = at::empty({POINTS * product}, x.options()), beyond = at::empty({out}, x.options());
+    const Tensor products = at::empty({POINTS * product}, x.options()),
+                 beyond = at::empty({out}, x.options());
     float *v = transformed.mutable_data_ptr<float>(), *m = products.mutable_data_ptr<float>();
     const Images<float> results{target, beyond.mutable_data_ptr<float>(), out, height, width};
     for (int64_t start = first * block; start < std::min(last * block, grid.tiles); start += block) {
@@ -120,7 +132,8 @@ Tensor convolve(const Tensor &x, const Tensor &weight, const float *bias, int64_
         const float *panel = u + p * PANEL * POINTS * in;
         for (int64_t i = 0; i < POINTS; ++i) {
           for (int64_t t = 0; t < count; t += ROWS) {
-            multiply<false>(wide, v + i * point + t * row, row, 1, panel + i * in * wide, in, m + i * product + t * wide);
+            multiply<false>(wide, v + i * point + t * row, row, 1, panel + i * in * wide, in,
+                            m + i * product + t * wide);
           }
         }
         for (int64_t t = 0; t < count; ++t) {
@@ -139,13 +152,14 @@ Tensor convolve(const Tensor &x, const Tensor &weight, const float *bias, int64_
 
 } // namespace
 
-bool suits(const Tensor &x, const Tensor &weight, const int64_t *stride, const int64_t *padding, const int64_t *dilation,
-           int64_t groups) {
+bool suits(const Tensor &x, const Tensor &weight, const int64_t *stride, const int64_t *padding,
+           const int64_t *dilation, int64_t groups) {
   static const bool supported = __builtin_cpu_supports("avx512f");
   const auto is = [](const int64_t *pair, int64_t value) { return pair[0] == value && pair[1] == value; };
   const auto fits = [](int64_t pad) { return pad >= 0 && pad <= 2; };
-  if (!supported || groups != 1 || !is(stride, 1) || !is(dilation, 1) || !fits(padding[0]) || !fits(padding[1]) ||
-      x.dim() != 4 || weight.dim() != 4 || x.size(1) != weight.size(1) || weight.size(2) != 3 || weight.size(3) != 3) {
+  if (!supported || groups != 1 || !is(stride, 1) || !is(dilation, 1) || !fits(padding[0]) ||
+      !fits(padding[1]) || x.dim() != 4 || weight.dim() != 4 || x.size(1) != weight.size(1) ||
+      weight.size(2) != 3 || weight.size(3) != 3) {
     return false;
   }
   for (const Tensor *tensor : {&x, &weight}) {
@@ -165,15 +179,17 @@ bool suits(const Tensor &x, const Tensor &weight, const int64_t *stride, const i
 }
 
 Tensor convolution(const Tensor &x, const Tensor &weight, const Tensor *bias, const int64_t *padding) {
-  TORCH_CHECK(!bias || bias->numel() == weight.size(0), "a bias of ", bias->numel(), " elements for ", weight.size(0), " channels");
+  TORCH_CHECK(!bias || bias->numel() == weight.size(0), "a bias of ", bias->numel(), " elements for ",
+              weight.size(0), " channels");
   const Tensor b = bias ? bias->contiguous() : Tensor();
-  return convolve(x, weight.permute({2, 3, 1, 0}).contiguous(), bias ? b.const_data_ptr<float>() : nullptr, padding[0],
-                  padding[1]);
+  return convolve(x, weight.permute({2, 3, 1, 0}).contiguous(), bias ? b.const_data_ptr<float>() : nullptr,
+                  padding[0], padding[1]);
 }
 
 Tensor gradient_of_input(const Tensor &gradient, const Tensor &weight, const int64_t *padding) {
   const Tensor turned = weight.flip({2, 3}).permute({2, 3, 0, 1}).contiguous();
-  return convolve(gradient.contiguous(at::MemoryFormat::ChannelsLast), turned, nullptr, 2 - padding[0], 2 - padding[1]);
+  return convolve(gradient.contiguous(at::MemoryFormat::ChannelsLast), turned, nullptr, 2 - padding[0],
+                  2 - padding[1]);
 }
 
 Tensor gradient_of_weight(const Tensor &gradient, const Tensor &x, const int64_t *padding) {
@@ -216,7 +232,8 @@ Tensor gradient_of_weight(const Tensor &gradient, const Tensor &x, const int64_t
         for (int64_t c = 0; c < in; c += ROWS) {
           for (int64_t t = 0; t < count; t += CHAIN) {
             const int64_t depth = std::min(CHAIN, count - t);
-            multiply<true>(wide, v + i * point + t * row + c, 1, row, panel + t * wide, depth, sum + c * wide);
+            multiply<true>(wide, v + i * point + t * row + c, 1, row, panel + t * wide, depth,
+                           sum + c * wide);
           }
         }
       }

@@ -1,18 +1,20 @@
 //! The operations of the networks and of the optimizer that are worth a kernel of their own.
 //!
-//! On LibTorch (feature `tch`) they are LibTorch's, forward and backward; on every other backend they are burn's. Callers
-//! need not know which: [`upload`], [`conv2d`], [`batch_norm`], [`relu`], [`add_scaled`], [`max_pool`], [`avg_pool_3x3_same`],
-//! [`global_avg_pool`], [`adam`]; [`channels_last`] puts images into the layout that they are fastest in.
+//! On LibTorch (feature `tch`) they are LibTorch's, forward and backward; on every other backend they are
+//! burn's. Callers need not know which: [`upload`], [`conv2d`], [`batch_norm`], [`relu`], [`add_scaled`],
+//! [`max_pool`], [`avg_pool_3x3_same`], [`global_avg_pool`], [`adam`]; [`channels_last`] puts images into the
+//! layout that they are fastest in.
 //!
-//! - `portable`: burn's operations
-//! - `torch`: LibTorch's, as extensions of burn's backend; its unsafe code is in `torch/ffi.rs` and `shim/`, which also has convolutions by Winograd's algorithm
+//! - `fallback`: burn's operations
+//! - `torch`: LibTorch's, as extensions of burn's backend; its unsafe code is in `torch/ffi.rs` and `shim/`,
+//!   which also has convolutions by Winograd's algorithm
 //! - `memory`: the allocator
 //!
 //! On LibTorch a failure is a panic with LibTorch's message, as those of burn's own operations are.
 
+mod fallback;
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 mod memory;
-mod portable;
 #[cfg(feature = "tch")]
 mod torch;
 
@@ -56,8 +58,8 @@ pub struct AdamState<const D: usize> {
     pub v: Tensor<1>,
 }
 
-/// Gives memory that is not in use back to the system: what a training took stays with the process until then, so that steps
-/// need not ask for it again.
+/// Gives memory that is not in use back to the system: what a training took stays with the process until
+/// then, so that steps need not ask for it again.
 pub fn release_memory() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     memory::release();
@@ -75,8 +77,9 @@ pub fn is_native(device: &Device) -> bool {
     }
 }
 
-/// Has LibTorch compute as fast as a training needs it on the GPUs of this process: products and convolutions of 32-bit floats in
-/// TF32, as TensorFlow does, and the algorithms for them chosen by trying. Rounding may then differ from one process to the next.
+/// Has LibTorch compute as fast as a training needs it on the GPUs of this process: products and convolutions
+/// of 32-bit floats in TF32, as TensorFlow does, and the algorithms for them chosen by trying. Rounding may
+/// then differ from one process to the next.
 pub fn tune_gpus() {
     #[cfg(feature = "tch")]
     torch::tune_gpus();
@@ -102,8 +105,8 @@ pub fn upload_bytes<const D: usize>(data: TensorData, device: &Device) -> Tensor
     Tensor::from_data(data, (device, DType::U8))
 }
 
-/// Convolution of `[batch, channels, height, width]`, with bias where the module has one. The weights are taken in the type
-/// of `x`; their gradients are in the weights' own.
+/// Convolution of `[batch, channels, height, width]`, with bias where the module has one. The weights are
+/// taken in the type of `x`; their gradients are in the weights' own.
 #[must_use]
 pub fn conv2d(conv: &Conv2d, x: Tensor<4>) -> Tensor<4> {
     #[cfg(feature = "tch")]
@@ -113,10 +116,11 @@ pub fn conv2d(conv: &Conv2d, x: Tensor<4>) -> Tensor<4> {
     conv.forward(x)
 }
 
-/// Batch normalisation over all axes but the second of `[batch, channels, ..]`, then plus `residual`, then ReLU if `relu`.
+/// Batch normalisation over all axes but the second of `[batch, channels, ..]`, then plus `residual`, then
+/// ReLU if `relu`.
 ///
-/// [`Statistics::Batch`] needs an autodiff device; a frozen layer ([`burn::module::Module::freeze`]) takes the running
-/// statistics all the same. The running variance is that of biased variances.
+/// [`Statistics::Batch`] needs an autodiff device; a frozen layer ([`burn::module::Module::freeze`]) takes
+/// the running statistics all the same. The running variance is that of biased variances.
 #[must_use]
 pub fn batch_norm<const D: usize>(
     norm: &BatchNorm,
@@ -129,7 +133,7 @@ pub fn batch_norm<const D: usize>(
     if is_native(&x.device()) {
         return torch::batch_norm(norm, x, residual, relu, statistics);
     }
-    portable::batch_norm(norm, x, residual, relu, statistics)
+    fallback::batch_norm(norm, x, residual, relu, statistics)
 }
 
 /// max(x, 0).
@@ -182,11 +186,11 @@ pub fn global_avg_pool(x: Tensor<4>) -> Tensor<2> {
     if is_native(&x.device()) {
         return torch::global_avg_pool(x);
     }
-    portable::global_avg_pool(x)
+    fallback::global_avg_pool(x)
 }
 
-/// The same values in the layout in which this crate's operations are fastest: on LibTorch the channels are the innermost
-/// axis in memory, elsewhere nothing changes. The operations keep the layout.
+/// The same values in the layout in which this crate's operations are fastest: on LibTorch the channels are
+/// the innermost axis in memory, elsewhere nothing changes. The operations keep the layout.
 #[must_use]
 pub fn channels_last(x: Tensor<4>) -> Tensor<4> {
     #[cfg(feature = "tch")]
@@ -212,8 +216,8 @@ pub fn channels_last_bf16(x: Tensor<4>) -> Tensor<4> {
     x
 }
 
-/// One update of a parameter by its `gradient`. Where no other tensor shares their memory, value and moments are updated in
-/// place.
+/// One update of a parameter by its `gradient`. Where no other tensor shares their memory, value and moments
+/// are updated in place.
 #[must_use]
 pub fn adam<const D: usize>(
     state: AdamState<D>,
@@ -224,5 +228,5 @@ pub fn adam<const D: usize>(
     if is_native(&state.value.device()) {
         return torch::adam(state, gradient, update);
     }
-    portable::adam(state, gradient, update)
+    fallback::adam(state, gradient, update)
 }

@@ -1,15 +1,15 @@
 //! The allocator of every program that computes.
 //!
-//! A training step allocates the same hundreds of large tensors as the one before. glibc gives each of them back to the kernel and has
-//! the next one cleared page by page; jemalloc keeps them, in huge pages.
+//! A training step allocates the same hundreds of large tensors as the one before. glibc gives each of them
+//! back to the kernel and has the next one cleared page by page; jemalloc keeps them, in huge pages.
 
 use tikv_jemalloc_sys as jemalloc;
 
-/// See jemalloc(3): huge pages for everything, nothing is given back by itself, large blocks are kept as the others are. The
-/// environment's `MALLOC_CONF` wins.
+/// See jemalloc(3): huge pages for everything, nothing is given back by itself, large blocks are kept as the
+/// others are. The environment's `MALLOC_CONF` wins.
 #[expect(unsafe_code, reason = "jemalloc reads this symbol when it starts")]
-// SAFETY: nothing else defines the symbol, whose type is that of jemalloc's `const char *malloc_conf`: a thin pointer, to a string
-// that ends with 0.
+// SAFETY: nothing else defines the symbol, whose type is that of jemalloc's `const char *malloc_conf`: a thin
+// pointer, to a string that ends with 0.
 #[unsafe(export_name = "malloc_conf")]
 static CONFIGURATION: &[u8; 96] =
     b"thp:always,metadata_thp:auto,narenas:8,dirty_decay_ms:-1,muzzy_decay_ms:-1,oversize_threshold:0\0";

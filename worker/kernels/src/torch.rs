@@ -1,10 +1,10 @@
 //! The operations of LibTorch.
 //!
-//! Each file adds a trait to burn's backend with its operations for [`LibTorch`] and, with their gradients, for
-//! `Autodiff<LibTorch>`; burn's dispatch chooses between the two. Whatever is kept for the backward pass is a [`TchTensor`],
-//! so that burn knows that its memory is shared and writes nothing into it.
+//! Each file adds a trait to burn's backend with its operations for [`LibTorch`] and, with their gradients,
+//! for `Autodiff<LibTorch>`; burn's dispatch chooses between the two. Whatever is kept for the backward pass
+//! is a [`TchTensor`], so that burn knows that its memory is shared and writes nothing into it.
 //!
-//! - `conv`, `norm`, `point`: convolution, batch normalisation, the rest
+//! - `conv`, `norm`, `elementwise`: convolution, batch normalisation, the rest
 //! - `optimizer`: Adam
 //! - `transfer`: from the host to a GPU
 //! - `graph`: nodes of burn's autodiff graph
@@ -16,11 +16,11 @@
 )]
 
 mod conv;
+mod elementwise;
 mod ffi;
 mod graph;
 mod norm;
 mod optimizer;
-mod point;
 mod transfer;
 
 use burn::backend::DispatchDevice;
@@ -28,9 +28,9 @@ use burn::backend::libtorch::TchTensor;
 use burn::tensor::Device;
 
 pub(crate) use conv::conv2d;
+pub(crate) use elementwise::{add_scaled, channels_last, global_avg_pool, relu};
 pub(crate) use norm::batch_norm;
 pub(crate) use optimizer::adam;
-pub(crate) use point::{add_scaled, channels_last, global_avg_pool, relu};
 pub(crate) use transfer::{gpu, tune_gpus, upload, upload_bytes};
 
 pub(crate) fn is_torch(device: &Device) -> bool {

@@ -55,7 +55,7 @@ pub(super) fn run(args: &EmbedArgs) -> anyhow::Result<()> {
             labels: vec![0],
             pixels: picture.pixels().to_vec(),
         };
-        let map = network.features(input.plain(&images, 0..1).images);
+        let map = network.features(input.evaluation_batch(&images, 0..1).images);
         let pooled: Tensor<1> = map.mean_dims(&[2, 3]).flatten(0, 3);
         let features = pooled.into_data_as::<f32>();
         let embedding = Embedding {

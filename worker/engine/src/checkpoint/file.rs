@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use quartet_agent::executor::{SnapshotError, WrittenFile};
 use quartet_shared::blob::Blob;
@@ -12,45 +12,17 @@ use safetensors::{Dtype, SafeTensorError, SafeTensors};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::models::params::Parameter;
+use super::error::{CheckpointError, mismatch};
+use crate::models::parameters::Parameter;
 
-/// The key of the metadata, which is one JSON object: safetensors writes several entries in random order, and the same
-/// state is to make the same bytes.
+/// The key of the metadata, which is one JSON object: safetensors writes several entries in random order, and
+/// the same state is to make the same bytes.
 pub const METADATA: &str = "quartet";
 
 const _: () = assert!(
     cfg!(target_endian = "little"),
     "safetensors are little endian, as tensors in memory are here"
 );
-
-/// Why a checkpoint cannot be read.
-#[derive(Debug, thiserror::Error)]
-pub enum CheckpointError {
-    /// The file cannot be read.
-    #[error("cannot read {}", .path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// The cause.
-        source: io::Error,
-    },
-    /// The file is not in the safetensors format.
-    #[error("{} is not a safetensors file", .path.display())]
-    Format {
-        /// The file.
-        path: PathBuf,
-        /// The cause.
-        source: SafeTensorError,
-    },
-    /// The file is of another network or of another run.
-    #[error("{} does not fit: {reason}", .path.display())]
-    Mismatch {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong, such as `tensor head.hidden1.dense.weight is missing`.
-        reason: String,
-    },
-}
 
 /// Tensors on their way to a file: each is read from its device when its turn comes.
 impl View for Parameter {
@@ -167,12 +139,5 @@ impl<'a> Tensors<'a> {
 
     pub(super) fn mismatch(&self, reason: &str) -> CheckpointError {
         mismatch(self.path, reason)
-    }
-}
-
-pub(crate) fn mismatch(path: &Path, reason: &str) -> CheckpointError {
-    CheckpointError::Mismatch {
-        path: path.to_owned(),
-        reason: reason.to_owned(),
     }
 }

@@ -4,16 +4,49 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use burn::tensor::{Tensor, TensorData};
-use quartet_agent::executor::{SnapshotError, WrittenFile};
+use quartet_agent::executor::{CheckpointFiles, Snapshot, SnapshotError, WrittenFile};
 use quartet_shared::ids::Epoch;
 use quartet_shared::position::Position;
 use serde::{Deserialize, Serialize};
 
-use super::TrainingSnapshot;
-use super::file::{self, CheckpointError, Tensors};
-use crate::models::params::Parameter;
-use crate::train::Sums;
-use crate::train::adam::{Adam, Moments};
+use super::error::CheckpointError;
+use super::file::{self, Tensors};
+use super::network::save_network;
+use crate::adam::{Adam, Moments};
+use crate::metrics::MetricTotals;
+use crate::models::Network;
+use crate::models::parameters::Parameter;
+
+/// The state of a network's training.
+///
+/// It shares its tensors with the training that goes on, so that making one costs next to nothing.
+#[derive(Clone, Debug)]
+pub struct TrainingSnapshot {
+    pub(crate) network: Network,
+    pub(crate) adam: Adam,
+    pub(crate) seed: u64,
+    pub(crate) position: Position,
+    /// Within an epoch: what its metrics will be made of.
+    pub(crate) totals: Option<MetricTotals>,
+}
+
+impl Snapshot for TrainingSnapshot {
+    /// As `<stem>.safetensors` and `<stem>.state.safetensors`.
+    fn write(self: Box<Self>, folder: &Path, stem: &str) -> Result<CheckpointFiles, SnapshotError> {
+        let weights = save_network(&self.network, &folder.join(format!("{stem}.safetensors")))?;
+        let path = folder.join(format!("{stem}.state.safetensors"));
+        match save(&self, &path) {
+            Ok(training_state) => Ok(CheckpointFiles {
+                weights,
+                training_state,
+            }),
+            Err(error) => {
+                let _ = std::fs::remove_file(&weights.path);
+                Err(error)
+            }
+        }
+    }
+}
 
 /// Version of the training state's contents. The first knew ends of epochs only; its files can be read.
 const FORMAT: u32 = 2;
@@ -31,18 +64,18 @@ struct Metadata {
     step: u32,
     /// Updates of the optimizer, which its learning rate decays with.
     updates: u64,
-    /// The sums of these steps; JSON keeps them to the last bit. None where there are no steps.
+    /// The totals of these steps; JSON keeps them to the last bit. None where there are no steps.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    sums: Option<Sums>,
+    sums: Option<MetricTotals>,
 }
 
 /// Writes moments and counters.
-pub(super) fn save(snapshot: &TrainingSnapshot, path: &Path) -> Result<WrittenFile, SnapshotError> {
+fn save(snapshot: &TrainingSnapshot, path: &Path) -> Result<WrittenFile, SnapshotError> {
     let TrainingSnapshot {
         adam,
         seed,
         position,
-        sums,
+        totals,
         ..
     } = snapshot;
     let mut tensors = BTreeMap::new();
@@ -61,12 +94,12 @@ pub(super) fn save(snapshot: &TrainingSnapshot, path: &Path) -> Result<WrittenFi
         epoch: position.epoch,
         step: position.step,
         updates: adam.updates,
-        sums: *sums,
+        sums: *totals,
     };
     file::save(tensors, &metadata, path)
 }
 
-/// Puts the training state of a file into a new `adam` and returns the sums of the epoch that it is within.
+/// Puts the training state of a file into a new `adam` and returns the totals of the epoch that it is within.
 ///
 /// # Errors
 /// The file cannot be read, is of another seed or position, or its tensors are not exactly those of `adam`.
@@ -75,7 +108,7 @@ pub(crate) fn load_training_state(
     seed: u64,
     position: Position,
     path: &Path,
-) -> Result<Option<Sums>, CheckpointError> {
+) -> Result<Option<MetricTotals>, CheckpointError> {
     let bytes = file::read(path)?;
     let (found, mut tensors) = Tensors::parse::<Metadata>(&bytes, path)?;
     let expected = Metadata {

@@ -72,7 +72,7 @@ fn evaluates_members_alone_and_together() {
             };
             let weights = folder.path().join(name);
             save_network(
-                &network_config(&experiment, &run, &dataset.classes).init(&device, run.seed),
+                &NetworkConfig::of_run(&experiment, &run, &dataset.classes).init(&device, run.seed),
                 &weights,
             )
             .unwrap();
@@ -124,7 +124,7 @@ fn evaluates_members_alone_and_together() {
     let outputs: Vec<Vec<f32>> = members
         .iter()
         .map(|member| {
-            let network = network_config(experiment, &member.run, &dataset.classes)
+            let network = NetworkConfig::of_run(experiment, &member.run, &dataset.classes)
                 .init(&device, member.run.seed);
             let mut step = |_| None;
             let outputs = predict(&[&network], split, [8, 8], 7, &device, &mut step);

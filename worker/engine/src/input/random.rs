@@ -1,4 +1,5 @@
-//! Random numbers as pure functions of where they are used, so that a resumed run draws what the killed one would have.
+//! Random numbers as pure functions of where they are used, so that a resumed run draws what the killed one
+//! would have.
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -16,7 +17,8 @@ pub(crate) enum Purpose {
     Dropout = 3,
 }
 
-/// The stream of one purpose at one place of a run. All of it is in ChaCha's key, so no two streams are related.
+/// The stream of one purpose at one place of a run. All of it is in ChaCha's key, so no two streams are
+/// related.
 pub(crate) fn stream(purpose: Purpose, seed: u64, epoch: Epoch, index: u64) -> ChaCha8Rng {
     let mut key = [0; 32];
     let words = [seed, purpose as u64, u64::from(epoch.0), index];

@@ -4,7 +4,7 @@ use quartet_shared::ids::Epoch;
 use quartet_shared::spec::Augmentation;
 
 use super::random::{Purpose, stream, uniform};
-use super::{Draw, Input};
+use super::{AugmentationParams, Input};
 
 const NOTEBOOK: Augmentation = Augmentation {
     height_shift: 0.1,
@@ -29,8 +29,9 @@ fn dataset(images: usize) -> Dataset {
     }
 }
 
-/// The notebook's three steps one after the other: nearest resize, scipy's affine_transform (order 1, nearest), flip.
-fn reference(image: &[u8], size: usize, draw: &Draw) -> Vec<f64> {
+/// The notebook's three steps one after the other: nearest resize, scipy's affine_transform (order 1,
+/// nearest), flip.
+fn reference(image: &[u8], size: usize, params: &AugmentationParams) -> Vec<f64> {
     let index = |i: usize| ((i as f64 + 0.5) * 48.0 / size as f64).floor() as usize;
     let resized: Vec<Vec<f64>> = (0..size)
         .map(|r| {
@@ -45,9 +46,9 @@ fn reference(image: &[u8], size: usize, draw: &Draw) -> Vec<f64> {
     let mut out = Vec::new();
     for r in 0..size {
         for c in 0..size {
-            let c = if draw.flip { size - 1 - c } else { c };
-            let y = draw.zx * (r as f64 - centre) + draw.tx * size as f64 + centre;
-            let x = draw.zy * (c as f64 - centre) + draw.ty * size as f64 + centre;
+            let c = if params.flip { size - 1 - c } else { c };
+            let y = params.zx * (r as f64 - centre) + params.tx * size as f64 + centre;
+            let x = params.zy * (c as f64 - centre) + params.ty * size as f64 + centre;
             let (y0, x0) = (y.floor(), x.floor());
             let (fy, fx) = (y - y0, x - x0);
             out.push(
@@ -62,17 +63,17 @@ fn reference(image: &[u8], size: usize, draw: &Draw) -> Vec<f64> {
 }
 
 #[track_caller]
-fn assert_matches_reference(size: u32, draws: &[Draw]) {
-    let dataset = dataset(draws.len());
+fn assert_matches_reference(size: u32, params: &[AugmentationParams]) {
+    let dataset = dataset(params.len());
     let images = &dataset.splits[0];
-    let indices: Vec<usize> = (0..draws.len()).collect();
+    let indices: Vec<usize> = (0..params.len()).collect();
     let input = Input::new(&dataset, size, &Device::flex());
-    let batch = input.augmented(images, &indices, draws);
+    let batch = input.augmented(images, &indices, params);
     let side = size as usize;
-    assert_eq!(batch.images.dims(), [draws.len(), 3, side, side]);
+    assert_eq!(batch.images.dims(), [params.len(), 3, side, side]);
     let data = batch.images.into_data();
     let values: &[f32] = data.as_slice().unwrap();
-    for (i, draw) in draws.iter().enumerate() {
+    for (i, draw) in params.iter().enumerate() {
         let expected = reference(&images.pixels[i * 2304..(i + 1) * 2304], side, draw);
         for channel in 0..3 {
             let from = (i * 3 + channel) * side * side;
@@ -88,22 +89,22 @@ fn assert_matches_reference(size: u32, draws: &[Draw]) {
 
 #[test]
 fn equals_resize_then_affine_then_flip() {
-    let draws: Vec<Draw> = (0..40)
-        .map(|i| Draw::new(&NOTEBOOK, 5, Epoch(2), i))
+    let draws: Vec<AugmentationParams> = (0..40)
+        .map(|i| AugmentationParams::new(&NOTEBOOK, 5, Epoch(2), i))
         .collect();
     assert!(draws.iter().any(|draw| draw.flip) && draws.iter().any(|draw| !draw.flip));
     for size in [32, 48, 75] {
         assert_matches_reference(size, &draws);
     }
     assert_matches_reference(200, &draws[..8]);
-    let far = Draw {
+    let far = AugmentationParams {
         tx: 1.5,
         ty: -0.7,
         zx: 2.0,
         zy: 0.3,
         flip: true,
     };
-    assert_matches_reference(48, &[far, Draw::NONE]);
+    assert_matches_reference(48, &[far, AugmentationParams::NONE]);
 }
 
 #[test]
@@ -112,13 +113,13 @@ fn validation_images_are_the_unchanged_ones() {
     let images = &dataset.splits[0];
     for size in [48, 200] {
         let input = Input::new(&dataset, size, &Device::flex());
-        let plain = input.plain(images, 1..4);
-        let unchanged = input.augmented(images, &[1, 2, 3], &[Draw::NONE; 3]);
-        assert_eq!(plain.images.into_data(), unchanged.images.into_data());
-        assert_eq!(plain.labels.into_data(), unchanged.labels.into_data());
+        let evaluation = input.evaluation_batch(images, 1..4);
+        let unchanged = input.augmented(images, &[1, 2, 3], &[AugmentationParams::NONE; 3]);
+        assert_eq!(evaluation.images.into_data(), unchanged.images.into_data());
+        assert_eq!(evaluation.labels.into_data(), unchanged.labels.into_data());
     }
     let same = Input::new(&dataset, 48, &Device::flex())
-        .plain(images, 0..1)
+        .evaluation_batch(images, 0..1)
         .images
         .into_data();
     let same: &[f32] = same.as_slice().unwrap();
@@ -131,12 +132,12 @@ fn validation_images_are_the_unchanged_ones() {
 
 #[test]
 fn a_draw_depends_on_seed_epoch_and_index_and_stays_in_range() {
-    let draw = |seed, epoch, index| Draw::new(&NOTEBOOK, seed, Epoch(epoch), index);
+    let draw = |seed, epoch, index| AugmentationParams::new(&NOTEBOOK, seed, Epoch(epoch), index);
     assert_eq!(draw(1, 1, 1), draw(1, 1, 1));
     for other in [draw(2, 1, 1), draw(1, 2, 1), draw(1, 1, 2)] {
         assert_ne!(draw(1, 1, 1), other);
     }
-    let draws: Vec<Draw> = (0..2000).map(|i| draw(3, 1, i)).collect();
+    let draws: Vec<AugmentationParams> = (0..2000).map(|i| draw(3, 1, i)).collect();
     assert!(draws.iter().all(|d| d.tx.abs() <= 0.1 && d.ty.abs() <= 0.1));
     assert!(
         draws
@@ -155,5 +156,8 @@ fn nothing_is_drawn_where_nothing_is_asked_for() {
         zoom: 0.0,
         horizontal_flip: false,
     };
-    assert_eq!(Draw::new(&none, 1, Epoch(1), 1), Draw::NONE);
+    assert_eq!(
+        AugmentationParams::new(&none, 1, Epoch(1), 1),
+        AugmentationParams::NONE
+    );
 }

@@ -4,16 +4,16 @@ use burn::module::Module;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::{BatchNorm, PaddingConfig2d};
 use burn::tensor::Tensor;
+use quartet_shared::spec::Variant;
 
 use super::init::Init;
 use super::ops::{self, Phase};
-use super::variant::Variant;
 
 /// Epsilon of batch normalisation in Keras where a model names none.
 pub(super) const KERAS_EPSILON: f64 = 1e-3;
 
-/// Keras' `conv2d_bn` of the Inception families: convolution without bias, batch normalisation (in Keras without
-/// gamma), ReLU.
+/// Keras' `conv2d_bn` of the Inception families: convolution without bias, batch normalisation (in Keras
+/// without gamma), ReLU.
 #[derive(Module, Debug)]
 pub(super) struct ConvBnRelu {
     conv: Conv2d,

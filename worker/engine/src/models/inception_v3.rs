@@ -1,14 +1,14 @@
-//! InceptionV3 (Szegedy et al. 2015), Keras' `InceptionV3(include_top=False)`; torchvision's and timm's has a gamma and
-//! counts the padding in its means.
+//! InceptionV3 (Szegedy et al. 2015), Keras' `InceptionV3(include_top=False)`; torchvision's and timm's has a
+//! gamma and counts the padding in its means.
 
 use burn::module::Module;
 use burn::nn::PaddingConfig2d;
 use burn::tensor::Tensor;
+use quartet_shared::spec::Variant;
 
 use super::blocks::{Chain, Mixed, Pooled, Unit};
 use super::init::Init;
 use super::ops::{self, Phase};
-use super::variant::Variant;
 
 /// Stem, `mixed0` to `mixed10`.
 #[derive(Module, Debug)]

@@ -4,11 +4,11 @@ use burn::module::{Param, ParamId, RunningState};
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::{BatchNorm, Linear};
 use burn::tensor::{Device, Tensor, TensorData};
+use quartet_shared::spec::Variant;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::network::NetworkConfig;
-use super::variant::Variant;
+use super::config::NetworkConfig;
 
 /// Makes layers of a given width with weights that depend on the seed and the order of the calls only.
 ///

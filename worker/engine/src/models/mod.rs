@@ -7,31 +7,32 @@
 //! - `blocks`: layers that the Inception families share
 //! - `ops`: every operation that the networks use, in one place
 //! - `init`: initial weights from a seed
-//! - `params`: parameters by name
+//! - [`parameters`]: parameters by name
 //! - [`check_precision`]: which precisions a device computes in
 //! - [`parameter_count`]: Keras' `count_params()`
 //!
 //! Images are `[batch, 3, height, width]`, in whatever range the caller trains with.
 
 mod blocks;
+mod config;
 mod head;
 mod inception_resnet_v2;
 mod inception_v3;
 mod init;
 mod network;
 mod ops;
-mod parameters;
-pub mod params;
+mod parameter_count;
+pub mod parameters;
 mod precision;
 mod resnet50;
-mod variant;
 mod vgg16;
 
 #[cfg(test)]
 mod tests;
 
+pub use config::NetworkConfig;
 pub use head::DropoutMasks;
-pub use network::{Network, NetworkConfig};
-pub use parameters::{ParameterCount, parameter_count};
+pub use network::Network;
+pub use parameter_count::{ParameterCount, parameter_count};
 pub use precision::check_precision;
-pub use variant::Variant;
+pub use quartet_shared::spec::Variant;

@@ -2,68 +2,19 @@
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
-use quartet_shared::spec::{Backbone, Precision};
+use quartet_shared::spec::{Family, Precision};
 use rand::Rng;
-use serde::{Deserialize, Serialize};
 
+use super::config::NetworkConfig;
 use super::head::{DropoutMasks, Head};
 use super::inception_resnet_v2::InceptionResnetV2;
 use super::inception_v3::InceptionV3;
 use super::init::Init;
 use super::ops::{self, Phase};
 use super::resnet50::Resnet50;
-use super::variant::Variant;
 use super::vgg16::Vgg16;
 
-/// What decides a network's structure.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct NetworkConfig {
-    /// The backbone.
-    pub backbone: Backbone,
-    /// Whose implementation of it.
-    pub variant: Variant,
-    /// Channel multiplier: `c` published channels become `max(4, round(c * width))`, and the head's hidden
-    /// layers `max(16, round(1024 * width))`.
-    pub width: f64,
-    /// Height and width of the input in pixels, at least [`Backbone::minimum_image_size`].
-    pub image_size: usize,
-    /// Dropout rate in the head, in `[0, 1)`.
-    pub dropout: f64,
-    /// Momentum of every batch normalisation as Keras counts it: running = momentum * running +
-    /// (1 - momentum) * batch.
-    pub batch_norm_momentum: f64,
-    /// Names of the classes told apart, in their order.
-    pub classes: Vec<String>,
-}
-
 impl NetworkConfig {
-    /// Checks the ranges.
-    ///
-    /// # Errors
-    /// What is wrong.
-    pub fn validate(&self) -> Result<(), String> {
-        let minimum = self.backbone.minimum_image_size() as usize;
-        if self.image_size < minimum {
-            return Err(format!(
-                "{} needs images of {minimum} pixels, not {}",
-                self.backbone, self.image_size
-            ));
-        }
-        let rules = [
-            ("dropout", (0.0..1.0).contains(&self.dropout)),
-            (
-                "batch_norm_momentum",
-                (0.0..=1.0).contains(&self.batch_norm_momentum),
-            ),
-            ("width", self.width > 0.0 && self.width <= 4.0),
-            ("classes", !self.classes.is_empty()),
-        ];
-        match rules.iter().find(|(_, holds)| !holds) {
-            Some((key, _)) => Err(format!("{key} is out of its range")),
-            None => Ok(()),
-        }
-    }
-
     /// The network with random weights: kernels `glorot_uniform`, all else as Keras starts it.
     ///
     /// The weights depend on the configuration and `seed` only, not on the device, on threads or on burn's
@@ -77,7 +28,7 @@ impl NetworkConfig {
             panic!("{reason}");
         }
         let mut init = Init::new(device, seed, self);
-        let (backbone, channels) = BackboneNet::new(&mut init, self.backbone);
+        let (backbone, channels) = BackboneNet::new(&mut init, self.backbone.facts().family);
         Network {
             backbone,
             head: Head::new(&mut init, channels, self.classes.len()),
@@ -107,8 +58,8 @@ pub struct Network {
 }
 
 impl Network {
-    /// The network computing in this precision instead of its own, which is [`Precision::F32`] at first. The device must be
-    /// one that does: see [`check_precision`](super::check_precision).
+    /// The network computing in this precision instead of its own, which is [`Precision::F32`] at first. The
+    /// device must be one that does: see [`check_precision`](super::check_precision).
     #[must_use]
     pub fn with_precision(self, precision: Precision) -> Self {
         Self { precision, ..self }
@@ -179,21 +130,21 @@ pub(super) enum BackboneNet {
 
 impl BackboneNet {
     /// The backbone and its output channels.
-    pub(super) fn new(init: &mut Init<'_>, backbone: Backbone) -> (Self, usize) {
-        match backbone {
-            Backbone::InceptionResnetV2 => {
+    pub(super) fn new(init: &mut Init<'_>, family: Family) -> (Self, usize) {
+        match family {
+            Family::InceptionResnetV2 => {
                 let (net, channels) = InceptionResnetV2::new(init);
                 (Self::InceptionResnetV2(net), channels)
             }
-            Backbone::Vgg16 => {
+            Family::Vgg16 => {
                 let (net, channels) = Vgg16::new(init);
                 (Self::Vgg16(net), channels)
             }
-            Backbone::Resnet50 | Backbone::Resnet50V1_5 => {
+            Family::Resnet50 => {
                 let (net, channels) = Resnet50::new(init);
                 (Self::Resnet50(net), channels)
             }
-            Backbone::InceptionV3 => {
+            Family::InceptionV3 => {
                 let (net, channels) = InceptionV3::new(init);
                 (Self::InceptionV3(net), channels)
             }

@@ -1,7 +1,7 @@
 //! The operations of the networks, each a free function over burn's own modules.
 //!
-//! All models go through these, and most of these through `quartet-kernels`, which has them native on LibTorch. Tensors are
-//! `[batch, channels, height, width]` unless said otherwise.
+//! All models go through these, and most of these through `quartet-kernels`, which has them native on
+//! LibTorch. Tensors are `[batch, channels, height, width]` unless said otherwise.
 
 use burn::nn::BatchNorm;
 use burn::nn::conv::Conv2d;
@@ -28,8 +28,8 @@ impl Phase {
     }
 }
 
-/// Images as the backbone takes them: in the layout that is fastest, and in the type of its convolutions and activations. The
-/// operations below keep both.
+/// Images as the backbone takes them: in the layout that is fastest, and in the type of its convolutions and
+/// activations. The operations below keep both.
 pub(super) fn images(x: Tensor<4>, precision: Precision) -> Tensor<4> {
     match precision {
         Precision::F32 => quartet_kernels::channels_last(x),

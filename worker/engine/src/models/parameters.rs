@@ -1,61 +1,135 @@
-//! Counting parameters.
+//! The parameters of a network by name: what checkpoints, the optimizer and published weights are keyed by.
+//!
+//! A parameter's name is its path through the modules, such as `backbone.stages.0.blocks.0.conv1.weight`;
+//! which of the four backbones it belongs to is not part of it.
 
-use burn::module::{Module, ModuleVisitor, Param};
-use burn::tensor::Tensor;
+use std::collections::BTreeMap;
 
-use super::params::Path;
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
+use burn::tensor::{Tensor, TensorData};
 
-/// How many numbers a network consists of.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ParameterCount {
-    /// Those that training changes by their gradient.
-    pub trainable: usize,
-    /// Running means and variances.
-    pub statistics: usize,
-    /// Tensors among `trainable`, each of which gets one gradient.
-    pub trainable_tensors: usize,
-}
+/// The path to the parameter that a visitor or mapper is at.
+#[derive(Debug, Default)]
+pub struct Path(Vec<String>);
 
-impl ParameterCount {
-    /// Keras' `count_params()`: all but frozen constants, such as the gamma that burn stores where Keras
-    /// has `scale=False`.
-    #[must_use]
-    pub fn total(self) -> usize {
-        self.trainable + self.statistics
-    }
-}
-
-/// Counts the parameters of a network or a part of it, which may be on any device.
-#[must_use]
-pub fn parameter_count<M: Module>(module: &M) -> ParameterCount {
-    let mut counter = Counter::default();
-    // On a plain device no tensor tells whether it is trained: look at the module as training has it.
-    module.valid().train().visit(&mut counter);
-    counter.count
-}
-
-#[derive(Default)]
-struct Counter {
-    path: Path,
-    count: ParameterCount,
-}
-
-impl ModuleVisitor for Counter {
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        let numbers = param.lazy_shape().num_elements();
-        if matches!(self.path.last(), "running_mean" | "running_var") {
-            self.count.statistics += numbers;
-        } else if param.is_require_grad() {
-            self.count.trainable += numbers;
-            self.count.trainable_tensors += 1;
+impl Path {
+    /// To be called by `enter_module`.
+    pub fn enter(&mut self, name: &str, container_type: &str) {
+        if !is_enum(container_type) {
+            self.0.push(name.to_owned());
         }
     }
 
+    /// To be called by `exit_module`.
+    pub fn exit(&mut self, container_type: &str) {
+        if !is_enum(container_type) {
+            self.0.pop();
+        }
+    }
+
+    /// The parameter's name.
+    pub fn name(&self) -> String {
+        self.0.join(".")
+    }
+
+    /// The last part of the name, such as `weight`.
+    pub fn last(&self) -> &str {
+        self.0.last().map_or("", String::as_str)
+    }
+}
+
+/// The name of an enum's variant is no part of a parameter's name.
+fn is_enum(container_type: &str) -> bool {
+    container_type.starts_with("Enum:")
+}
+
+/// A parameter or running statistic.
+#[derive(Clone, Debug)]
+pub struct Parameter {
+    /// Its shape.
+    pub shape: Vec<usize>,
+    /// `[elements]`, without autodiff.
+    pub values: Tensor<1>,
+}
+
+/// All parameters and running statistics.
+pub fn parameters<M: Module>(module: &M) -> BTreeMap<String, Parameter> {
+    let mut collect = Collect::default();
+    // A plain copy also takes in the last update of the running statistics, which burn keeps aside.
+    module.valid().visit(&mut collect);
+    collect.parameters
+}
+
+/// The shapes of all parameters and running statistics.
+pub fn shapes<M: Module>(module: &M) -> BTreeMap<String, Vec<usize>> {
+    let parameters = parameters(module).into_iter();
+    parameters
+        .map(|(name, parameter)| (name, parameter.shape))
+        .collect()
+}
+
+/// The module with the values that `value` gives for each parameter's name and shape, row-major, on the
+/// devices of its parameters; where it gives none, a parameter stays as it is.
+///
+/// # Panics
+/// If the number of values is not that of the shape.
+pub fn with_values<M: Module>(
+    module: M,
+    value: impl FnMut(&str, &[usize]) -> Option<Vec<f32>>,
+) -> M {
+    module.map(&mut Apply {
+        value,
+        path: Path::default(),
+    })
+}
+
+#[derive(Default)]
+struct Collect {
+    path: Path,
+    parameters: BTreeMap<String, Parameter>,
+}
+
+impl ModuleVisitor for Collect {
     fn enter_module(&mut self, name: &str, container_type: &str) {
         self.path.enter(name, container_type);
     }
 
     fn exit_module(&mut self, _name: &str, container_type: &str) {
         self.path.exit(container_type);
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let value = param.val();
+        let parameter = Parameter {
+            shape: value.dims().to_vec(),
+            values: value.reshape([-1]),
+        };
+        self.parameters.insert(self.path.name(), parameter);
+    }
+}
+
+struct Apply<F> {
+    value: F,
+    path: Path,
+}
+
+impl<F: FnMut(&str, &[usize]) -> Option<Vec<f32>>> ModuleMapper for Apply<F> {
+    fn enter_module(&mut self, name: &str, container_type: &str) {
+        self.path.enter(name, container_type);
+    }
+
+    fn exit_module(&mut self, _name: &str, container_type: &str) {
+        self.path.exit(container_type);
+    }
+
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let (shape, device) = (param.lazy_shape(), param.lazy_device());
+        let Some(values) = (self.value)(&self.path.name(), &shape) else {
+            return param;
+        };
+        let trained = param.is_require_grad();
+        let (id, _, mapper) = param.consume();
+        let value = Tensor::<D>::from_data(TensorData::new(values, shape), &device);
+        Param::from_mapped_value(id, value.set_require_grad(trained), mapper)
     }
 }

@@ -4,11 +4,11 @@ use burn::module::Module;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::{BatchNorm, PaddingConfig2d};
 use burn::tensor::Tensor;
+use quartet_shared::spec::Variant;
 
 use super::blocks::KERAS_EPSILON;
 use super::init::Init;
 use super::ops::{self, Phase};
-use super::variant::Variant;
 
 /// Inner channels, blocks and stride of `conv2` to `conv5`.
 const STAGES: [(usize, usize, usize); 4] = [(64, 3, 1), (128, 4, 2), (256, 6, 2), (512, 3, 2)];

@@ -5,14 +5,15 @@ use std::time::Instant;
 
 use burn::module::Module;
 use burn::tensor::Device;
+use quartet_agent::executor::TrainTask;
 use quartet_shared::dataset::{Dataset, EMOTIONS, Images, Split};
 use quartet_shared::ids::Epoch;
 use quartet_shared::spec::{Augmentation, ExperimentSpec, RunSpec};
 
-use super::learner::{cross_entropy, statistics};
-use super::meter::Meter;
-use super::{TrainError, TrainTask, prepare};
+use super::error::TrainError;
+use super::prepare::prepare;
 use crate::input::Input;
+use crate::metrics::{MetricAccumulator, cross_entropy, statistics};
 
 /// The cost of a step: medians over the steps that were timed.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -44,26 +45,26 @@ pub struct Work {
 /// A precision that the device does not have.
 pub fn measure_inference(work: Work, device: &Device) -> Result<StepCost, TrainError> {
     let (task, warm_up) = (task(&work), work.warm_up);
-    let (learner, _) = prepare(&task, device)?;
-    let network = learner.network.valid();
+    let (state, _) = prepare(&task, device)?;
+    let network = state.network.valid();
     let input = Input::new(&task.dataset, task.run.image_size, device);
     let images = task.dataset.split(Split::Train);
     let mut laps = Laps::default();
-    let mut meter = Meter::default();
+    let mut accumulator = MetricAccumulator::default();
     for step in 0..warm_up + work.steps {
         let mut watch = Watch::new(device);
-        let batch = input.plain(images, 0..images.labels.len());
+        let batch = input.evaluation_batch(images, 0..images.labels.len());
         watch.lap();
         let logits = network.forward(batch.images);
         let loss = cross_entropy(logits.clone(), batch.labels.clone());
         let statistics = statistics(logits, batch.labels, loss);
         watch.lap();
-        meter.push(statistics, images.labels.len());
+        accumulator.push(statistics, images.labels.len());
         if step >= warm_up {
             laps.push(&watch.laps);
         }
     }
-    Ok(laps.cost(meter.read().loss))
+    Ok(laps.cost(accumulator.read().loss))
 }
 
 /// Trains the run on made-up images.
@@ -72,10 +73,10 @@ pub fn measure_inference(work: Work, device: &Device) -> Result<StepCost, TrainE
 /// A loss that is not finite, or a precision that the device does not have.
 pub fn measure(work: Work, device: &Device) -> Result<StepCost, TrainError> {
     let (task, warm_up) = (task(&work), work.warm_up);
-    let (mut learner, _) = prepare(&task, device)?;
+    let (mut state, _) = prepare(&task, device)?;
     let input = Input::new(&task.dataset, task.run.image_size, device);
     let indices: Vec<usize> = (0..work.experiment.batch_size as usize).collect();
-    let mut meter = Meter::default();
+    let mut accumulator = MetricAccumulator::default();
     let mut laps = Laps::default();
     for step in 0..warm_up + work.steps {
         let mut watch = Watch::new(device);
@@ -87,19 +88,19 @@ pub fn measure(work: Work, device: &Device) -> Result<StepCost, TrainError> {
             Epoch(step + 1),
         );
         watch.lap();
-        let (loss, statistics) = learner.forward(batch, Epoch(1), u64::from(step));
+        let (loss, statistics) = state.forward(batch, Epoch(1), u64::from(step));
         watch.lap();
         let gradients = loss.backward();
         watch.lap();
-        learner = learner.update(gradients);
+        state = state.update(gradients);
         watch.lap();
-        meter.push(statistics, indices.len());
+        accumulator.push(statistics, indices.len());
         if step >= warm_up {
             laps.push(&watch.laps);
         }
     }
-    let loss = meter.read().loss;
-    match meter.not_finite() {
+    let loss = accumulator.read().loss;
+    match accumulator.not_finite() {
         Some(step) => Err(TrainError::Diverged {
             epoch: Epoch(1),
             step,

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::Arc;
 use std::time::Duration;
 
-use quartet_agent::executor::{Checkpoint, CheckpointFiles, Stop};
+use quartet_agent::executor::{Checkpoint, CheckpointFiles, Resume, Stop};
 use quartet_shared::dataset::{Dataset, Images};
 use quartet_shared::outcome::StopReason;
 use quartet_shared::progress::Progress;

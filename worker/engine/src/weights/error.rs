@@ -4,10 +4,8 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
-use quartet_shared::spec::Backbone;
+use quartet_shared::spec::{Backbone, Variant};
 use safetensors::SafeTensorError;
-
-use crate::models::Variant;
 
 /// Why weights cannot be read or written. Every message names the file.
 #[derive(Debug, thiserror::Error)]

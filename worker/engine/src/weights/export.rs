@@ -3,42 +3,45 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
-use quartet_shared::spec::Backbone;
+use quartet_shared::spec::{Family, Variant};
 
 use super::error::WeightsError;
-use super::layers::layers;
-use crate::models::params::{Parameter, parameters};
-use crate::models::{Network, Variant};
+use super::families::layers;
+use crate::models::Network;
+use crate::models::parameters::{Parameter, parameters};
 
 /// How an exported network compares with timm's of the same weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exported {
     /// It computes the same.
     Same,
-    /// timm's `inception_v3` counts the padding in its means, Keras' does not: feature maps differ near their borders,
-    /// and small maps are all border.
+    /// timm's `inception_v3` counts the padding in its means, Keras' does not: feature maps differ near their
+    /// borders, and small maps are all border.
     OtherBorders,
 }
 
-/// Writes the backbone of `network` as timm's `resnet50`, `vgg16`, `inception_v3` or `inception_resnet_v2` names it, as
-/// safetensors. The head is left out, as timm has none like it: the file is for `timm.create_model(.., num_classes=0)`,
-/// and of VGG16 for `load_state_dict(.., strict=False)`, since timm counts `pre_logits` to the backbone.
+/// Writes the backbone of `network` as timm's `resnet50`, `vgg16`, `inception_v3` or `inception_resnet_v2`
+/// names it, as safetensors. The head is left out, as timm has none like it: the file is for
+/// `timm.create_model(.., num_classes=0)`, and of VGG16 for `load_state_dict(.., strict=False)`, since timm
+/// counts `pre_logits` to the backbone.
 ///
-/// Where the network has no gamma, ones are written. The same weights make the same bytes. Networks of other widths
-/// than 1 get timm's names too, but timm itself builds none of that width.
+/// Where the network has no gamma, ones are written. The same weights make the same bytes. Networks of other
+/// widths than 1 get timm's names too, but timm itself builds none of that width.
 ///
-/// # Errors The file cannot be written, or the network is ResNet50 in one of Keras' variants: timm has only v1.5, with
+/// # Errors
+/// The file cannot be written, or the network is ResNet50 in one of Keras' variants: timm has only v1.5, with
 /// the stride in another place and without biases.
 pub fn export_timm(network: &Network, path: &Path) -> Result<Exported, WeightsError> {
     let config = network.config();
-    let exported = match (config.backbone, config.variant) {
-        (Backbone::Resnet50 | Backbone::Resnet50V1_5, Variant::Keras | Variant::Keras2018) => {
+    let exported = match (config.backbone.facts().family, config.variant) {
+        (Family::Resnet50, Variant::Keras | Variant::Keras2018) => {
             return Err(WeightsError::NotExpressible {
                 path: path.to_owned(),
-                reason: "timm has no ResNet50 in Keras' layout (v1), only v1.5, which computes something else",
+                reason: "timm has no ResNet50 in Keras' layout (v1), only v1.5, which computes something \
+                         else",
             });
         }
-        (Backbone::InceptionV3, Variant::Keras | Variant::Keras2018) => Exported::OtherBorders,
+        (Family::InceptionV3, Variant::Keras | Variant::Keras2018) => Exported::OtherBorders,
         _ => Exported::Same,
     };
     // What Hugging Face's tools expect; a single entry, as several are written in random order.

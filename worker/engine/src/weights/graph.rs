@@ -7,7 +7,8 @@ pub(super) struct Node(usize);
 /// A model as Keras' functional API builds it: layers, each applied once to the outputs of earlier ones.
 #[derive(Debug, Default)]
 pub(super) struct Graph<T> {
-    /// For each layer what it carries, if anything, and its inputs in their order, all of which come before it.
+    /// For each layer what it carries, if anything, and its inputs in their order, all of which come before
+    /// it.
     layers: Vec<(Option<T>, Vec<Node>)>,
 }
 
@@ -33,8 +34,8 @@ impl<T> Graph<T> {
 
     /// What the layers carry, in the order of Keras' `model.layers` of the model that ends in `output`.
     ///
-    /// The longest path to the output decides, longest first; among equals, the order in which a depth-first walk
-    /// from the output, through each layer's inputs in order, first meets them.
+    /// The longest path to the output decides, longest first; among equals, the order in which a depth-first
+    /// walk from the output, through each layer's inputs in order, first meets them.
     pub(super) fn into_keras_order(mut self, output: Node) -> Vec<T> {
         let walk = self.walk(output);
         let mut depths = vec![0; self.layers.len()];

@@ -1,5 +1,5 @@
-//! The Inception families as Keras builds them, for the order of their layers, with our path and timm's name beside
-//! each.
+//! The Inception families as Keras builds them, for the order of their layers, with our path and timm's name
+//! beside each.
 //!
 //! After `keras/src/applications/inception_v3.py` and `inception_resnet_v2.py`.
 
@@ -7,7 +7,7 @@
 mod tests;
 
 use super::graph::{Graph, Node};
-use super::layers::{Kind, Layer};
+use super::layer::{Kind, Layer};
 
 /// Units one after the other, by timm's names within their block.
 type Branch = &'static [&'static str];
@@ -121,7 +121,8 @@ enum Pooled {
     Max,
 }
 
-/// Blocks in the order in which Keras' code makes their layers; `ours` and `torch` are the names of a block or unit.
+/// Blocks in the order in which Keras' code makes their layers; `ours` and `torch` are the names of a block
+/// or unit.
 #[derive(Debug)]
 struct Model {
     graph: Graph<Layer>,
@@ -238,7 +239,8 @@ impl Model {
         self.graph.plain(&[single, double, triple, pooled])
     }
 
-    /// `inception_resnet_block`: branches, a 1x1 convolution with bias, the scaled sum, and mostly an activation.
+    /// `inception_resnet_block`: branches, a 1x1 convolution with bias, the scaled sum, and mostly an
+    /// activation.
     fn residual(
         &mut self,
         x: Node,

@@ -1,7 +1,7 @@
 //! Keras' legacy HDF5 files of weights.
 //!
-//! The attribute `layer_names` lists the layers in the model's order; each is a group whose attribute `weight_names`
-//! lists its datasets. In a file of `model.save()` all this lies in the group `model_weights`.
+//! The attribute `layer_names` lists the layers in the model's order; each is a group whose attribute
+//! `weight_names` lists its datasets. In a file of `model.save()` all this lies in the group `model_weights`.
 
 use std::ops::Range;
 use std::path::Path;
@@ -12,10 +12,10 @@ use hdf5_reader::group::Group;
 use hdf5_reader::storage::FileStorage;
 use hdf5_reader::{Attribute, Datatype, Hdf5File, OpenOptions};
 
-use super::stored::{Numbers, Place, Stored};
+use super::state_dict::{Numbers, Place, StateDict, StoredTensor};
 
-/// Decoded bytes of the largest chunk that is read. Keras writes no chunks; the largest kernel of the four backbones
-/// has 13 MB.
+/// Decoded bytes of the largest chunk that is read. Keras writes no chunks; the largest kernel of the four
+/// backbones has 13 MB.
 const LARGEST_CHUNK: usize = 64 << 20;
 
 /// A file's layers.
@@ -39,7 +39,7 @@ pub(super) struct KerasLayer {
 ///
 /// # Errors
 /// What is wrong.
-pub(super) fn open(path: &Path) -> Result<(KerasModel, Vec<Stored>), String> {
+pub(super) fn open(path: &Path) -> Result<(KerasModel, StateDict), String> {
     read(path).map_err(|problem| match problem {
         Problem::Hdf5(error) => error.to_string(),
         Problem::Layout(reason) => reason,
@@ -57,7 +57,7 @@ impl From<Error> for Problem {
     }
 }
 
-fn read(path: &Path) -> Result<(KerasModel, Vec<Stored>), Problem> {
+fn read(path: &Path) -> Result<(KerasModel, StateDict), Problem> {
     let options = OpenOptions::default().with_max_chunk_bytes(LARGEST_CHUNK);
     // Reads, no memory map: a file that shrinks meanwhile is an error then, not a signal.
     let storage = Arc::new(FileStorage::open(path)?);
@@ -114,7 +114,7 @@ fn descend(group: &Group, path: &str) -> Result<Group, Error> {
     parts.try_fold(group.clone(), |group, part| group.group(part))
 }
 
-fn stored(layer: &Group, layer_name: &str, path: &str) -> Result<Stored, Error> {
+fn stored(layer: &Group, layer_name: &str, path: &str) -> Result<StoredTensor, Error> {
     let (group, dataset) = match path.rsplit_once('/') {
         Some((parents, last)) => (descend(layer, parents)?, last),
         None => (layer.clone(), path),
@@ -129,7 +129,7 @@ fn stored(layer: &Group, layer_name: &str, path: &str) -> Result<Stored, Error> 
         Some(rest) if rest.starts_with('/') => path.to_owned(),
         _ => format!("{layer_name}/{path}"),
     };
-    Ok(Stored {
+    Ok(StoredTensor {
         name,
         shape: shape.collect::<Result<_, _>>()?,
         numbers: numbers(dataset.dtype()),
@@ -146,7 +146,8 @@ fn numbers(kind: &Datatype) -> Numbers {
     }
 }
 
-/// The strings of an attribute, or of `<name>0`, `<name>1`, .., into which Keras splits what is too large for one.
+/// The strings of an attribute, or of `<name>0`, `<name>1`, .., into which Keras splits what is too large for
+/// one.
 fn strings(group: &Group, name: &str) -> Result<Option<Vec<String>>, Error> {
     let attributes = group.attributes()?;
     let find = |name: &str| attributes.iter().find(|attribute| attribute.name == name);

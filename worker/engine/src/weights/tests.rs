@@ -11,9 +11,10 @@ use std::path::Path;
 use burn::tensor::{Device, TensorData};
 use quartet_shared::spec::Backbone;
 
-use super::layers::{BACKBONE, layers};
+use super::families::{files, layers};
+use super::layer::BACKBONE;
 use super::{WeightsError, WeightsFile};
-use crate::models::params::{parameters, shapes};
+use crate::models::parameters::{parameters, shapes};
 use crate::models::{Network, NetworkConfig, Variant};
 
 /// Every network that published weights make.
@@ -47,15 +48,11 @@ fn config(backbone: Backbone, variant: Variant) -> NetworkConfig {
 /// A network of which no two parameters are alike.
 fn network(config: &NetworkConfig, seed: u64) -> Network {
     let network = config.init(&Device::flex(), seed);
-    let keras = config.variant != Variant::Torch;
-    let inception = matches!(
-        config.backbone,
-        Backbone::InceptionV3 | Backbone::InceptionResnetV2
-    );
+    let has_gamma = files(config.backbone).has_gamma(config.variant);
     let mut count = 0;
-    crate::models::params::with_values(network, |name, shape| {
+    crate::models::parameters::with_values(network, |name, shape| {
         count += 1;
-        let constant = keras && inception && name.starts_with(BACKBONE);
+        let constant = !has_gamma && name.starts_with(BACKBONE);
         let values = (0..shape.iter().product::<usize>())
             .map(|i| 0.5 + ((i * 7 + count * 13 + seed as usize * 5) % 101) as f32 / 101.0);
         (shape.len() == 1 && !(constant && name.ends_with("gamma"))).then(|| values.collect())

@@ -9,7 +9,7 @@ use pytorch_reader::{DType, PytorchReader};
 use safetensors::Dtype;
 use safetensors::tensor::{Metadata, TensorInfo};
 
-use super::stored::{Numbers, Place, Stored};
+use super::state_dict::{Numbers, Place, StateDict, StoredTensor};
 
 /// Largest header of a safetensors file, as in the `safetensors` crate.
 const LARGEST_HEADER: u64 = 100_000_000;
@@ -24,14 +24,14 @@ const PARALLEL: &str = "module.";
 ///
 /// # Errors
 /// What is wrong.
-pub(super) fn open_pytorch(path: &Path) -> Result<Vec<Stored>, String> {
+pub(super) fn open_pytorch(path: &Path) -> Result<StateDict, String> {
     let reader = PytorchReader::new(path).map_err(|error| error.to_string())?;
     let tensors: BTreeMap<String, pytorch_reader::Tensor> =
         reader.into_tensors().into_iter().collect();
     if tensors.is_empty() {
         return Err("it holds no tensors".to_owned());
     }
-    let tensors = tensors.into_iter().map(|(name, tensor)| Stored {
+    let tensors = tensors.into_iter().map(|(name, tensor)| StoredTensor {
         name,
         shape: tensor.shape().to_vec(),
         numbers: match tensor.dtype() {
@@ -47,7 +47,7 @@ pub(super) fn open_pytorch(path: &Path) -> Result<Vec<Stored>, String> {
 }
 
 /// The state dict of the model alone, by the model's own names.
-fn unwrapped(mut tensors: Vec<Stored>) -> Vec<Stored> {
+fn unwrapped(mut tensors: StateDict) -> StateDict {
     for wrapper in WRAPPERS {
         if tensors
             .iter()
@@ -66,7 +66,7 @@ fn unwrapped(mut tensors: Vec<Stored>) -> Vec<Stored> {
     tensors
 }
 
-fn strip(tensors: &mut [Stored], prefix: &str) {
+fn strip(tensors: &mut [StoredTensor], prefix: &str) {
     for tensor in tensors {
         tensor.name.drain(..prefix.len());
     }
@@ -78,7 +78,7 @@ fn strip(tensors: &mut [Stored], prefix: &str) {
 /// What is wrong.
 pub(super) fn open_safetensors(
     path: &Path,
-) -> Result<(Vec<Stored>, BTreeMap<String, String>), String> {
+) -> Result<(StateDict, BTreeMap<String, String>), String> {
     let (header, data_start, data_length) = header(path).map_err(|error| error.to_string())?;
     let metadata: Metadata = serde_json::from_slice(&header)
         .map_err(|error| format!("its header of safetensors is wrong: {error}"))?;
@@ -89,7 +89,7 @@ pub(super) fn open_safetensors(
         ));
     }
     let tensors: BTreeMap<String, &TensorInfo> = metadata.tensors().into_iter().collect();
-    let tensors = tensors.into_iter().map(|(name, info)| Stored {
+    let tensors = tensors.into_iter().map(|(name, info)| StoredTensor {
         name,
         shape: info.shape.clone(),
         numbers: match info.dtype {

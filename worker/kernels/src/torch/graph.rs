@@ -7,8 +7,8 @@ use burn::backend::libtorch::TchTensor;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, LibTorch};
 
-/// An operation as a node of the graph. `compute` is told whether a parent wants a gradient, and then also returns what the
-/// backward pass needs.
+/// An operation as a node of the graph. `compute` is told whether a parent wants a gradient, and then also
+/// returns what the backward pass needs.
 pub(super) fn node<C, S, const N: usize>(
     step: S,
     parents: [NodeGuard; N],
@@ -27,8 +27,8 @@ where
     }
 }
 
-/// The backward pass of a node: hands the gradients that `compute` makes of state and output gradient to the parents that
-/// want one, which it is told. It may make more gradients than there are parents.
+/// The backward pass of a node: hands the gradients that `compute` makes of state and output gradient to the
+/// parents that want one, which it is told. It may make more gradients than there are parents.
 pub(super) fn backward<S, const N: usize, const M: usize>(
     ops: Ops<S, N>,
     gradients: &mut Gradients,

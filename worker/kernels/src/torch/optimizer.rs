@@ -8,8 +8,8 @@ use super::ffi::{self, TorchAdam};
 use super::{done, fresh};
 use crate::{AdamState, AdamUpdate};
 
-/// PyTorch's fused Adam. It has `sqrt(v) / sqrt(1 - beta2^t) + epsilon` where Keras has `sqrt(v) + epsilon` times the
-/// correction: with `epsilon / sqrt(1 - beta2^t)` they are the same.
+/// PyTorch's fused Adam. It has `sqrt(v) / sqrt(1 - beta2^t) + epsilon` where Keras has `sqrt(v) + epsilon`
+/// times the correction: with `epsilon / sqrt(1 - beta2^t)` they are the same.
 pub(crate) fn adam<const D: usize>(
     AdamState { value, m, v }: AdamState<D>,
     gradient: Tensor<D>,

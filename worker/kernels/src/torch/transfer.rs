@@ -34,8 +34,8 @@ pub(crate) fn upload_bytes<const D: usize>(data: TensorData, gpu: usize) -> Tens
     Tensor::from_primitive::<LibTorch>(moved)
 }
 
-/// A copy on a GPU, by way of page-locked memory: the copy is queued, and nobody waits for it. LibTorch takes that memory for
-/// something else only when the copy is done.
+/// A copy on a GPU, by way of page-locked memory: the copy is queued, and nobody waits for it. LibTorch takes
+/// that memory for something else only when the copy is done.
 fn moved(host: TchTensor, gpu: usize) -> TchTensor {
     let (device, kind) = (tch::Device::Cuda(gpu), host.tensor.kind());
     let pinned = host.tensor.pin_memory(device);

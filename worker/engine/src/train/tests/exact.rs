@@ -9,8 +9,8 @@ use serde_json::Value;
 use super::*;
 use crate::checkpoint::METADATA;
 
-/// Training images with which 8 divides the number, so that the last of four steps goes on into another pass, and with
-/// which it does not: the last of three steps is short.
+/// Training images with which 8 divides the number, so that the last of four steps goes on into another pass,
+/// and with which it does not: the last of three steps is short.
 const SIZES: [usize; 2] = [24, 20];
 
 const EPOCHS: u32 = 2;
@@ -198,8 +198,8 @@ fn a_run_drained_after_every_single_step_ends_with_the_same_bytes() {
         let folder = Folder::new();
         let straight = undisturbed(&device, &task, &folder.sub("straight"));
         let (mut done, mut states, mut legs) = (Vec::new(), Vec::new(), 0);
-        // The question at which the next leg drains. A leg that drains in the validation that it begins with has done nothing
-        // that could be kept; the next one gets beyond it.
+        // The question at which the next leg drains. A leg that drains in the validation that it begins with
+        // has done nothing that could be kept; the next one gets beyond it.
         let mut question = 1;
         let finished = loop {
             let leg_folder = folder.sub(&format!("leg-{legs}"));

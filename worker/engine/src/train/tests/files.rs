@@ -8,10 +8,12 @@ use burn::module::Module as _;
 use super::*;
 use crate::checkpoint::{METADATA, save_network};
 use crate::input::Input;
+use crate::metrics::MetricTotals;
+use crate::train::state::TrainState;
 use quartet_agent::executor::Snapshot as _;
 
 /// One training step, for states that are not the first.
-fn stepped(task: &TrainTask) -> Learner {
+fn stepped(task: &TrainTask) -> TrainState {
     let device = Device::flex();
     let input = Input::new(&task.dataset, task.run.image_size, &device);
     let images = task.dataset.split(Split::Train);
@@ -22,13 +24,13 @@ fn stepped(task: &TrainTask) -> Learner {
         1,
         Epoch(1),
     );
-    let (learner, _) = prepare(task, &device).unwrap();
-    learner.step(batch, Epoch(1), 0).0
+    let (state, _) = prepare(task, &device).unwrap();
+    state.step(batch, Epoch(1), 0).0
 }
 
 /// Written as the end of epoch 1.
-fn written(learner: &Learner, folder: &Path, stem: &str) -> CheckpointFiles {
-    let snapshot = learner.snapshot(Position::end_of(Epoch(1)), None);
+fn written(state: &TrainState, folder: &Path, stem: &str) -> CheckpointFiles {
+    let snapshot = state.snapshot(Position::end_of(Epoch(1)), None);
     Box::new(snapshot).write(folder, stem).unwrap()
 }
 
@@ -148,9 +150,9 @@ fn a_checkpoint_of_something_else_is_refused() {
 #[test]
 fn weights_can_be_written_from_a_network_that_trains() {
     let folder = tempfile::tempdir().unwrap();
-    let learner = stepped(&task(16, 0.05, 5));
-    let a = save_network(&learner.network, &folder.path().join("a")).unwrap();
-    let b = save_network(&learner.network.valid(), &folder.path().join("b")).unwrap();
+    let state = stepped(&task(16, 0.05, 5));
+    let a = save_network(&state.network, &folder.path().join("a")).unwrap();
+    let b = save_network(&state.network.valid(), &folder.path().join("b")).unwrap();
     assert_eq!(
         a.blob, b.blob,
         "with the last update of the running statistics"
@@ -158,7 +160,7 @@ fn weights_can_be_written_from_a_network_that_trains() {
 }
 
 /// A state after one of two steps of epoch 2, each of eight images, with sums of our own.
-fn within(task: &TrainTask, sums: Option<Sums>, folder: &Path) -> Resume {
+fn within(task: &TrainTask, sums: Option<MetricTotals>, folder: &Path) -> Resume {
     let position = Position::within(Epoch(2), 1);
     let snapshot = stepped(task).snapshot(position, sums);
     let files = Box::new(snapshot).write(folder, "within").unwrap();
@@ -174,7 +176,7 @@ fn within(task: &TrainTask, sums: Option<Sums>, folder: &Path) -> Resume {
 fn sums_come_back_bit_by_bit_and_times_add_up() {
     let folder = tempfile::tempdir().unwrap();
     let mut task = task(12, 0.05, 2);
-    let sums = Sums {
+    let sums = MetricTotals {
         images: 8,
         loss: 0.1 + 0.2,
         correct: 5.0,
@@ -195,9 +197,9 @@ fn sums_come_back_bit_by_bit_and_times_add_up() {
 fn a_state_of_another_place_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let mut task = task(12, 0.05, 5);
-    let sums = Sums {
+    let sums = MetricTotals {
         images: 8,
-        ..Sums::default()
+        ..MetricTotals::default()
     };
     let good = within(&task, Some(sums), folder.path());
     let refusal = |task: &TrainTask, position: Position| {
@@ -235,7 +237,7 @@ fn a_state_of_another_place_is_refused() {
     assert!(error.contains("8 images at epoch 2, step 1"), "{error}");
     task.experiment.batch_size = 8;
 
-    // Sums that are missing, or that do not belong there.
+    // MetricTotals that are missing, or that do not belong there.
     within(&task, None, folder.path());
     assert!(refusal(&task, here).unwrap_err().contains("sums"));
     let end = Position::end_of(Epoch(1));
@@ -270,9 +272,9 @@ fn a_training_state_of_the_first_format_is_the_end_of_an_epoch() {
     };
     let (first, unknown) = (rewritten(1, &mut metadata), rewritten(3, &mut metadata));
     task.resume = Some(first);
-    let (learner, _) = prepare(&task, &Device::flex()).unwrap();
-    assert_eq!(learner.adam.updates(), 1);
-    let again = written(&learner, folder.path(), "b");
+    let (state, _) = prepare(&task, &Device::flex()).unwrap();
+    assert_eq!(state.adam.updates(), 1);
+    let again = written(&state, folder.path(), "b");
     assert_eq!(again.training_state.blob, files.training_state.blob);
     task.resume = Some(unknown);
     let error = prepare(&task, &Device::flex()).unwrap_err();

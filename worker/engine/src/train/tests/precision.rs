@@ -42,7 +42,7 @@ mod torch {
     use crate::checkpoint::save_network;
     use crate::input::Input;
     use crate::models::Network;
-    use crate::models::params::parameters;
+    use crate::models::parameters::parameters;
 
     /// Networks of several kinds, without dropout.
     fn tasks() -> [TrainTask; 3] {
@@ -77,11 +77,13 @@ mod torch {
     fn outputs_are_near_those_in_f32_and_not_the_same() {
         for task in tasks() {
             let device = device();
-            let (learner, _) = prepare(&task, &device).unwrap();
-            let mixed: Network = learner.network.valid();
+            let (state, _) = prepare(&task, &device).unwrap();
+            let mixed: Network = state.network.valid();
             let single = mixed.clone().with_precision(Precision::F32);
             let input = Input::new(&task.dataset, task.run.image_size, &device);
-            let images = input.plain(task.dataset.split(Split::Train), 0..8).images;
+            let images = input
+                .evaluation_batch(task.dataset.split(Split::Train), 0..8)
+                .images;
             let features = mixed.features(images.clone());
             assert_eq!(features.dtype(), DType::F32);
             let found = difference(&values(single.features(images)), &values(features));
@@ -99,15 +101,15 @@ mod torch {
         for task in tasks() {
             let device = device();
             let folder = tempfile::tempdir().unwrap();
-            let (mut learner, _) = prepare(&task, &device).unwrap();
+            let (mut state, _) = prepare(&task, &device).unwrap();
             let input = Input::new(&task.dataset, task.run.image_size, &device);
             for step in 0..3 {
-                let batch = input.plain(task.dataset.split(Split::Train), 0..8);
-                let (next, statistics) = learner.step(batch, Epoch(1), step);
+                let batch = input.evaluation_batch(task.dataset.split(Split::Train), 0..8);
+                let (next, statistics) = state.step(batch, Epoch(1), step);
                 assert_eq!(statistics.dtype(), DType::F32);
-                learner = next;
+                state = next;
             }
-            for (name, parameter) in parameters(&learner.network) {
+            for (name, parameter) in parameters(&state.network) {
                 assert_eq!(parameter.values.dtype(), DType::F32, "{name}");
                 // Had a value gone through bfloat16, its lower half would be 0.
                 let values = parameter.values.into_data().try_to_vec::<f32>().unwrap();
@@ -116,14 +118,14 @@ mod torch {
                 let full = values.iter().any(|value| value.to_bits() & 0xffff != 0);
                 assert!(full || constant, "{name} of {}", task.run.backbone);
             }
-            for (name, moments) in &learner.adam.moments {
+            for (name, moments) in &state.adam.moments {
                 assert_eq!(
                     [moments.m.dtype(), moments.v.dtype()],
                     [DType::F32; 2],
                     "{name}"
                 );
             }
-            save_network(&learner.network.valid(), &folder.path().join("weights")).unwrap();
+            save_network(&state.network.valid(), &folder.path().join("weights")).unwrap();
         }
     }
 
@@ -135,11 +137,11 @@ mod torch {
             let mut task = task.clone();
             task.experiment.precision = precision;
             let device = device();
-            let (learner, _) = prepare(&task, &device).unwrap();
+            let (state, _) = prepare(&task, &device).unwrap();
             let input = Input::new(&task.dataset, task.run.image_size, &device);
-            let batch = input.plain(task.dataset.split(Split::Train), 0..8);
-            let (learner, statistics) = learner.step(batch, Epoch(1), 0);
-            let moments = learner.adam.moments.into_values();
+            let batch = input.evaluation_batch(task.dataset.split(Split::Train), 0..8);
+            let (state, statistics) = state.step(batch, Epoch(1), 0);
+            let moments = state.adam.moments.into_values();
             // The first moment is a tenth of the gradient.
             let gradients: Vec<f64> = moments.flat_map(|moments| values(moments.m)).collect();
             (values(statistics)[0], gradients)

@@ -7,7 +7,7 @@ use quartet_shared::dataset::Split;
 use super::*;
 use crate::checkpoint::save_network;
 use crate::input::{Batch, Input};
-use crate::models::params::parameters;
+use crate::models::parameters::parameters;
 
 /// A small network with every kind of operation of a residual one.
 fn residual() -> TrainTask {
@@ -19,7 +19,7 @@ fn residual() -> TrainTask {
 
 fn batch(task: &TrainTask, device: &Device) -> Batch {
     let input = Input::new(&task.dataset, task.run.image_size, device);
-    input.plain(task.dataset.split(Split::Train), 0..8)
+    input.evaluation_batch(task.dataset.split(Split::Train), 0..8)
 }
 
 #[test]
@@ -27,13 +27,13 @@ fn later_steps_do_not_change_a_snapshot() {
     for device in cpus() {
         let folder = tempfile::tempdir().unwrap();
         let task = residual();
-        let (mut learner, _) = prepare(&task, &device).unwrap();
+        let (mut state, _) = prepare(&task, &device).unwrap();
         for step in 0..4 {
             let batch = batch(&task, &device);
-            (learner, _) = learner.step(batch, Epoch(1), step);
+            (state, _) = state.step(batch, Epoch(1), step);
             let position = Position::within(Epoch(1), step as u32 + 1);
-            let at_once = learner.snapshot(position, None);
-            let later = learner.snapshot(position, None);
+            let at_once = state.snapshot(position, None);
+            let later = state.snapshot(position, None);
             let write = |snapshot, stem: &str| {
                 let snapshot: Box<dyn Snapshot> = Box::new(snapshot);
                 let files = snapshot
@@ -45,12 +45,9 @@ fn later_steps_do_not_change_a_snapshot() {
             // The first update meets shared memory, the second its own.
             for more in 0..2 {
                 let batch = self::batch(&task, &device);
-                (learner, _) = learner.step(batch, Epoch(2), more);
+                (state, _) = state.step(batch, Epoch(2), more);
             }
-            assert_ne!(
-                write(learner.snapshot(position, None), "moved").0,
-                expected.0
-            );
+            assert_ne!(write(state.snapshot(position, None), "moved").0, expected.0);
             assert_eq!(write(later, "later"), expected, "{device:?}, step {step}");
         }
     }
@@ -62,16 +59,16 @@ fn files_do_not_show_the_layout_of_a_backend() {
     let task = residual();
     let mut found = Vec::new();
     for (i, device) in cpus().iter().enumerate() {
-        let (learner, _) = prepare(&task, device).unwrap();
+        let (state, _) = prepare(&task, device).unwrap();
         let path = folder.path().join(i.to_string());
-        let blob = save_network(&learner.network.valid(), &path).unwrap().blob;
+        let blob = save_network(&state.network.valid(), &path).unwrap().blob;
         // Gradients come in the order of the weights, too: the first moment is a tenth of them.
-        let (learner, _) = learner.step(batch(&task, device), Epoch(1), 0);
-        let moments = learner.adam.moments.into_iter().map(|(name, moments)| {
+        let (state, _) = state.step(batch(&task, device), Epoch(1), 0);
+        let moments = state.adam.moments.into_iter().map(|(name, moments)| {
             let m = moments.m.into_data_as::<f32>().try_to_vec::<f32>().unwrap();
             (name, (moments.shape, m))
         });
-        let statistics = parameters(&learner.network)
+        let statistics = parameters(&state.network)
             .into_iter()
             .map(|(name, parameter)| {
                 let values = parameter.values.into_data_as::<f32>();

@@ -2,7 +2,8 @@
 
 use super::*;
 
-/// Numbers that Keras 3.15 gave the convolutions of InceptionV3 when it made them, in the order of `model.layers`.
+/// Numbers that Keras 3.15 gave the convolutions of InceptionV3 when it made them, in the order of
+/// `model.layers`.
 const V3: [usize; 94] = [
     0, 1, 2, 3, 4, 8, 6, 9, 5, 7, 10, 11, 15, 13, 16, 12, 14, 17, 18, 22, 20, 23, 19, 21, 24, 25,
     27, 28, 26, 29, 34, 35, 31, 36, 32, 37, 30, 33, 38, 39, 44, 45, 41, 46, 42, 47, 40, 43, 48, 49,
@@ -125,7 +126,8 @@ fn resnet_v2_is_in_the_order_of_keras() {
     let layers = resnet_v2();
     let convs = order(&layers, Kind::Conv);
     assert_eq!((convs.len(), layers.len()), (244, 448));
-    // Keras' conv2d_5 to conv2d_17 and block35_1_conv, in the order 8, 6, 9, 5, 7, 10, 11, 15, 13, 16, 12, 14, 17.
+    // Keras' conv2d_5 to conv2d_17 and block35_1_conv, in the order 8, 6, 9, 5, 7, 10, 11, 15, 13, 16, 12,
+    // 14, 17.
     assert_eq!(
         convs[5..19],
         [

@@ -26,8 +26,8 @@ fn all_that_is_wrong_is_said_at_once() {
     assert_ends(
         &refusal(&path, &config),
         "own.safetensors does not fit resnet50_v1_5: missing: layer4.2.bn3.weight, layer4.2.bn3.bias, \
-         layer4.2.bn3.running_mean and 1 more; unused: layer3.6.conv1.weight; unfit: bn1.weight has shape [2, 2] \
-         instead of [4]",
+         layer4.2.bn3.running_mean and 1 more; unused: layer3.6.conv1.weight; unfit: bn1.weight has shape \
+         [2, 2] instead of [4]",
     );
 }
 
@@ -48,8 +48,8 @@ fn layers_of_keras_in_the_names_of_keras() {
     );
     assert_ends(
         &refusal(&path, &vgg),
-        "a.h5 does not fit vgg16: missing: block4_conv2/kernel, block4_conv2/bias; unused: block3_conv4/kernel:0; \
-         unfit: block1_conv1/kernel:0 has shape [3, 3, 4, 3] instead of [3, 3, 3, 4]",
+        "a.h5 does not fit vgg16: missing: block4_conv2/kernel, block4_conv2/bias; unused: \
+         block3_conv4/kernel:0; unfit: block1_conv1/kernel:0 has shape [3, 3, 4, 3] instead of [3, 3, 3, 4]",
     );
 
     let inception = config(Backbone::InceptionV3, Variant::Keras);

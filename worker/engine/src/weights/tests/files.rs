@@ -5,9 +5,9 @@ use std::path::Path;
 
 use hdf5_pure::{AttrValue, FileBuilder};
 
-use super::super::layers::{layers, scaled};
+use super::super::families::{files, layers};
 use crate::models::Network;
-use crate::models::params::parameters;
+use crate::models::parameters::parameters;
 
 /// Name, shape and numbers of a tensor.
 pub(super) type Named = (String, Vec<usize>, Vec<f32>);
@@ -44,7 +44,8 @@ pub(super) fn keras_layers(network: &Network) -> Vec<KerasLayer> {
             .unwrap_or_else(|| format!("auto_{index}"));
         let mut weights = Vec::new();
         for names in layer.kind.parameters() {
-            let left_out = names.ours == "gamma" && !scaled(config.backbone, config.variant);
+            let left_out =
+                names.ours == "gamma" && !files(config.backbone).has_gamma(config.variant);
             let Some(parameter) = parameters.get(&format!("{}.{}", layer.ours, names.ours)) else {
                 continue;
             };

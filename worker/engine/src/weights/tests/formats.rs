@@ -1,7 +1,7 @@
 //! What goes into a file comes out of it, in every format.
 
 use burn::tensor::{Device, Tensor};
-use quartet_shared::spec::Backbone;
+use quartet_shared::spec::{Backbone, Family};
 
 use super::files::{
     Style, keras_file, keras_layers, legacy_file, safetensors_file, torch_tensors, write, zip_file,
@@ -66,11 +66,11 @@ fn torch_files_of_every_network_and_format() {
         let config = config(backbone, variant);
         let network = network(&config, 5);
         let mut tensors = torch_tensors(&network);
-        let head = match backbone {
-            Backbone::Vgg16 => ["head.fc.weight", "classifier.0.weight"],
-            Backbone::InceptionV3 => ["fc.weight", "AuxLogits.conv0.conv.weight"],
-            Backbone::InceptionResnetV2 => ["classif.weight", "last_linear.bias"],
-            Backbone::Resnet50 | Backbone::Resnet50V1_5 => ["fc.weight", "fc.bias"],
+        let head = match backbone.facts().family {
+            Family::Vgg16 => ["head.fc.weight", "classifier.0.weight"],
+            Family::InceptionV3 => ["fc.weight", "AuxLogits.conv0.conv.weight"],
+            Family::InceptionResnetV2 => ["classif.weight", "last_linear.bias"],
+            Family::Resnet50 => ["fc.weight", "fc.bias"],
         };
         for name in head.into_iter().chain(["bn1.num_batches_tracked"]) {
             tensors.push((name.to_owned(), vec![2], vec![1.0, 2.0]));

@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use quartet_shared::spec::Backbone;
 
 use super::error::Problems;
+use super::families::{files, layers};
 use super::keras::KerasModel;
-use super::layers::{BACKBONE, Kind, Layer, Names, layers, scaled, stem_channels, torch_heads};
-use super::stored::{Numbers, Stored};
+use super::layer::{BACKBONE, Kind, Layer, Names};
+use super::state_dict::{Numbers, StateDict, StoredTensor};
 use crate::models::NetworkConfig;
 
 /// The shapes of a network's parameters by name.
@@ -15,7 +16,7 @@ pub(super) type Shapes = BTreeMap<String, Vec<usize>>;
 
 /// The source of each parameter, as an index among the file's tensors, and whatever did not work out.
 #[derive(Debug, Default)]
-pub(super) struct Fit {
+pub(super) struct KeyMapping {
     pub(super) sources: BTreeMap<String, usize>,
     pub(super) problems: Problems,
 }
@@ -33,55 +34,55 @@ pub(super) enum Layout {
 fn parameters<'a>(
     layer: &'a Layer,
     shapes: &'a Shapes,
-    scaled: bool,
+    has_gamma: bool,
 ) -> impl Iterator<Item = (String, Names)> + 'a {
     let names = layer.kind.parameters().iter();
     names
-        .filter(move |names| scaled || names.ours != "gamma")
+        .filter(move |names| has_gamma || names.ours != "gamma")
         .map(|names| (format!("{}.{}", layer.ours, names.ours), *names))
         .filter(|(ours, _)| shapes.contains_key(ours))
 }
 
 /// A file of torchvision or timm.
-pub(super) fn torch(tensors: &[Stored], config: &NetworkConfig, shapes: &Shapes) -> Fit {
-    let mut fit = Fit::default();
+pub(super) fn torch(tensors: &StateDict, config: &NetworkConfig, shapes: &Shapes) -> KeyMapping {
+    let mut mapping = KeyMapping::default();
     let mut open = by_name(tensors);
     for layer in layers(config.backbone, config.variant) {
         for (ours, names) in parameters(&layer, shapes, true) {
             let name = format!("{}.{}", layer.torch, names.torch);
-            fit.assign(ours, open.remove(name.as_str()), name);
+            mapping.assign(ours, open.remove(name.as_str()), name);
         }
     }
-    let heads = torch_heads(config.backbone);
+    let heads = files(config.backbone).torch_heads;
     let unused = open.into_keys().filter(|name| {
         !name.ends_with("num_batches_tracked") && !heads.iter().any(|head| name.starts_with(head))
     });
-    fit.problems.unused = unused.map(str::to_owned).collect();
-    fit
+    mapping.problems.unused = unused.map(str::to_owned).collect();
+    mapping
 }
 
 /// A checkpoint of ours: the backbone, and the head if `head`.
-pub(super) fn checkpoint(tensors: &[Stored], head: bool, shapes: &Shapes) -> Fit {
-    let mut fit = Fit::default();
+pub(super) fn checkpoint(tensors: &StateDict, head: bool, shapes: &Shapes) -> KeyMapping {
+    let mut mapping = KeyMapping::default();
     let wanted = |name: &str| head || name.starts_with(BACKBONE);
     let mut open = by_name(tensors);
     for name in shapes.keys().filter(|name| wanted(name)) {
-        fit.assign(name.clone(), open.remove(name.as_str()), name.clone());
+        mapping.assign(name.clone(), open.remove(name.as_str()), name.clone());
     }
     let unused = open.into_keys().filter(|name| wanted(name));
-    fit.problems.unused = unused.map(str::to_owned).collect();
-    fit
+    mapping.problems.unused = unused.map(str::to_owned).collect();
+    mapping
 }
 
 /// A file of Keras. Layers with weights after the last one of the backbone are the classifier, and left out.
 pub(super) fn keras(
     model: &KerasModel,
-    tensors: &[Stored],
+    tensors: &StateDict,
     config: &NetworkConfig,
     shapes: &Shapes,
-) -> Fit {
-    let mut fit = Fit::default();
-    let scaled = scaled(config.backbone, config.variant);
+) -> KeyMapping {
+    let mut mapping = KeyMapping::default();
+    let has_gamma = files(config.backbone).has_gamma(config.variant);
     let mut used = BTreeSet::new();
     for (index, layer) in layers(config.backbone, config.variant).iter().enumerate() {
         let found = match &layer.keras {
@@ -95,18 +96,18 @@ pub(super) fn keras(
             (None, None) => format!("weighted layer {} ({})", index + 1, described(layer)),
         };
         let mut weights = found.map_or(0..0, |found| model.layers[found].weights.clone());
-        for (ours, names) in parameters(layer, shapes, scaled) {
-            fit.assign(ours, weights.next(), format!("{name}/{}", names.keras));
+        for (ours, names) in parameters(layer, shapes, has_gamma) {
+            mapping.assign(ours, weights.next(), format!("{name}/{}", names.keras));
         }
-        fit.unused(weights, tensors);
+        mapping.unused(weights, tensors);
     }
     let last = used.last().copied().unwrap_or(0);
     for (index, layer) in model.layers.iter().enumerate().take(last) {
         if !used.contains(&index) {
-            fit.unused(layer.weights.clone(), tensors);
+            mapping.unused(layer.weights.clone(), tensors);
         }
     }
-    fit
+    mapping
 }
 
 fn described(layer: &Layer) -> &'static str {
@@ -116,12 +117,12 @@ fn described(layer: &Layer) -> &'static str {
     }
 }
 
-fn by_name(tensors: &[Stored]) -> BTreeMap<&str, usize> {
+fn by_name(tensors: &StateDict) -> BTreeMap<&str, usize> {
     let names = tensors.iter().enumerate();
     names.map(|(i, tensor)| (tensor.name.as_str(), i)).collect()
 }
 
-impl Fit {
+impl KeyMapping {
     fn assign(&mut self, ours: String, source: Option<usize>, name: String) {
         match source {
             Some(source) => {
@@ -131,15 +132,15 @@ impl Fit {
         }
     }
 
-    fn unused(&mut self, indices: impl Iterator<Item = usize>, tensors: &[Stored]) {
+    fn unused(&mut self, indices: impl Iterator<Item = usize>, tensors: &StateDict) {
         let names = indices.map(|index| tensors[index].name.clone());
         self.problems.unused.extend(names);
     }
 
     /// Looks for tensors of another shape or type than the network has them.
-    pub(super) fn check(&mut self, tensors: &[Stored], layout: Layout, shapes: &Shapes) {
+    pub(super) fn check(&mut self, tensors: &StateDict, layout: Layout, shapes: &Shapes) {
         for (ours, &source) in &self.sources {
-            let Stored {
+            let StoredTensor {
                 name,
                 shape: found,
                 numbers,
@@ -157,10 +158,11 @@ impl Fit {
         }
     }
 
-    /// The width of the network that the file is of, if its first kernel has other channels than the network's.
+    /// The width of the network that the file is of, if its first kernel has other channels than the
+    /// network's.
     pub(super) fn width(
         &self,
-        tensors: &[Stored],
+        tensors: &StateDict,
         layout: Layout,
         shapes: &Shapes,
         backbone: Backbone,
@@ -176,7 +178,7 @@ impl Fit {
             }
             _ => return None,
         };
-        (file != network).then(|| file as f64 / stem_channels(backbone) as f64)
+        (file != network).then(|| file as f64 / files(backbone).stem_channels as f64)
     }
 }
 
@@ -207,7 +209,7 @@ impl Layout {
 }
 
 /// The backbone that names of torchvision or timm belong to.
-pub(super) fn torch_backbone(tensors: &[Stored]) -> Option<Backbone> {
+pub(super) fn torch_backbone(tensors: &StateDict) -> Option<Backbone> {
     let begins = |prefix: &str| tensors.iter().any(|t| t.name.starts_with(prefix));
     let marks = [
         ("features.28.", Backbone::Vgg16),

@@ -1,12 +1,24 @@
-//! Means over an epoch, read from the device only when somebody looks.
+//! Loss and accuracy: of a batch, and as means over an epoch, read from the device only when somebody looks.
 
-use burn::tensor::Tensor;
+use burn::tensor::activation::log_softmax;
+use burn::tensor::{Int, Tensor};
 use serde::{Deserialize, Serialize};
 
-/// The training of an epoch so far: what its metrics will be made of. All sums are finite, as a loss that is not ends the
-/// run.
+/// Mean categorical cross-entropy in nats, `[1]`, of logits `[N, classes]` and classes `[N, 1]`.
+pub(crate) fn cross_entropy(logits: Tensor<2>, labels: Tensor<2, Int>) -> Tensor<1> {
+    log_softmax(logits, 1).gather(1, labels).mean().neg()
+}
+
+/// `[loss, images whose class has the highest logit]`, still on the device.
+pub(crate) fn statistics(logits: Tensor<2>, labels: Tensor<2, Int>, loss: Tensor<1>) -> Tensor<1> {
+    let correct = logits.argmax(1).equal(labels).int().sum().float();
+    Tensor::cat(vec![loss, correct], 0)
+}
+
+/// The training of an epoch so far: what its metrics will be made of. All totals are finite, as a loss that
+/// is not ends the run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Sums {
+pub(crate) struct MetricTotals {
     /// Images.
     pub(crate) images: u64,
     /// Losses of all images.
@@ -17,7 +29,7 @@ pub(crate) struct Sums {
     pub(crate) seconds: f64,
 }
 
-impl Sums {
+impl MetricTotals {
     /// The means; there must have been an image.
     pub(crate) fn means(&self) -> Means {
         let images = self.images as f64;
@@ -32,13 +44,13 @@ impl Sums {
     }
 }
 
-/// Sums of [`statistics`](super::learner::statistics). Loss and accuracy are means over images, not over batches, as
+/// Adds up [`statistics`]. Loss and accuracy are means over images, not over batches, as
 /// in Keras, where a last short batch counts for less.
 #[derive(Debug, Default)]
-pub(crate) struct Meter {
+pub(crate) struct MetricAccumulator {
     pending: Vec<(Tensor<1>, usize)>,
     steps: u32,
-    sums: Sums,
+    totals: MetricTotals,
     not_finite: Option<u32>,
 }
 
@@ -49,12 +61,12 @@ pub(crate) struct Means {
     pub(crate) accuracy: f64,
 }
 
-impl Meter {
+impl MetricAccumulator {
     /// As it was after so many steps.
-    pub(crate) fn resumed(steps: u32, sums: Sums) -> Self {
+    pub(crate) fn resumed(steps: u32, totals: MetricTotals) -> Self {
         Self {
             steps,
-            sums,
+            totals,
             ..Self::default()
         }
     }
@@ -64,8 +76,8 @@ impl Meter {
         self.pending.push((statistics, images));
     }
 
-    /// Waits for the device, unless nothing is new, and returns the means; there must have been a batch. The sums do not
-    /// depend on when this is called.
+    /// Waits for the device, unless nothing is new, and returns the means; there must have been a batch. The
+    /// totals do not depend on when this is called.
     pub(crate) fn read(&mut self) -> Means {
         let (tensors, counts): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.pending).into_iter().unzip();
@@ -77,19 +89,19 @@ impl Meter {
                 if !pair[0].is_finite() {
                     self.not_finite.get_or_insert(self.steps);
                 }
-                self.sums.images += images as u64;
-                self.sums.loss += f64::from(pair[0]) * images as f64;
-                self.sums.correct += f64::from(pair[1]);
+                self.totals.images += images as u64;
+                self.totals.loss += f64::from(pair[0]) * images as f64;
+                self.totals.correct += f64::from(pair[1]);
             }
         }
-        self.sums.means()
+        self.totals.means()
     }
 
-    /// The sums that were read, which took so many seconds.
-    pub(crate) fn sums(&self, seconds: f64) -> Sums {
-        Sums {
+    /// The totals that were read, which took so many seconds.
+    pub(crate) fn totals(&self, seconds: f64) -> MetricTotals {
+        MetricTotals {
             seconds,
-            ..self.sums
+            ..self.totals
         }
     }
 

@@ -6,13 +6,13 @@ use quartet_agent::executor::{Callbacks, Checkpoint, Stop};
 use quartet_shared::ids::Epoch;
 use quartet_shared::progress::{Phase, Progress};
 
-use super::meter::{Means, Sums};
+use crate::metrics::{Means, MetricTotals};
 
 /// Progress is reported at most this often: reading the loss makes the host wait for the device.
 const INTERVAL: Duration = Duration::from_millis(300);
 
 /// Counts steps and images of a phase and decides when to report.
-pub(crate) struct Reporter<'a> {
+pub(crate) struct ProgressReporter<'a> {
     callbacks: &'a mut dyn Callbacks,
     progress: Progress,
     images: u64,
@@ -22,7 +22,7 @@ pub(crate) struct Reporter<'a> {
     reported: Instant,
 }
 
-impl<'a> Reporter<'a> {
+impl<'a> ProgressReporter<'a> {
     pub(crate) fn new(callbacks: &'a mut dyn Callbacks, epochs: u32) -> Self {
         let now = Instant::now();
         let progress = Progress {
@@ -47,7 +47,7 @@ impl<'a> Reporter<'a> {
 
     /// Begins a phase and reports it; loss and accuracy stay those of the epoch until its training begins.
     pub(crate) fn phase(&mut self, phase: Phase, epoch: Epoch, steps: usize) {
-        self.resume_phase(phase, epoch, steps, 0, Sums::default());
+        self.resume_phase(phase, epoch, steps, 0, MetricTotals::default());
     }
 
     /// As [`Self::phase`], after `step` steps that are done.
@@ -57,7 +57,7 @@ impl<'a> Reporter<'a> {
         epoch: Epoch,
         steps: usize,
         step: u32,
-        done: Sums,
+        done: MetricTotals,
     ) {
         let fresh = phase != Phase::Validating;
         let (loss, accuracy) = if fresh {

@@ -16,7 +16,7 @@ use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Device, Gradients, Tensor};
 use quartet_kernels::{AdamState, AdamUpdate};
 
-use crate::models::params::Path;
+use crate::models::parameters::Path;
 
 /// Keras' defaults.
 const BETA1: f64 = 0.9;
@@ -239,8 +239,8 @@ mod tests {
         assert!(module.used.is_require_grad() && module.unused.is_require_grad());
     }
 
-    /// With a gradient as small as epsilon its place shows: the first update is `lr * g / (g + 1e-7 / sqrt(1e-3))`, the
-    /// usual Adam's `lr * g / (g + 1e-7)`.
+    /// With a gradient as small as epsilon its place shows: the first update is `lr * g / (g + 1e-7 /
+    /// sqrt(1e-3))`, the usual Adam's `lr * g / (g + 1e-7)`.
     #[test]
     fn epsilon_is_outside_the_bias_correction() {
         let mut module = pair(&Device::flex().autodiff());

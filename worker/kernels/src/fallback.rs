@@ -41,7 +41,8 @@ pub(crate) fn batch_norm<const D: usize>(
     }
 }
 
-/// By the running statistics with one factor and one summand for each channel, in half of the passes over `x` that burn's own takes.
+/// By the running statistics with one factor and one summand for each channel, in half of the passes over `x`
+/// that burn's own takes.
 fn scaled<const D: usize>(norm: &BatchNorm, x: Tensor<D>) -> Tensor<D> {
     let variance = norm.running_var.value_sync();
     let factor = norm.gamma.val() / variance.add_scalar(norm.epsilon).sqrt();

@@ -1,21 +1,20 @@
-//! One training step.
+//! The state of a training, and one step of it.
 
 use burn::module::Module;
-use burn::tensor::activation::log_softmax;
-use burn::tensor::{Gradients, Int, Tensor};
+use burn::tensor::{Gradients, Tensor};
 use quartet_shared::ids::Epoch;
 use quartet_shared::position::Position;
 
-use super::adam::{Adam, AdamConfig};
-use super::meter::Sums;
+use crate::adam::{Adam, AdamConfig};
 use crate::checkpoint::TrainingSnapshot;
 use crate::input::Batch;
 use crate::input::random::{Purpose, stream};
+use crate::metrics::{MetricTotals, cross_entropy, statistics};
 use crate::models::{DropoutMasks, Network};
 
-/// The network that learns, on a device with autodiff, and its optimizer.
+/// What training changes: the network, on a device with autodiff, and its optimizer.
 #[derive(Debug)]
-pub struct Learner {
+pub struct TrainState {
     /// The network.
     pub network: Network,
     /// Its optimizer.
@@ -23,8 +22,9 @@ pub struct Learner {
     seed: u64,
 }
 
-impl Learner {
-    /// Before the first step of `network`, which is on a device with autodiff. Dropout depends on `seed`, epoch and step.
+impl TrainState {
+    /// Before the first step of `network`, which is on a device with autodiff. Dropout depends on `seed`,
+    /// epoch and step.
     #[must_use]
     pub fn new(network: Network, rates: AdamConfig, seed: u64) -> Self {
         let adam = Adam::new(rates, &network);
@@ -35,15 +35,15 @@ impl Learner {
         }
     }
 
-    /// Forward, backward and update on one batch; returns `[loss, images classified right]` of the forward pass. By
-    /// value, so that the weights are updated in place.
+    /// Forward, backward and update on one batch; returns `[loss, images classified right]` of the forward
+    /// pass. By value, so that the weights are updated in place.
     #[must_use]
     pub fn step(self, batch: Batch, epoch: Epoch, step: u64) -> (Self, Tensor<1>) {
         let (loss, statistics) = self.forward(batch, epoch, step);
         (self.update(loss.backward()), statistics)
     }
 
-    /// The loss on one batch, with its graph, and the statistics that [`Learner::step`] returns.
+    /// The loss on one batch, with its graph, and the statistics that [`TrainState::step`] returns.
     pub(super) fn forward(&self, batch: Batch, epoch: Epoch, step: u64) -> (Tensor<1>, Tensor<1>) {
         let images = batch.images.autodiff();
         let n = images.dims()[0];
@@ -55,7 +55,7 @@ impl Learner {
         (loss, statistics)
     }
 
-    /// The learner after an update by the gradients of the loss.
+    /// The state after an update by the gradients of the loss.
     pub(super) fn update(self, gradients: Gradients) -> Self {
         let Self {
             network,
@@ -70,25 +70,18 @@ impl Learner {
         }
     }
 
-    /// The state at a position, with the sums of the epoch that it is within.
-    pub(crate) fn snapshot(&self, position: Position, sums: Option<Sums>) -> TrainingSnapshot {
+    /// The state at a position, with the totals of the epoch that it is within.
+    pub(crate) fn snapshot(
+        &self,
+        position: Position,
+        totals: Option<MetricTotals>,
+    ) -> TrainingSnapshot {
         TrainingSnapshot {
             network: self.network.valid(),
             adam: self.adam.clone(),
             seed: self.seed,
             position,
-            sums,
+            totals,
         }
     }
-}
-
-/// Mean categorical cross-entropy in nats, `[1]`, of logits `[N, classes]` and classes `[N, 1]`.
-pub(crate) fn cross_entropy(logits: Tensor<2>, labels: Tensor<2, Int>) -> Tensor<1> {
-    log_softmax(logits, 1).gather(1, labels).mean().neg()
-}
-
-/// `[loss, images whose class has the highest logit]`, still on the device.
-pub(crate) fn statistics(logits: Tensor<2>, labels: Tensor<2, Int>, loss: Tensor<1>) -> Tensor<1> {
-    let correct = logits.argmax(1).equal(labels).int().sum().float();
-    Tensor::cat(vec![loss, correct], 0)
 }

@@ -1,4 +1,4 @@
-//! A tensor that lies in a file, whatever the file's format.
+//! The tensors of a file, whatever its format.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -6,9 +6,12 @@ use std::path::Path;
 
 use burn::tensor::{bf16, f16};
 
+/// The tensors in the order of the file, or by name.
+pub(super) type StateDict = Vec<StoredTensor>;
+
 /// A tensor of which only name, shape and type have been read.
 #[derive(Clone)]
-pub(super) struct Stored {
+pub(super) struct StoredTensor {
     pub(super) name: String,
     pub(super) shape: Vec<usize>,
     pub(super) numbers: Numbers,
@@ -53,7 +56,8 @@ impl Numbers {
             assert!(rest.is_empty(), "whole numbers only");
             chunks.iter().map(|chunk| number(*chunk)).collect()
         }
-        // HDF5 and PyTorch give the machine's order, which is safetensors' order on the machines that this runs on.
+        // HDF5 and PyTorch give the machine's order, which is safetensors' order on the machines that this
+        // runs on.
         match self {
             Self::F16 => each(bytes, |bytes| f16::from_ne_bytes(bytes).to_f32()),
             Self::Bf16 => each(bytes, |bytes| bf16::from_ne_bytes(bytes).to_f32()),
@@ -64,9 +68,9 @@ impl Numbers {
     }
 }
 
-impl Stored {
-    /// The numbers, row-major. To be called only where the shape is known to be the right one: it decides how much is
-    /// allocated.
+impl StoredTensor {
+    /// The numbers, row-major. To be called only where the shape is known to be the right one: it decides how
+    /// much is allocated.
     ///
     /// # Errors
     /// What is wrong.

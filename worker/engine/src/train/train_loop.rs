@@ -1,33 +1,37 @@
-//! One epoch: its training steps, its validation, and the states within it.
+//! The loop over an epoch: its training steps, its validation, and its mid-epoch checkpoints.
 
 use std::time::Instant;
 
 use burn::module::Module;
 use burn::tensor::Device;
 use quartet_agent::executor::{Checkpoint, Moment, Stop, TrainTask};
-use quartet_shared::dataset::{Images, Split};
+use quartet_shared::dataset::Split;
 use quartet_shared::ids::Epoch;
 use quartet_shared::position::Position;
 use quartet_shared::progress::Phase;
-use quartet_shared::spec::ExperimentSpec;
 
-use super::TrainError;
-use super::learner::{Learner, cross_entropy, statistics};
-use super::meter::{Means, Meter, Sums};
-use super::observe::Reporter;
-use crate::input::{EpochPlan, Input};
+use super::error::TrainError;
+use super::state::TrainState;
+use crate::batches::{batches, inference_batch};
+use crate::input::{Input, Sampler};
+use crate::metrics::{Means, MetricAccumulator, MetricTotals, cross_entropy, statistics};
+use crate::progress::ProgressReporter;
 
-/// A run in progress, but for what it learns.
-pub(super) struct Course<'a> {
+/// A run in progress, but for its [`TrainState`].
+pub(super) struct TrainLoop<'a> {
     task: &'a TrainTask,
     input: Input,
-    reporter: Reporter<'a>,
-    /// The last position whose state the observer has.
+    reporter: ProgressReporter<'a>,
+    /// The last position whose state the callbacks have.
     kept: Position,
 }
 
-impl<'a> Course<'a> {
-    pub(super) fn new(task: &'a TrainTask, device: &Device, reporter: Reporter<'a>) -> Self {
+impl<'a> TrainLoop<'a> {
+    pub(super) fn new(
+        task: &'a TrainTask,
+        device: &Device,
+        reporter: ProgressReporter<'a>,
+    ) -> Self {
         Self {
             task,
             input: Input::new(&task.dataset, task.run.image_size, device),
@@ -39,30 +43,30 @@ impl<'a> Course<'a> {
         }
     }
 
-    /// Trains the steps of an epoch that come after `done`, which have given `sums` so far. Returns what the whole epoch
-    /// has learned and its sums; `None` if the observer stops it.
+    /// Trains the steps of an epoch that come after `done`, which have given `totals` so far. Returns what
+    /// the whole epoch has learned and its totals; `None` if the callbacks stop it.
     pub(super) fn train(
         &mut self,
-        mut learner: Learner,
+        mut state: TrainState,
         epoch: Epoch,
         done: u32,
-        sums: Sums,
-    ) -> Result<Option<(Learner, Sums)>, TrainError> {
+        totals: MetricTotals,
+    ) -> Result<Option<(TrainState, MetricTotals)>, TrainError> {
         let task = self.task;
         let images = task.dataset.split(Split::Train);
-        let plan = plan(task, epoch);
-        let mut meter = Meter::resumed(done, sums);
-        let read = |meter: &mut Meter| {
-            let means = meter.read();
-            meter
+        let sampler = sampler(task, epoch);
+        let mut accumulator = MetricAccumulator::resumed(done, totals);
+        let read = |accumulator: &mut MetricAccumulator| {
+            let means = accumulator.read();
+            accumulator
                 .not_finite()
                 .map_or(Ok(means), |step| Err(TrainError::Diverged { epoch, step }))
         };
-        let steps = plan.steps().len();
+        let steps = sampler.steps().len();
         self.reporter
-            .resume_phase(Phase::Training, epoch, steps, done, sums);
+            .resume_phase(Phase::Training, epoch, steps, done, totals);
         let mut since = Instant::now();
-        for (step, indices) in (0..).zip(plan.steps()).skip(done as usize) {
+        for (step, indices) in (0..).zip(sampler.steps()).skip(done as usize) {
             let batch = self.input.training(
                 images,
                 indices,
@@ -70,11 +74,11 @@ impl<'a> Course<'a> {
                 task.run.seed,
                 epoch,
             );
-            let (next, statistics) = learner.step(batch, epoch, u64::from(step));
-            learner = next;
-            meter.push(statistics, indices.len());
+            let (next, statistics) = state.step(batch, epoch, u64::from(step));
+            state = next;
+            accumulator.push(statistics, indices.len());
             if self.reporter.step(indices.len()) {
-                let means = read(&mut meter)?;
+                let means = read(&mut accumulator)?;
                 self.reporter.report(Some(means));
             }
             let due = |interval| {
@@ -86,38 +90,38 @@ impl<'a> Course<'a> {
                 None if !task.checkpoint_interval.is_some_and(due) => continue,
                 None | Some(Stop::Drain) => {}
             }
-            read(&mut meter)?;
-            let sums = meter.sums(self.reporter.seconds());
-            let later = self.keep(&learner, Position::within(epoch, step + 1), sums);
+            read(&mut accumulator)?;
+            let totals = accumulator.totals(self.reporter.seconds());
+            let later = self.keep(&state, Position::within(epoch, step + 1), totals);
             if stop.or(later).is_some() {
                 return Ok(None);
             }
             since = Instant::now();
         }
-        let means = read(&mut meter)?;
+        let means = read(&mut accumulator)?;
         self.reporter.report(Some(means));
-        Ok(Some((learner, meter.sums(self.reporter.seconds()))))
+        Ok(Some((state, accumulator.totals(self.reporter.seconds()))))
     }
 
-    /// Loss and accuracy on the validation images, each once and in their order. `None` if the observer stops it; when it
-    /// drains, it gets the state before the validation, whose training has given `sums`.
+    /// Loss and accuracy on the validation images, each once and in their order. `None` if the callbacks stop
+    /// it; when they drain, they get the state before the validation, whose training has given `totals`.
     pub(super) fn validate(
         &mut self,
-        learner: &Learner,
+        state: &TrainState,
         epoch: Epoch,
-        sums: Sums,
+        totals: MetricTotals,
     ) -> Option<Means> {
         let images = self.task.dataset.split(Split::Valid);
-        let network = learner.network.valid();
-        let mut meter = Meter::default();
+        let network = state.network.valid();
+        let mut accumulator = MetricAccumulator::default();
         let ranges = batches(images, inference_batch(&self.task.experiment));
         self.reporter.phase(Phase::Validating, epoch, ranges.len());
         for range in ranges {
             let n = range.len();
-            let batch = self.input.plain(images, range);
+            let batch = self.input.evaluation_batch(images, range);
             let logits = network.forward(batch.images);
             let loss = cross_entropy(logits.clone(), batch.labels.clone());
-            meter.push(statistics(logits, batch.labels, loss), n);
+            accumulator.push(statistics(logits, batch.labels, loss), n);
             if self.reporter.step(n) {
                 self.reporter.report(None);
             }
@@ -126,64 +130,54 @@ impl<'a> Course<'a> {
                 Some(Stop::Drop) => return None,
                 Some(Stop::Drain) => {
                     let (steps, _) = first_steps(self.task, epoch, u32::MAX);
-                    self.keep(learner, Position::within(epoch, steps), sums);
+                    self.keep(state, Position::within(epoch, steps), totals);
                     return None;
                 }
             }
         }
         // A validation loss that is not finite ends nothing: Keras goes on, too.
-        let means = meter.read();
+        let means = accumulator.read();
         self.reporter.report(None);
         Some(means)
     }
 
     /// Hands over the end of an epoch.
-    pub(super) fn epoch_done(&mut self, learner: &Learner, moment: Moment) -> Option<Stop> {
+    pub(super) fn epoch_done(&mut self, state: &TrainState, moment: Moment) -> Option<Stop> {
         self.kept = moment.position();
-        let snapshot = Box::new(learner.snapshot(self.kept, None));
+        let snapshot = Box::new(state.snapshot(self.kept, None));
         self.reporter.checkpoint(Checkpoint { moment, snapshot })
     }
 
-    /// Hands over a state within an epoch, unless the observer has it.
-    fn keep(&mut self, learner: &Learner, position: Position, sums: Sums) -> Option<Stop> {
+    /// Hands over a mid-epoch checkpoint, unless the callbacks have it.
+    fn keep(
+        &mut self,
+        state: &TrainState,
+        position: Position,
+        totals: MetricTotals,
+    ) -> Option<Stop> {
         if self.kept == position {
             return self.reporter.stop();
         }
         self.kept = position;
         self.reporter.checkpoint(Checkpoint {
             moment: Moment::MidEpoch(position),
-            snapshot: Box::new(learner.snapshot(position, Some(sums))),
+            snapshot: Box::new(state.snapshot(position, Some(totals))),
         })
     }
 }
 
 /// The training steps of an epoch.
-fn plan(task: &TrainTask, epoch: Epoch) -> EpochPlan {
+fn sampler(task: &TrainTask, epoch: Epoch) -> Sampler {
     let images = task.dataset.split(Split::Train).labels.len();
     let batch = task.experiment.batch_size as usize;
-    EpochPlan::new(images, batch, task.run.seed, epoch)
+    Sampler::new(images, batch, task.run.seed, epoch)
 }
 
 /// How many of the first `steps` training steps an epoch has, and the images in them.
 pub(super) fn first_steps(task: &TrainTask, epoch: Epoch, steps: u32) -> (u32, u64) {
-    let plan = plan(task, epoch);
-    let first = plan.steps().take(steps as usize);
+    let sampler = sampler(task, epoch);
+    let first = sampler.steps().take(steps as usize);
     first.fold((0, 0), |(steps, images), indices| {
         (steps + 1, images + indices.len() as u64)
     })
-}
-
-/// Images in a batch of a validation or an evaluation, which keep nothing for a backward pass: as many as take no more memory than
-/// a training step.
-pub(crate) fn inference_batch(experiment: &ExperimentSpec) -> usize {
-    2 * experiment.batch_size as usize
-}
-
-/// All images in their order, in parts of `batch`, the last of which may be smaller.
-pub(crate) fn batches(images: &Images, batch: usize) -> Vec<std::ops::Range<usize>> {
-    let n = images.labels.len();
-    (0..n)
-        .step_by(batch)
-        .map(|start| start..n.min(start + batch))
-        .collect()
 }

@@ -1,17 +1,19 @@
 //! Resize, shift, zoom and flip as one matrix per axis.
 //!
-//! The notebook resizes with nearest neighbour to `S x S`, resamples that image once with a bilinear affine map, and
-//! mirrors it. Without rotation and shear each step treats rows and columns apart, so all of it is
-//! `A_y * image * A_x^T` with two matrices of shape `[S, side]` that have at most two values other than 0 in a row.
+//! The notebook resizes with nearest neighbour to `S x S`, resamples that image once with a bilinear affine
+//! map, and mirrors it. Without rotation and shear each step treats rows and columns apart, so all of it is
+//! `A_y * image * A_x^T` with two matrices of shape `[S, side]` that have at most two values other than 0 in
+//! a row.
 
 use quartet_shared::ids::Epoch;
 use quartet_shared::spec::Augmentation;
 
 use super::random::{Purpose, stream, uniform};
 
-/// The random change of one training image, drawn in Keras' order (`ImageDataGenerator.get_random_transform`).
+/// The random change of one training image, drawn in Keras' order
+/// (`ImageDataGenerator.get_random_transform`).
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Draw {
+pub struct AugmentationParams {
     /// Shift along the rows, a fraction of the height: positive moves the content up.
     pub tx: f64,
     /// Shift along the columns, a fraction of the width: positive moves the content left.
@@ -24,7 +26,7 @@ pub struct Draw {
     pub flip: bool,
 }
 
-impl Draw {
+impl AugmentationParams {
     /// No change.
     pub const NONE: Self = Self {
         tx: 0.0,
@@ -34,8 +36,8 @@ impl Draw {
         flip: false,
     };
 
-    /// The change of training image `index`: a pure function of (seed, epoch, index). All five numbers are always
-    /// drawn, so that none depends on which ranges are 0.
+    /// The change of training image `index`: a pure function of (seed, epoch, index). All five numbers are
+    /// always drawn, so that none depends on which ranges are 0.
     #[must_use]
     pub fn new(augmentation: &Augmentation, seed: u64, epoch: Epoch, index: usize) -> Self {
         let mut rng = stream(Purpose::Augmentation, seed, epoch, index as u64);
@@ -65,7 +67,8 @@ impl Draw {
         );
     }
 
-    /// Adds `A_x / 255`, row-major `[size, width]`, to the zeros in `matrix`: the pixels' scaling rides along.
+    /// Adds `A_x / 255`, row-major `[size, width]`, to the zeros in `matrix`: the pixels' scaling rides
+    /// along.
     pub fn columns(&self, size: usize, width: usize, matrix: &mut [f32]) {
         axis(
             Axis {
@@ -88,9 +91,10 @@ struct Axis {
     scale: f64,
 }
 
-/// One axis: output position `r` reads the resized image at `zoom * (r - o) + shift * size + o` with the centre
-/// `o = size / 2 - 0.5`, interpolated between two neighbours, and beyond the edge the edge (scipy's `affine_transform`
-/// with order 1 and mode `nearest`). Position `p` of the resized image is source pixel `floor((p + 0.5) * side / size)`.
+/// One axis: output position `r` reads the resized image at `zoom * (r - o) + shift * size + o` with the
+/// centre `o = size / 2 - 0.5`, interpolated between two neighbours, and beyond the edge the edge (scipy's
+/// `affine_transform` with order 1 and mode `nearest`). Position `p` of the resized image is source pixel
+/// `floor((p + 0.5) * side / size)`.
 fn axis(axis: Axis, size: usize, side: usize, matrix: &mut [f32]) {
     let centre = size as f64 / 2.0 - 0.5;
     let last = size as f64 - 1.0;

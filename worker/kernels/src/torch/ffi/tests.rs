@@ -1,0 +1,158 @@
+//! Of the calls, and of the convolutions behind them.
+
+use tch::{Device, Kind};
+
+use super::*;
+
+#[test]
+fn an_exception_becomes_an_error_with_its_message() {
+    let ones = |shape: &[i64]| Tensor::ones(shape, (Kind::Float, Device::Cpu));
+    let window = Window {
+        stride: [1, 1],
+        padding: [0, 0],
+        dilation: [1, 1],
+        groups: 1,
+    };
+    // The weight has three input channels, the input two.
+    let (gradient, x, weight) = (
+        ones(&[1, 4, 5, 5]),
+        ones(&[1, 2, 5, 5]),
+        ones(&[4, 3, 1, 1]),
+    );
+    let error = conv2d_backward(&gradient, &x, &weight, &window, [true; 3]).unwrap_err();
+    let text = error.to_string();
+    assert!(
+        text.starts_with("LibTorch: gradient of a convolution: ") && text.contains("channels"),
+        "{text}"
+    );
+    // It is an ordinary call that fails: the next one works.
+    let weight = ones(&[4, 2, 1, 1]);
+    let [x_gradient, none, bias] =
+        conv2d_backward(&gradient, &x, &weight, &window, [true, false, true]).unwrap();
+    assert_eq!(x_gradient.unwrap().size(), [1, 2, 5, 5]);
+    assert!(none.is_none());
+    assert_eq!(bias.unwrap().size(), [4]);
+}
+
+/// The images' number and channels, the output's channels, height, width and padding.
+type Shape = (i64, [i64; 2], [i64; 2], [i64; 2]);
+
+/// Winograd's, on CPUs that have it: odd and even sizes, each padding, panels of 16, 32 and 48 output
+/// channels.
+const WINOGRAD: [Shape; 4] = [
+    (16, [16, 32], [13, 13], [1, 1]),
+    (2, [32, 80], [33, 47], [0, 1]),
+    (4, [64, 48], [24, 25], [2, 2]),
+    (1, [48, 112], [60, 46], [1, 0]),
+];
+
+/// Evenly distributed in -1 to 1, the same at each call.
+fn noise(shape: &[i64]) -> Tensor {
+    let numbers = Tensor::arange(shape.iter().product::<i64>(), (Kind::Double, Device::Cpu));
+    let noise = (numbers * 12.9898).sin() * 43_758.545_3;
+    (noise.frac().to_kind(Kind::Float)).reshape(shape)
+}
+
+/// Output and gradients of a convolution in `kind`, of the same numbers for each kind.
+fn convolution((n, [from, to], [height, width], padding): Shape, kind: Kind) -> [Tensor; 4] {
+    let random = |shape: &[i64]| noise(shape).to_kind(kind);
+    let images = |shape: &[i64]| match kind {
+        Kind::Double => random(shape),
+        _ => channels_last(&random(shape), false).unwrap(),
+    };
+    let window = Window {
+        stride: [1, 1],
+        padding,
+        dilation: [1, 1],
+        groups: 1,
+    };
+    let x = images(&[n, from, height, width]);
+    let (weight, bias) = (random(&[to, from, 3, 3]), random(&[to]));
+    let y = conv2d(&x, &weight, Some(&bias), &window).unwrap();
+    let gradient = images(&y.size());
+    let gradients = conv2d_backward(&gradient, &x, &weight, &window, [true; 3]).unwrap();
+    let [x, weight, bias] = gradients.map(Option::unwrap);
+    [y, x, weight, bias]
+}
+
+#[test]
+fn convolutions_in_32_bits_are_those_in_64_bits() {
+    // The last two are LibTorch's own: for their channels, and for their few pixels.
+    let others = [(8, [16, 24], [9, 9], [1, 1]), (1, [16, 16], [9, 9], [1, 1])];
+    for shape in WINOGRAD.into_iter().chain(others) {
+        let (single, double) = (
+            convolution(shape, Kind::Float),
+            convolution(shape, Kind::Double),
+        );
+        for (i, (single, double)) in single.iter().zip(&double).enumerate() {
+            assert_eq!(single.size(), double.size());
+            let distance = (single.to_kind(Kind::Double) - double).norm() / double.norm();
+            let distance = distance.double_value(&[]);
+            assert!(distance < 1e-6, "{shape:?}, tensor {i}: {distance}");
+        }
+    }
+}
+
+#[test]
+fn convolutions_do_not_depend_on_the_number_of_threads() {
+    let threads = tch::get_num_threads();
+    for shape in WINOGRAD {
+        let [one, three] = [1, 3].map(|threads| {
+            tch::set_num_threads(threads);
+            convolution(shape, Kind::Float)
+        });
+        for (one, three) in one.iter().zip(&three).take(3) {
+            assert_eq!(one, three, "{shape:?}");
+        }
+    }
+    tch::set_num_threads(threads);
+}
+
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+#[test]
+fn convolutions_of_3x3_are_winograds() {
+    if !std::is_x86_feature_detected!("avx512f") {
+        return;
+    }
+    for shape in WINOGRAD {
+        let (n, [from, to], [height, width], padding) = shape;
+        let x = channels_last(&noise(&[n, from, height, width]), false).unwrap();
+        let (weight, bias) = (noise(&[to, from, 3, 3]), noise(&[to]));
+        let direct = x.conv2d(&weight, Some(&bias), [1, 1], padding, [1, 1], 1);
+        // Rounded in another way.
+        let [y, ..] = convolution(shape, Kind::Float);
+        assert_ne!(y, direct, "{shape:?}");
+    }
+}
+
+#[test]
+fn gpus_can_be_tuned_where_there_are_none() {
+    assert_eq!(tune_gpus(), Ok(()));
+}
+
+#[test]
+fn moments_that_do_not_fit_are_refused() {
+    let update = TorchAdam {
+        rate: 0.1,
+        betas: [0.9, 0.999],
+        epsilon: 1e-7,
+        step: 1.0,
+    };
+    for (size, kind, refused) in [
+        (4, Kind::Float, None),
+        (3, Kind::Float, Some("3 elements instead of 4")),
+        (4, Kind::Double, Some("another type")),
+    ] {
+        let zeros = |n: i64, kind| Tensor::zeros([n], (kind, Device::Cpu));
+        let (mut value, gradient) = (zeros(4, Kind::Float), zeros(4, Kind::Float));
+        let (mut m, mut v) = (zeros(4, Kind::Float), zeros(size, kind));
+        let result = adam(&mut value, &gradient, [&mut m, &mut v], update);
+        match refused {
+            None => assert_eq!(result, Ok(())),
+            Some(reason) => {
+                let error = result.unwrap_err().to_string();
+                assert!(error.contains(reason), "{error}");
+            }
+        }
+    }
+}
