@@ -22,8 +22,8 @@ use quartet_shared::{blocking, chunks, human};
 use quartet_store::{Store, layout};
 
 pub use download_progress::DownloadProgress;
-pub use error::{FileProblem, HubProblem, Missing, WeightsError};
-pub use hub::HubConfig;
+pub use error::{FileProblem, WeightsError};
+pub use hub::{HubConfig, HubProblem, Missing};
 
 /// Where to look for weights.
 #[derive(Clone, Debug)]

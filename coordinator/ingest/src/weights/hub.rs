@@ -7,6 +7,7 @@ mod attempt;
 mod cache;
 mod config;
 mod failure;
+mod problem;
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -16,12 +17,13 @@ use quartet_shared::human;
 use quartet_shared::spec::HubFile;
 use tokio::sync::watch;
 
+use super::blob_of;
 use super::download_progress::{Amount, DownloadProgress};
-use super::{HubProblem, blob_of};
 use cache::Cache;
 use failure::{Failure, Retry};
 
 pub use config::{HubConfig, Pace, Token};
+pub use problem::{HubProblem, Missing};
 
 /// Downloads of a file whose bytes turn out to be wrong.
 const DOWNLOADS: u32 = 2;

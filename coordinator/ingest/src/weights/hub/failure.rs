@@ -7,8 +7,7 @@ use std::time::Duration;
 use hf_hub::api::tokio::ApiError;
 use quartet_shared::human;
 
-use super::HubConfig;
-use crate::weights::{HubProblem, Missing};
+use super::{HubConfig, HubProblem, Missing};
 
 /// Whether another attempt may help.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
