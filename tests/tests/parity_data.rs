@@ -70,8 +70,8 @@ fn augmentation_is_keras() {
     }
 }
 
-/// The draws are uniform in Keras' ranges: the largest distance of two empirical distributions (Kolmogorov and Smirnov)
-/// of 100,000 draws each stays below its 99.9 % quantile, 1.95 * sqrt(2 / n).
+/// The draws are uniform in Keras' ranges: the largest distance of two empirical distributions (Kolmogorov
+/// and Smirnov) of 100,000 draws each stays below its 99.9 % quantile, 1.95 * sqrt(2 / n).
 #[test]
 fn draws_have_keras_distribution() {
     let tensors = Tensors::read(&parity::references().join("augmentation.safetensors"));

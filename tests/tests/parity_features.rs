@@ -1,10 +1,10 @@
-//! Networks with published weights compute what the libraries compute that published them, and timm computes from
-//! exported weights what the network did.
+//! Networks with published weights compute what the libraries compute that published them, and timm computes
+//! from exported weights what the network did.
 //!
 //! `QUARTET_PARITY` names a folder of references; see `tests/parity`. Of it, this reads:
 //!
-//! - `features/cases.json`: a list of [`Case`]; each names a file of weights and a safetensors file with `input_<size>`
-//!   and `features_<size>`, both `[batch, channels, height, width]`
+//! - `features/cases.json`: a list of [`Case`]; each names a file of weights and a safetensors file with
+//!   `input_<size>` and `features_<size>`, both `[batch, channels, height, width]`
 //! - `malformed/malformed.json`: a list of [`Malformed`]
 //!
 //! `QUARTET_PYTHON` names a Python that has timm.

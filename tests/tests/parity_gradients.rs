@@ -1,6 +1,8 @@
-//! The loss of a training step, and its gradient by each parameter of the four networks, are PyTorch's in float64.
+//! The loss of a training step, and its gradient by each parameter of the four networks, are PyTorch's in
+//! float64.
 //!
-//! `QUARTET_PYTHON` names a Python that has timm. On its own, because the width is a setting of the device in the whole process.
+//! `QUARTET_PYTHON` names a Python that has timm. On its own, because the width is a setting of the device in
+//! the whole process.
 
 #![expect(
     clippy::print_stdout,
@@ -22,11 +24,12 @@ use quartet_tests::parity::{self, Tensors};
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 
-/// Largest difference of a gradient, relative to the largest of its tensor. They are compared as 32-bit floats, which gives 6e-8.
+/// Largest difference of a gradient, relative to the largest of its tensor. They are compared as 32-bit
+/// floats, which gives 6e-8.
 const TOLERANCE: f64 = 1e-6;
 
-/// A tensor whose gradients are smaller than this part of the largest of all has gradients of 0 but for rounding, such as a bias
-/// before batch normalisation.
+/// A tensor whose gradients are smaller than this part of the largest of all has gradients of 0 but for
+/// rounding, such as a bias before batch normalisation.
 const NEGLIGIBLE: f64 = 1e-10;
 
 const BATCH: usize = 4;

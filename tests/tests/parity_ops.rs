@@ -1,4 +1,5 @@
-//! Every operation of the networks gives PyTorch's output, and PyTorch's gradients in float64, on every backend.
+//! Every operation of the networks gives PyTorch's output, and PyTorch's gradients in float64, on every
+//! backend.
 //!
 //! `QUARTET_PYTHON` names a Python that has PyTorch; `tests/parity/ops_live.py` makes the cases.
 

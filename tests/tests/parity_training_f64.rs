@@ -1,5 +1,5 @@
-//! Training steps are Keras' in float64, loss by loss, and all weights after ten steps. `tests/parity/training.py` says why the
-//! learning rate is small.
+//! Training steps are Keras' in float64, loss by loss, and all weights after ten steps.
+//! `tests/parity/training.py` says why the learning rate is small.
 //!
 //! On its own, because the width is a setting of the device in the whole process.
 
@@ -18,8 +18,8 @@ use quartet_tests::parity::{self, Tensors};
 /// Largest relative difference of a loss. Rounding alone gives up to 3e-11.
 const LOSS: f64 = 1e-9;
 
-/// Largest difference of a weight or running statistic, relative to the largest of its tensor. The references are read as
-/// 32-bit floats, which gives 6e-8.
+/// Largest difference of a weight or running statistic, relative to the largest of its tensor. The references
+/// are read as 32-bit floats, which gives 6e-8.
 const END: f64 = 1e-6;
 
 fn agrees(found: &Differences) -> bool {

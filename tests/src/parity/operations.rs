@@ -74,8 +74,8 @@ pub enum Layout {
     Mixed,
 }
 
-/// A tensor's name, and its largest difference relative to the reference's largest value; with [`Layout::Mixed`] the same of
-/// their norms.
+/// A tensor's name, and its largest difference relative to the reference's largest value; with
+/// [`Layout::Mixed`] the same of their norms.
 pub type Difference = (String, f64);
 
 /// A case on a device.

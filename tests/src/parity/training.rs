@@ -100,7 +100,8 @@ pub struct Differences {
     pub losses: Vec<f64>,
     /// Of the learning rates.
     pub learning_rates: f64,
-    /// Of the running statistics after the last of ten steps, relative to the largest of their tensor; with fewer steps 0.
+    /// Of the running statistics after the last of ten steps, relative to the largest of their tensor; with
+    /// fewer steps 0.
     pub statistics: f64,
     /// The same of all other weights.
     pub weights: f64,
@@ -211,7 +212,8 @@ fn train(
     }
 }
 
-/// Takes the first `steps` of Keras' ten steps on `device`, whose floating-point width is `width`, and compares.
+/// Takes the first `steps` of Keras' ten steps on `device`, whose floating-point width is `width`, and
+/// compares.
 ///
 /// # Panics
 /// If a file of the references is missing or wrong.

@@ -44,8 +44,8 @@ impl MetricTotals {
     }
 }
 
-/// Adds up [`statistics`]. Loss and accuracy are means over images, not over batches, as
-/// in Keras, where a last short batch counts for less.
+/// Adds up [`statistics`]. Loss and accuracy are means over images, not over batches, as in Keras, where a
+/// last short batch counts for less.
 #[derive(Debug, Default)]
 pub(crate) struct MetricAccumulator {
     pending: Vec<(Tensor<1>, usize)>,

@@ -73,14 +73,14 @@ fn assert_matches_reference(size: u32, params: &[AugmentationParams]) {
     assert_eq!(batch.images.dims(), [params.len(), 3, side, side]);
     let data = batch.images.into_data();
     let values: &[f32] = data.as_slice().unwrap();
-    for (i, draw) in params.iter().enumerate() {
-        let expected = reference(&images.pixels[i * 2304..(i + 1) * 2304], side, draw);
+    for (i, params) in params.iter().enumerate() {
+        let expected = reference(&images.pixels[i * 2304..(i + 1) * 2304], side, params);
         for channel in 0..3 {
             let from = (i * 3 + channel) * side * side;
             for (&value, expected) in values[from..from + side * side].iter().zip(&expected) {
                 assert!(
                     (f64::from(value) * 255.0 - expected).abs() < 0.01,
-                    "{draw:?}: {value} {expected}"
+                    "{params:?}: {value} {expected}"
                 );
             }
         }

@@ -7,7 +7,7 @@ use burn::tensor::Tensor;
 use quartet_shared::spec::Variant;
 
 use super::init::Init;
-use super::ops::{self, Phase};
+use super::ops::{self, Mode};
 
 /// Epsilon of batch normalisation in Keras where a model names none.
 pub(super) const KERAS_EPSILON: f64 = 1e-3;
@@ -38,8 +38,8 @@ impl ConvBnRelu {
         self.norm.beta.dims()[0]
     }
 
-    fn forward(&self, x: Tensor<4>, phase: Phase) -> Tensor<4> {
-        ops::bn_relu(&self.norm, ops::conv(&self.conv, x), phase)
+    fn forward(&self, x: Tensor<4>, mode: Mode) -> Tensor<4> {
+        ops::bn_relu(&self.norm, ops::conv(&self.conv, x), mode)
     }
 }
 
@@ -106,8 +106,8 @@ impl Chain {
         self.units.last().map_or(0, ConvBnRelu::channels)
     }
 
-    pub(super) fn forward(&self, x: Tensor<4>, phase: Phase) -> Tensor<4> {
-        self.units.iter().fold(x, |x, unit| unit.forward(x, phase))
+    pub(super) fn forward(&self, x: Tensor<4>, mode: Mode) -> Tensor<4> {
+        self.units.iter().fold(x, |x, unit| unit.forward(x, mode))
     }
 }
 
@@ -168,11 +168,11 @@ impl Mixed {
         self.channels
     }
 
-    pub(super) fn forward(&self, x: Tensor<4>, phase: Phase) -> Tensor<4> {
+    pub(super) fn forward(&self, x: Tensor<4>, mode: Mode) -> Tensor<4> {
         let branches = self.branches.iter();
-        let mut joined: Vec<_> = branches.map(|b| b.forward(x.clone(), phase)).collect();
+        let mut joined: Vec<_> = branches.map(|b| b.forward(x.clone(), mode)).collect();
         if let Some(unit) = &self.average {
-            joined.push(unit.forward(ops::avg_pool_3x3_same(x.clone(), self.count_padding), phase));
+            joined.push(unit.forward(ops::avg_pool_3x3_same(x.clone(), self.count_padding), mode));
         }
         if self.max {
             joined.push(ops::max_pool_3x3(x, PaddingConfig2d::Valid));

@@ -8,7 +8,7 @@ use rand::Rng;
 
 use super::blocks::KERAS_EPSILON;
 use super::init::Init;
-use super::ops::{self, Phase};
+use super::ops::{self, Mode};
 
 /// Units of the two hidden layers.
 const HIDDEN: usize = 1024;
@@ -51,15 +51,15 @@ impl Head {
     }
 
     /// Feature map `[batch, channels, height, width]` to logits `[batch, classes]`.
-    pub(super) fn forward(&self, x: Tensor<4>, dropout: DropoutMasks, phase: Phase) -> Tensor<2> {
+    pub(super) fn forward(&self, x: Tensor<4>, dropout: DropoutMasks, mode: Mode) -> Tensor<2> {
         let [mask1, mask2, mask3] = match dropout.masks {
             Some(masks) => masks.map(Some),
             None => [const { None }; 3],
         };
-        let x = ops::bn(&self.norm, x, phase);
+        let x = ops::bn(&self.norm, x, mode);
         let x = ops::global_avg_pool(x); // [batch, channels]
-        let x = self.hidden1.forward(masked(x, mask1), phase); // [batch, 1024]
-        let x = self.hidden2.forward(masked(x, mask2), phase); // [batch, 1024]
+        let x = self.hidden1.forward(masked(x, mask1), mode); // [batch, 1024]
+        let x = self.hidden2.forward(masked(x, mask2), mode); // [batch, 1024]
         ops::linear(&self.logits, masked(x, mask3))
     }
 }
@@ -72,9 +72,9 @@ impl Hidden {
         }
     }
 
-    fn forward(&self, x: Tensor<2>, phase: Phase) -> Tensor<2> {
+    fn forward(&self, x: Tensor<2>, mode: Mode) -> Tensor<2> {
         let x = ops::relu(ops::linear(&self.dense, x));
-        ops::bn(&self.norm, x, phase)
+        ops::bn(&self.norm, x, mode)
     }
 }
 

@@ -8,10 +8,10 @@ use burn::tensor::Tensor;
 
 use super::blocks::{Chain, Mixed, Pooled, Unit};
 use super::init::Init;
-use super::ops::{self, Phase};
+use super::ops::{self, Mode};
 
 /// `block35`.
-const BLOCK35: Plan = Plan {
+const BLOCK35: BlockConfig = BlockConfig {
     count: 10,
     scale: 0.17,
     branches: &[
@@ -26,7 +26,7 @@ const BLOCK35: Plan = Plan {
 };
 
 /// `block17`.
-const BLOCK17: Plan = Plan {
+const BLOCK17: BlockConfig = BlockConfig {
     count: 20,
     scale: 0.1,
     branches: &[
@@ -40,7 +40,7 @@ const BLOCK17: Plan = Plan {
 };
 
 /// `block8`, but for the last.
-const BLOCK8: Plan = Plan {
+const BLOCK8: BlockConfig = BlockConfig {
     count: 9,
     scale: 0.2,
     branches: &[
@@ -55,7 +55,7 @@ const BLOCK8: Plan = Plan {
 
 /// A sequence of like residual blocks.
 #[derive(Clone, Copy, Debug)]
-struct Plan {
+struct BlockConfig {
     count: usize,
     scale: f64,
     branches: &'static [&'static [Unit]],
@@ -134,24 +134,24 @@ impl InceptionResnetV2 {
     }
 
     /// `[batch, 3, 200, 200]` to `[batch, 1536, 4, 4]`.
-    pub(super) fn forward(&self, x: Tensor<4>, phase: Phase) -> Tensor<4> {
-        let residual = |x, block: &Residual| ops::relu(block.forward(x, phase));
-        let x = self.stem1.forward(x, phase); // [batch, 64, 97, 97]
+    pub(super) fn forward(&self, x: Tensor<4>, mode: Mode) -> Tensor<4> {
+        let residual = |x, block: &Residual| ops::relu(block.forward(x, mode));
+        let x = self.stem1.forward(x, mode); // [batch, 64, 97, 97]
         let x = ops::max_pool_3x3(x, PaddingConfig2d::Valid); // [batch, 64, 48, 48]
-        let x = self.stem2.forward(x, phase); // [batch, 192, 46, 46]
+        let x = self.stem2.forward(x, mode); // [batch, 192, 46, 46]
         let x = ops::max_pool_3x3(x, PaddingConfig2d::Valid); // [batch, 192, 22, 22]
-        let x = self.mixed_5b.forward(x, phase); // [batch, 320, 22, 22]
+        let x = self.mixed_5b.forward(x, mode); // [batch, 320, 22, 22]
         let x = self.blocks35.iter().fold(x, residual);
-        let x = self.mixed_6a.forward(x, phase); // [batch, 1088, 10, 10]
+        let x = self.mixed_6a.forward(x, mode); // [batch, 1088, 10, 10]
         let x = self.blocks17.iter().fold(x, residual);
-        let x = self.mixed_7a.forward(x, phase); // [batch, 2080, 4, 4]
+        let x = self.mixed_7a.forward(x, mode); // [batch, 2080, 4, 4]
         let x = self.blocks8.iter().fold(x, residual);
-        let x = self.last8.forward(x, phase);
-        self.conv_7b.forward(x, phase)
+        let x = self.last8.forward(x, mode);
+        self.conv_7b.forward(x, mode)
     }
 }
 
-impl Plan {
+impl BlockConfig {
     fn blocks(self, init: &mut Init<'_>, channels: usize) -> Vec<Residual> {
         (0..self.count)
             .map(|_| Residual::new(init, channels, self.branches, self.scale))
@@ -171,8 +171,8 @@ impl Residual {
     }
 
     /// Before the activation.
-    fn forward(&self, x: Tensor<4>, phase: Phase) -> Tensor<4> {
-        let branches = self.branches.forward(x.clone(), phase);
+    fn forward(&self, x: Tensor<4>, mode: Mode) -> Tensor<4> {
+        let branches = self.branches.forward(x.clone(), mode);
         ops::add_scaled(x, ops::conv(&self.up, branches), self.scale)
     }
 }

@@ -10,7 +10,7 @@ use super::head::{DropoutMasks, Head};
 use super::inception_resnet_v2::InceptionResnetV2;
 use super::inception_v3::InceptionV3;
 use super::init::Init;
-use super::ops::{self, Phase};
+use super::ops::{self, Mode};
 use super::resnet50::Resnet50;
 use super::vgg16::Vgg16;
 
@@ -74,19 +74,19 @@ impl Network {
     /// The backbone's feature map `[batch, channels, height, width]`, by running statistics.
     #[must_use]
     pub fn features(&self, x: Tensor<4>) -> Tensor<4> {
-        self.backbone(x, Phase::Inference)
+        self.backbone(x, Mode::Inference)
     }
 
-    fn backbone(&self, x: Tensor<4>, phase: Phase) -> Tensor<4> {
+    fn backbone(&self, x: Tensor<4>, mode: Mode) -> Tensor<4> {
         let x = ops::images(x, self.precision);
-        ops::feature_map(self.backbone.forward(x, phase), self.precision)
+        ops::feature_map(self.backbone.forward(x, mode), self.precision)
     }
 
     /// Logits `[batch, classes]` for inference: running statistics, no dropout.
     #[must_use]
     pub fn forward(&self, x: Tensor<4>) -> Tensor<2> {
         let x = self.features(x);
-        self.head.forward(x, DropoutMasks::none(), Phase::Inference)
+        self.head.forward(x, DropoutMasks::none(), Mode::Inference)
     }
 
     /// Logits `[batch, classes]` for training: statistics of the batch, which move the running ones.
@@ -96,8 +96,8 @@ impl Network {
     #[must_use]
     pub fn forward_train(&self, x: Tensor<4>, masks: DropoutMasks) -> Tensor<2> {
         assert!(x.is_autodiff(), "training needs an autodiff device");
-        let x = self.backbone(x, Phase::Training);
-        self.head.forward(x, masks, Phase::Training)
+        let x = self.backbone(x, Mode::Training);
+        self.head.forward(x, masks, Mode::Training)
     }
 }
 
@@ -151,12 +151,12 @@ impl BackboneNet {
         }
     }
 
-    fn forward(&self, x: Tensor<4>, phase: Phase) -> Tensor<4> {
+    fn forward(&self, x: Tensor<4>, mode: Mode) -> Tensor<4> {
         match self {
-            Self::InceptionResnetV2(net) => net.forward(x, phase),
+            Self::InceptionResnetV2(net) => net.forward(x, mode),
             Self::Vgg16(net) => net.forward(x),
-            Self::Resnet50(net) => net.forward(x, phase),
-            Self::InceptionV3(net) => net.forward(x, phase),
+            Self::Resnet50(net) => net.forward(x, mode),
+            Self::InceptionV3(net) => net.forward(x, mode),
         }
     }
 }

@@ -12,14 +12,14 @@ use quartet_shared::spec::Precision;
 
 /// What a forward pass is for. It decides which statistics batch normalisation uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Phase {
+pub(super) enum Mode {
     /// Statistics of the batch, which also move the running ones.
     Training,
     /// Running statistics, which stay as they are.
     Inference,
 }
 
-impl Phase {
+impl Mode {
     fn statistics(self) -> Statistics {
         match self {
             Self::Training => Statistics::Batch,
@@ -62,15 +62,15 @@ pub(super) fn relu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
 
 /// Batch normalisation over all axes but the second: `[batch, channels, ..]`.
 ///
-/// The phase decides, not the device: burn's own `forward` takes the batch's statistics whenever its
-/// input is on an autodiff device. A frozen layer ([`burn::module::Module::freeze`]) infers in both phases.
-pub(super) fn bn<const D: usize>(norm: &BatchNorm, x: Tensor<D>, phase: Phase) -> Tensor<D> {
-    batch_norm(norm, x, None, false, phase.statistics())
+/// The mode decides, not the device: burn's own `forward` takes the batch's statistics whenever its
+/// input is on an autodiff device. A frozen layer ([`burn::module::Module::freeze`]) infers in both modes.
+pub(super) fn bn<const D: usize>(norm: &BatchNorm, x: Tensor<D>, mode: Mode) -> Tensor<D> {
+    batch_norm(norm, x, None, false, mode.statistics())
 }
 
 /// Batch normalisation, then ReLU.
-pub(super) fn bn_relu<const D: usize>(norm: &BatchNorm, x: Tensor<D>, phase: Phase) -> Tensor<D> {
-    batch_norm(norm, x, None, true, phase.statistics())
+pub(super) fn bn_relu<const D: usize>(norm: &BatchNorm, x: Tensor<D>, mode: Mode) -> Tensor<D> {
+    batch_norm(norm, x, None, true, mode.statistics())
 }
 
 /// Batch normalisation, plus `residual`, then ReLU.
@@ -78,9 +78,9 @@ pub(super) fn bn_add_relu(
     norm: &BatchNorm,
     x: Tensor<4>,
     residual: Tensor<4>,
-    phase: Phase,
+    mode: Mode,
 ) -> Tensor<4> {
-    batch_norm(norm, x, Some(residual), true, phase.statistics())
+    batch_norm(norm, x, Some(residual), true, mode.statistics())
 }
 
 /// `x + scale * branch`.

@@ -7,7 +7,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::init::Init;
-use super::ops::{self, Phase};
+use super::ops::{self, Mode};
 use super::{DropoutMasks, Network, NetworkConfig, parameter_count};
 
 const WIDTH: f64 = 0.0625;
@@ -251,7 +251,7 @@ fn running_statistics_move_as_in_keras_3() {
     let device = Device::flex().autodiff();
     let norm = Init::new(&device, 0, &config(Backbone::Vgg16)).batch_norm(1, 1e-3);
     let x = Tensor::<2>::from_data([[1.0], [2.0], [6.0]], &device);
-    ops::bn(&norm, x, Phase::Training);
+    ops::bn(&norm, x, Mode::Training);
     let statistics: Vec<f32> = snapshot(&norm)[2..]
         .iter()
         .flat_map(|(_, data)| data.try_to_vec::<f32>().unwrap())

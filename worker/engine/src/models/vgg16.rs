@@ -45,7 +45,7 @@ impl Vgg16 {
         (Self { blocks }, channels)
     }
 
-    /// `[batch, 3, 200, 200]` to `[batch, 512, 6, 6]`. There is no batch normalisation: both phases are
+    /// `[batch, 3, 200, 200]` to `[batch, 512, 6, 6]`. There is no batch normalisation: both modes are
     /// alike.
     pub(super) fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         self.blocks.iter().fold(x, |x, block| block.forward(x))

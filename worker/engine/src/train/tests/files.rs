@@ -159,10 +159,10 @@ fn weights_can_be_written_from_a_network_that_trains() {
     );
 }
 
-/// A state after one of two steps of epoch 2, each of eight images, with sums of our own.
-fn within(task: &TrainTask, sums: Option<MetricTotals>, folder: &Path) -> Resume {
+/// A state after one of two steps of epoch 2, each of eight images, with totals of our own.
+fn within(task: &TrainTask, totals: Option<MetricTotals>, folder: &Path) -> Resume {
     let position = Position::within(Epoch(2), 1);
-    let snapshot = stepped(task).snapshot(position, sums);
+    let snapshot = stepped(task).snapshot(position, totals);
     let files = Box::new(snapshot).write(folder, "within").unwrap();
     Resume {
         position,
@@ -173,17 +173,17 @@ fn within(task: &TrainTask, sums: Option<MetricTotals>, folder: &Path) -> Resume
 }
 
 #[test]
-fn sums_come_back_bit_by_bit_and_times_add_up() {
+fn totals_come_back_bit_by_bit_and_times_add_up() {
     let folder = tempfile::tempdir().unwrap();
     let mut task = task(12, 0.05, 2);
-    let sums = MetricTotals {
+    let totals = MetricTotals {
         images: 8,
         loss: 0.1 + 0.2,
         correct: 5.0,
         seconds: 1000.0 / 3.0,
     };
-    task.resume = Some(within(&task, Some(sums), folder.path()));
-    assert_eq!(prepare(&task, &Device::flex()).unwrap().1, sums);
+    task.resume = Some(within(&task, Some(totals), folder.path()));
+    assert_eq!(prepare(&task, &Device::flex()).unwrap().1, totals);
 
     let mut keep = Keep::new(folder.path());
     train(&task, &mut keep).unwrap();
@@ -197,11 +197,11 @@ fn sums_come_back_bit_by_bit_and_times_add_up() {
 fn a_state_of_another_place_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let mut task = task(12, 0.05, 5);
-    let sums = MetricTotals {
+    let totals = MetricTotals {
         images: 8,
         ..MetricTotals::default()
     };
-    let good = within(&task, Some(sums), folder.path());
+    let good = within(&task, Some(totals), folder.path());
     let refusal = |task: &TrainTask, position: Position| {
         let resume = Some(Resume {
             position,
@@ -241,7 +241,7 @@ fn a_state_of_another_place_is_refused() {
     within(&task, None, folder.path());
     assert!(refusal(&task, here).unwrap_err().contains("sums"));
     let end = Position::end_of(Epoch(1));
-    let snapshot = stepped(&task).snapshot(end, Some(sums));
+    let snapshot = stepped(&task).snapshot(end, Some(totals));
     Box::new(snapshot).write(folder.path(), "within").unwrap();
     assert!(refusal(&task, end).unwrap_err().contains("sums"));
 }
