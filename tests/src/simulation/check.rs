@@ -2,7 +2,7 @@
 
 use std::ops::AddAssign;
 
-use quartet_shared::blob::{Blob, Checksum};
+use quartet_shared::blob::Blob;
 use quartet_shared::ids::{Epoch, RunName};
 use quartet_shared::outcome::Outcome;
 use quartet_shared::report::EvaluationReport;
@@ -21,7 +21,7 @@ use super::hosts::{Ending, WEIGHTS, World};
 pub struct Coverage {
     /// Leases after the first of their tasks.
     pub further_attempts: u64,
-    /// Leases that went on from within an epoch.
+    /// Leases that went on from a mid-epoch checkpoint.
     pub resumed_within: u64,
     /// Coordinators after the first.
     pub further_terms: u64,
@@ -131,11 +131,7 @@ impl Checker<'_> {
             if is_kept && !self.objects.is_damaged(&manifest.weights.key) {
                 let bytes = self.objects.bytes(&manifest.weights.key).await;
                 let bytes = bytes.ok_or_else(|| format!("{} is gone", manifest.weights.key))?;
-                let found = Blob {
-                    size: bytes.len() as u64,
-                    sha256: Checksum::of(&bytes),
-                };
-                equal(&found, &manifest.weights.blob, || {
+                equal(&Blob::of(&bytes), &manifest.weights.blob, || {
                     manifest.weights.key.clone()
                 })?;
                 if *bytes != state.weights(WEIGHTS) {

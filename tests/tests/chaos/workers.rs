@@ -59,7 +59,7 @@ fn finish_first_attempt(harness: &mut Harness, run: &str, epoch: Epoch) {
     assert_first_attempt_ended(harness, run, epoch);
 }
 
-/// How often a worker is killed at most until its run was resumed within an epoch.
+/// How often a worker is killed at most until its run is resumed from a mid-epoch checkpoint.
 const KILLS: u32 = 4;
 
 pub(crate) fn killed_within_an_epoch(harness: &mut Harness) {
@@ -90,7 +90,7 @@ pub(crate) fn killed_within_an_epoch(harness: &mut Harness) {
             return;
         }
     }
-    panic!("no run was resumed within an epoch");
+    panic!("no run was resumed from a mid-epoch checkpoint");
 }
 
 pub(crate) fn evaluator_killed(harness: &mut Harness) {

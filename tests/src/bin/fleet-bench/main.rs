@@ -4,7 +4,7 @@
 //! The coordinator is the real program. Workers are this program again: the real agent, with an executor
 //! that hashes and sleeps.
 
-mod failover;
+mod experiment;
 mod scale;
 mod worker;
 
@@ -51,9 +51,9 @@ enum Command {
 fn main() -> ExitCode {
     let done = match Args::parse().command {
         Some(Command::Worker(args)) => worker::run(args),
-        Some(Command::Start) => failover::start(),
-        Some(Command::Failover { times }) => failover::failover(times),
-        Some(Command::Overhead) => failover::overhead(),
+        Some(Command::Start) => experiment::start(),
+        Some(Command::Failover { times }) => experiment::failover(times),
+        Some(Command::Overhead) => experiment::overhead(),
         Some(Command::Scale { workers, seconds }) => {
             scale::run(workers, Duration::from_secs(seconds))
         }
@@ -69,9 +69,9 @@ fn main() -> ExitCode {
 }
 
 fn all() -> anyhow::Result<()> {
-    failover::start()?;
-    failover::failover(15)?;
-    failover::overhead()?;
+    experiment::start()?;
+    experiment::failover(15)?;
+    experiment::overhead()?;
     for workers in [1000, 10_000] {
         scale::run(workers, Duration::from_secs(20))?;
     }

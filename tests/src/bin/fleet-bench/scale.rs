@@ -15,7 +15,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 use tonic::transport::{Channel, Endpoint};
 
-use super::failover::Experiment;
+use super::experiment::Experiment;
 use super::say;
 
 /// Streams on one connection.
