@@ -262,11 +262,10 @@ fn count(devices: impl FnOnce() -> usize) -> usize {
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(devices)).unwrap_or(0)
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(any(feature = "tch", feature = "cuda"))))]
 mod tests {
     use super::*;
 
-    #[cfg(not(any(feature = "tch", feature = "cuda")))]
     #[test]
     fn a_gpu_without_a_gpu_backend_says_how_to_build_one() {
         let error = select(BackendChoice::Auto, Some(0), None)
@@ -286,7 +285,7 @@ mod tests {
         );
     }
 
-    #[cfg(all(feature = "flex", not(any(feature = "tch", feature = "cuda"))))]
+    #[cfg(feature = "flex")]
     #[test]
     fn without_a_gpu_backend_auto_is_flex() {
         let chosen = select(BackendChoice::Auto, None, None).unwrap();
