@@ -1,4 +1,5 @@
-//! Lets programs and tests find the LibTorch that they were linked with. The crates of the engine and the tests use it, too.
+//! Lets programs and tests find the LibTorch that they were linked with. `quartet-engine` and `quartet-tests` use
+//! this file, too.
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
