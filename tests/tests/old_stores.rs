@@ -68,19 +68,19 @@ fn a_store_of_an_earlier_version_is_read_and_goes_on() {
     // The run that had finished was not trained again.
     assert!(!experiment.join("runs/done/attempts/0002.json").exists());
     // The other went on from its mid-epoch checkpoint.
-    let attempt: AttemptRecord = read_json(&begun.join("attempts/0002.json"));
+    let attempt: AttemptRecord = read_json(begun.join("attempts/0002.json"));
     assert_eq!(attempt.resume, Position::within(Epoch(2), 4));
     assert_eq!((attempt.resume.epoch, attempt.resume.step), (Epoch(1), 4));
     for epoch in [2, 3] {
-        let manifest: Manifest = read_json(&begun.join(format!("epochs/{epoch:04}.json")));
+        let manifest: Manifest = read_json(begun.join(format!("epochs/{epoch:04}.json")));
         assert_eq!(
             (manifest.epoch, manifest.attempt),
             (Epoch(epoch), attempt.attempt)
         );
     }
-    let outcome: Outcome = read_json(&begun.join("outcome.json"));
+    let outcome: Outcome = read_json(begun.join("outcome.json"));
     assert_eq!(outcome.epochs, 3);
-    let report: EvaluationReport = read_json(&experiment.join("evaluation.json"));
+    let report: EvaluationReport = read_json(experiment.join("evaluation.json"));
     report.validate().unwrap();
     let members: Vec<&str> = report
         .members

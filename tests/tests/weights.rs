@@ -99,7 +99,7 @@ fn trained_weights_predict_embed_export_and_start_another_run() {
 
     // A checkpoint is a file of weights, too.
     let runs = folder.join("store/small/runs");
-    let manifest: Manifest = read_json(&runs.join("vgg16/epochs/0001.json"));
+    let manifest: Manifest = read_json(runs.join("vgg16/epochs/0001.json"));
     let weights = folder.join("store").join(&manifest.weights.key);
     let weights = weights.to_str().unwrap();
     let embed = [
@@ -157,11 +157,11 @@ fn trained_weights_predict_embed_export_and_start_another_run() {
     fs::write(&toml, text).unwrap();
     let (text, status) = train(folder, &data, &toml);
     assert!(status.success(), "{text}");
-    let spec: StoredSpec = read_json(&folder.join("store/again/spec.json"));
+    let spec: StoredSpec = read_json(folder.join("store/again/spec.json"));
     let stored = &spec.weights[&"vgg16".parse().unwrap()];
     assert_eq!(stored.blob, manifest.weights.blob);
     assert!(folder.join("store").join(&stored.key).is_file());
-    let again: Manifest = read_json(&folder.join("store/again/runs/vgg16/epochs/0001.json"));
+    let again: Manifest = read_json(folder.join("store/again/runs/vgg16/epochs/0001.json"));
     let (before, after) = (manifest.metrics.valid_loss, again.metrics.valid_loss);
     assert!((before - after).abs() < 1e-2 * before, "{before} {after}");
 }

@@ -7,7 +7,6 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{CommandFactory, Parser};
 use quartet_shared::terminal::Mode;
-use quartet_status;
 use quartet_status::options::{Cli, Command};
 
 /// 128 + SIGINT, as shells have it.
