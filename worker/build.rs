@@ -2,8 +2,8 @@
 //! this file, too.
 
 fn main() {
-    println!("cargo:rerun-if-changed=build.rs");
-    // Set where feature `tch` is on.
+    // Set where feature `tch` is on. (This file's own path would be another one in each crate.)
+    println!("cargo:rerun-if-env-changed=DEP_QUARTET_SHIM_LIBTORCH_LIB");
     if let Ok(folder) = std::env::var("DEP_QUARTET_SHIM_LIBTORCH_LIB") {
         println!("cargo:rustc-link-arg=-Wl,-rpath,{folder}");
     }
