@@ -41,6 +41,23 @@ pub struct Progress {
     pub accuracy: Option<f64>,
 }
 
+impl Progress {
+    /// Before the first step of a task whose run has at most `epochs` epochs.
+    #[must_use]
+    pub fn preparing(epochs: u32) -> Self {
+        Self {
+            phase: Phase::Preparing,
+            epoch: Epoch(0),
+            epochs,
+            step: 0,
+            steps: 0,
+            images_per_second: 0.0,
+            loss: None,
+            accuracy: None,
+        }
+    }
+}
+
 /// Means over one whole epoch; accuracies are fractions of 1, losses categorical cross-entropy in nats.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EpochMetrics {

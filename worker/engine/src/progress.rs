@@ -25,19 +25,9 @@ pub(crate) struct ProgressReporter<'a> {
 impl<'a> ProgressReporter<'a> {
     pub(crate) fn new(callbacks: &'a mut dyn Callbacks, epochs: u32) -> Self {
         let now = Instant::now();
-        let progress = Progress {
-            phase: Phase::Preparing,
-            epoch: Epoch(0),
-            epochs,
-            step: 0,
-            steps: 0,
-            images_per_second: 0.0,
-            loss: None,
-            accuracy: None,
-        };
         Self {
             callbacks,
-            progress,
+            progress: Progress::preparing(epochs),
             images: 0,
             before: 0.0,
             started: now,

@@ -2,7 +2,6 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use quartet_shared::ids::Epoch;
 use quartet_shared::progress::{Phase, Progress};
 use tokio::sync::watch;
 
@@ -17,18 +16,8 @@ pub(crate) struct TaskControl {
 
 impl TaskControl {
     pub(crate) fn new() -> Self {
-        let progress = Progress {
-            phase: Phase::Preparing,
-            epoch: Epoch(0),
-            epochs: 0,
-            step: 0,
-            steps: 0,
-            images_per_second: 0.0,
-            loss: None,
-            accuracy: None,
-        };
         Self {
-            progress: Mutex::new(progress),
+            progress: Mutex::new(Progress::preparing(0)),
             stop: watch::Sender::new(None),
         }
     }
