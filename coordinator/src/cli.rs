@@ -19,7 +19,7 @@ use tonic::transport::server::TcpIncoming;
 
 use crate::experiment::{Experiment, Mismatch, OtherLeader, Request};
 use crate::local::{LocalFleet, LocalFleetConfig};
-use crate::server::{Coordinator, Ended, Snapshots, Timing};
+use crate::server::{Coordinator, ExperimentEnd, Snapshots, Timing};
 use quartet_ingest::data::DataError;
 use quartet_ingest::weights::{DownloadProgress, WeightsError};
 use quartet_status::live::Screen;
@@ -190,7 +190,7 @@ async fn coordinate(args: Args, mut request: Request, timing: Timing) -> anyhow:
     stop.send_replace(true);
     screen.await.context("the display panicked")?;
     match ended? {
-        Ended::Finished(report) => {
+        ExperimentEnd::Finished(report) => {
             say(&report::render(&report));
             say(&format!(
                 "evaluation: {}\nbest weights: {}runs/*/checkpoints/",
@@ -199,13 +199,13 @@ async fn coordinate(args: Args, mut request: Request, timing: Timing) -> anyhow:
             ));
             Ok(ExitCode::SUCCESS)
         }
-        Ended::Failed(reasons) => {
+        ExperimentEnd::Failed(reasons) => {
             for reason in &reasons {
                 let _ = writeln!(io::stderr(), "failed: {reason}");
             }
             Ok(ExitCode::FAILURE)
         }
-        Ended::Interrupted => {
+        ExperimentEnd::Interrupted => {
             say("stopped; start it again with the same --store and --name to go on");
             Ok(ExitCode::from(INTERRUPTED))
         }

@@ -3,6 +3,7 @@
 mod history;
 mod leadership;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
@@ -17,7 +18,7 @@ use quartet_store::layout::{self, Layout};
 use quartet_store::manifest::StoredSpec;
 
 use quartet_ingest::data::{self, Source};
-use quartet_ingest::weights::{self, DownloadProgress, WeightSources};
+use quartet_ingest::weights::{self, DownloadProgress, HubConfig, WeightSources};
 use quartet_store::{Creation, Store, StoreError};
 
 pub use history::read as read_history;
@@ -49,6 +50,32 @@ pub struct Request {
     pub address: String,
     /// How another coordinator is reached.
     pub connector: Connector,
+}
+
+impl Request {
+    /// Asks for `spec` trained on `source`, or for whatever the store has instead. Initial weights are looked
+    /// for in the working directory and on the Hugging Face hub.
+    #[must_use]
+    pub fn new(
+        spec: ExperimentSpec,
+        source: Source,
+        address: String,
+        connector: Connector,
+    ) -> Self {
+        Self {
+            spec,
+            spec_is_explicit: false,
+            source,
+            source_is_explicit: false,
+            data: data::Options::default(),
+            weights: weights::Options {
+                folder: PathBuf::new(),
+                hub: HubConfig::from_env(),
+            },
+            address,
+            connector,
+        }
+    }
 }
 
 /// The request does not fit what the store has.

@@ -37,8 +37,6 @@ mod view;
 mod worker;
 
 #[cfg(test)]
-mod properties;
-#[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
@@ -46,7 +44,7 @@ use std::collections::BTreeMap;
 use quartet_shared::ids::{RunName, WorkerId};
 use quartet_shared::task::{LeaseId, Task};
 
-pub use assignment::Assignment;
+pub use assignment::Grant;
 pub use config::Config;
 pub use history::{History, RunHistory};
 pub use lease::{ExpiryReason, LastLease, Lease};

@@ -5,11 +5,13 @@
 //!   (the workers' streams) and `conclusion` (how the work ends)
 //! - `driver`: carries the scheduler's decisions out
 //! - `fleet_service`: the workers' service, with `worker_stream` and `objects`
+//! - `assignment`: what a worker gets with its lease
 //! - `status_service`, `snapshots`: what people watch
 //! - `transaction`: writes to the store under a lease: grant, commit, completion, rollback
 //! - `retention`: deletes checkpoints that are no longer needed
 //! - `refusal`: errors as gRPC codes
 
+mod assignment;
 mod conclusion;
 mod connections;
 mod driver;
@@ -64,7 +66,7 @@ const STALLS_BEFORE_TIMEOUT: u32 = 10;
 
 /// How this process's part in an experiment ended.
 #[derive(Debug)]
-pub enum Ended {
+pub enum ExperimentEnd {
     /// The ensemble is evaluated.
     Finished(Box<EvaluationReport>),
     /// At least one task failed for good: what failed and why.
@@ -130,7 +132,11 @@ impl Coordinator {
     /// # Errors
     /// The store has failed permanently, a newer coordinator leads the experiment
     /// ([`Replaced`](crate::experiment::Replaced)), or the server fails.
-    pub async fn serve<I, IO, E>(self, incoming: I, shutdown: Shutdown) -> anyhow::Result<Ended>
+    pub async fn serve<I, IO, E>(
+        self,
+        incoming: I,
+        shutdown: Shutdown,
+    ) -> anyhow::Result<ExperimentEnd>
     where
         I: Stream<Item = Result<IO, E>> + Send + 'static,
         IO: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
@@ -179,7 +185,7 @@ impl Coordinator {
         }
         match error {
             Some(error) => Err(error),
-            None if interrupted => Ok(Ended::Interrupted),
+            None if interrupted => Ok(ExperimentEnd::Interrupted),
             None => self.result(),
         }
     }
@@ -245,18 +251,18 @@ impl Coordinator {
         }
     }
 
-    fn result(&self) -> anyhow::Result<Ended> {
+    fn result(&self) -> anyhow::Result<ExperimentEnd> {
         let ended = |scheduler: &Scheduler| (scheduler.experiment_state(), scheduler.failures());
         if let (ExperimentState::Failed, reasons) =
             self.shell.scheduler.read(|scheduler, _| ended(scheduler))
         {
-            return Ok(Ended::Failed(reasons));
+            return Ok(ExperimentEnd::Failed(reasons));
         }
         let report = self
             .shell
             .conclusion
             .report()
             .context("the experiment ended without an evaluation")?;
-        Ok(Ended::Finished(Box::new(report.clone())))
+        Ok(ExperimentEnd::Finished(Box::new(report.clone())))
     }
 }

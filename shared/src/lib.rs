@@ -2,19 +2,21 @@
 //!
 //! - [`ids`]: names and numbers of experiments, runs, workers, attempts
 //! - [`spec`]: what an experiment trains, its TOML form and its presets
-//! - [`task`]: tasks and leases
+//! - [`task`], [`assignment`]: tasks and leases, and what a worker gets with a lease
 //! - [`position`], [`progress`], [`outcome`], [`report`]: how far a task is, and what comes of it
 //! - [`state`]: the states of experiments, tasks and workers
 //! - [`early_stopping`]: which epoch is best and when to stop
 //! - [`blob`], [`chunks`], [`blocking`]: checksums, files in chunks, and work that must not hold up
 //!   asynchronous threads
 //! - [`dataset`], [`picture`]: the packed data set, and image files on their way to it
+//! - [`weights_format`]: formats of files with weights
 //! - [`wire`]: conversions from and to the messages of `quartet-proto`
 //! - [`address`]: where coordinators are
 //! - [`human`], [`host`], [`clock`], [`terminal`], [`telemetry`], [`shutdown`]: durations and sizes for
 //!   people, names, times, screens, logs, signals
 
 pub mod address;
+pub mod assignment;
 pub mod blob;
 pub mod blocking;
 pub mod chunks;
@@ -35,4 +37,5 @@ pub mod state;
 pub mod task;
 pub mod telemetry;
 pub mod terminal;
+pub mod weights_format;
 pub mod wire;

@@ -59,7 +59,7 @@ impl Progress {
 }
 
 /// Means over one whole epoch; accuracies are fractions of 1, losses categorical cross-entropy in nats.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct EpochMetrics {
     /// Training loss, dropout and augmentation on.
     #[serde(with = "loss")]

@@ -2,6 +2,7 @@
 //! on the way in, which checks what came. Snapshots, a type of `quartet-status`, are converted there
 //! (`snapshot/wire.rs`).
 
+mod assignment;
 mod checkpoint;
 mod progress;
 mod state;
@@ -44,6 +45,14 @@ pub enum WireError {
         range: &'static str,
         /// The value.
         value: f64,
+    },
+    /// JSON that cannot be read.
+    #[error("{field}: {error}")]
+    Json {
+        /// The field.
+        field: &'static str,
+        /// What is wrong with it.
+        error: String,
     },
     /// A checksum that has not 32 bytes.
     #[error("{field} has {found} bytes, not 32")]

@@ -1,17 +1,30 @@
 //! The binaries under test.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
+use std::sync::{Mutex, PoisonError};
 
-/// The path of a program of this workspace, in the profile of the running test.
+/// The path of a program of this workspace, in the profile of the running test or program.
 ///
 /// `cargo test --workspace` has built it already; a test that is run by itself builds it here, from the same
-/// units.
+/// units, and no other program: tests without workers need no LibTorch and no burn.
 #[must_use]
 pub fn program(name: &str) -> PathBuf {
-    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
-    let path = FOLDER.get_or_init(folder).join(name);
+    static BUILT: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    let this = std::env::current_exe().expect("the program has a path");
+    let beside = this.parent().expect("a program is in a folder");
+    let folder = match beside.ends_with("deps") {
+        true => beside.parent().expect("target/<profile>/deps/<test>"),
+        false => beside,
+    };
+    if folder != beside {
+        let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
+        if built.insert(name.to_owned()) {
+            build(name, &this, folder);
+        }
+    }
+    let path = folder.join(name);
     assert!(
         path.is_file(),
         "{} is not there; build it with `cargo build --workspace`",
@@ -30,20 +43,22 @@ const FEATURES: &[&str] = &[
     "quartet-tests/tch",
 ];
 
-/// Where the programs are: beside this one, or, for a test, one folder up and built there.
-fn folder() -> PathBuf {
-    let this = std::env::current_exe().expect("the program has a path");
-    let beside = this.parent().expect("a program is in a folder");
-    match beside.ends_with("deps") {
-        true => build(beside.parent().expect("target/<profile>/deps/<test>")),
-        false => beside.to_owned(),
-    }
-}
-
-fn build(folder: &Path) -> PathBuf {
+fn build(name: &str, test: &Path, folder: &Path) {
+    let test = test.file_stem().and_then(|stem| stem.to_str());
+    let test = test.and_then(|stem| stem.rsplit_once('-'));
+    let (test, _) = test.expect("a test is a file <name>-<hash>");
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
-    cargo.args(["build", "--workspace", "--all-targets", "--quiet"]);
+    // With the running test, so that features of dev-dependencies are the same.
+    cargo.args([
+        "build",
+        "--workspace",
+        "--quiet",
+        "--bin",
+        name,
+        "--test",
+        test,
+    ]);
     cargo.arg("--features").arg(FEATURES.join(","));
     cargo
         .arg("--target-dir")
@@ -70,6 +85,5 @@ fn build(folder: &Path) -> PathBuf {
         }
     }
     let status = cargo.status().expect("cargo runs");
-    assert!(status.success(), "the programs do not build");
-    folder.to_owned()
+    assert!(status.success(), "{name} does not build");
 }

@@ -8,6 +8,7 @@ use quartet_proto::v1;
 use quartet_proto::v1::commit_checkpoint_request::Part;
 use quartet_proto::v1::coordinator_message::Message;
 use quartet_proto::v1::fleet_client::FleetClient;
+use quartet_shared::assignment::{Assignment, Inputs, Start};
 use quartet_shared::blob::{Blob, BlobRef};
 use quartet_shared::early_stopping::EarlyStopping;
 use quartet_shared::ids::{Attempt, Epoch};
@@ -23,14 +24,14 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 use tonic::{Code, Status, Streaming};
 
-const METRICS: EpochMetrics = EpochMetrics {
-    train_loss: 1.0,
-    train_accuracy: 0.5,
-    valid_loss: 1.0,
-    valid_accuracy: 0.5,
-    images_per_second: 1.0,
-    seconds: 1.0,
-};
+/// All epochs are as good as the first.
+fn early_stopping(epoch: Epoch) -> EarlyStopping {
+    EarlyStopping {
+        best_epoch: Epoch(1),
+        best_valid_accuracy: 0.0,
+        wait: epoch.0 - 1,
+    }
+}
 
 /// A worker that is attached.
 struct Worker {
@@ -66,10 +67,27 @@ impl Worker {
         loop {
             let message = self.inbox.message().await.unwrap().expect("a message");
             if let Some(Message::Assignment(assignment)) = message.message {
-                let lease = assignment.lease.unwrap().try_into().unwrap();
-                return (lease, assignment.resume.map(Into::into).unwrap_or_default());
+                let assignment = Assignment::try_from(assignment).unwrap();
+                let position = match assignment.inputs {
+                    Inputs::Training {
+                        start: Start::Checkpoint(checkpoint),
+                        ..
+                    } => checkpoint.position,
+                    _ => Position::default(),
+                };
+                return (assignment.lease, position);
             }
         }
+    }
+
+    /// Hands a task back, and takes no other.
+    async fn release(&mut self, lease: &LeaseId) {
+        let request = v1::ReleaseRequest {
+            lease: Some(lease.clone().into()),
+            kind: v1::ReleaseKind::Drained.into(),
+            ..Default::default()
+        };
+        self.client.release(request).await.unwrap();
     }
 
     /// Commits an epoch whose files are these bytes.
@@ -77,8 +95,8 @@ impl Worker {
         let header = v1::CheckpointHeader {
             lease: Some(lease.clone().into()),
             position: Some(Position::end_of(epoch).into()),
-            metrics: Some(METRICS.into()),
-            early_stopping: Some(EarlyStopping::observe(None, epoch, 0.5).into()),
+            metrics: Some(EpochMetrics::default().into()),
+            early_stopping: Some(early_stopping(epoch).into()),
             weights: Some(Blob::of(bytes).into()),
             training_state: Some(Blob::of(bytes).into()),
         };
@@ -143,8 +161,8 @@ impl Fenced {
             epoch,
             attempt: lease.attempt,
             worker: lease.worker.clone(),
-            metrics: METRICS,
-            early_stopping: EarlyStopping::observe(None, epoch, 0.5),
+            metrics: EpochMetrics::default(),
+            early_stopping: early_stopping(epoch),
             weights: object(self.layout.weights(run, position, lease.attempt)),
             training_state: object(self.layout.training_state(run, position, lease.attempt)),
         };
@@ -233,4 +251,30 @@ async fn a_commit_is_answered_alike_when_it_is_asked_for_again() {
         job.manifest(&lease, Epoch(1)).weights.blob,
         Blob::of(b"mine")
     );
+}
+
+#[tokio::test]
+async fn a_run_whose_newest_manifest_is_gone_goes_back_to_the_one_before() {
+    let job = Fenced::start();
+    let mut worker = Worker::attach(&job.coordinator.address, "w1").await;
+    let (lease, _) = worker.assigned().await;
+    let Task::Train(run) = &lease.task else {
+        panic!("{lease} is of no run")
+    };
+    for epoch in [Epoch(1), Epoch(2)] {
+        worker.commit(&lease, epoch, b"weights").await.unwrap();
+    }
+    std::fs::remove_file(job.path(&job.layout.manifest(run, Epoch(2)))).unwrap();
+    worker.release(&lease).await;
+    let mut others = Vec::new();
+    let resume = loop {
+        let id = format!("w{}", others.len() + 2);
+        let mut other = Worker::attach(&job.coordinator.address, &id).await;
+        let (next, resume) = other.assigned().await;
+        others.push(other);
+        if next.task == lease.task {
+            break resume;
+        }
+    };
+    assert_eq!(resume, Position::end_of(Epoch(1)));
 }

@@ -13,8 +13,7 @@ use quartet_shared::spec::{self, ExperimentSpec, Preset};
 
 use crate::experiment::Request;
 use crate::server::Timing;
-use quartet_ingest::data::{self, Source};
-use quartet_ingest::weights::{self, HubConfig};
+use quartet_ingest::data::Source;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -168,23 +167,12 @@ impl Args {
         if let Some(name) = &self.name {
             spec.name = name.clone();
         }
-        let data = data::Options {
-            skip_bad_rows: self.skip_bad_rows,
-            ..data::Options::default()
-        };
-        Ok(Request {
-            spec,
-            spec_is_explicit: self.experiment.is_some(),
-            source,
-            source_is_explicit: self.data.is_some(),
-            data,
-            weights: weights::Options {
-                folder: self.folder(),
-                hub: HubConfig::from_env(),
-            },
-            address: self.listen.to_string(),
-            connector: Connector::tcp(),
-        })
+        let mut request = Request::new(spec, source, self.listen.to_string(), Connector::tcp());
+        request.spec_is_explicit = self.experiment.is_some();
+        request.source_is_explicit = self.data.is_some();
+        request.data.skip_bad_rows = self.skip_bad_rows;
+        request.weights.folder = self.folder();
+        Ok(request)
     }
 
     /// What the paths in the experiment are relative to: the folder of its file. Presets name no path.

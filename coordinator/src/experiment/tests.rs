@@ -2,7 +2,6 @@ use std::fs;
 use std::io;
 
 use quartet_ingest::data::SyntheticSpec;
-use quartet_ingest::weights::HubConfig;
 use quartet_shared::spec::Preset;
 use quartet_shared::terminal::Mode;
 
@@ -25,22 +24,11 @@ async fn a_restart_needs_neither_weights_nor_data() {
             test: 7,
             ..SyntheticSpec::default()
         };
-        let request = Request {
-            spec: spec.clone(),
-            spec_is_explicit: true,
-            source: Source::Synthetic,
-            source_is_explicit: false,
-            data: data::Options {
-                synthetic,
-                ..data::Options::default()
-            },
-            weights: weights::Options {
-                folder: dir.path().to_owned(),
-                hub: HubConfig::from_env(),
-            },
-            address: "127.0.0.1:1".into(),
-            connector: Connector::tcp(),
-        };
+        let (source, address) = (Source::Synthetic, "127.0.0.1:1".to_owned());
+        let mut request = Request::new(spec.clone(), source, address, Connector::tcp());
+        request.spec_is_explicit = true;
+        request.data.synthetic = synthetic;
+        request.weights.folder = dir.path().to_owned();
         let mut progress = DownloadProgress::new(Box::new(io::sink()), Mode::Lines);
         Experiment::open(store.clone(), request, &mut progress).await
     };

@@ -9,9 +9,9 @@ use super::run::Run;
 use super::time::Now;
 use super::worker::{Worker, WorkerStage};
 
-/// A task that a worker has to begin, once the lease is recorded in the store.
+/// A lease for a worker, to be recorded in the store before the worker hears of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Assignment {
+pub struct Grant {
     /// The new lease.
     pub lease: LeaseId,
     /// Where to resume; the end of epoch 0 for a fresh start, and for the evaluation.
@@ -26,13 +26,13 @@ impl Scheduler {
     /// Each lease is pinned until the shell says with [`end_grant`](Self::end_grant) whether it is
     /// recorded.
     #[must_use]
-    pub fn assign(&mut self, now: Now) -> Vec<Assignment> {
+    pub fn assign(&mut self, now: Now) -> Vec<Grant> {
         let ready = self.ready_tasks(now);
         if ready.is_empty() {
             return Vec::new();
         }
         let mut idle = self.idle_workers();
-        let mut assignments = Vec::new();
+        let mut grants = Vec::new();
         for (task, resume) in ready {
             if idle.is_empty() {
                 break;
@@ -52,13 +52,14 @@ impl Scheduler {
             };
             record.grant(lease.clone(), &config, now);
             self.set_stage(&lease.worker, WorkerStage::Busy(lease.task.clone()));
-            assignments.push(Assignment { lease, resume });
+            grants.push(Grant { lease, resume });
         }
-        assignments
+        grants
     }
 
     /// The workers that can be given a task now.
-    pub(super) fn idle_workers(&self) -> Vec<WorkerId> {
+    #[must_use]
+    pub fn idle_workers(&self) -> Vec<WorkerId> {
         self.idle().map(|worker| worker.info.id.clone()).collect()
     }
 
@@ -73,7 +74,8 @@ impl Scheduler {
     }
 
     /// The tasks that can be leased now, most urgent first, with the positions to resume from.
-    pub(super) fn ready_tasks(&self, now: Now) -> Vec<(Task, Position)> {
+    #[must_use]
+    pub fn ready_tasks(&self, now: Now) -> Vec<(Task, Position)> {
         let runs = self.runs.iter().filter(|run| run.record.is_ready(now));
         let mut runs: Vec<&Run> = runs.collect();
         runs.sort_by(|a, b| b.remaining_cost().total_cmp(&a.remaining_cost()));

@@ -71,7 +71,7 @@ fn leased() -> (Scheduler, LeaseId) {
 }
 
 /// Assigns, and records the leases at once.
-fn assign(scheduler: &mut Scheduler, now: u64) -> Vec<Assignment> {
+fn assign(scheduler: &mut Scheduler, now: u64) -> Vec<Grant> {
     let assignments = scheduler.assign(at(now));
     for assignment in &assignments {
         scheduler
@@ -93,14 +93,7 @@ fn pair(task: &str, worker: &str) -> (String, String) {
 }
 
 fn committed(epoch: u32) -> CommittedEpoch {
-    let metrics = EpochMetrics {
-        train_loss: 1.0,
-        train_accuracy: 0.5,
-        valid_loss: 1.0,
-        valid_accuracy: 0.5,
-        images_per_second: 1.0,
-        seconds: 1.0,
-    };
+    let metrics = EpochMetrics::default();
     let early_stopping = EarlyStopping {
         best_epoch: Epoch(epoch),
         best_valid_accuracy: 0.5,

@@ -36,16 +36,16 @@ pub(super) async fn drive(shell: &Arc<Shell>) {
 
 /// One round of decisions. Returns whether the experiment has ended, and when to look again.
 fn step(shell: &Arc<Shell>) -> (bool, Option<Now>) {
-    let (expired, stalls, assignments, ended, deadline) = shell.scheduler.with(|scheduler, now| {
+    let (expired, stalls, grants, ended, deadline) = shell.scheduler.with(|scheduler, now| {
         let expired = scheduler.expire_leases(now);
         let stalls = scheduler.report_stalls(now);
-        let assignments = match shell.connections.is_stopping() {
+        let grants = match shell.connections.is_stopping() {
             true => Vec::new(),
             false => scheduler.assign(now),
         };
         let ended = scheduler.experiment_state().has_ended();
         let deadline = scheduler.next_deadline();
-        (expired, stalls, assignments, ended, deadline)
+        (expired, stalls, grants, ended, deadline)
     });
     for expired in &expired {
         tracing::warn!(lease = %expired.lease, reason = %expired.reason, "lease ended");
@@ -56,11 +56,11 @@ fn step(shell: &Arc<Shell>) -> (bool, Option<Now>) {
         let stalled = human::duration(*stalled);
         tracing::warn!(%lease, %stalled, "no progress although the worker is heard of");
     }
-    if !(expired.is_empty() && stalls.is_empty() && assignments.is_empty()) || ended {
+    if !(expired.is_empty() && stalls.is_empty() && grants.is_empty()) || ended {
         shell.scheduler.mark_changed();
     }
-    for assignment in assignments {
-        tokio::spawn(transaction::grant(Arc::clone(shell), assignment));
+    for grant in grants {
+        tokio::spawn(transaction::grant(Arc::clone(shell), grant));
     }
     (ended, deadline)
 }

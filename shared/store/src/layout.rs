@@ -79,6 +79,13 @@ impl Layout {
         format!("{}/runs/{run}", self.experiment)
     }
 
+    /// Whether an object lies in the folder of a run.
+    #[must_use]
+    pub fn is_of_run(&self, run: &RunName, key: &str) -> bool {
+        let rest = key.strip_prefix(&self.run(run));
+        rest.is_some_and(|rest| rest.starts_with('/'))
+    }
+
     /// The folder of a run's manifests.
     #[must_use]
     pub fn manifests(&self, run: &RunName) -> String {
@@ -236,6 +243,8 @@ mod tests {
                 );
             }
         }
+        assert!(layout.is_of_run(&run, &layout.outcome(&run)));
+        assert!(!layout.is_of_run(&run, "e/runs/a-1.bc/outcome.json"));
         for other in [
             "e/runs/a-1.b/checkpoints/other.txt",
             "e/runs/a/checkpoints/0001-001.weights.safetensors",

@@ -8,9 +8,9 @@ use std::time::Duration;
 use hyper_util::rt::TokioIo;
 use quartet_agent::Settings;
 use quartet_coordinator::experiment::{Experiment, Request};
-use quartet_coordinator::server::{Coordinator, Ended, Timing};
-use quartet_ingest::data::{self, Source, SyntheticSpec};
-use quartet_ingest::weights::{self, DownloadProgress, HubConfig};
+use quartet_coordinator::server::{Coordinator, ExperimentEnd, Timing};
+use quartet_ingest::data::{Source, SyntheticSpec};
+use quartet_ingest::weights::DownloadProgress;
 use quartet_proto::channel::Connector;
 use quartet_shared::shutdown::Shutdown;
 use quartet_shared::spec::{ExperimentSpec, Preset};
@@ -111,9 +111,9 @@ impl World {
     async fn supervise_coordinator(&self, host: &str) {
         loop {
             let ended = match self.coordinate(host).await {
-                Ok(Ended::Finished(_)) => Ending::Finished,
-                Ok(Ended::Failed(reasons)) => Ending::Failed(reasons),
-                Ok(Ended::Interrupted) => return,
+                Ok(ExperimentEnd::Finished(_)) => Ending::Finished,
+                Ok(ExperimentEnd::Failed(reasons)) => Ending::Failed(reasons),
+                Ok(ExperimentEnd::Interrupted) => return,
                 Err(error) => {
                     tracing::info!(host, error = format!("{error:#}"), "the coordinator ended");
                     tokio::time::sleep(RESTART).await;
@@ -125,29 +125,17 @@ impl World {
         }
     }
 
-    async fn coordinate(&self, host: &str) -> anyhow::Result<Ended> {
+    async fn coordinate(&self, host: &str) -> anyhow::Result<ExperimentEnd> {
         let synthetic = SyntheticSpec {
             train: 14,
             valid: 7,
             test: 7,
             ..SyntheticSpec::default()
         };
-        let request = Request {
-            spec: self.spec.clone(),
-            spec_is_explicit: true,
-            source: Source::Synthetic,
-            source_is_explicit: false,
-            data: data::Options {
-                synthetic,
-                ..data::Options::default()
-            },
-            weights: weights::Options {
-                folder: Default::default(),
-                hub: HubConfig::from_env(),
-            },
-            address: format!("{host}:{PORT}"),
-            connector: connector(),
-        };
+        let (source, address) = (Source::Synthetic, format!("{host}:{PORT}"));
+        let mut request = Request::new(self.spec.clone(), source, address, connector());
+        request.spec_is_explicit = true;
+        request.data.synthetic = synthetic;
         let mut progress = DownloadProgress::new(Box::new(std::io::sink()), Mode::Lines);
         let experiment = Experiment::open(self.store.clone(), request, &mut progress).await?;
         let timing = Timing {

@@ -4,12 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quartet_proto::v1;
+use quartet_shared::assignment::Assignment;
 use quartet_shared::blocking;
 use quartet_shared::dataset::Dataset;
-use quartet_shared::ids::ExperimentName;
-use quartet_shared::position::Position;
-use quartet_shared::task::LeaseId;
-use quartet_store::manifest::StoredSpec;
+use quartet_shared::ids::RunName;
+use quartet_shared::spec::RunSpec;
 
 use super::calls::{Calls, limited};
 use super::coordinators::CALL_TIMEOUT;
@@ -20,9 +19,7 @@ use crate::executor::{Executor, TaskControl};
 
 /// What a task needs.
 pub(super) struct Context {
-    pub(super) experiment: ExperimentName,
-    pub(super) lease: LeaseId,
-    pub(super) resume: Option<Position>,
+    pub(super) assignment: Assignment,
     pub(super) checkpoint_interval: Option<Duration>,
     pub(super) executor: Arc<dyn Executor>,
     pub(super) control: Arc<TaskControl>,
@@ -32,9 +29,15 @@ pub(super) struct Context {
 }
 
 impl Context {
+    /// A run of the experiment.
+    pub(super) fn run(&self, name: &RunName) -> Result<RunSpec, TaskError> {
+        let run = self.assignment.experiment.run(name).cloned();
+        run.ok_or_else(|| TaskError::Failed(format!("the experiment has no run {name}")))
+    }
+
     /// The experiment's data, from the cache or the coordinator.
-    pub(super) async fn dataset(&self, stored: &StoredSpec) -> Result<Dataset, TaskError> {
-        let path = self.objects.cached(&stored.dataset).await?;
+    pub(super) async fn dataset(&self) -> Result<Dataset, TaskError> {
+        let path = self.objects.cached(&self.assignment.dataset).await?;
         let decode = move || {
             let bytes = std::fs::read(&path).map_err(|e| format!("{}: {e}", path.display()))?;
             Dataset::decode(&bytes).map_err(|e| format!("{}: {e}", path.display()))
@@ -51,7 +54,7 @@ impl Context {
         result: v1::complete_request::Result,
     ) -> Result<(), TaskError> {
         let request = v1::CompleteRequest {
-            lease: Some(self.lease.clone().into()),
+            lease: Some(self.assignment.lease.clone().into()),
             result: Some(result),
         };
         let complete = || {
@@ -70,7 +73,7 @@ impl Context {
         object: String,
     ) -> Result<(), TaskError> {
         let request = v1::ReleaseRequest {
-            lease: Some(self.lease.clone().into()),
+            lease: Some(self.assignment.lease.clone().into()),
             kind: kind.into(),
             reason,
             object,

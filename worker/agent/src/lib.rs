@@ -70,7 +70,7 @@ pub struct Settings {
 
 /// How a worker's life ended when nothing failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Ended {
+pub enum Departure {
     /// The coordinator needs it no longer.
     Dismissed(String),
     /// It was asked to leave, and handed its task back.
@@ -87,7 +87,7 @@ pub async fn run(
     settings: Settings,
     executor: Arc<dyn Executor>,
     shutdown: Shutdown,
-) -> anyhow::Result<Ended> {
+) -> anyhow::Result<Departure> {
     let random = Random::new(settings.seed);
     let id: WorkerId = format!("w{:016x}", random.number()).parse()?;
     let spool = spool::Spool::create(&settings.cache_dir, &random)?;
@@ -131,7 +131,7 @@ pub async fn run(
             }
         }
         match &ended {
-            Ok(Ended::Dismissed(_)) | Err(SessionError::Refused(_)) => session.stop().await,
+            Ok(Departure::Dismissed(_)) | Err(SessionError::Refused(_)) => session.stop().await,
             _ => {}
         }
         return ended.map_err(|error| match error {

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use quartet_proto::v1;
 use quartet_shared::blob::{Blob, BlobHasher, BlobRef};
 use quartet_shared::blocking;
-use serde::de::DeserializeOwned;
 use tonic::{Code, Status};
 
 use super::calls::Calls;
@@ -31,12 +30,6 @@ impl Objects {
             cache: cache_dir.join("objects"),
             random,
         }
-    }
-
-    /// The value of a JSON object.
-    pub(super) async fn json<T: DeserializeOwned>(&self, key: &str) -> Result<T, TaskError> {
-        let bytes = self.calls.retry(|| self.bytes(key)).await?;
-        serde_json::from_slice(&bytes).map_err(|e| TaskError::Failed(format!("{key}: {e}")))
     }
 
     /// A local file with the object's bytes, from the cache if they are there and sound.
@@ -111,15 +104,6 @@ impl Objects {
             written.map_err(io::Error::other).flatten().map_err(local)?;
         }
         Ok(Some(hasher.finish()))
-    }
-
-    async fn bytes(&self, key: &str) -> Result<Vec<u8>, Status> {
-        let mut bytes = Vec::new();
-        let mut stream = self.get(key).await?;
-        while let Some(message) = next(&mut stream).await? {
-            bytes.extend_from_slice(&message.chunk);
-        }
-        Ok(bytes)
     }
 
     async fn get(&self, key: &str) -> Result<tonic::Streaming<v1::GetObjectResponse>, Status> {

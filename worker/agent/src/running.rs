@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use quartet_proto::v1;
+use quartet_shared::assignment::Inputs;
 use quartet_shared::progress::Progress;
-use quartet_shared::task::{LeaseId, Task};
+use quartet_shared::task::LeaseId;
 use tokio::task::JoinHandle;
 
 use super::context::Context;
@@ -32,7 +33,7 @@ pub(super) struct Running {
 impl Running {
     pub(super) fn start(context: Context) -> Self {
         Self {
-            lease: context.lease.clone(),
+            lease: context.assignment.lease.clone(),
             control: Arc::clone(&context.control),
             work: tokio::spawn(work(context)),
         }
@@ -68,10 +69,10 @@ impl Running {
 }
 
 async fn work(context: Context) -> LeaseStatus {
-    let lease = &context.lease;
-    let result = match &lease.task {
-        Task::Train(run) => training::run(&context, run).await,
-        Task::Evaluate => evaluation::run(&context).await,
+    let lease = &context.assignment.lease;
+    let result = match &context.assignment.inputs {
+        Inputs::Training { run, start } => training::run(&context, run, start).await,
+        Inputs::Evaluation { members } => evaluation::run(&context, members).await,
     };
     let (kind, reason, object) = match result {
         Ok(()) => {

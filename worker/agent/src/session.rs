@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use quartet_proto::PROTOCOL_VERSION;
 use quartet_proto::v1::{self, coordinator_message, worker_message};
+use quartet_shared::assignment::Assignment;
 use quartet_shared::human;
 use quartet_shared::ids::{ExperimentName, InvalidName, WorkerId};
-use quartet_shared::position::Position;
 use quartet_shared::shutdown::Shutdown;
 use quartet_shared::spec::Precision;
 use quartet_shared::task::LeaseId;
@@ -26,7 +26,7 @@ use super::objects::Objects;
 use super::random::Random;
 use super::running::LeaseStatus;
 use super::spool::Spool;
-use super::{Ended, Settings};
+use super::{Departure, Settings};
 use crate::executor::{Executor, TaskControl, UnsupportedPrecision};
 
 /// How long a coordinator may take to welcome a worker.
@@ -80,7 +80,6 @@ pub(super) struct Session {
     cache_dir: PathBuf,
     spool: Spool,
     task: CurrentTask,
-    experiment: Option<ExperimentName>,
     checkpoint_interval: Option<Duration>,
     /// The newest term of a coordinator that the worker has heard of.
     term: u64,
@@ -103,7 +102,6 @@ impl Session {
             cache_dir: settings.cache_dir.clone(),
             spool,
             task: CurrentTask::none(settings.drain_grace),
-            experiment: None,
             checkpoint_interval: None,
             term: 0,
         })
@@ -118,7 +116,7 @@ impl Session {
     pub(super) async fn connect_and_serve(
         &mut self,
         shutdown: &Shutdown,
-    ) -> Result<Ended, SessionError> {
+    ) -> Result<Departure, SessionError> {
         let (outbox, messages) = mpsc::channel(4);
         // The channel is new and has room.
         let _ = outbox.try_send(self.hello());
@@ -187,11 +185,10 @@ impl Session {
             return Err(SessionError::lost(reason, false));
         }
         self.term = term;
-        tracing::info!(experiment, term, worker = %self.id, "attached to the coordinator");
-        let name = experiment
+        let experiment: ExperimentName = experiment
             .parse()
             .map_err(|e: InvalidName| SessionError::Refused(e.to_string()))?;
-        self.experiment = Some(name);
+        tracing::info!(%experiment, term, worker = %self.id, "attached to the coordinator");
         let precision: Precision = precision
             .parse()
             .map_err(|e| SessionError::Refused(format!("its precision: {e}")))?;
@@ -208,7 +205,7 @@ impl Session {
         &mut self,
         pause: Duration,
         shutdown: &Shutdown,
-    ) -> Result<Option<Ended>, SessionError> {
+    ) -> Result<Option<Departure>, SessionError> {
         let over = tokio::time::sleep(pause);
         tokio::pin!(over);
         loop {
@@ -226,7 +223,7 @@ impl Session {
     }
 
     /// Does what an event asks for. Returns how the worker's life ends by it, if it does.
-    async fn handle(&mut self, event: Event) -> Result<Option<Ended>, SessionError> {
+    async fn handle(&mut self, event: Event) -> Result<Option<Departure>, SessionError> {
         match event {
             Event::Leave => Ok(self.leave()),
             Event::TaskEnded(lease) => Ok(self.task_ended(lease).await),
@@ -240,19 +237,19 @@ impl Session {
     }
 
     /// Begins to leave: the task hands over its state and ends. Without a task this is the end.
-    fn leave(&mut self) -> Option<Ended> {
-        (!self.task.leave()).then_some(Ended::Drained)
+    fn leave(&mut self) -> Option<Departure> {
+        (!self.task.leave()).then_some(Departure::Drained)
     }
 
-    async fn task_ended(&mut self, status: LeaseStatus) -> Option<Ended> {
+    async fn task_ended(&mut self, status: LeaseStatus) -> Option<Departure> {
         let lease = self.task.forget()?;
         if status == LeaseStatus::Held
-            && let Err(status) = self.release(&lease).await
+            && let Err(status) = self.hand_back(&lease).await
         {
             let reason = root_cause(&status);
             tracing::warn!(%lease, %reason, "could not hand the task back; its lease will expire");
         }
-        Some(Ended::Drained)
+        Some(Departure::Drained)
     }
 
     async fn serve(
@@ -261,7 +258,7 @@ impl Session {
         outbox: mpsc::Sender<v1::WorkerMessage>,
         interval: Duration,
         shutdown: &Shutdown,
-    ) -> Result<Ended, SessionError> {
+    ) -> Result<Departure, SessionError> {
         let failed = |status| SessionError::from_status(&status, true);
         let mut heartbeat = tokio::time::interval(interval);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -294,7 +291,7 @@ impl Session {
                     self.task.revoke(&lease, &reason);
                 }
                 coordinator_message::Message::Goodbye(goodbye) => {
-                    return Ok(Ended::Dismissed(goodbye.reason));
+                    return Ok(Departure::Dismissed(goodbye.reason));
                 }
                 coordinator_message::Message::Drain(drain) => {
                     tracing::info!(reason = %drain.reason, "asked to leave");
@@ -323,16 +320,21 @@ impl Session {
     }
 
     async fn begin(&mut self, assignment: v1::Assignment) -> Result<(), Status> {
-        let lease = parse_lease(assignment.lease)?;
+        let lease = parse_lease(assignment.lease.clone())?;
         if self.task.has(&lease) {
             return Ok(());
         }
         if self.task.leaves() {
             // It came while the worker began to leave.
-            return self.release(&lease).await;
+            return self.hand_back(&lease).await;
         }
-        let Some(experiment) = self.experiment.clone() else {
-            return Err(Status::internal("an assignment came before the welcome"));
+        let assignment = match Assignment::try_from(assignment) {
+            Ok(assignment) => assignment,
+            Err(error) => {
+                let reason = format!("the assignment cannot be read: {error}");
+                tracing::error!(%lease, %reason, "task failed");
+                return self.release(&lease, v1::ReleaseKind::Failed, reason).await;
+            }
         };
         let control = Arc::new(TaskControl::new());
         let random = self.random.clone();
@@ -342,9 +344,7 @@ impl Session {
             Arc::clone(&control),
         );
         let context = Context {
-            experiment,
-            lease,
-            resume: assignment.resume.map(Position::from),
+            assignment,
             checkpoint_interval: self.checkpoint_interval,
             executor: Arc::clone(&self.executor),
             control,
@@ -356,11 +356,21 @@ impl Session {
         Ok(())
     }
 
-    async fn release(&self, lease: &LeaseId) -> Result<(), Status> {
+    async fn hand_back(&self, lease: &LeaseId) -> Result<(), Status> {
+        let reason = "the worker is shutting down".to_owned();
+        self.release(lease, v1::ReleaseKind::Drained, reason).await
+    }
+
+    async fn release(
+        &self,
+        lease: &LeaseId,
+        kind: v1::ReleaseKind,
+        reason: String,
+    ) -> Result<(), Status> {
         let request = v1::ReleaseRequest {
             lease: Some(lease.clone().into()),
-            kind: v1::ReleaseKind::Drained.into(),
-            reason: "the worker is shutting down".into(),
+            kind: kind.into(),
+            reason,
             object: String::new(),
         };
         let mut client = self.coordinators.client();

@@ -3,17 +3,16 @@
 mod coordinator;
 mod scripted;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use quartet_proto::v1;
-use quartet_shared::blob::{Blob, BlobRef, Checksum};
+use quartet_shared::assignment::{Assignment, CheckpointRef, Inputs, Start};
+use quartet_shared::blob::{Blob, BlobRef};
 use quartet_shared::dataset::{Dataset, Images};
 use quartet_shared::ids::{Attempt, Epoch, RunName};
 use quartet_shared::position::Position;
 use quartet_shared::spec::Preset;
 use quartet_shared::task::{LeaseId, Task};
-use quartet_store::layout::Layout;
-use quartet_store::manifest::{Manifest, StepManifest, StoredSpec};
 use tokio::task::JoinHandle;
 use tonic::Status;
 
@@ -22,27 +21,15 @@ use crate::executor::{Stop, Trained, UnsupportedPrecision};
 use coordinator::{Call, Coordinator, Setup};
 use scripted::{Act, Disk, Script, end, within};
 
-fn blob(bytes: &[u8]) -> Blob {
-    Blob {
-        size: bytes.len() as u64,
-        sha256: Checksum::of(bytes),
+fn object(key: &str, bytes: &[u8]) -> BlobRef {
+    BlobRef {
+        key: key.to_owned(),
+        blob: Blob::of(bytes),
     }
 }
 
-fn worker() -> WorkerId {
-    "w1".parse().unwrap()
-}
-
-fn layout() -> Layout {
-    Layout::new("x".parse().unwrap())
-}
-
-fn json(value: &impl serde::Serialize) -> Vec<u8> {
-    serde_json::to_vec(value).unwrap()
-}
-
-/// The demo's run of VGG16 from the start, on a data set of one image each.
-fn setup() -> Setup {
+/// The demo's run of VGG16 from `start`, on a data set of one image each.
+fn setup_from(start: Start) -> Setup {
     let run: RunName = "vgg16".parse().unwrap();
     let image = Images {
         labels: vec![0],
@@ -55,19 +42,15 @@ fn setup() -> Setup {
         splits: [image.clone(), image.clone(), image],
     };
     let dataset = dataset.encode();
-    let stored = StoredSpec {
-        format: 1,
-        experiment: Preset::Demo.spec(),
-        dataset: BlobRef {
-            key: "data".to_owned(),
-            blob: blob(&dataset),
+    let assignment = Assignment {
+        lease: LeaseId {
+            task: Task::Train(run.clone()),
+            attempt: Attempt(3),
+            worker: "w1".parse().unwrap(),
         },
-        weights: BTreeMap::new(),
-    };
-    let lease = LeaseId {
-        task: Task::Train(run),
-        attempt: Attempt(3),
-        worker: worker(),
+        experiment: Preset::Demo.spec(),
+        dataset: object("data", &dataset),
+        inputs: Inputs::Training { run, start },
     };
     Setup {
         welcome: v1::Welcome {
@@ -78,53 +61,27 @@ fn setup() -> Setup {
             checkpoint_interval_ms: 0,
             precision: "f32".to_owned(),
         },
-        assignment: v1::Assignment {
-            lease: Some(lease.into()),
-            resume: None,
-        },
-        objects: HashMap::from([
-            (layout().spec(), json(&stored)),
-            ("data".to_owned(), dataset),
-        ]),
+        assignment: assignment.into(),
+        objects: HashMap::from([("data".to_owned(), dataset)]),
         refusal: |_| None,
     }
 }
 
+fn setup() -> Setup {
+    setup_from(Start::Random)
+}
+
 /// A setup to go on after step 5 of epoch 2.
 fn setup_to_resume() -> Setup {
-    let mut setup = setup();
-    let run: RunName = "vgg16".parse().unwrap();
-    let attempt = Attempt(2);
-    let position = Position::within(Epoch(2), 5);
-    let object = |key: String, bytes: &[u8]| BlobRef {
-        key,
-        blob: blob(bytes),
-    };
-    let step = StepManifest {
-        run: run.clone(),
-        position,
-        attempt,
-        worker: worker(),
-        weights: object(layout().weights(&run, position, attempt), b"weights"),
-        training_state: object(layout().training_state(&run, position, attempt), b"state"),
-    };
-    // Its blobs are not there: nobody needs them.
-    let epoch = Manifest {
-        run: run.clone(),
-        epoch: Epoch(1),
-        attempt,
-        worker: worker(),
-        metrics: scripted::metrics(),
-        early_stopping: scripted::early_stopping(),
-        weights: object("no weights".to_owned(), b""),
-        training_state: object("no state".to_owned(), b""),
-    };
-    setup.assignment.resume = Some(position.into());
+    let mut setup = setup_from(Start::Checkpoint(CheckpointRef {
+        position: Position::within(Epoch(2), 5),
+        early_stopping: Some(scripted::early_stopping()),
+        weights: object("the weights", b"weights"),
+        training_state: object("the state", b"state"),
+    }));
     setup.objects.extend([
-        (layout().step_manifest(&run, position), json(&step)),
-        (layout().manifest(&run, Epoch(1)), json(&epoch)),
-        (step.weights.key, b"weights".to_vec()),
-        (step.training_state.key, b"state".to_vec()),
+        ("the weights".to_owned(), b"weights".to_vec()),
+        ("the state".to_owned(), b"state".to_vec()),
     ]);
     setup
 }
@@ -134,7 +91,7 @@ struct Worker {
     coordinator: Coordinator,
     script: Script,
     shutdown: Shutdown,
-    ended: JoinHandle<anyhow::Result<Ended>>,
+    ended: JoinHandle<anyhow::Result<Departure>>,
     cache: tempfile::TempDir,
 }
 
@@ -177,7 +134,7 @@ impl Worker {
             cache,
         } = self;
         shutdown.trigger();
-        assert_eq!(ended.await.unwrap().unwrap(), Ended::Drained);
+        assert_eq!(ended.await.unwrap().unwrap(), Departure::Drained);
         drop((script, cache));
         std::iter::from_fn(|| coordinator.calls.try_recv().ok()).collect()
     }
@@ -193,8 +150,8 @@ fn handed_back() -> Call {
     Call::Release(v1::ReleaseKind::Drained, reason, String::new())
 }
 
-/// Lets training go on for an epoch and drains it within the next.
-async fn drained(setup: Setup) -> Vec<Call> {
+/// Lets training go on for two epochs and drains it within the next.
+async fn assert_drains(setup: Setup) {
     let mut worker = Worker::start(setup).await;
     for epoch in 1..=2 {
         let control = worker.script.keep(end(epoch)).await;
@@ -207,14 +164,8 @@ async fn drained(setup: Setup) -> Vec<Call> {
     );
     assert_eq!(worker.script.keep(within(3, 7)).await, Some(Stop::Drain));
     worker.script.acts.send(Act::End(Trained::Stopped)).unwrap();
-    worker.stop().await
-}
-
-#[tokio::test]
-async fn a_drained_worker_commits_its_state_before_it_hands_its_task_back() {
-    let calls = drained(setup()).await;
     assert_eq!(
-        calls,
+        worker.stop().await,
         [
             committed(end(1)),
             committed(end(2)),
@@ -225,23 +176,19 @@ async fn a_drained_worker_commits_its_state_before_it_hands_its_task_back() {
 }
 
 #[tokio::test]
+async fn a_drained_worker_commits_its_state_before_it_hands_its_task_back() {
+    assert_drains(setup()).await;
+}
+
+#[tokio::test]
 async fn a_coordinator_without_mid_epoch_checkpoints_is_drained_all_the_same() {
-    let calls = drained(Setup {
+    assert_drains(Setup {
         refusal: |position| {
             (position.step > 0).then(|| Status::unimplemented("mid-epoch checkpoints"))
         },
         ..setup()
     })
     .await;
-    assert_eq!(
-        calls,
-        [
-            committed(end(1)),
-            committed(end(2)),
-            committed(within(3, 7)),
-            handed_back()
-        ]
-    );
 }
 
 #[tokio::test]
@@ -254,6 +201,36 @@ async fn a_worker_leaves_an_experiment_that_it_cannot_compute() {
     // It has not touched the task, which counts against nobody.
     assert!(worker.coordinator.calls.try_recv().is_err());
     assert!(worker.script.tasks.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn an_assignment_that_cannot_be_read_fails_with_a_reason() {
+    let mut setup = setup();
+    setup.assignment.experiment = b"{}".as_slice().into();
+    let mut worker = Worker::start(setup).await;
+    let Call::Release(kind, reason, _) = worker.call().await else {
+        panic!("not released")
+    };
+    assert_eq!(kind, v1::ReleaseKind::Failed);
+    assert!(
+        reason.contains("experiment: missing field `name`"),
+        "{reason}"
+    );
+    assert_eq!(worker.stop().await, []);
+}
+
+#[tokio::test]
+async fn a_run_starts_from_its_initial_weights() {
+    let mut setup = setup_from(Start::Pretrained(object("the weights", b"weights")));
+    setup
+        .objects
+        .insert("the weights".to_owned(), b"weights".to_vec());
+    let mut worker = Worker::start(setup).await;
+    let (task, _) = worker.script.tasks.recv().await.unwrap();
+    assert!(task.resume.is_none());
+    assert_eq!(std::fs::read(task.weights.unwrap()).unwrap(), b"weights");
+    worker.script.acts.send(Act::End(Trained::Stopped)).unwrap();
+    worker.stop().await;
 }
 
 #[tokio::test]
@@ -279,24 +256,19 @@ async fn a_run_goes_on_within_an_epoch() {
 #[tokio::test]
 async fn a_corrupt_object_is_read_again_and_then_named() {
     let mut setup = setup_to_resume();
-    let key = layout().training_state(
-        &"vgg16".parse().unwrap(),
-        Position::within(Epoch(2), 5),
-        Attempt(2),
-    );
-    setup.objects.insert(key.clone(), b"stale".to_vec());
+    let key = "the state";
+    setup.objects.insert(key.to_owned(), b"stale".to_vec());
     let mut worker = Worker::start(setup).await;
     let Call::Release(kind, reason, object) = worker.call().await else {
         panic!("not released")
     };
-    assert_eq!((kind, &object), (v1::ReleaseKind::Corrupt, &key));
+    assert_eq!((kind, &object[..]), (v1::ReleaseKind::Corrupt, key));
     assert!(
-        reason.contains(&key) && reason.contains("corrupt"),
+        reason.contains(key) && reason.contains("corrupt"),
         "{reason}"
     );
-    assert_eq!(worker.coordinator.reads(&key), 2);
-    let weights = key.replace(".state.", ".weights.");
-    assert_eq!(worker.coordinator.reads(&weights), 1);
+    assert_eq!(worker.coordinator.reads(key), 2);
+    assert_eq!(worker.coordinator.reads("the weights"), 1);
     assert!(
         worker.script.tasks.try_recv().is_err(),
         "nothing was trained"

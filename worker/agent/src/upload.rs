@@ -38,7 +38,7 @@ enum Sent {
 /// When one cannot be written, those before it are still sent.
 pub(super) async fn run(context: &Context, queue: &Queue) -> Result<(), TaskError> {
     let (written, sent) = tokio::join!(
-        write_all(queue, context.spool.path(), &context.lease),
+        write_all(queue, context.spool.path(), &context.assignment.lease),
         send_all(queue, context)
     );
     sent.and(written)
@@ -84,7 +84,7 @@ async fn write(
 
 /// Sends what is written until there is no more.
 async fn send_all(queue: &Queue, context: &Context) -> Result<(), TaskError> {
-    let lease = &context.lease;
+    let lease = &context.assignment.lease;
     while let Some(written) = queue.to_send().await {
         let started = Instant::now();
         let sent = match context.control.stop() {
@@ -168,7 +168,7 @@ async fn send_once(context: &Context, written: &Written) -> Result<(), Status> {
     let (sender, receiver) = mpsc::channel(CHUNKS_WAITING);
     let files = &written.files;
     let paths = [&files.weights.path, &files.training_state.path].map(PathBuf::clone);
-    let header = header(&context.lease, written);
+    let header = header(&context.assignment.lease, written);
     let reading = async move {
         let header = v1::CommitCheckpointRequest {
             part: Some(Part::Header(header)),

@@ -28,6 +28,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use quartet_shared::spec::{Backbone, Variant};
+use quartet_shared::weights_format::{HEAD_SIZE, WeightsFormat};
 
 use crate::checkpoint::{self, METADATA};
 use crate::models::parameters::{shapes, with_values};
@@ -68,15 +69,15 @@ impl WeightsFile {
             path: path.to_owned(),
             source,
         })?;
-        let opened = match Format::of(&start) {
-            Some(Format::Hdf5) => {
+        let opened = match WeightsFormat::of(&start) {
+            Some(WeightsFormat::Hdf5) => {
                 keras::open(path).map(|(model, tensors)| (Source::Keras(model), tensors))
             }
-            Some(Format::Pytorch) => {
+            Some(WeightsFormat::Pytorch) => {
                 torch::open_pytorch(path).map(|tensors| (Source::Torch, tensors))
             }
-            Some(Format::Safetensors) => safetensors(path),
-            Some(Format::Keras3) => Err(keras::KERAS_3.to_owned()),
+            Some(WeightsFormat::Safetensors) => safetensors(path),
+            Some(WeightsFormat::Keras3) => Err(keras::KERAS_3.to_owned()),
             None => Err(
                 "it is neither HDF5 of Keras nor safetensors nor a PyTorch state dict".to_owned(),
             ),
@@ -241,48 +242,10 @@ fn constant(name: &str, shape: &[usize]) -> Option<Vec<f32>> {
     constant.then(|| vec![1.0; shape.iter().product()])
 }
 
-/// The formats, by how a file begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Format {
-    Hdf5,
-    Safetensors,
-    /// Zip, tar or a pickle.
-    Pytorch,
-    /// The zip archive `.keras`.
-    Keras3,
-}
-
-impl Format {
-    fn of(start: &[u8]) -> Option<Self> {
-        let at = |offset: usize, magic: &[u8]| {
-            start
-                .get(offset..)
-                .is_some_and(|rest| rest.starts_with(magic))
-        };
-        // Eight bytes of length come first in safetensors, whose low ones may be anything, such as the `PK`
-        // of an archive.
-        let safetensors = at(8, b"{");
-        // An archive's first entry is named at byte 30.
-        let keras_3 = at(30, b"metadata.json") || at(30, b"config.json");
-        if at(0, b"\x89HDF\r\n\x1a\n") {
-            Some(Self::Hdf5)
-        } else if safetensors && at(4, &[0; 4]) {
-            Some(Self::Safetensors)
-        } else if at(0, b"PK\x03\x04") && keras_3 {
-            Some(Self::Keras3)
-        } else if at(0, b"PK") || at(0, b"\x80") || at(257, b"ustar") {
-            Some(Self::Pytorch)
-        } else if safetensors {
-            Some(Self::Safetensors)
-        } else {
-            None
-        }
-    }
-}
-
 fn start(path: &Path) -> std::io::Result<Vec<u8>> {
     let mut start = Vec::new();
-    File::open(path)?.take(512).read_to_end(&mut start)?;
+    let file = File::open(path)?;
+    file.take(HEAD_SIZE as u64).read_to_end(&mut start)?;
     Ok(start)
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quartet_agent::executor::UnsupportedPrecision;
-use quartet_agent::{Ended, Settings};
+use quartet_agent::{Departure, Settings};
 use quartet_proto::channel::Connector;
 use quartet_shared::shutdown::Shutdown;
 
@@ -26,18 +26,18 @@ pub(super) fn run(args: ServeArgs, device: &DeviceArgs) -> ExitCode {
         Err(error) => return fail(&error, USAGE),
     };
     match work(args, gpu, device) {
-        Ok(Ended::Dismissed(reason)) => {
+        Ok(Departure::Dismissed(reason)) => {
             tracing::info!(%reason, "dismissed by the coordinator");
             ExitCode::SUCCESS
         }
-        Ok(Ended::Drained) => ExitCode::SUCCESS,
+        Ok(Departure::Drained) => ExitCode::SUCCESS,
         // Starting it again would not help.
         Err(error) if error.is::<UnsupportedPrecision>() => fail(&error, USAGE),
         Err(error) => fail(&error, 1),
     }
 }
 
-fn work(args: ServeArgs, gpu: Option<usize>, device: TrainingDevice) -> anyhow::Result<Ended> {
+fn work(args: ServeArgs, gpu: Option<usize>, device: TrainingDevice) -> anyhow::Result<Departure> {
     let settings = Settings {
         coordinators: args.coordinator,
         name: args.name.unwrap_or_else(|| default_name(gpu)),

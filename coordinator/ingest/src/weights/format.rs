@@ -4,14 +4,11 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
+use quartet_shared::weights_format::{HEAD_SIZE, WeightsFormat};
+
 use super::FileProblem;
 
-const HDF5: &[u8] = b"\x89HDF\r\n\x1a\n";
-const ZIP: &[u8] = b"PK\x03\x04";
 const LFS_POINTER: &[u8] = b"version https://git-lfs";
-/// First byte of a pickle, before the number of its protocol.
-const PICKLE: u8 = 0x80;
-const PICKLE_PROTOCOLS: std::ops::RangeInclusive<u8> = 2..=5;
 /// Longest header that the safetensors format allows.
 const SAFETENSORS_HEADER: u64 = 100_000_000;
 
@@ -23,7 +20,7 @@ pub(super) fn check(path: &Path) -> Result<(), FileProblem> {
         return Err(FileProblem::Directory);
     }
     let mut head = Vec::new();
-    file.take(LFS_POINTER.len() as u64).read_to_end(&mut head)?;
+    file.take(HEAD_SIZE as u64).read_to_end(&mut head)?;
     check_head(&head, metadata.len())
 }
 
@@ -34,18 +31,18 @@ fn check_head(head: &[u8], size: u64) -> Result<(), FileProblem> {
     if head.starts_with(LFS_POINTER) {
         return Err(FileProblem::LfsPointer);
     }
-    let is_pickle = head[0] == PICKLE && head.get(1).is_some_and(|p| PICKLE_PROTOCOLS.contains(p));
-    let known =
-        head.starts_with(HDF5) || head.starts_with(ZIP) || is_pickle || is_safetensors(head, size);
-    known.then_some(()).ok_or(FileProblem::NotWeights)
+    match WeightsFormat::of(head) {
+        None => Err(FileProblem::NotWeights),
+        Some(WeightsFormat::Safetensors) if !header_fits(head, size) => {
+            Err(FileProblem::NotWeights)
+        }
+        Some(_) => Ok(()),
+    }
 }
 
-/// Eight bytes with the length of the header (little endian), then the header, a JSON object.
-fn is_safetensors(head: &[u8], size: u64) -> bool {
-    let Some((length, [b'{', ..])) = head.split_first_chunk() else {
-        return false;
-    };
-    let length = u64::from_le_bytes(*length);
+/// Whether the first eight bytes of a safetensors file can be its header's length.
+fn header_fits(head: &[u8], size: u64) -> bool {
+    let length = head.first_chunk().copied().map_or(0, u64::from_le_bytes);
     (2..=SAFETENSORS_HEADER).contains(&length) && size.checked_sub(8).is_some_and(|n| length <= n)
 }
 
@@ -54,36 +51,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn formats_are_told_by_their_first_bytes() {
-        let safetensors =
-            |length: u64, rest: &str| [&length.to_le_bytes(), rest.as_bytes()].concat();
-        let good = [
-            b"\x89HDF\r\n\x1a\n...".to_vec(),
-            b"PK\x03\x04...".to_vec(),
-            b"\x80\x02}q\x00".to_vec(),
-            safetensors(2, "{}"),
-            safetensors(0x0280, "{\"a\""),
-        ];
-        for head in good {
-            assert!(check_head(&head, 10_000).is_ok(), "{head:?}");
+    fn a_header_must_fit_into_its_file() {
+        let safetensors = |length: u64| [&length.to_le_bytes()[..], b"{}"].concat();
+        for length in [2, 0x0280, 9_992] {
+            assert!(check_head(&safetensors(length), 10_000).is_ok(), "{length}");
         }
-        let bad = [
-            b"x".to_vec(),
-            b"<html>Not found</html>".to_vec(),
-            b"\x89PNG\r\n\x1a\n".to_vec(),
-            b"PK".to_vec(),
-            b"\x80".to_vec(),
-            b"\x80\x70".to_vec(),
-            safetensors(2, ""),
-            safetensors(2, "[]"),
-            safetensors(0, "{}"),
-            safetensors(9_993, "{}"),
-            safetensors(SAFETENSORS_HEADER + 1, "{}"),
-        ];
-        for head in bad {
-            let problem = check_head(&head, 10_000).unwrap_err();
-            assert!(matches!(problem, FileProblem::NotWeights), "{head:?}");
+        for length in [0, 1, 9_993, SAFETENSORS_HEADER + 1, u64::MAX] {
+            let problem = check_head(&safetensors(length), 10_000).unwrap_err();
+            assert!(matches!(problem, FileProblem::NotWeights), "{length}");
         }
+        let text = check_head(b"<html>Not found</html>", 22).unwrap_err();
+        assert!(matches!(text, FileProblem::NotWeights));
     }
 
     #[test]

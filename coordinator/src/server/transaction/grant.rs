@@ -3,7 +3,8 @@
 
 use std::sync::Arc;
 
-use quartet_proto::v1::{self, coordinator_message::Message};
+use quartet_proto::v1::coordinator_message::Message;
+use quartet_shared::assignment::Assignment;
 use quartet_shared::clock;
 use quartet_shared::human;
 use quartet_shared::ids::Term;
@@ -12,50 +13,74 @@ use quartet_store::manifest::AttemptRecord;
 use tonic::Status;
 
 use super::catch_up::catch_up;
-use crate::scheduler::{Assignment, Scheduler};
+use super::rollback::roll_back;
+use crate::scheduler::{Grant, Scheduler};
+use crate::server::assignment::{self, AssignmentError, MissingObject};
 use crate::server::shell::Shell;
 use quartet_store::Creation;
 
 const FIRST_TERM: Term = Term(1);
 
 /// Records the lease, then tells its worker.
-pub(in crate::server) async fn grant(shell: Arc<Shell>, mut assignment: Assignment) {
-    let recorded = match newest(&shell, &mut assignment).await {
-        Ok(()) => record(&shell, &assignment).await,
-        // It has been logged.
-        Err(_) => false,
-    };
-    let Assignment { lease, resume } = &assignment;
+pub(in crate::server) async fn grant(shell: Arc<Shell>, mut grant: Grant) {
+    let prepared = prepare(&shell, &mut grant).await;
+    let Grant { lease, resume } = grant;
     let granted = shell
         .scheduler
-        .tell(|scheduler, now| scheduler.end_grant(lease, recorded, now));
-    if let Err(refusal) = granted {
+        .tell(|scheduler, now| scheduler.end_grant(&lease, prepared.is_some(), now));
+    let prepared = match (granted, prepared) {
+        (Ok(()), Some(prepared)) => prepared,
         // Its worker went away, or the record could not be written; either has been logged.
-        return tracing::debug!(%lease, %refusal, "lease not granted");
-    }
+        (granted, _) => return tracing::debug!(%lease, ?granted, "lease not granted"),
+    };
+    let assignment = match prepared {
+        Ok(assignment) => assignment,
+        Err(missing) => {
+            // The worker has not heard of it.
+            let reason = missing.to_string();
+            let _ = roll_back(shell, lease, missing.key, reason).await;
+            return;
+        }
+    };
     tracing::info!(
         task = %lease.task,
         attempt = %lease.attempt,
         worker = %lease.worker,
-        resume = (*resume > Position::default()).then(|| tracing::field::display(resume)),
+        resume = (resume > Position::default()).then(|| tracing::field::display(resume)),
         after = %human::duration(shell.scheduler.uptime()),
         "task assigned"
     );
-    let resume = (*resume > Position::default()).then(|| (*resume).into());
-    let message = v1::Assignment {
-        lease: Some(lease.clone().into()),
-        resume,
-    };
-    let connections = &shell.connections;
-    connections.send(&lease.worker, Message::Assignment(message));
+    let message = Message::Assignment(assignment.into());
+    shell.connections.send(&lease.worker, message);
 }
 
-/// Moves the assignment to where its run is in the store now, if an older coordinator may have written
+/// Records a lease and reads what its worker needs. `None`, after a line in the log, if the store fails or
+/// another coordinator has granted the lease.
+async fn prepare(shell: &Shell, grant: &mut Grant) -> Option<Result<Assignment, MissingObject>> {
+    // It has been logged.
+    newest(shell, grant).await.ok()?;
+    let read = assignment::read(&shell.experiment, grant);
+    let (recorded, assignment) = tokio::join!(record(shell, grant), read);
+    if !recorded {
+        return None;
+    }
+    match assignment {
+        Ok(assignment) => Some(Ok(assignment)),
+        Err(AssignmentError::Store(error)) => {
+            shell.store_failed(error);
+            None
+        }
+        Err(AssignmentError::Missing(missing)) => {
+            // Nothing is there if the store itself is gone; that is no failure of the run.
+            shell.verify_leadership().await.ok()?;
+            Some(Err(missing))
+        }
+    }
+}
+
+/// Moves the grant to where its run is in the store now, if an older coordinator may have written
 /// there.
-async fn newest(
-    shell: &Shell,
-    Assignment { lease, resume }: &mut Assignment,
-) -> Result<(), Status> {
+async fn newest(shell: &Shell, Grant { lease, resume }: &mut Grant) -> Result<(), Status> {
     if shell.experiment.term > FIRST_TERM
         && let Some(position) = catch_up(shell, lease).await?
     {
@@ -65,15 +90,13 @@ async fn newest(
 }
 
 /// Whether the store has the record, and no other coordinator wrote it.
-async fn record(shell: &Shell, assignment: &Assignment) -> bool {
-    let Assignment { lease, resume } = assignment;
+async fn record(shell: &Shell, grant: &Grant) -> bool {
+    let Grant { lease, resume } = grant;
     let experiment = &shell.experiment;
     let record = AttemptRecord {
         attempt: lease.attempt,
         worker: lease.worker.clone(),
-        name: shell
-            .scheduler
-            .read(|scheduler, _| name(scheduler, assignment)),
+        name: shell.scheduler.read(|scheduler, _| name(scheduler, grant)),
         term: experiment.term,
         resume: *resume,
         granted_at: clock::unix_seconds(),
@@ -102,8 +125,8 @@ async fn record(shell: &Shell, assignment: &Assignment) -> bool {
     }
 }
 
-fn name(scheduler: &Scheduler, assignment: &Assignment) -> String {
+fn name(scheduler: &Scheduler, grant: &Grant) -> String {
     let mut workers = scheduler.workers();
-    let worker = workers.find(|worker| worker.info.id == assignment.lease.worker);
+    let worker = workers.find(|worker| worker.info.id == grant.lease.worker);
     worker.map_or_else(String::new, |worker| worker.info.name.clone())
 }

@@ -1,5 +1,5 @@
-//! Rollbacks: a checkpoint does not have the size and checksum of its manifest, and its run goes back to
-//! the newest one that has.
+//! Rollbacks: a checkpoint does not have the size and checksum of its manifest, or its manifest is gone, and
+//! its run goes back to the newest sound one.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,9 +20,8 @@ use quartet_store::{Store, StoreError};
 /// Wait between two tries while the store fails.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Looks at the object that a worker found to be corrupt. If the store's bytes are not those of the
-/// manifest, the run that it belongs to is rolled back to its newest sound checkpoint; otherwise the
-/// worker has failed.
+/// Looks at the run whose object was found to be corrupt or missing. If the store's bytes are not those of
+/// the manifests, the run is rolled back to its newest sound checkpoint; otherwise the worker has failed.
 pub(in crate::server) async fn roll_back(
     shell: Arc<Shell>,
     lease: LeaseId,
@@ -37,11 +36,8 @@ pub(in crate::server) async fn roll_back(
     });
     let experiment = &shell.experiment;
     let mut runs = experiment.spec.experiment.runs.iter();
-    let Some(run) = runs.find(|run| {
-        let layout = &experiment.layout;
-        layout.parse_blob(&run.name, &object).is_some()
-    }) else {
-        tracing::error!(%lease, object, "a worker finds an object corrupt that is no checkpoint");
+    let Some(run) = runs.find(|run| experiment.layout.is_of_run(&run.name, &object)) else {
+        tracing::error!(%lease, object, reason, "an object is corrupt that belongs to no run");
         return Ok(());
     };
     let run = &run.name;
@@ -60,7 +56,7 @@ pub(in crate::server) async fn roll_back(
     let before = scheduler.read(|scheduler, _| scheduler.run(run).map(Run::position));
     let to = stored.position;
     if before == Some(to) {
-        tracing::error!(%lease, object, "a worker finds a checkpoint corrupt that is sound in the store");
+        tracing::error!(%lease, object, reason, "the checkpoint is sound in the store");
         return Ok(());
     }
     tracing::error!(%run, reason, %to, "a checkpoint is corrupt; its run is rolled back");

@@ -120,7 +120,7 @@ impl Fleet for Service {
         let blobs = [header.weights, header.training_state];
         let blobs = blobs.map(|blob| Blob::try_from(blob.unwrap()).unwrap());
         let (weights, state) = bytes.split_at(blobs[0].size as usize);
-        assert_eq!([weights, state].map(super::blob), blobs);
+        assert_eq!([weights, state].map(Blob::of), blobs);
         let position = Position::from(header.position.unwrap());
         assert_eq!(header.metrics.is_some(), header.early_stopping.is_some());
         let _ = self

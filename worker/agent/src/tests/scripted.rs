@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use futures::future::BoxFuture;
+use quartet_shared::blob::Blob;
 use quartet_shared::early_stopping::EarlyStopping;
 use quartet_shared::ids::Epoch;
 use quartet_shared::outcome::{Outcome, StopReason};
@@ -142,7 +143,7 @@ impl Snapshot for Disk {
                 Self::Writes => std::fs::write(&path, &bytes),
                 Self::IsFull => Err(io::ErrorKind::StorageFull.into()),
             };
-            let blob = super::blob(bytes.as_bytes());
+            let blob = Blob::of(bytes.as_bytes());
             match written {
                 Ok(()) => Ok(WrittenFile { path, blob }),
                 Err(source) => Err(SnapshotError {
@@ -159,17 +160,6 @@ impl Snapshot for Disk {
     }
 }
 
-pub(super) fn metrics() -> EpochMetrics {
-    EpochMetrics {
-        train_loss: 1.0,
-        train_accuracy: 0.5,
-        valid_loss: 1.0,
-        valid_accuracy: 0.5,
-        images_per_second: 1.0,
-        seconds: 1.0,
-    }
-}
-
 pub(super) fn early_stopping() -> EarlyStopping {
     EarlyStopping::observe(None, Epoch(1), 0.5)
 }
@@ -177,7 +167,7 @@ pub(super) fn early_stopping() -> EarlyStopping {
 pub(super) fn end(epoch: u32) -> Moment {
     Moment::EpochEnd {
         epoch: Epoch(epoch),
-        metrics: metrics(),
+        metrics: EpochMetrics::default(),
         early_stopping: early_stopping(),
     }
 }

@@ -101,6 +101,19 @@ impl Chain {
         Self { units }
     }
 
+    /// The two halves of the stem that all Inception networks have.
+    pub(super) fn stem(init: &mut Init<'_>) -> [Self; 2] {
+        let units = [
+            Unit::valid(32, 3, 2),
+            Unit::valid(32, 3, 1),
+            Unit::same(64, [3, 3]),
+        ];
+        let first = Self::new(init, 3, &units);
+        let units = [Unit::valid(80, 1, 1), Unit::valid(192, 3, 1)];
+        let second = Self::new(init, first.channels(), &units);
+        [first, second]
+    }
+
     /// Output channels.
     pub(super) fn channels(&self) -> usize {
         self.units.last().map_or(0, ConvBnRelu::channels)

@@ -95,20 +95,7 @@ struct Residual {
 impl InceptionResnetV2 {
     /// The network and its output channels.
     pub(super) fn new(init: &mut Init<'_>) -> (Self, usize) {
-        let stem1 = Chain::new(
-            init,
-            3,
-            &[
-                Unit::valid(32, 3, 2),
-                Unit::valid(32, 3, 1),
-                Unit::same(64, [3, 3]),
-            ],
-        );
-        let stem2 = Chain::new(
-            init,
-            stem1.channels(),
-            &[Unit::valid(80, 1, 1), Unit::valid(192, 3, 1)],
-        );
+        let [stem1, stem2] = Chain::stem(init);
         let mixed_5b = mixed_5b(init, stem2.channels());
         let blocks35 = BLOCK35.blocks(init, mixed_5b.channels());
         let mixed_6a = mixed_6a(init, mixed_5b.channels());

@@ -41,20 +41,7 @@ struct Wide {
 impl InceptionV3 {
     /// The network and its output channels.
     pub(super) fn new(init: &mut Init<'_>) -> (Self, usize) {
-        let stem1 = Chain::new(
-            init,
-            3,
-            &[
-                Unit::valid(32, 3, 2),
-                Unit::valid(32, 3, 1),
-                Unit::same(64, [3, 3]),
-            ],
-        );
-        let stem2 = Chain::new(
-            init,
-            stem1.channels(),
-            &[Unit::valid(80, 1, 1), Unit::valid(192, 3, 1)],
-        );
+        let [stem1, stem2] = Chain::stem(init);
         let mut channels = stem2.channels();
         let mut mixed = Vec::new();
         let mut push = |block: Mixed| {

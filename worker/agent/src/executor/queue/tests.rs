@@ -34,14 +34,7 @@ fn end(epoch: u32) -> Moment {
     let epoch = Epoch(epoch);
     Moment::EpochEnd {
         epoch,
-        metrics: EpochMetrics {
-            train_loss: 1.0,
-            train_accuracy: 0.5,
-            valid_loss: 1.0,
-            valid_accuracy: 0.5,
-            images_per_second: 1.0,
-            seconds: 1.0,
-        },
+        metrics: EpochMetrics::default(),
         early_stopping: EarlyStopping::observe(None, epoch, 0.5),
     }
 }

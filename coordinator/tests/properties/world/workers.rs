@@ -178,11 +178,11 @@ impl World {
     pub(in super::super) fn decide(&mut self, slow: bool) {
         self.expire();
         self.report_stalls();
-        for assignment in self.scheduler.assign(self.now) {
-            self.check_assignment(&assignment);
-            self.granted(&assignment.lease);
-            self.given.push(assignment.lease.clone());
-            self.tickets.push(Ticket::Grant(assignment.lease));
+        for grant in self.scheduler.assign(self.now) {
+            self.check_grant(&grant);
+            self.granted(&grant.lease);
+            self.given.push(grant.lease.clone());
+            self.tickets.push(Ticket::Grant(grant.lease));
             if !slow {
                 let grants = self.tickets.iter();
                 let grants = grants.filter(|ticket| matches!(ticket, Ticket::Grant(_)));

@@ -16,10 +16,11 @@ use quartet_shared::outcome::{Outcome, StopReason};
 use quartet_shared::position::Position;
 use quartet_shared::progress::{EpochMetrics, Phase, Progress};
 use quartet_shared::spec::Backbone;
+use quartet_shared::state::{TaskState, WorkerState};
 use quartet_shared::task::{LeaseId, Task};
 
 use super::{CommitFate, Pick};
-use crate::scheduler::*;
+use quartet_coordinator::scheduler::*;
 
 use memory::{End, Live, Member, Memory};
 use store::{Stored, last_lease};

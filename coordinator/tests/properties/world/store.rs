@@ -132,12 +132,8 @@ pub(super) fn epoch_result(
     let before = before.map(|committed| committed.early_stopping);
     CommittedEpoch {
         metrics: EpochMetrics {
-            train_loss: 0.0,
-            train_accuracy: 0.0,
-            valid_loss: 0.0,
             valid_accuracy,
-            images_per_second: 0.0,
-            seconds: 0.0,
+            ..EpochMetrics::default()
         },
         early_stopping: EarlyStopping::observe(before, epoch, valid_accuracy),
     }

@@ -1,7 +1,6 @@
 //! What must hold of the scheduler's decisions and of its view.
 
 use super::*;
-use crate::scheduler::worker::WorkerStage;
 
 impl World {
     /// Exactly those leases end that have expired in the model, and those that spare workers can reclaim.
@@ -71,8 +70,8 @@ impl World {
         );
     }
 
-    pub(super) fn check_assignment(&self, assignment: &Assignment) {
-        let Assignment { lease, resume } = assignment;
+    pub(super) fn check_grant(&self, grant: &Grant) {
+        let Grant { lease, resume } = grant;
         let (stored, memory) = (&self.store[&lease.task], &self.memory[&lease.task]);
         assert!(
             memory.live.is_none(),
@@ -116,7 +115,10 @@ impl World {
         );
         let healthy = self.scheduler.workers().find(|worker| {
             let member = &self.members[&worker.info.id];
-            let there = !matches!(worker.stage, WorkerStage::Lost | WorkerStage::Draining);
+            let there = !matches!(
+                worker.state(&config()),
+                WorkerState::Lost | WorkerState::Draining
+            );
             there && !member.draining && !is_quarantined(member)
         });
         assert!(
@@ -150,29 +152,25 @@ impl World {
                 lease,
                 "view: lease of {task}"
             );
-            let finished = matches!(&record.stage, TaskStage::Finished(_));
+            let finished = record.state() == TaskState::Finished;
             assert_eq!(
                 finished,
                 stored.completion.is_some(),
                 "view: {task} is finished"
             );
-            let failed = matches!(&record.stage, TaskStage::Failed { .. });
+            let failed = record.state() == TaskState::Failed;
             let spent = !finished && lease.is_none() && self.is_failed(&task);
             assert_eq!(failed, spent, "bounded: {task} has failed");
         }
         for run in self.scheduler.runs() {
             let stored = &self.store[&Task::Train(run.settings.name.clone())];
-            assert_eq!(run.committed, stored.committed(), "view: committed");
+            assert_eq!(*run.committed(), stored.committed(), "view: committed");
         }
         for worker in self.scheduler.workers() {
-            let busy = match &worker.stage {
-                WorkerStage::Busy(task) => Some(task.clone()),
-                _ => None,
-            };
             let lease = self.lease_of(&worker.info.id);
             assert_eq!(
-                busy,
-                lease.map(|lease| lease.task),
+                worker.task(),
+                lease.as_ref().map(|lease| &lease.task),
                 "view: {} is busy",
                 worker.info.id
             );
