@@ -9,7 +9,7 @@ command -v cargo >/dev/null || {
   echo "demo.sh: cargo is not installed; see https://rustup.rs" >&2
   exit 2
 }
-echo "demo.sh: building; the first time this takes about 7 minutes on two idle cores"
+echo "demo.sh: building; the first time this takes 7 to 10 minutes on two idle cores"
 cargo build --release --locked
 exec "${CARGO_TARGET_DIR:-target}/release/coordinator" --workers 4 --local \
   --store runs --name "demo-$(date +%Y%m%d-%H%M%S)" "$@"
