@@ -1,5 +1,5 @@
-//! Lets programs and tests find the LibTorch that they were linked with. `quartet-engine` and `quartet-tests` use
-//! this file, too.
+//! Lets programs and tests find the LibTorch that they were linked with. `quartet-engine` and `quartet-tests`
+//! use this file, too.
 
 fn main() {
     // Set where feature `tch` is on. (This file's own path would be another one in each crate.)
