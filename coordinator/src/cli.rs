@@ -9,15 +9,16 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
+use quartet_shared::label;
 use quartet_shared::report;
 use quartet_shared::shutdown::Shutdown;
 use quartet_shared::spec;
 use quartet_shared::telemetry;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tonic::transport::server::TcpIncoming;
 
 use crate::experiment::{Experiment, Mismatch, OtherLeader, Request};
+use crate::listener;
 use crate::local::{LocalFleet, LocalFleetConfig};
 use crate::server::{Coordinator, ExperimentEnd, Snapshots, Timing};
 use quartet_ingest::data::DataError;
@@ -178,7 +179,7 @@ async fn coordinate(args: Args, mut request: Request, timing: Timing) -> anyhow:
             None
         }
     };
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    let incoming = listener::incoming(listener);
     let ended = tokio::select! {
         ended = coordinator.serve(incoming, shutdown.clone()) => ended,
         reason = all_gone(&mut local) => Err(reason.context("no local worker is left")),
@@ -201,7 +202,7 @@ async fn coordinate(args: Args, mut request: Request, timing: Timing) -> anyhow:
         }
         ExperimentEnd::Failed(reasons) => {
             for reason in &reasons {
-                let _ = writeln!(io::stderr(), "failed: {reason}");
+                let _ = writeln!(io::stderr(), "failed: {}", label::one_line(reason));
             }
             Ok(ExitCode::FAILURE)
         }

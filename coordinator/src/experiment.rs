@@ -12,7 +12,7 @@ use quartet_proto::channel::Connector;
 use quartet_shared::blob::{Blob, BlobRef, Checksum};
 use quartet_shared::blocking;
 use quartet_shared::human;
-use quartet_shared::ids::Term;
+use quartet_shared::ids::{ExperimentId, Term};
 use quartet_shared::spec::{self, ExperimentSpec};
 use quartet_store::layout::{self, Layout};
 use quartet_store::manifest::StoredSpec;
@@ -92,6 +92,8 @@ pub struct Experiment {
     pub layout: Layout,
     /// What is trained, on what.
     pub spec: StoredSpec,
+    /// The experiment's identity.
+    pub id: ExperimentId,
     /// This coordinator's claim.
     pub term: Term,
     /// What was put into the store, for people; absent if the store had the experiment.
@@ -146,10 +148,21 @@ impl Experiment {
         Ok(Self {
             store,
             layout,
+            id: identity(&spec)?,
             spec,
             term,
             created,
         })
+    }
+}
+
+/// The identity of an experiment; of one that has none, what its spec makes of it.
+fn identity(spec: &StoredSpec) -> anyhow::Result<ExperimentId> {
+    match &spec.id {
+        Some(id) => Ok(id.clone()),
+        None => Ok(Checksum::of(&serde_json::to_vec(spec)?)
+            .to_string()
+            .parse()?),
     }
 }
 
@@ -285,8 +298,10 @@ async fn create(
     }
     let dataset = BlobRef { key, blob };
     let weights = weights::put(&found, store).await?;
+    let id = format!("{:032x}", rand::random::<u128>());
     let spec = StoredSpec {
         format: FORMAT,
+        id: Some(id.parse()?),
         experiment: request.spec,
         dataset,
         weights,

@@ -41,7 +41,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 
-use quartet_shared::ids::{RunName, WorkerId};
+use quartet_shared::ids::{ExperimentId, RunName, WorkerId};
 use quartet_shared::task::{LeaseId, Task};
 
 pub use assignment::Grant;
@@ -67,16 +67,24 @@ use task::TaskStage;
 /// [`next_deadline`](Self::next_deadline).
 #[derive(Clone, Debug)]
 pub struct Scheduler {
+    experiment: ExperimentId,
     config: Config,
     runs: Vec<Run>,
     evaluation: TaskRecord,
     workers: BTreeMap<WorkerId, Worker>,
+    /// No worker that is not connected loses its lease to a spare before.
+    earliest_reclaim: Now,
 }
 
 impl Scheduler {
     /// A scheduler that goes on where `history` ends; the order of `runs` is the order of the view.
     #[must_use]
-    pub fn new(config: Config, runs: Vec<RunSettings>, history: History) -> Self {
+    pub fn new(
+        experiment: ExperimentId,
+        config: Config,
+        runs: Vec<RunSettings>,
+        history: History,
+    ) -> Self {
         let mut known: BTreeMap<RunName, _> = history
             .runs
             .into_iter()
@@ -87,14 +95,20 @@ impl Scheduler {
                 Some(history) => (history.lease, history.committed, history.outcome),
                 None => Default::default(),
             };
-            Run::new(settings, last, committed, outcome, &config)
+            Run::new(&experiment, settings, last, committed, outcome, &config)
         });
+        let runs = runs.collect();
         let last = history.evaluation;
+        let newest = last
+            .as_ref()
+            .map(|last| last.id(&experiment, Task::Evaluate));
         let mut scheduler = Self {
+            experiment,
             config,
-            runs: runs.collect(),
-            evaluation: TaskRecord::new(Task::Evaluate, last.as_ref()),
+            runs,
+            evaluation: TaskRecord::new(newest),
             workers: BTreeMap::new(),
+            earliest_reclaim: Now::default(),
         };
         if history.evaluated {
             scheduler.evaluation.finish(Completion::Evaluated);

@@ -1,8 +1,8 @@
 //! The coordinator's server: the scheduler in its shell, the services, the end of the experiment.
 //!
 //! - `timing`: the fleet's timers
-//! - `shell`: what the services and the driver share: `scheduler_handle` (clock and lock), `connections`
-//!   (the workers' streams) and `conclusion` (how the work ends)
+//! - `shell`: what the services and the driver share: `scheduler_handle` (the lock, with the `clock`),
+//!   `connections` (the workers' streams) and `conclusion` (how the work ends)
 //! - `driver`: carries the scheduler's decisions out
 //! - `fleet_service`: the workers' service, with `worker_stream` and `objects`
 //! - `assignment`: what a worker gets with its lease
@@ -12,6 +12,7 @@
 //! - `refusal`: errors as gRPC codes
 
 mod assignment;
+mod clock;
 mod conclusion;
 mod connections;
 mod driver;
@@ -32,18 +33,21 @@ use std::time::Duration;
 
 use anyhow::Context;
 use futures::Stream;
-use quartet_proto::MAX_FRAME_SIZE;
 use quartet_proto::v1::fleet_server::FleetServer;
 use quartet_proto::v1::status_server::StatusServer;
+use quartet_proto::{MAX_FRAME_SIZE, MAX_MESSAGE_SIZE};
 use quartet_shared::report::EvaluationReport;
 use quartet_shared::shutdown::Shutdown;
 use quartet_shared::state::ExperimentState;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch as watch_channel;
+use tonic::service::InterceptorLayer;
 use tonic::transport::Server;
 use tonic::transport::server::Connected;
+use tonic::{Request, Status};
 
 use crate::experiment::{self, Experiment};
+use crate::listener::Called;
 use crate::scheduler::{Config, RunSettings, Scheduler};
 use fleet_service::FleetService;
 use shell::Shell;
@@ -73,6 +77,15 @@ pub enum ExperimentEnd {
     Failed(Vec<String>),
     /// A signal stopped the coordinator; started again, it goes on.
     Interrupted,
+}
+
+/// Tells a connection that a call has come on it.
+#[expect(clippy::unnecessary_wraps, reason = "an interceptor may refuse")]
+fn called(request: Request<()>) -> Result<Request<()>, Status> {
+    if let Some(called) = request.extensions().get::<Called>() {
+        called.set();
+    }
+    Ok(request)
 }
 
 /// A coordinator that is ready to serve.
@@ -105,7 +118,7 @@ impl Coordinator {
             stall_after: timing.progress_timeout / STALLS_BEFORE_TIMEOUT,
             ..Config::default()
         };
-        let scheduler = Scheduler::new(config, runs.collect(), history);
+        let scheduler = Scheduler::new(experiment.id.clone(), config, runs.collect(), history);
         let report = experiment
             .store
             .read_json(&experiment.layout.evaluation())
@@ -156,8 +169,9 @@ impl Coordinator {
             .http2_keepalive_timeout(Some(self.timing.lease))
             .max_concurrent_streams(MAX_STREAMS)
             .max_frame_size(MAX_FRAME_SIZE)
-            .add_service(FleetServer::new(fleet))
-            .add_service(StatusServer::new(status))
+            .layer(InterceptorLayer::new(called))
+            .add_service(FleetServer::new(fleet).max_decoding_message_size(MAX_MESSAGE_SIZE))
+            .add_service(StatusServer::new(status).max_decoding_message_size(MAX_MESSAGE_SIZE))
             .serve_with_incoming_shutdown(incoming, async move {
                 let _ = stopped.wait_for(|stop| *stop).await;
             });

@@ -12,6 +12,12 @@ pub const PROTOCOL_VERSION: u32 = 4;
 /// of 16 KiB would cut them up.
 pub const MAX_FRAME_SIZE: u32 = 1 << 20;
 
+/// Largest message in bytes that a coordinator takes: a chunk of [`MAX_FRAME_SIZE`] with what is around it.
+pub const MAX_MESSAGE_SIZE: usize = (1 << 20) + (64 << 10);
+
+/// Largest snapshot in bytes that is taken from a coordinator: one of ten thousand workers has a fifth of it.
+pub const MAX_SNAPSHOT_SIZE: usize = 64 << 20;
+
 /// Messages and services of package `quartet.v1`.
 #[expect(
     missing_docs,

@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::label::{MAX_LABEL, shortened};
+
 /// A text that cannot be a name. Names are also parts of store keys: 1 to 64 characters of
 /// `a-z A-Z 0-9 . _ -`, beginning with a letter or a digit.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
@@ -22,7 +24,7 @@ fn check_name(name: &str) -> Result<(), InvalidName> {
     if valid {
         Ok(())
     } else {
-        Err(InvalidName(name.to_owned()))
+        Err(InvalidName(shortened(name, MAX_LABEL)))
     }
 }
 
@@ -82,6 +84,11 @@ impl ExperimentName {
     pub const RESERVED: [&str; 2] = ["datasets", "weights"];
 }
 
+name_type! {
+    /// Identity of one experiment, chosen at random when it is created. Two experiments of one name, one after
+    /// the other at one address, are told apart by it.
+    ExperimentId
+}
 name_type! {
     /// Name of a run: the training of one backbone within an experiment.
     RunName

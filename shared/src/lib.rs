@@ -12,6 +12,7 @@
 //! - [`weights_format`]: formats of files with weights
 //! - [`wire`]: conversions from and to the messages of `quartet-proto`
 //! - [`address`]: where coordinators are
+//! - [`label`]: names and reasons that people see, and how long they may be
 //! - [`human`], [`host`], [`clock`], [`terminal`], [`telemetry`], [`shutdown`]: durations and sizes for
 //!   people, names, times, screens, logs, signals
 
@@ -26,6 +27,7 @@ pub mod early_stopping;
 pub mod host;
 pub mod human;
 pub mod ids;
+pub mod label;
 pub mod outcome;
 pub mod picture;
 pub mod position;

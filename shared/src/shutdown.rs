@@ -1,9 +1,14 @@
 //! The request to stop, from a signal or from within.
 
 use std::io;
+use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+
+/// A signal that comes within this time after the first is the same request: `timeout`, for one, signals the
+/// process and its group.
+pub const REPETITION: Duration = Duration::from_secs(1);
 
 /// A request to stop that many tasks can wait for. Clones share it; once triggered it stays so.
 #[derive(Clone, Debug, Default)]
@@ -18,8 +23,9 @@ impl Shutdown {
         Self::default()
     }
 
-    /// A request that the first SIGTERM or SIGINT makes. A second one ends the process at once, with the exit
-    /// code that shells give to a process killed by it: 143 or 130. Must be called within a tokio runtime.
+    /// A request that the first SIGTERM or SIGINT makes. A second one, if it comes later than
+    /// [`REPETITION`], ends the process at once, with the exit code that shells give to a process killed by
+    /// it: 143 or 130. Must be called within a tokio runtime.
     ///
     /// # Errors
     /// The handlers cannot be installed.
@@ -32,7 +38,13 @@ impl Shutdown {
             let name = either(&mut terminate, &mut interrupt).await.0;
             tracing::info!(signal = name, "stopping; a second signal stops at once");
             this.trigger();
-            let (name, code) = either(&mut terminate, &mut interrupt).await;
+            let first = Instant::now();
+            let (name, code) = loop {
+                let next = either(&mut terminate, &mut interrupt).await;
+                if first.elapsed() >= REPETITION {
+                    break next;
+                }
+            };
             tracing::warn!(signal = name, "stopped at once");
             std::process::exit(code);
         });
@@ -67,7 +79,6 @@ async fn either(terminate: &mut Signal, interrupt: &mut Signal) -> (&'static str
 #[cfg(test)]
 mod tests {
     use std::process::{Command, Stdio};
-    use std::time::Duration;
 
     use super::*;
 
@@ -107,7 +118,14 @@ mod tests {
         let (first, second) = signals.split_once(' ').unwrap();
         let shutdown = Shutdown::on_signals().unwrap();
         send_to_self(first);
+        let triggered = Instant::now();
         shutdown.triggered().await;
+        // The same request.
+        send_to_self(first);
+        send_to_self(second);
+        tokio::time::sleep(REPETITION).await;
+        println!("still here");
+        assert!(triggered.elapsed() >= REPETITION);
         send_to_self(second);
         tokio::time::sleep(Duration::from_secs(20)).await;
     }
@@ -115,13 +133,16 @@ mod tests {
     #[test]
     fn the_second_signal_ends_the_process() {
         for (signals, code) in [("INT TERM", 143), ("TERM INT", 130)] {
-            let status = Command::new(std::env::current_exe().unwrap())
+            let output = Command::new(std::env::current_exe().unwrap())
                 .args(["--exact", "shutdown::tests::child_of_the_test_below"])
+                .arg("--nocapture")
                 .env(CHILD, signals)
-                .stdout(Stdio::null())
-                .status()
+                .stderr(Stdio::null())
+                .output()
                 .unwrap();
-            assert_eq!(status.code(), Some(code), "{signals}");
+            assert_eq!(output.status.code(), Some(code), "{signals}");
+            let text = String::from_utf8(output.stdout).unwrap();
+            assert!(text.contains("still here"), "{text}");
         }
     }
 }

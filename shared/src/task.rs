@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{Attempt, RunName, WorkerId};
+use crate::ids::{Attempt, ExperimentId, RunName, WorkerId};
 
 /// What can be leased to a worker.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -29,6 +29,8 @@ impl fmt::Display for Task {
 /// lease of the task, and nothing under an older one is ever committed.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct LeaseId {
+    /// The experiment that the task belongs to.
+    pub experiment: ExperimentId,
     /// What is leased.
     pub task: Task,
     /// Which lease of the task this is, from 1.

@@ -86,7 +86,7 @@ impl From<std::convert::Infallible> for WireError {
 /// A trained epoch: they count from 1.
 ///
 /// # Errors
-/// It is 0.
+/// It is 0, or more than can be trained.
 pub fn epoch(number: u32, field: &'static str) -> Result<Epoch, WireError> {
     if number == 0 {
         return Err(WireError::Range {
@@ -95,7 +95,19 @@ pub fn epoch(number: u32, field: &'static str) -> Result<Epoch, WireError> {
             value: 0.0,
         });
     }
-    Ok(Epoch(number))
+    count(number, field).map(Epoch)
+}
+
+/// A number of epochs or steps that more can be added to.
+fn count(number: u32, field: &'static str) -> Result<u32, WireError> {
+    if number <= 1_000_000_000 {
+        return Ok(number);
+    }
+    Err(WireError::Range {
+        field,
+        range: "at most 1000000000",
+        value: number.into(),
+    })
 }
 
 /// A progress message with the lease that it is under.

@@ -1,7 +1,8 @@
 //! Helpers of the tests that run real processes.
 //!
 //! - [`programs`]: builds the binaries once and finds them
-//! - [`processes`]: a coordinator and workers as processes, killed when dropped
+//! - [`processes`]: a coordinator and workers as processes, killed when dropped; [`played_worker`]: a worker
+//!   that the test plays
 //! - [`simulation`]: a fleet in virtual time
 //! - [`fixtures`]: small data sets and experiments; [`job`]: one of each, with a store of its own
 //! - [`proxy`]: a network that fails as it is told to
@@ -18,6 +19,7 @@ pub mod http;
 pub mod job;
 #[cfg(feature = "parity")]
 pub mod parity;
+pub mod played_worker;
 pub mod ports;
 pub mod processes;
 pub mod programs;

@@ -1,6 +1,7 @@
 //! Coordinators that are refused, replaced, told to stop, or told to send a worker away.
 
 use std::process::Command;
+use std::time::Duration;
 
 use quartet_shared::ids::Epoch;
 use quartet_shared::position::Position;
@@ -158,4 +159,35 @@ fn a_coordinator_that_is_told_to_stop_drains_its_fleet_and_goes_on_later() {
     assert!(status.success(), "{text}");
     let resumed = attempt(&job, &run, 2);
     assert!(resumed.resume >= position, "{resumed:?} {position}");
+}
+
+#[test]
+fn a_coordinator_that_stood_still_takes_no_lease_away() {
+    let job = job();
+    let coordinator = Coordinator::spawn(command(&job, "127.0.0.1:0").args(["--lease", "2s"]));
+    let mut watch = coordinator.watch();
+    let mut workers = ["one", "two", "spare"].map(|name| worker(&job, name, &coordinator.address));
+    let runs: Vec<String> = watch.until(|snapshot| {
+        let runs = snapshot["runs"].as_array()?.iter();
+        let names = runs.map(|run| {
+            let training = run["progress"]["phase"] == "training";
+            training.then(|| run["name"].as_str().unwrap_or_default().to_owned())
+        });
+        names.collect()
+    });
+    drop(watch);
+    coordinator.process.signal("STOP");
+    // For longer than a lease lasts without heartbeats, and than a worker's keep-alive waits.
+    std::thread::sleep(Duration::from_secs(18));
+    coordinator.process.signal("CONT");
+    let (text, status) = coordinator.finish();
+    assert!(status.success(), "{text}");
+    for worker in &mut workers {
+        assert!(worker.wait().success());
+    }
+    for run in runs {
+        assert_eq!(attempt(&job, &run, 1).attempt.0, 1);
+        let second = job.path(&format!("store/small/runs/{run}/attempts/0002.json"));
+        assert!(!second.exists(), "{run} was taken away");
+    }
 }

@@ -3,14 +3,8 @@
 
 use std::path::PathBuf;
 
-use bytes::Bytes;
-use quartet_proto::v1;
-use quartet_proto::v1::commit_checkpoint_request::Part;
-use quartet_proto::v1::coordinator_message::Message;
-use quartet_proto::v1::fleet_client::FleetClient;
-use quartet_shared::assignment::{Assignment, Inputs, Start};
+use quartet_proto::v1::ReleaseKind;
 use quartet_shared::blob::{Blob, BlobRef};
-use quartet_shared::early_stopping::EarlyStopping;
 use quartet_shared::ids::{Attempt, Epoch};
 use quartet_shared::position::Position;
 use quartet_shared::progress::EpochMetrics;
@@ -18,94 +12,18 @@ use quartet_shared::task::{LeaseId, Task};
 use quartet_store::layout::Layout;
 use quartet_store::manifest::Manifest;
 use quartet_tests::job::Job;
-use quartet_tests::processes::{self, Coordinator};
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::Channel;
-use tonic::{Code, Status, Streaming};
+use quartet_tests::played_worker::{PlayedWorker, early_stopping, header};
+use quartet_tests::processes::{Coordinator, hello};
+use tonic::{Code, Status};
 
-/// All epochs are as good as the first.
-fn early_stopping(epoch: Epoch) -> EarlyStopping {
-    EarlyStopping {
-        best_epoch: Epoch(1),
-        best_valid_accuracy: 0.0,
-        wait: epoch.0 - 1,
-    }
-}
-
-/// A worker that is attached.
-struct Worker {
-    client: FleetClient<Channel>,
-    inbox: Streaming<v1::CoordinatorMessage>,
-    /// Dropped, it ends the stream.
-    _outbox: mpsc::Sender<v1::WorkerMessage>,
-}
-
-impl Worker {
-    async fn attach(coordinator: &str, id: &str) -> Self {
-        Self::attach_with(coordinator, id, None).await
-    }
-
-    /// Comes back with the lease that it holds.
-    async fn attach_with(coordinator: &str, id: &str, held: Option<&LeaseId>) -> Self {
-        let mut client = FleetClient::connect(format!("http://{coordinator}"))
-            .await
-            .unwrap();
-        let (outbox, messages) = mpsc::channel(1);
-        let hello = processes::hello(id, held.cloned());
-        outbox.send(hello).await.unwrap();
-        let inbox = client.attach(ReceiverStream::new(messages)).await.unwrap();
-        Self {
-            client,
-            inbox: inbox.into_inner(),
-            _outbox: outbox,
-        }
-    }
-
-    /// The next lease, and where it goes on from.
-    async fn assigned(&mut self) -> (LeaseId, Position) {
-        loop {
-            let message = self.inbox.message().await.unwrap().expect("a message");
-            if let Some(Message::Assignment(assignment)) = message.message {
-                let assignment = Assignment::try_from(assignment).unwrap();
-                let position = match assignment.inputs {
-                    Inputs::Training {
-                        start: Start::Checkpoint(checkpoint),
-                        ..
-                    } => checkpoint.position,
-                    _ => Position::default(),
-                };
-                return (assignment.lease, position);
-            }
-        }
-    }
-
-    /// Hands a task back, and takes no other.
-    async fn release(&mut self, lease: &LeaseId) {
-        let request = v1::ReleaseRequest {
-            lease: Some(lease.clone().into()),
-            kind: v1::ReleaseKind::Drained.into(),
-            ..Default::default()
-        };
-        self.client.release(request).await.unwrap();
-    }
-
-    /// Commits an epoch whose files are these bytes.
-    async fn commit(&mut self, lease: &LeaseId, epoch: Epoch, bytes: &[u8]) -> Result<(), Status> {
-        let header = v1::CheckpointHeader {
-            lease: Some(lease.clone().into()),
-            position: Some(Position::end_of(epoch).into()),
-            metrics: Some(EpochMetrics::default().into()),
-            early_stopping: Some(early_stopping(epoch).into()),
-            weights: Some(Blob::of(bytes).into()),
-            training_state: Some(Blob::of(bytes).into()),
-        };
-        let chunk = || Part::Chunk(Bytes::copy_from_slice(bytes));
-        let parts = [Part::Header(header), chunk(), chunk()];
-        let parts = parts.map(|part| v1::CommitCheckpointRequest { part: Some(part) });
-        let committed = self.client.commit_checkpoint(tokio_stream::iter(parts));
-        committed.await.map(drop)
-    }
+/// Commits an epoch whose files are these bytes.
+async fn commit(
+    worker: &mut PlayedWorker,
+    lease: &LeaseId,
+    epoch: Epoch,
+    bytes: &[u8],
+) -> Result<(), Status> {
+    worker.commit(header(lease, epoch, bytes), bytes).await
 }
 
 fn start(job: &Job) -> Coordinator {
@@ -183,7 +101,7 @@ impl Fenced {
 #[tokio::test]
 async fn a_manifest_of_another_attempt_is_not_taken_for_the_workers_own() {
     let job = Fenced::start();
-    let mut worker = Worker::attach(&job.coordinator.address, "w1").await;
+    let mut worker = PlayedWorker::attach(&job.coordinator.address, "w1").await;
     let (lease, resume) = worker.assigned().await;
     assert_eq!(resume, Position::default());
     let other = LeaseId {
@@ -192,12 +110,12 @@ async fn a_manifest_of_another_attempt_is_not_taken_for_the_workers_own() {
     };
     // Even the same bytes are another attempt's.
     let theirs = job.commit_from_elsewhere(&other, Epoch(1), b"the same");
-    let refused = worker.commit(&lease, Epoch(1), b"the same").await;
+    let refused = commit(&mut worker, &lease, Epoch(1), b"the same").await;
     let refused = refused.expect_err("it is committed by another");
     assert_eq!(refused.code(), Code::FailedPrecondition, "{refused}");
     assert_eq!(job.manifest(&lease, Epoch(1)), theirs);
     // The lease is void, and the run goes on from what is there.
-    let again = worker.commit(&lease, Epoch(1), b"the same").await;
+    let again = commit(&mut worker, &lease, Epoch(1), b"the same").await;
     assert_eq!(again.map_err(|s| s.code()), Err(Code::FailedPrecondition));
     let (next, resume) = loop {
         let (next, resume) = worker.assigned().await;
@@ -212,21 +130,26 @@ async fn a_manifest_of_another_attempt_is_not_taken_for_the_workers_own() {
 #[tokio::test]
 async fn what_an_older_coordinator_commits_late_is_known_to_the_next() {
     let mut job = Fenced::start();
-    let mut worker = Worker::attach(&job.coordinator.address, "w1").await;
+    let mut worker = PlayedWorker::attach(&job.coordinator.address, "w1").await;
     let (lease, _) = worker.assigned().await;
     job.restart();
     // The older one answers the worker after the newer one has read the store.
     job.commit_from_elsewhere(&lease, Epoch(1), b"late");
-    let mut worker = Worker::attach_with(&job.coordinator.address, "w1", Some(&lease)).await;
-    worker.commit(&lease, Epoch(2), b"in time").await.unwrap();
+    let mut worker =
+        PlayedWorker::attach_with(&job.coordinator.address, hello("w1", Some(lease.clone())))
+            .await
+            .unwrap();
+    commit(&mut worker, &lease, Epoch(2), b"in time")
+        .await
+        .unwrap();
     assert_eq!(job.manifest(&lease, Epoch(2)).attempt, lease.attempt);
     // The same again, but the worker does not come back.
     job.restart();
     job.commit_from_elsewhere(&lease, Epoch(3), b"late");
-    let mut other = Worker::attach(&job.coordinator.address, "w2").await;
+    let mut other = PlayedWorker::attach(&job.coordinator.address, "w2").await;
     let (of_other_run, _) = other.assigned().await;
     assert_ne!(of_other_run.task, lease.task);
-    let mut spare = Worker::attach(&job.coordinator.address, "w3").await;
+    let mut spare = PlayedWorker::attach(&job.coordinator.address, "w3").await;
     let (next, resume) = spare.assigned().await;
     assert_eq!(next.task, lease.task);
     assert!(next.attempt > lease.attempt);
@@ -236,16 +159,18 @@ async fn what_an_older_coordinator_commits_late_is_known_to_the_next() {
 #[tokio::test]
 async fn a_commit_is_answered_alike_when_it_is_asked_for_again() {
     let job = Fenced::start();
-    let mut worker = Worker::attach(&job.coordinator.address, "w1").await;
+    let mut worker = PlayedWorker::attach(&job.coordinator.address, "w1").await;
     let (lease, _) = worker.assigned().await;
     for _ in 0..2 {
-        worker.commit(&lease, Epoch(1), b"mine").await.unwrap();
+        commit(&mut worker, &lease, Epoch(1), b"mine")
+            .await
+            .unwrap();
     }
     assert_eq!(
         job.manifest(&lease, Epoch(1)).weights.blob,
         Blob::of(b"mine")
     );
-    let other = worker.commit(&lease, Epoch(1), b"other").await;
+    let other = commit(&mut worker, &lease, Epoch(1), b"other").await;
     assert_eq!(other.map_err(|s| s.code()), Err(Code::AlreadyExists));
     assert_eq!(
         job.manifest(&lease, Epoch(1)).weights.blob,
@@ -256,20 +181,25 @@ async fn a_commit_is_answered_alike_when_it_is_asked_for_again() {
 #[tokio::test]
 async fn a_run_whose_newest_manifest_is_gone_goes_back_to_the_one_before() {
     let job = Fenced::start();
-    let mut worker = Worker::attach(&job.coordinator.address, "w1").await;
+    let mut worker = PlayedWorker::attach(&job.coordinator.address, "w1").await;
     let (lease, _) = worker.assigned().await;
     let Task::Train(run) = &lease.task else {
         panic!("{lease} is of no run")
     };
     for epoch in [Epoch(1), Epoch(2)] {
-        worker.commit(&lease, epoch, b"weights").await.unwrap();
+        commit(&mut worker, &lease, epoch, b"weights")
+            .await
+            .unwrap();
     }
     std::fs::remove_file(job.path(&job.layout.manifest(run, Epoch(2)))).unwrap();
-    worker.release(&lease).await;
+    worker
+        .release(&lease, ReleaseKind::Drained, "")
+        .await
+        .unwrap();
     let mut others = Vec::new();
     let resume = loop {
         let id = format!("w{}", others.len() + 2);
-        let mut other = Worker::attach(&job.coordinator.address, &id).await;
+        let mut other = PlayedWorker::attach(&job.coordinator.address, &id).await;
         let (next, resume) = other.assigned().await;
         others.push(other);
         if next.task == lease.task {

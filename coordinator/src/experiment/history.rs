@@ -17,7 +17,7 @@ use quartet_store::Store;
 /// The store fails, or an object in it cannot be read.
 pub async fn read(experiment: &Experiment) -> anyhow::Result<History> {
     let Experiment { store, layout, .. } = experiment;
-    let closed: Option<Closed> = read_last(store, &layout.all_closed()).await?;
+    let closed: Option<Closed> = read_newest(store, &layout.all_closed()).await?;
     let closed = closed.map(|closed| closed.term);
     let mut runs = Vec::new();
     for run in &experiment.spec.experiment.runs {
@@ -53,8 +53,8 @@ pub(crate) async fn read_committed(
     run: &RunName,
 ) -> anyhow::Result<Committed> {
     let Experiment { store, layout, .. } = experiment;
-    let last: Option<Manifest> = read_last(store, &layout.manifests(run)).await?;
-    let mid_epoch: Option<StepManifest> = read_last(store, &layout.step_manifests(run)).await?;
+    let last: Option<Manifest> = read_newest(store, &layout.manifests(run)).await?;
+    let mid_epoch: Option<StepManifest> = read_newest(store, &layout.step_manifests(run)).await?;
     let committed = last.map_or_else(Committed::default, |manifest| {
         Committed::end_of(manifest.epoch, CommittedEpoch::from(&manifest))
     });
@@ -72,7 +72,7 @@ async fn read_lease(
     closed: Option<Term>,
 ) -> anyhow::Result<Option<LastLease>> {
     let folder = experiment.layout.attempts(task);
-    let record: Option<AttemptRecord> = read_last(&experiment.store, &folder).await?;
+    let record: Option<AttemptRecord> = read_newest(&experiment.store, &folder).await?;
     Ok(record.map(|record| LastLease {
         attempt: record.attempt,
         worker: record.worker,
@@ -81,16 +81,15 @@ async fn read_lease(
     }))
 }
 
-/// The last object of a folder.
-async fn read_last<T: serde::de::DeserializeOwned>(
+/// The newest object of a folder.
+async fn read_newest<T: serde::de::DeserializeOwned>(
     store: &Store,
     folder: &str,
 ) -> anyhow::Result<Option<T>> {
-    let keys = store.list(folder).await?;
-    let Some(key) = keys.last() else {
+    let Some(key) = store.newest(folder).await? else {
         return Ok(None);
     };
-    let value = store.read_json(key).await?;
+    let value = store.read_json(&key).await?;
     value
         .with_context(|| format!("{key} vanished while it was read"))
         .map(Some)

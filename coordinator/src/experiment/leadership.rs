@@ -7,6 +7,7 @@
 
 use std::time::Duration;
 
+use quartet_proto::MAX_SNAPSHOT_SIZE;
 use quartet_proto::channel::{Connector, endpoint};
 use quartet_proto::v1;
 use quartet_proto::v1::status_client::StatusClient;
@@ -21,6 +22,11 @@ use quartet_store::{Creation, Store, StoreError};
 /// How long the coordinator of an older claim may take to answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// How often a term is tried that is said to be taken although nobody has claimed it.
+const CONFLICTS: u32 = 20;
+/// Wait between two such tries.
+const CONFLICT_PAUSE: Duration = Duration::from_millis(100);
+
 /// A coordinator's claim of a term, at [`Layout::coordinator`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Claim {
@@ -31,6 +37,9 @@ pub(super) struct Claim {
     pid: u32,
     /// Seconds since the Unix epoch.
     claimed_at: u64,
+    /// Tells this claim from all others; earlier versions wrote none.
+    #[serde(default)]
+    nonce: u64,
 }
 
 /// A coordinator's record that no lease was held when its term ended, at [`Layout::closed`].
@@ -85,11 +94,18 @@ impl Experiment {
     /// # Errors
     /// A newer coordinator has claimed it, or the store is gone or fails.
     pub async fn verify_leadership(&self) -> Result<(), LeadershipError> {
-        let newer = self.term.next();
-        if !self.store.exists(&self.layout.coordinator(newer)).await? {
-            let own = self.layout.coordinator(self.term);
+        let own = self.layout.coordinator(self.term);
+        // Terms can have gaps.
+        let newest = self.store.newest(&self.layout.coordinators()).await?;
+        let newer = match newest {
+            Some(newest) if newest == own => return Ok(()),
+            Some(newest) => self.store.read_json::<Claim>(&newest).await?,
+            None => None,
+        };
+        let newer = newer.filter(|claim| claim.term > self.term);
+        let Some(Claim { term: newer, .. }) = newer else {
             return Ok(self.store.check_still_has(&own).await?);
-        }
+        };
         let experiment = self.spec.experiment.name.clone();
         Err(Replaced {
             experiment,
@@ -118,8 +134,8 @@ impl Experiment {
 
 /// The newest claim.
 pub(super) async fn newest(store: &Store, layout: &Layout) -> Result<Option<Claim>, StoreError> {
-    match store.list(&layout.coordinators()).await?.last() {
-        Some(key) => store.read_json(key).await,
+    match store.newest(&layout.coordinators()).await? {
+        Some(key) => store.read_json(&key).await,
         None => Ok(None),
     }
 }
@@ -167,7 +183,8 @@ pub(super) async fn refuse_beside_a_live_one(
 async fn ask(address: &str, connector: &Connector) -> Option<v1::Snapshot> {
     let uri = format!("http://{address}");
     let channel = connector.channel(endpoint(uri, ANSWER_TIMEOUT, ANSWER_TIMEOUT).ok()?);
-    let mut client = StatusClient::new(channel);
+    let client = StatusClient::new(channel);
+    let mut client = client.max_decoding_message_size(MAX_SNAPSHOT_SIZE);
     let snapshot = client.get_snapshot(v1::GetSnapshotRequest {}).await;
     Some(snapshot.ok()?.into_inner())
 }
@@ -185,15 +202,22 @@ pub(super) async fn claim(
         host: quartet_shared::host::name(),
         pid: std::process::id(),
         claimed_at: clock::unix_seconds(),
+        nonce: rand::random(),
     };
     loop {
         claim.term = claim.term.next();
-        let key = layout.coordinator(claim.term);
-        if store.create_json(&key, &claim).await? == Creation::Created
-            // The answer to a first try may have been lost.
-            || store.read_json(&key).await?.as_ref() == Some(&claim)
-        {
-            return Ok(claim.term);
+        for _ in 0..CONFLICTS {
+            let key = layout.coordinator(claim.term);
+            if store.create_json(&key, &claim).await? == Creation::Created {
+                return Ok(claim.term);
+            }
+            match store.read_json::<Claim>(&key).await? {
+                // The answer to a first try was lost.
+                Some(found) if found == claim => return Ok(claim.term),
+                Some(_) => break,
+                // S3 answers two writers at once by a conflict, and neither may have written.
+                None => tokio::time::sleep(CONFLICT_PAUSE).await,
+            }
         }
     }
 }

@@ -7,6 +7,16 @@ use quartet_shared::terminal::Mode;
 
 use super::*;
 
+/// A face of each kind in each split.
+fn small() -> SyntheticSpec {
+    SyntheticSpec {
+        train: 7,
+        valid: 7,
+        test: 7,
+        ..SyntheticSpec::default()
+    }
+}
+
 #[tokio::test]
 async fn a_restart_needs_neither_weights_nor_data() {
     let dir = tempfile::tempdir().unwrap();
@@ -18,16 +28,10 @@ async fn a_restart_needs_neither_weights_nor_data() {
     spec.runs.truncate(2);
     spec.runs[1].weights = "ours.safetensors".parse().unwrap();
     let open = || async {
-        let synthetic = SyntheticSpec {
-            train: 7,
-            valid: 7,
-            test: 7,
-            ..SyntheticSpec::default()
-        };
         let (source, address) = (Source::Synthetic, "127.0.0.1:1".to_owned());
         let mut request = Request::new(spec.clone(), source, address, Connector::tcp());
         request.spec_is_explicit = true;
-        request.data.synthetic = synthetic;
+        request.data.synthetic = small();
         request.weights.folder = dir.path().to_owned();
         let mut progress = DownloadProgress::new(Box::new(io::sink()), Mode::Lines);
         Experiment::open(store.clone(), request, &mut progress).await
@@ -42,4 +46,25 @@ async fn a_restart_needs_neither_weights_nor_data() {
     assert_eq!(again.spec, first.spec);
     assert!(again.created.is_none());
     assert_eq!(again.term, first.term.next());
+}
+
+#[tokio::test]
+async fn a_claim_after_a_gap_is_noticed() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path().to_str().unwrap()).unwrap();
+    let (source, address) = (Source::Synthetic, "127.0.0.1:1".to_owned());
+    let mut request = Request::new(Preset::Demo.spec(), source, address, Connector::tcp());
+    request.data.synthetic = small();
+    let mut progress = DownloadProgress::new(Box::new(io::sink()), Mode::Lines);
+    let experiment = Experiment::open(store.clone(), request, &mut progress)
+        .await
+        .unwrap();
+    experiment.verify_leadership().await.unwrap();
+    let layout = &experiment.layout;
+    let newer = leadership::claim(&store, layout, Term(6), "127.0.0.1:2")
+        .await
+        .unwrap();
+    assert_eq!(newer, Term(7));
+    let replaced = experiment.verify_leadership().await.unwrap_err();
+    assert!(replaced.to_string().contains("since term 7"), "{replaced}");
 }

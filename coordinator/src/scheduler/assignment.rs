@@ -37,7 +37,7 @@ impl Scheduler {
             if idle.is_empty() {
                 break;
             }
-            let config = self.config;
+            let (config, experiment) = (self.config, self.experiment.clone());
             let Ok(record) = self.record_mut(&task) else {
                 continue;
             };
@@ -46,6 +46,7 @@ impl Scheduler {
                 .position(|worker| !record.counts.failed_on.contains(worker));
             let worker = idle.remove(other.unwrap_or(0));
             let lease = LeaseId {
+                experiment,
                 attempt: record.attempt().next(),
                 worker,
                 task,

@@ -3,10 +3,10 @@
 use std::fmt;
 use std::time::Duration;
 
-use quartet_shared::ids::{Attempt, WorkerId};
+use quartet_shared::ids::{Attempt, ExperimentId, WorkerId};
 use quartet_shared::position::Position;
 use quartet_shared::progress::Progress;
-use quartet_shared::task::LeaseId;
+use quartet_shared::task::{LeaseId, Task};
 
 use super::config::Config;
 use super::refusal::Refusal;
@@ -111,6 +111,18 @@ pub struct LastLease {
     pub ended: bool,
 }
 
+impl LastLease {
+    /// The lease of this task.
+    pub(super) fn id(&self, experiment: &ExperimentId, task: Task) -> LeaseId {
+        LeaseId {
+            experiment: experiment.clone(),
+            task,
+            attempt: self.attempt,
+            worker: self.worker.clone(),
+        }
+    }
+}
+
 impl Lease {
     fn new(id: LeaseId, config: &Config, now: Now) -> Self {
         Self {
@@ -168,9 +180,9 @@ impl Lease {
         self.progress = Some(progress);
     }
 
-    /// Its worker's connection has ended.
-    pub(super) fn disconnect(&mut self, config: &Config, now: Now) {
-        self.reclaimable_at = Some(now + config.reattach_grace);
+    /// Its worker's connection has ended. No spare takes the task over before `earliest`.
+    pub(super) fn disconnect(&mut self, config: &Config, earliest: Now, now: Now) {
+        self.reclaimable_at = Some(earliest.max(now + config.reattach_grace));
     }
 
     /// Begins a transaction. Its worker's request is a sign of life.

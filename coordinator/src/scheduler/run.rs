@@ -1,7 +1,7 @@
 //! A training run: how far it is in the store, and how it goes back.
 
 use quartet_shared::early_stopping::EarlyStopping;
-use quartet_shared::ids::{Epoch, RunName};
+use quartet_shared::ids::{Epoch, ExperimentId, RunName};
 use quartet_shared::outcome::Outcome;
 use quartet_shared::position::Position;
 use quartet_shared::progress::EpochMetrics;
@@ -90,6 +90,7 @@ impl Run {
     /// A run that is as far as the store says. `last` is the newest lease that an older coordinator
     /// granted.
     pub(super) fn new(
+        experiment: &ExperimentId,
         settings: RunSettings,
         last: Option<LastLease>,
         committed: Committed,
@@ -97,7 +98,8 @@ impl Run {
         config: &Config,
     ) -> Self {
         let task = Task::Train(settings.name.clone());
-        let mut record = TaskRecord::new(task, last.as_ref());
+        let newest = last.as_ref().map(|last| last.id(experiment, task));
+        let mut record = TaskRecord::new(newest);
         match outcome {
             Some(outcome) => record.finish(Completion::Trained(outcome)),
             None => record.open(last, config),
@@ -127,13 +129,17 @@ impl Run {
         self.committed.position
     }
 
+    /// The run's result, if the committed epochs are all that are to be trained.
+    #[must_use]
+    pub fn outcome(&self) -> Option<Outcome> {
+        let (epoch, settings) = (self.position().epoch, &self.settings);
+        let stopping = self.committed.last_epoch?.early_stopping;
+        Outcome::after(epoch, stopping, settings.epochs, settings.patience)
+    }
+
     /// Whether the committed epochs are all that are to be trained.
     pub(super) fn is_trained(&self) -> bool {
-        let (epoch, settings) = (self.position().epoch, &self.settings);
-        self.committed.last_epoch.is_some_and(|last| {
-            let stopping = last.early_stopping;
-            Outcome::after(epoch, stopping, settings.epochs, settings.patience).is_some()
-        })
+        self.outcome().is_some()
     }
 
     /// Expected work that is left, relative to other runs.

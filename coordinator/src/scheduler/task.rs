@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use quartet_shared::ids::{Attempt, WorkerId};
 use quartet_shared::outcome::Outcome;
 use quartet_shared::state::TaskState;
-use quartet_shared::task::{LeaseId, Task};
+use quartet_shared::task::LeaseId;
 
 use super::config::Config;
 use super::lease::{Ending, LastLease, Lease};
@@ -105,15 +105,11 @@ pub struct TaskRecord {
 }
 
 impl TaskRecord {
-    /// A task that is blocked. `last` is the newest lease that an older coordinator granted.
-    pub(super) fn new(task: Task, last: Option<&LastLease>) -> Self {
+    /// A task that is blocked. `newest` is the newest lease that an older coordinator granted.
+    pub(super) fn new(newest: Option<LeaseId>) -> Self {
         Self {
             stage: TaskStage::Blocked,
-            newest: last.map(|last| LeaseId {
-                task,
-                attempt: last.attempt,
-                worker: last.worker.clone(),
-            }),
+            newest,
             counts: FailureCounts::default(),
             last_reason: None,
         }

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use quartet_shared::early_stopping::EarlyStopping;
-use quartet_shared::ids::{Attempt, Epoch};
+use quartet_shared::ids::{Attempt, Epoch, ExperimentId};
 use quartet_shared::outcome::{Outcome, StopReason};
 use quartet_shared::position::Position;
 use quartet_shared::progress::{EpochMetrics, Phase, Progress};
@@ -32,6 +32,10 @@ fn id(name: &str) -> WorkerId {
     name.parse().unwrap()
 }
 
+fn experiment() -> ExperimentId {
+    "x-1".parse().unwrap()
+}
+
 fn train(run: &str) -> Task {
     Task::Train(run.parse().unwrap())
 }
@@ -50,7 +54,12 @@ fn scheduler(runs: &[(&str, f64)], history: History) -> Scheduler {
         stall_after: Duration::from_secs(30),
         ..Config::default()
     };
-    Scheduler::new(config, runs.iter().map(settings).collect(), history)
+    Scheduler::new(
+        experiment(),
+        config,
+        runs.iter().map(settings).collect(),
+        history,
+    )
 }
 
 fn join(scheduler: &mut Scheduler, worker: &str, held: Option<&LeaseId>, now: u64) -> Joined {

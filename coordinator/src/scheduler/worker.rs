@@ -213,7 +213,11 @@ impl Scheduler {
                 self.set_stage(&id, WorkerStage::Busy(lease.task.clone()));
                 Joined::Reattached(lease)
             }
-            Err(refusal) => Joined::Refused { lease, refusal },
+            Err(refusal) => {
+                // It is busy with what it lost until a heartbeat says that it is not.
+                self.set_stage(&id, WorkerStage::Lost);
+                Joined::Refused { lease, refusal }
+            }
         }
     }
 
@@ -254,10 +258,16 @@ impl Scheduler {
         })
     }
 
+    /// The coordinator had not run for a while, which the time that it passes in leaves out. Workers whose
+    /// connections ended meanwhile have as long to come back as after a start of the coordinator.
+    pub fn resumed(&mut self, now: Now) {
+        self.earliest_reclaim = now + self.config.recovery_grace;
+    }
+
     /// A worker's connection has ended. Its lease lasts for the grace time, or, without a spare worker,
     /// until it expires: the worker may join again.
     pub fn disconnected(&mut self, worker: &WorkerId, now: Now) {
-        let config = self.config;
+        let (config, earliest) = (self.config, self.earliest_reclaim);
         let lease = self.lease_of(worker);
         let Some(known) = self.workers.get_mut(worker) else {
             return;
@@ -266,7 +276,7 @@ impl Scheduler {
         match lease {
             Some(id) => {
                 if let Ok(lease) = self.record_mut(&id.task).and_then(|r| r.live_mut(&id)) {
-                    lease.disconnect(&config, now);
+                    lease.disconnect(&config, earliest, now);
                 }
             }
             None => known.stage = WorkerStage::Lost,

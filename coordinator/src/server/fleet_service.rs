@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures::Stream;
 use quartet_proto::v1::{self, coordinator_message, worker_message};
+use quartet_shared::label::{self, MAX_REASON};
 use quartet_shared::outcome::Outcome;
 use quartet_shared::report::EvaluationReport;
 use quartet_shared::task::LeaseId;
@@ -69,6 +70,7 @@ impl v1::fleet_server::Fleet for FleetService {
             lease_ms: millis(self.timing.lease),
             checkpoint_interval_ms: millis(self.timing.checkpoint_interval),
             precision: spec.precision.as_str().to_owned(),
+            experiment_id: self.shell.experiment.id.to_string(),
         };
         let welcome = v1::CoordinatorMessage {
             message: Some(coordinator_message::Message::Welcome(welcome)),
@@ -147,6 +149,7 @@ impl v1::fleet_server::Fleet for FleetService {
     ) -> Result<Response<v1::ReleaseResponse>, Status> {
         let request = request.into_inner();
         let kind = request.kind();
+        let reason = label::shortened(&label::one_line(&request.reason), MAX_REASON);
         let lease: LeaseId = required(request.lease, "lease").map_err(bad)?;
         match kind {
             v1::ReleaseKind::Unspecified => return Err(missing("kind")),
@@ -158,7 +161,6 @@ impl v1::fleet_server::Fleet for FleetService {
                     .map_err(refused)?;
             }
             v1::ReleaseKind::Failed => {
-                let reason = request.reason;
                 let decision = self
                     .shell
                     .scheduler
@@ -168,13 +170,12 @@ impl v1::fleet_server::Fleet for FleetService {
             }
             v1::ReleaseKind::Corrupt => {
                 let shell = Arc::clone(&self.shell);
-                let (object, reason) = (request.object, request.reason);
+                let object = label::shortened(&label::one_line(&request.object), MAX_REASON);
                 tokio::spawn(transaction::roll_back(shell, lease, object, reason))
                     .await
                     .map_err(|error| broke_off("the rollback", &error))??;
             }
             v1::ReleaseKind::Rejected => {
-                let reason = request.reason;
                 self.shell
                     .scheduler
                     .tell(|scheduler, now| scheduler.reject(&lease, reason.clone(), now))
@@ -189,7 +190,8 @@ impl v1::fleet_server::Fleet for FleetService {
         &self,
         request: Request<v1::GetObjectRequest>,
     ) -> Result<Response<Self::GetObjectStream>, Status> {
-        let chunks = objects::read(Arc::clone(&self.shell), request.into_inner().key).await?;
+        let v1::GetObjectRequest { key, offset } = request.into_inner();
+        let chunks = objects::read(Arc::clone(&self.shell), key, offset).await?;
         Ok(Response::new(Box::pin(chunks)))
     }
 }

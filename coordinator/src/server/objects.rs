@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use futures::{Stream, StreamExt};
 use quartet_proto::v1;
-use quartet_store::layout;
 use tonic::Status;
 
 use super::shell::Shell;
@@ -13,22 +12,19 @@ use quartet_store::StoreError;
 /// Largest piece of an object in one message.
 const CHUNK_SIZE: usize = 1 << 20;
 
-/// Reads an object of the experiment, or one of those that all experiments share.
+/// Reads an object that workers read, and no other: what a client asks for must not end the coordinator.
 pub(super) async fn read(
     shell: Arc<Shell>,
     key: String,
+    offset: u64,
 ) -> Result<impl Stream<Item = Result<v1::GetObjectResponse, Status>> + Send + use<>, Status> {
     let experiment = &shell.experiment;
-    let shared = layout::SHARED.map(|folder| format!("{folder}/"));
-    let served = key.starts_with(&experiment.layout.prefix())
-        || shared.iter().any(|folder| key.starts_with(folder));
-    let is_odd = |part: &str| part.is_empty() || part == "." || part == "..";
-    if !served || key.split('/').any(is_odd) {
+    if !experiment.layout.is_for_workers(&key) {
         return Err(Status::permission_denied(format!(
-            "{key:?} is not an object of this experiment"
+            "{key:?} is not an object that workers read"
         )));
     }
-    let chunks = match experiment.store.read(&key).await {
+    let chunks = match experiment.store.read_from(&key, offset).await {
         Ok(chunks) => chunks,
         Err(error) => {
             // Nothing is there if the store itself is gone; that is no failure of the task.

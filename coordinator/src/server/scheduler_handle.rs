@@ -1,17 +1,24 @@
 //! The scheduler behind its lock, with its clock and its alarm.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use quartet_shared::human;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
+use super::clock::{Clock, PULSE};
 use crate::scheduler::{Now, Scheduler};
+
+/// The scheduler and its time: under one lock, so that no call is earlier than the one before.
+struct Timed {
+    scheduler: Scheduler,
+    clock: Clock,
+}
 
 /// The scheduler behind its lock, with its clock and its alarm.
 pub(super) struct SchedulerHandle {
-    scheduler: Mutex<Scheduler>,
-    started: Instant,
+    timed: Mutex<Timed>,
     /// Wakes the driver.
     wake: Notify,
     /// Counts the changes that people can see.
@@ -21,15 +28,22 @@ pub(super) struct SchedulerHandle {
 impl SchedulerHandle {
     pub(super) fn new(scheduler: Scheduler) -> Self {
         Self {
-            scheduler: Mutex::new(scheduler),
-            started: Instant::now(),
+            timed: Mutex::new(Timed {
+                scheduler,
+                clock: Clock::new(Instant::now()),
+            }),
             wake: Notify::new(),
             version: watch::Sender::new(0),
         }
     }
 
+    fn lock(&self) -> MutexGuard<'_, Timed> {
+        self.timed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How long ago this coordinator started.
     pub(super) fn uptime(&self) -> Duration {
-        self.started.elapsed()
+        self.lock().clock.uptime()
     }
 
     /// Reads the scheduler.
@@ -39,9 +53,14 @@ impl SchedulerHandle {
 
     /// Calls the scheduler, and wakes and tells nobody.
     pub(super) fn with<T>(&self, call: impl FnOnce(&mut Scheduler, Now) -> T) -> T {
-        let now = Now(self.uptime());
-        let scheduler = self.scheduler.lock();
-        call(&mut scheduler.unwrap_or_else(PoisonError::into_inner), now)
+        let Timed { scheduler, clock } = &mut *self.lock();
+        let (now, gap) = clock.read(Instant::now());
+        if let Some(gap) = gap {
+            let gap = human::duration(gap);
+            tracing::warn!(%gap, "this coordinator did not run for a while; all leases last as much longer");
+            scheduler.resumed(now);
+        }
+        call(scheduler, now)
     }
 
     /// Tells the scheduler a fact from which nothing follows except that a deadline is later: thousands
@@ -65,18 +84,23 @@ impl SchedulerHandle {
         self.wake.notify_one();
     }
 
-    /// Resolves when the driver is woken, or at the deadline.
+    /// Resolves when the driver is woken, or at the deadline. Reads the clock meanwhile.
     pub(super) async fn woken(&self, deadline: Option<Now>) {
-        let deadline = async {
-            match deadline {
-                Some(Now(deadline)) => tokio::time::sleep_until(self.started + deadline).await,
-                None => std::future::pending().await,
+        loop {
+            // Later than before if this process did not run meanwhile.
+            let deadline = deadline.map(|deadline| self.lock().clock.instant(deadline));
+            let deadline = async {
+                match deadline {
+                    Some(deadline) => tokio::time::sleep_until(deadline).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                () = self.wake.notified() => return,
+                () = deadline => return,
+                () = tokio::time::sleep(PULSE) => self.with(|_, _| ()),
             }
-        };
-        tokio::select! {
-            biased;
-            () = self.wake.notified() => {}
-            () = deadline => {}
         }
     }
 

@@ -5,6 +5,7 @@ use std::fmt;
 use quartet_proto::PROTOCOL_VERSION;
 use quartet_proto::v1::{self, worker_message};
 use quartet_shared::ids::WorkerId;
+use quartet_shared::label;
 use quartet_shared::task::LeaseId;
 use quartet_shared::wire::lease_and_progress;
 use tonic::{Status, Streaming};
@@ -29,14 +30,16 @@ pub(super) fn read_hello(hello: v1::Hello) -> Result<(WorkerInfo, Option<LeaseId
             "a worker cannot hold the lease of another",
         ));
     }
-    Ok((
-        WorkerInfo {
-            id,
-            name: hello.name,
-            device: hello.device,
-        },
-        held,
-    ))
+    let label = |field: &str, text: String| match label::check(&text) {
+        Ok(()) => Ok(text),
+        Err(error) => Err(bad(format!("the worker's {field}: {error}"))),
+    };
+    let info = WorkerInfo {
+        id,
+        name: label("name", hello.name)?,
+        device: label("device", hello.device)?,
+    };
+    Ok((info, held))
 }
 
 /// How a worker's stream has ended.

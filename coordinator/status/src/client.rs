@@ -3,9 +3,11 @@
 use std::error::Error;
 use std::time::Duration;
 
+use quartet_proto::MAX_SNAPSHOT_SIZE;
 use quartet_proto::channel::endpoint;
 use quartet_proto::v1;
 use quartet_proto::v1::status_client::StatusClient;
+use quartet_shared::label::one_line;
 use tonic::transport::Channel;
 use tonic::{Code, Streaming};
 
@@ -97,7 +99,7 @@ impl Client {
             .map_err(|error| unreachable(address, innermost(&error)))?;
         Ok(Self {
             address: address.clone(),
-            service: StatusClient::new(channel),
+            service: StatusClient::new(channel).max_decoding_message_size(MAX_SNAPSHOT_SIZE),
         })
     }
 
@@ -117,7 +119,9 @@ impl Client {
             Ok(Err(status))
                 if matches!(status.code(), Code::NotFound | Code::FailedPrecondition) =>
             {
-                Err(ClientError::Refused(status.message().to_owned()))
+                Err(ClientError::Refused(
+                    one_line(status.message()).into_owned(),
+                ))
             }
             Ok(Err(status)) => Err(refused(&self.address, &status)),
             Ok(Ok(answer)) => Ok(answer.into_inner().worker_id),
@@ -182,7 +186,7 @@ fn refused(address: &Address, status: &tonic::Status) -> ClientError {
     let reason = match status.source() {
         Some(source) => innermost(source),
         None if status.message().is_empty() => status.code().description().to_owned(),
-        None => status.message().to_owned(),
+        None => one_line(status.message()).into_owned(),
     };
     match status.code() {
         Code::Unimplemented => ClientError::NotCoordinator {

@@ -23,6 +23,7 @@ use std::process::ExitCode;
 use client::Client;
 use live::Screen;
 use options::{Address, Options};
+use quartet_shared::label::one_line;
 use quartet_shared::terminal::Mode;
 use snapshot::{ExperimentState, Snapshot};
 
@@ -107,6 +108,7 @@ pub async fn drain(
     mut out: impl Write,
 ) -> Result<(), StatusError> {
     let id = Client::connect(addresses).await?.drain(worker).await?;
+    let id = one_line(&id);
     writeln!(out, "worker {worker} ({id}) hands its run back and exits")?;
     Ok(())
 }

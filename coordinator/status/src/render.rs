@@ -6,10 +6,10 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-use std::borrow::Cow;
 use std::time::Duration;
 
 use quartet_shared::human;
+use quartet_shared::label::one_line;
 use quartet_shared::progress::Phase;
 
 use super::snapshot::{EvaluationStatus, RunStatus, Snapshot};
@@ -65,13 +65,13 @@ fn finished(run: &RunStatus) -> String {
 
 /// `no progress for 3m 20s on gpu-1@node7`.
 fn stall(stalled: Duration, worker: Option<&str>) -> String {
-    let worker = worker.map_or_else(String::new, |worker| format!(" on {}", clean(worker)));
+    let worker = worker.map_or_else(String::new, |worker| format!(" on {}", one_line(worker)));
     format!("no progress for {}{worker}", human::duration(stalled))
 }
 
 /// `waits for gpu-1@node7 to come back, 14 s at most`.
 fn wait(awaited: Duration, worker: Option<&str>) -> String {
-    let worker = clean(worker.unwrap_or("its worker"));
+    let worker = one_line(worker.unwrap_or("its worker"));
     let awaited = human::duration(awaited);
     format!("waits for {worker} to come back, {awaited} at most")
 }
@@ -82,22 +82,9 @@ fn accuracies(evaluation: &EvaluationStatus) -> String {
         let accuracy = human::percentage(split.accuracy);
         format!(
             "{} {accuracy} of {} images",
-            clean(&split.split),
+            one_line(&split.split),
             split.images
         )
     });
     format!("accuracy: {}", splits.collect::<Vec<_>>().join(", "))
-}
-
-/// Text from elsewhere on one line, without the control characters that would move a terminal's cursor.
-fn clean(text: &str) -> Cow<'_, str> {
-    if text.contains(char::is_control) {
-        text.split(char::is_control)
-            .filter(|part| !part.is_empty())
-            .collect::<Vec<_>>()
-            .join(" ")
-            .into()
-    } else {
-        text.into()
-    }
 }

@@ -107,6 +107,7 @@ fn scheduler(store: &BTreeMap<Task, Stored>) -> Scheduler {
     let runs = store.iter().filter_map(history).collect();
     let evaluated = store[&Task::Evaluate].completion.is_some();
     Scheduler::new(
+        "x-1".parse().unwrap(),
         config(),
         RUNS.iter().map(settings).collect(),
         History {

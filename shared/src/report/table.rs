@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use super::{EvaluationReport, SplitReport};
 use crate::dataset::Split;
 use crate::human::{self, align};
+use crate::label::one_line;
 
 /// The report as a table for people, without colour, every line ended.
 #[must_use]
@@ -69,7 +70,7 @@ fn render_split(out: &mut String, classes: &[String], report: &SplitReport) {
             [class.precision, class.recall, class.f1].map(|value| format!("{value:.4}"));
         let [precision, recall, f1] = fractions;
         vec![
-            class.class.clone(),
+            one_line(&class.class).into_owned(),
             precision,
             recall,
             f1,
@@ -91,14 +92,15 @@ fn render_split(out: &mut String, classes: &[String], report: &SplitReport) {
     );
 
     out.push_str("\nImages by class (row) and prediction (column):\n");
+    let classes: Vec<_> = classes.iter().map(|class| one_line(class)).collect();
     let head: Vec<&str> = std::iter::once("")
-        .chain(classes.iter().map(String::as_str))
+        .chain(classes.iter().map(|class| &**class))
         .collect();
     let rows = classes
         .iter()
         .zip(&report.confusion_matrix)
         .map(|(class, counts)| {
-            std::iter::once(class.clone())
+            std::iter::once(class.to_string())
                 .chain(counts.iter().map(u64::to_string))
                 .collect()
         });

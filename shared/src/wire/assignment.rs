@@ -181,6 +181,7 @@ mod tests {
     fn assignment(task: Task, inputs: Inputs) -> Assignment {
         Assignment {
             lease: LeaseId {
+                experiment: "x-1".parse().unwrap(),
                 task,
                 attempt: Attempt(2),
                 worker: "w1".parse().unwrap(),

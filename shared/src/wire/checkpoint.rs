@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use quartet_proto::v1;
 
-use super::{WireError, epoch, fraction};
+use super::{WireError, count, epoch, fraction};
 use crate::blob::{Blob, Checksum};
 use crate::ids::Epoch;
 use crate::outcome::{Outcome, StopReason};
@@ -44,12 +44,14 @@ impl From<Position> for v1::Position {
     }
 }
 
-impl From<v1::Position> for Position {
-    fn from(position: v1::Position) -> Self {
-        Self {
-            epoch: Epoch(position.epoch),
-            step: position.step,
-        }
+impl TryFrom<v1::Position> for Position {
+    type Error = WireError;
+
+    fn try_from(position: v1::Position) -> Result<Self, WireError> {
+        Ok(Self {
+            epoch: Epoch(count(position.epoch, "epoch")?),
+            step: count(position.step, "step")?,
+        })
     }
 }
 
@@ -134,6 +136,18 @@ mod tests {
             Blob::try_from(short).unwrap_err().to_string(),
             "sha256 has 31 bytes, not 32"
         );
+    }
+
+    #[test]
+    fn positions_can_be_counted_on() {
+        let position = v1::Position {
+            epoch: 1_000_000_000,
+            step: 0,
+        };
+        assert!(Position::try_from(position).is_ok());
+        for (epoch, step) in [(u32::MAX, 0), (0, u32::MAX)] {
+            assert!(Position::try_from(v1::Position { epoch, step }).is_err());
+        }
     }
 
     #[test]

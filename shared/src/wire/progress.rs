@@ -2,7 +2,7 @@
 
 use quartet_proto::v1;
 
-use super::{WireError, amount, epoch, fraction};
+use super::{WireError, amount, count, epoch, fraction};
 use crate::early_stopping::EarlyStopping;
 use crate::ids::Epoch;
 use crate::progress::{EpochMetrics, Phase, Progress};
@@ -67,7 +67,7 @@ impl TryFrom<v1::Progress> for Progress {
         })?;
         Ok(Self {
             phase: phase.try_into()?,
-            epoch: Epoch(progress.epoch),
+            epoch: Epoch(count(progress.epoch, "epoch")?),
             epochs: progress.epochs,
             step: progress.step,
             steps: progress.steps,
@@ -164,6 +164,7 @@ mod tests {
     #[test]
     fn progress_survives_the_wire_with_its_lease() {
         let lease = LeaseId {
+            experiment: "x-1".parse().unwrap(),
             task: Task::Evaluate,
             attempt: Attempt(1),
             worker: "w".parse().unwrap(),

@@ -34,6 +34,7 @@ impl From<LeaseId> for v1::Lease {
             task: Some(lease.task.into()),
             attempt: lease.attempt.0,
             worker_id: lease.worker.into(),
+            experiment_id: lease.experiment.into(),
         }
     }
 }
@@ -52,6 +53,7 @@ impl TryFrom<v1::Lease> for LeaseId {
         }
         let worker = name(lease.worker_id, "lease.worker_id")?;
         Ok(Self {
+            experiment: name(lease.experiment_id, "lease.experiment_id")?,
             task,
             attempt: Attempt(lease.attempt),
             worker,
@@ -65,6 +67,7 @@ mod tests {
 
     fn lease(task: Task) -> LeaseId {
         LeaseId {
+            experiment: "x-1".parse().unwrap(),
             task,
             attempt: Attempt(3),
             worker: "w-1".parse().unwrap(),

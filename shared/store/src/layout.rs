@@ -175,7 +175,37 @@ impl Layout {
             Some(step) => Position::within(epoch, step.parse().ok()?),
             None => Position::end_of(epoch),
         };
-        Some((position, attempt))
+        let known = [
+            self.weights(run, position, attempt),
+            self.training_state(run, position, attempt),
+        ];
+        known
+            .iter()
+            .any(|known| known == key)
+            .then_some((position, attempt))
+    }
+
+    /// Whether an object is one that workers read: a packed data set, initial weights, or a part of a
+    /// checkpoint of this experiment.
+    #[must_use]
+    pub fn is_for_workers(&self, key: &str) -> bool {
+        let of_run = |rest: &str| {
+            let (run, _) = rest.split_once('/')?;
+            self.parse_blob(&run.parse().ok()?, key)
+        };
+        let runs = key.strip_prefix(&format!("{}/runs/", self.experiment));
+        let content = |name: &str| Checksum::try_from(name.to_owned()).ok();
+        runs.is_some_and(|rest| of_run(rest).is_some())
+            || key.strip_prefix(DATASETS).is_some_and(|name| {
+                let name = name.strip_prefix('/').and_then(|n| n.strip_suffix(".qds"));
+                name.and_then(content)
+                    .is_some_and(|sum| dataset(sum) == key)
+            })
+            || key.strip_prefix(WEIGHTS).is_some_and(|name| {
+                let name = name.strip_prefix('/');
+                name.and_then(content)
+                    .is_some_and(|sum| weights(sum) == key)
+            })
     }
 
     /// The folder of a run's manifests that were taken out of use because their checkpoints are corrupt.
@@ -250,6 +280,51 @@ mod tests {
             "e/runs/a/checkpoints/0001-001.weights.safetensors",
         ] {
             assert_eq!(layout.parse_blob(&run, other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn workers_read_blobs_and_nothing_else() {
+        let layout = Layout::new("e".parse().unwrap());
+        let run = "a".parse().unwrap();
+        let sum = Checksum::of(b"x");
+        let step = Position::within(Epoch(2), 7);
+        for key in [
+            dataset(sum),
+            weights(sum),
+            layout.weights(&run, step, Attempt(1)),
+            layout.training_state(&run, Position::end_of(Epoch(1)), Attempt(1)),
+        ] {
+            assert!(layout.is_for_workers(&key), "{key}");
+            for other in [
+                format!("{key}/x"),
+                format!("{key}.x"),
+                format!("/{key}"),
+                format!("f/{key}"),
+                key.replace('/', "//"),
+                key.replace('/', "/./"),
+                key.to_uppercase(),
+            ] {
+                assert!(!layout.is_for_workers(&other), "{other}");
+            }
+        }
+        for other in [
+            "",
+            "/",
+            "..",
+            "datasets/",
+            "weights/../e/spec.json",
+            "e/spec.json",
+            "e/spec.json/x",
+            "e/runs/a/epochs/0001.json",
+            "e/runs/a/attempts/0001.json",
+            "e/runs/a/checkpoints/1-1.weights.safetensors",
+            "e/runs/a/checkpoints/+001-001.weights.safetensors",
+            "e/runs/a/checkpoints/0001-001.other.safetensors",
+            "e/runs/../checkpoints/0001-001.weights.safetensors",
+            "other/runs/a/checkpoints/0001-001.weights.safetensors",
+        ] {
+            assert!(!layout.is_for_workers(other), "{other}");
         }
     }
 

@@ -9,12 +9,14 @@ mod leftovers;
 pub mod manifest;
 mod upload;
 
+use std::io::{self, Seek as _, SeekFrom};
+use std::ops::Range;
 use std::path::Path as FsPath;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::stream::BoxStream;
+use futures::stream::{self, BoxStream};
 use futures::{Stream, StreamExt, TryStreamExt};
 use object_store::aws::AmazonS3Builder;
 use object_store::local::LocalFileSystem;
@@ -32,6 +34,12 @@ pub use upload::Upload;
 
 /// How long the store may take to answer at first.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Bytes that are asked for at once from a server.
+const PIECE_SIZE: usize = 2 << 20;
+
+/// Pieces that are on their way from a server at once.
+const PIECES_ASKED_FOR: usize = 2;
 
 /// Whether a creation made the object or found it there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,7 +125,7 @@ impl Store {
         let mut objects = self.inner.list(None);
         let first = tokio::time::timeout(CHECK_TIMEOUT, objects.next());
         let error = match first.await {
-            Ok(None | Some(Ok(_))) => return Ok(()),
+            Ok(None | Some(Ok(_))) => return self.check_creation().await,
             Ok(Some(Err(error))) => error,
             Err(_) => {
                 let waited = human::duration(CHECK_TIMEOUT);
@@ -146,6 +154,31 @@ impl Store {
         } else {
             text
         }))
+    }
+
+    /// Whether an object can be created once only, which tells two coordinators apart. File systems can.
+    async fn check_creation(&self) -> Result<(), StoreError> {
+        if self.directory.is_some() {
+            return Ok(());
+        }
+        let nanos = std::time::UNIX_EPOCH
+            .elapsed()
+            .unwrap_or_default()
+            .as_nanos();
+        let key = format!(".quartet-probe/{}-{nanos}", std::process::id());
+        self.create(&key, Bytes::new()).await?;
+        let again = self.create(&key, Bytes::new()).await;
+        // It is empty, and in nobody's way.
+        let _ = self.delete(&key).await;
+        match again? {
+            Creation::Exists => Ok(()),
+            Creation::Created => Err(StoreError::Location {
+                location: self.location.to_string(),
+                reason: "it overwrites objects that it is asked to create (it ignores If-None-Match), so that \
+                         two coordinators could destroy each other's work; use a store with conditional writes"
+                    .to_owned(),
+            }),
+        }
     }
 
     /// A store within this process, or any other that behaves like one: for tests and simulations.
@@ -268,13 +301,28 @@ impl Store {
         &self,
         key: &str,
     ) -> Result<impl Stream<Item = Result<Bytes, StoreError>> + Send + use<>, StoreError> {
-        let object = self
-            .inner
-            .get(&Path::from(key))
-            .await
-            .map_err(|e| self.error("read", key, e))?;
+        self.read_from(key, 0).await
+    }
+
+    /// The bytes of an object after the first `offset` of them, in chunks. From a server they are asked for
+    /// one after the other, each with the time limit and the repetitions of one request, so that a slow link
+    /// takes as long as it needs.
+    pub async fn read_from(
+        &self,
+        key: &str,
+        offset: u64,
+    ) -> Result<impl Stream<Item = Result<Bytes, StoreError>> + Send + use<>, StoreError> {
+        let path = Path::from(key);
+        let failed = |e| self.error("read", key, e);
+        let chunks = if self.directory.is_some() {
+            let object = self.inner.get(&path).await.map_err(failed)?;
+            whole(object, offset)
+        } else {
+            let size = self.inner.head(&path).await.map_err(failed)?.size;
+            pieces(Arc::clone(&self.inner), path, offset..size)
+        };
         let (store, key) = (self.clone(), key.to_owned());
-        Ok(whole(object).map(move |chunk| chunk.map_err(|e| store.error("read", &key, e))))
+        Ok(chunks.map(move |chunk| chunk.map_err(|e| store.error("read", &key, e))))
     }
 
     /// Size and checksum of an object's bytes, `None` when there is no such object.
@@ -304,6 +352,12 @@ impl Store {
         Ok(keys)
     }
 
+    /// The newest of the numbered objects in a folder, also where numbers have outgrown their leading zeros.
+    pub async fn newest(&self, folder: &str) -> Result<Option<String>, StoreError> {
+        let keys = self.list(folder).await?.into_iter();
+        Ok(keys.max_by(|a, b| a.len().cmp(&b.len()).then_with(|| a.cmp(b))))
+    }
+
     /// Deletes an object; one that is not there is no error.
     pub async fn delete(&self, key: &str) -> Result<(), StoreError> {
         match self.inner.delete(&Path::from(key)).await {
@@ -319,17 +373,36 @@ impl Store {
     }
 }
 
-/// All bytes of an object. Of a file object_store's own stream would take 8 KiB at once.
-fn whole(object: GetResult) -> BoxStream<'static, object_store::Result<Bytes>> {
+/// The bytes of an object that lies in a file, after the first `offset` of them. object_store's own stream
+/// would take 8 KiB at once.
+fn whole(object: GetResult, offset: u64) -> BoxStream<'static, object_store::Result<Bytes>> {
+    let failed = |source: io::Error| object_store::Error::Generic {
+        store: "LocalFileSystem",
+        source: source.into(),
+    };
     match object.payload {
-        GetResultPayload::File(file, _) => chunks::of_file(file)
-            .map_err(|source| object_store::Error::Generic {
-                store: "LocalFileSystem",
-                source: source.into(),
-            })
-            .boxed(),
+        GetResultPayload::File(mut file, _) => match file.seek(SeekFrom::Start(offset)) {
+            Ok(_) => chunks::of_file(file).map_err(failed).boxed(),
+            Err(error) => stream::once(async move { Err(failed(error)) }).boxed(),
+        },
         GetResultPayload::Stream(chunks) => chunks,
     }
+}
+
+/// These bytes of an object on a server, one piece after the other.
+fn pieces(
+    store: Arc<dyn ObjectStore>,
+    path: Path,
+    bytes: Range<u64>,
+) -> BoxStream<'static, object_store::Result<Bytes>> {
+    let end = bytes.end;
+    let starts = stream::iter(bytes.step_by(PIECE_SIZE));
+    let pieces = starts.map(move |start| {
+        let (store, path) = (Arc::clone(&store), path.clone());
+        let piece = start..end.min(start + PIECE_SIZE as u64);
+        async move { store.get_range(&path, piece).await }
+    });
+    pieces.buffered(PIECES_ASKED_FOR).boxed()
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use quartet_shared::blob::BlobRef;
 use quartet_shared::early_stopping::EarlyStopping;
-use quartet_shared::ids::{Attempt, Epoch, RunName, Term, WorkerId};
+use quartet_shared::ids::{Attempt, Epoch, ExperimentId, RunName, Term, WorkerId};
 use quartet_shared::position::Position;
 use quartet_shared::progress::EpochMetrics;
 use quartet_shared::spec::ExperimentSpec;
@@ -15,6 +15,9 @@ use serde::{Deserialize, Serialize};
 pub struct StoredSpec {
     /// Version of the store's layout and formats.
     pub format: u32,
+    /// Which experiment this is; earlier versions chose no identity.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<ExperimentId>,
     /// What is trained.
     pub experiment: ExperimentSpec,
     /// The packed data set.

@@ -1,5 +1,6 @@
 use super::upload::PART_SIZE;
 use super::*;
+use object_store::memory::InMemory;
 
 fn open() -> (tempfile::TempDir, Store) {
     let dir = tempfile::tempdir().unwrap();
@@ -31,6 +32,45 @@ async fn an_object_is_created_once() {
     );
     assert_eq!(store.read_json::<u32>("a/b.json").await.unwrap(), Some(1));
     assert_eq!(store.read_json::<u32>("a/c.json").await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn the_newest_object_has_the_greatest_number() {
+    let (_dir, store) = open();
+    assert_eq!(store.newest("a").await.unwrap(), None);
+    for key in [
+        "a/0002.json",
+        "a/9999.json",
+        "a/10000.json",
+        "a/0001.json",
+        "b/20000.json",
+    ] {
+        store.create(key, "1".into()).await.unwrap();
+    }
+    assert_eq!(
+        store.newest("a").await.unwrap().as_deref(),
+        Some("a/10000.json")
+    );
+}
+
+#[tokio::test]
+async fn an_object_is_read_from_where_a_reader_stopped() {
+    let bytes: Vec<u8> = (0..2 * PIECE_SIZE + 5).map(|i| (i % 251) as u8).collect();
+    let (_dir, local) = open();
+    let remote = Store::from_objects("memory", Arc::new(InMemory::new()));
+    for store in [local, remote] {
+        store.create("a", bytes.clone().into()).await.unwrap();
+        store.create("empty", Bytes::new()).await.unwrap();
+        for offset in [0, 1, PIECE_SIZE, bytes.len() - 1, bytes.len()] {
+            let rest = store.read_from("a", offset as u64).await.unwrap();
+            let rest: Vec<Bytes> = rest.try_collect().await.unwrap();
+            assert!(rest.concat() == bytes[offset..], "{offset}");
+        }
+        let empty = store.read("empty").await.unwrap();
+        assert_eq!(empty.try_collect::<Vec<_>>().await.unwrap().concat(), b"");
+        let missing = store.read("b").await.map(drop);
+        assert!(matches!(missing, Err(StoreError::NotFound { .. })));
+    }
 }
 
 #[tokio::test]

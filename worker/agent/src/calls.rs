@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quartet_proto::v1::fleet_client::FleetClient;
+use quartet_shared::progress::Progress;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
@@ -36,6 +37,18 @@ impl Calls {
     /// A client of the current coordinator.
     pub(super) fn client(&self) -> FleetClient<Channel> {
         self.coordinators.client()
+    }
+
+    /// Reports how much of an object has come: with every mebibyte the task makes progress.
+    pub(super) fn report_download(&self, bytes: u64, of: u64) {
+        let mebibytes = |bytes: u64| u32::try_from(bytes >> 20).unwrap_or(u32::MAX);
+        let (step, steps) = (mebibytes(bytes), mebibytes(of));
+        let preparing = Progress::preparing(0);
+        self.control.set_progress(Progress {
+            step,
+            steps,
+            ..preparing
+        });
     }
 
     /// Makes a call, and repeats it while the coordinator cannot be reached, until it answers or the task is

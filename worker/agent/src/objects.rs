@@ -5,9 +5,11 @@ use std::io::{self, ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use quartet_proto::v1;
 use quartet_shared::blob::{Blob, BlobHasher, BlobRef};
 use quartet_shared::blocking;
+use tokio::sync::Mutex;
 use tonic::{Code, Status};
 
 use super::calls::Calls;
@@ -58,20 +60,14 @@ impl Objects {
     /// because the fault may have been on the way.
     pub(super) async fn download(&self, object: &BlobRef, path: &Path) -> Result<(), TaskError> {
         let expected = object.blob;
-        let mut found = self
-            .calls
-            .retry(|| self.try_download(&object.key, path))
-            .await?;
+        let mut found = self.try_download(object, path).await?;
         if found != Some(expected) {
             let seen = found.map(tracing::field::display);
             tracing::warn!(
                 object = %object.key, found = seen, %expected,
                 "an object is not as it should be; reading it again"
             );
-            found = self
-                .calls
-                .retry(|| self.try_download(&object.key, path))
-                .await?;
+            found = self.try_download(object, path).await?;
         }
         if found == Some(expected) {
             return Ok(());
@@ -86,33 +82,67 @@ impl Objects {
     }
 
     /// Writes the object's bytes to `path` and returns their size and checksum, `None` without such an
-    /// object.
-    async fn try_download(&self, key: &str, path: &Path) -> Result<Option<Blob>, Status> {
-        let local = |e: io::Error| Status::invalid_argument(local_failure("write", path, &e));
-        let file = Arc::new(File::create(path).map_err(local)?);
-        let mut hasher = BlobHasher::default();
-        let mut stream = match self.get(key).await {
-            Ok(stream) => stream,
-            Err(status) if status.code() == Code::NotFound => return Ok(None),
-            Err(status) => return Err(status),
-        };
-        while let Some(message) = next(&mut stream).await? {
-            hasher.update(&message.chunk);
-            let file = Arc::clone(&file);
-            let write = move || (&*file).write_all(&message.chunk);
-            let written = blocking::run(write).await;
-            written.map_err(io::Error::other).flatten().map_err(local)?;
-        }
-        Ok(Some(hasher.finish()))
+    /// object. After an interruption it goes on where it was.
+    async fn try_download(&self, object: &BlobRef, path: &Path) -> Result<Option<Blob>, TaskError> {
+        let partial = Partial::create(path)
+            .map_err(|e| TaskError::Failed(local_failure("write", path, &e)))?;
+        let partial = Mutex::new(partial);
+        let go_on = || async { self.read(object, &mut *partial.lock().await).await };
+        let found = self.calls.retry(go_on).await?;
+        Ok(found.then(|| partial.into_inner().hasher.finish()))
     }
 
-    async fn get(&self, key: &str) -> Result<tonic::Streaming<v1::GetObjectResponse>, Status> {
+    /// Reads the rest of the object. Returns whether there is such an object.
+    async fn read(&self, object: &BlobRef, partial: &mut Partial) -> Result<bool, Status> {
+        let size = object.blob.size;
+        let done = partial.hasher.size();
+        if done >= size && size > 0 {
+            return Ok(true);
+        }
         let request = v1::GetObjectRequest {
-            key: key.to_owned(),
+            key: object.key.clone(),
+            offset: done,
         };
         let mut client = self.calls.client();
         let asked = tokio::time::timeout(CHUNK_TIMEOUT, client.get_object(request));
-        Ok(asked.await.map_err(|_| silent())??.into_inner())
+        let mut stream = match asked.await.map_err(|_| silent())? {
+            Ok(stream) => stream.into_inner(),
+            Err(status) if status.code() == Code::NotFound => return Ok(false),
+            Err(status) => return Err(status),
+        };
+        // More than it should have is corrupt, however much there is.
+        while partial.hasher.size() <= size
+            && let Some(message) = next(&mut stream).await?
+        {
+            partial.write(message.chunk).await?;
+            self.calls.report_download(partial.hasher.size(), size);
+        }
+        Ok(true)
+    }
+}
+
+/// A file that is being downloaded.
+struct Partial {
+    path: PathBuf,
+    file: Arc<File>,
+    hasher: BlobHasher,
+}
+
+impl Partial {
+    fn create(path: &Path) -> io::Result<Self> {
+        Ok(Self {
+            path: path.to_owned(),
+            file: Arc::new(File::create(path)?),
+            hasher: BlobHasher::default(),
+        })
+    }
+
+    async fn write(&mut self, chunk: Bytes) -> Result<(), Status> {
+        self.hasher.update(&chunk);
+        let file = Arc::clone(&self.file);
+        let written = blocking::run(move || (&*file).write_all(&chunk)).await;
+        let written = written.map_err(io::Error::other).flatten();
+        written.map_err(|e| Status::invalid_argument(local_failure("write", &self.path, &e)))
     }
 }
 

@@ -8,7 +8,8 @@ use quartet_proto::PROTOCOL_VERSION;
 use quartet_proto::v1::{self, coordinator_message, worker_message};
 use quartet_shared::assignment::Assignment;
 use quartet_shared::human;
-use quartet_shared::ids::{ExperimentName, InvalidName, WorkerId};
+use quartet_shared::ids::{ExperimentId, ExperimentName, InvalidName, WorkerId};
+use quartet_shared::label;
 use quartet_shared::shutdown::Shutdown;
 use quartet_shared::spec::Precision;
 use quartet_shared::task::LeaseId;
@@ -81,7 +82,9 @@ pub(super) struct Session {
     spool: Spool,
     task: CurrentTask,
     checkpoint_interval: Option<Duration>,
-    /// The newest term of a coordinator that the worker has heard of.
+    /// The experiment that the worker was welcomed to.
+    experiment: Option<ExperimentId>,
+    /// The newest term of a coordinator of it that the worker has heard of.
     term: u64,
 }
 
@@ -103,6 +106,7 @@ impl Session {
             spool,
             task: CurrentTask::none(settings.drain_grace),
             checkpoint_interval: None,
+            experiment: None,
             term: 0,
         })
     }
@@ -163,7 +167,7 @@ impl Session {
             protocol_version: PROTOCOL_VERSION,
             worker_id: self.id.to_string(),
             name: self.name.clone(),
-            device: self.executor.description(),
+            device: label::of(&self.executor.description()),
             held: self.task.held().map(|task| task.lease().clone().into()),
             term: self.term,
         };
@@ -177,17 +181,20 @@ impl Session {
             experiment,
             term,
             precision,
+            experiment_id,
             ..
         } = welcome;
-        if term < self.term {
+        let refused = |e: InvalidName| SessionError::Refused(e.to_string());
+        let id: ExperimentId = experiment_id.parse().map_err(refused)?;
+        // Terms of different experiments say nothing of each other.
+        if self.experiment.as_ref() == Some(&id) && term < self.term {
             let newer = self.term;
             let reason = format!("its term is {term}, and there is a coordinator of term {newer}");
             return Err(SessionError::lost(reason, false));
         }
+        self.experiment = Some(id);
         self.term = term;
-        let experiment: ExperimentName = experiment
-            .parse()
-            .map_err(|e: InvalidName| SessionError::Refused(e.to_string()))?;
+        let experiment: ExperimentName = experiment.parse().map_err(refused)?;
         tracing::info!(%experiment, term, worker = %self.id, "attached to the coordinator");
         let precision: Precision = precision
             .parse()

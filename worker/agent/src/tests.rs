@@ -44,6 +44,7 @@ fn setup_from(start: Start) -> Setup {
     let dataset = dataset.encode();
     let assignment = Assignment {
         lease: LeaseId {
+            experiment: "x-1".parse().unwrap(),
             task: Task::Train(run.clone()),
             attempt: Attempt(3),
             worker: "w1".parse().unwrap(),
@@ -60,9 +61,11 @@ fn setup_from(start: Start) -> Setup {
             lease_ms: 10_000,
             checkpoint_interval_ms: 0,
             precision: "f32".to_owned(),
+            experiment_id: "x-1".to_owned(),
         },
         assignment: assignment.into(),
         objects: HashMap::from([("data".to_owned(), dataset)]),
+        breaks_after: usize::MAX,
         refusal: |_| None,
     }
 }
@@ -254,6 +257,20 @@ async fn a_run_goes_on_within_an_epoch() {
 }
 
 #[tokio::test]
+async fn a_download_that_breaks_off_goes_on_where_it_was() {
+    let mut setup = setup_to_resume();
+    setup.breaks_after = 3;
+    let mut worker = Worker::start(setup).await;
+    let (_, files) = worker.script.tasks.recv().await.unwrap();
+    assert_eq!(files, [b"weights".to_vec(), b"state".to_vec()]);
+    for key in ["data", "the weights", "the state"] {
+        assert_eq!(worker.coordinator.reads(key), 2, "{key}");
+    }
+    worker.script.acts.send(Act::End(Trained::Stopped)).unwrap();
+    worker.stop().await;
+}
+
+#[tokio::test]
 async fn a_corrupt_object_is_read_again_and_then_named() {
     let mut setup = setup_to_resume();
     let key = "the state";
@@ -291,6 +308,24 @@ async fn a_full_disk_is_named_and_what_was_written_is_committed() {
     let spool = worker.cache.path().join("spool").display().to_string();
     assert!(
         reason.contains(&format!("make room for {spool}")) && reason.contains("--cache-dir"),
+        "{reason}"
+    );
+    assert_eq!(worker.stop().await, []);
+}
+
+#[tokio::test]
+async fn a_file_that_rots_on_the_way_fails_the_task_and_is_named() {
+    let mut worker = Worker::start(setup()).await;
+    worker.script.act(Act::Keep(end(1), Disk::Rots)).await;
+    assert_eq!(worker.script.act(Act::UntilStopped).await, Some(Stop::Drop));
+    worker.script.acts.send(Act::End(Trained::Stopped)).unwrap();
+    let Call::Release(kind, reason, _) = worker.call().await else {
+        panic!("not released")
+    };
+    assert_eq!(kind, v1::ReleaseKind::Failed);
+    let spool = worker.cache.path().join("spool").display().to_string();
+    assert!(
+        reason.contains(&spool) && reason.contains("is damaged on this disk"),
         "{reason}"
     );
     assert_eq!(worker.stop().await, []);

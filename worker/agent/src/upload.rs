@@ -7,6 +7,7 @@ use std::pin::pin;
 
 use futures::TryStreamExt;
 use quartet_proto::v1::{self, commit_checkpoint_request::Part};
+use quartet_shared::blob::Blob;
 use quartet_shared::blocking;
 use quartet_shared::chunks;
 use quartet_shared::human;
@@ -19,7 +20,9 @@ use tonic::{Code, Status};
 use super::context::Context;
 use super::objects::local_failure;
 use super::task_error::TaskError;
-use crate::executor::{Checkpoint, CheckpointFiles, Moment, Queue, SnapshotError, Stop, Written};
+use crate::executor::{
+    Checkpoint, CheckpointFiles, Moment, Queue, SnapshotError, Stop, Written, WrittenFile,
+};
 
 /// Messages that may wait for the network.
 const CHUNKS_WAITING: usize = 2;
@@ -183,7 +186,31 @@ async fn send_once(context: &Context, written: &Written) -> Result<(), Status> {
     let (read, sent) = tokio::join!(reading, sending);
     // Without all bytes the coordinator has refused, but the cause is here.
     read?;
-    sent.map(drop)
+    match sent {
+        Err(status) if status.code() == Code::DataLoss => {
+            Err(damage(files).await.unwrap_or(status))
+        }
+        sent => sent.map(drop),
+    }
+}
+
+/// Which file is no longer what was written, if the fault is here and not on the way: to send it again would
+/// not help.
+async fn damage(files: &CheckpointFiles) -> Option<Status> {
+    for WrittenFile { path, blob } in [&files.weights, &files.training_state] {
+        let file = path.clone();
+        let found = blocking::run(move || Blob::of_file(&file)).await;
+        let found = match found.map_err(io::Error::other).flatten() {
+            Ok(found) => found,
+            Err(error) => return Some(unreadable(path, &error)),
+        };
+        if found != *blob {
+            let path = path.display();
+            let message = format!("{path} is damaged on this disk: {found} instead of {blob}");
+            return Some(Status::invalid_argument(message));
+        }
+    }
+    None
 }
 
 async fn read_all(

@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use quartet_shared::address::Address;
 use quartet_shared::ids::RunName;
+use quartet_shared::label::InvalidLabel;
 use quartet_shared::spec::Backbone;
 
 use crate::device::BackendChoice;
@@ -64,7 +65,7 @@ pub(super) struct ServeArgs {
     #[arg(long, value_name = "DIR", env = "QUARTET_CACHE_DIR")]
     pub(super) cache_dir: Option<PathBuf>,
     /// Name of this worker for people [default: the device and the host's name].
-    #[arg(long)]
+    #[arg(long, value_parser = label)]
     pub(super) name: Option<String>,
     /// Exit when no coordinator answers for this long.
     #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = humantime::parse_duration)]
@@ -162,6 +163,10 @@ pub(super) struct ExportArgs {
 pub(super) enum ExportFormat {
     /// A state dict for timm's model of the same name, to be loaded with `strict=False`.
     Timm,
+}
+
+fn label(text: &str) -> Result<String, InvalidLabel> {
+    quartet_shared::label::check(text).map(|()| text.to_owned())
 }
 
 pub(super) fn print_completions(shell: clap_complete::Shell) {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use quartet_agent::executor::UnsupportedPrecision;
 use quartet_agent::{Departure, Settings};
 use quartet_proto::channel::Connector;
+use quartet_shared::label;
 use quartet_shared::shutdown::Shutdown;
 
 use super::args::{DeviceArgs, ServeArgs};
@@ -40,7 +41,7 @@ pub(super) fn run(args: ServeArgs, device: &DeviceArgs) -> ExitCode {
 fn work(args: ServeArgs, gpu: Option<usize>, device: TrainingDevice) -> anyhow::Result<Departure> {
     let settings = Settings {
         coordinators: args.coordinator,
-        name: args.name.unwrap_or_else(|| default_name(gpu)),
+        name: args.name.unwrap_or_else(|| label::of(&default_name(gpu))),
         cache_dir: args.cache_dir.map_or_else(default_cache_dir, Ok)?,
         give_up_after: args.give_up_after,
         drain_grace: args.drain_grace,

@@ -12,6 +12,7 @@ fn first_epoch() -> Committed {
 #[test]
 fn a_worker_goes_on_after_the_coordinator_was_started_again() {
     let lease = LeaseId {
+        experiment: experiment(),
         task: train("a"),
         attempt: Attempt(3),
         worker: id("w0"),
@@ -30,9 +31,20 @@ fn a_worker_goes_on_after_the_coordinator_was_started_again() {
     commit(&mut scheduler, &lease, 2, 6);
     let stale = LeaseId {
         attempt: Attempt(2),
+        ..lease.clone()
+    };
+    let foreign = LeaseId {
+        experiment: "x-2".parse().unwrap(),
         ..lease
     };
-    assert!(scheduler.check_lease(&stale).is_err());
+    for lease in [stale, foreign] {
+        assert!(scheduler.check_lease(&lease).is_err(), "{lease}");
+        assert!(
+            join(&mut scheduler, "w0", Some(&lease), 7)
+                .refused()
+                .is_some()
+        );
+    }
 }
 
 #[test]
@@ -63,6 +75,7 @@ fn a_worker_that_comes_back_empty_handed_after_a_restart_is_not_counted_as_lost(
 fn a_run_that_finished_before_a_restart_completes_again_under_its_newest_attempt() {
     let mut scheduler = scheduler(&[("a", 1.0)], history(3, Some(2), Some(OUTCOME)));
     let lease = |attempt| LeaseId {
+        experiment: experiment(),
         task: train("a"),
         attempt: Attempt(attempt),
         worker: id("w0"),

@@ -120,6 +120,20 @@ fn a_disconnected_worker_keeps_its_lease_until_a_spare_gets_it_or_it_expires() {
         matches!(joined.refused(), Some(Refusal::StaleLease { .. })),
         "{joined:?}"
     );
+    // It is no spare before its old step has ended.
+    scheduler
+        .release(&live_lease(&scheduler, "a"), at(22))
+        .unwrap();
+    assert_eq!(given(&mut scheduler, 22), []);
+    let free = scheduler.heartbeat(&id("w1"), None, at(23));
+    assert_eq!(free, Ok(HeartbeatReply::Accepted));
+    assert_eq!(given(&mut scheduler, 23), [pair("a", "w1")]);
+}
+
+/// The live lease of a run.
+fn live_lease(scheduler: &Scheduler, run: &str) -> LeaseId {
+    let run = scheduler.run(&run.parse().unwrap()).unwrap();
+    run.record().lease().unwrap().id.clone()
 }
 
 #[test]
@@ -306,4 +320,21 @@ fn a_worker_takes_the_place_of_a_lost_one_of_its_name() {
     scheduler.worker_lost(&lease.worker, at(1));
     assert_eq!(scheduler.join(again("x2"), None, at(1)), Joined::Free);
     assert_eq!(ids(&scheduler), ["x1", "x2"]);
+}
+
+#[test]
+fn after_a_pause_workers_have_time_to_come_back() {
+    let (mut scheduler, lease) = leased();
+    assert_eq!(join(&mut scheduler, "spare", None, 0), Joined::Free);
+    scheduler.resumed(at(10));
+    scheduler.disconnected(&id("w1"), at(11));
+    assert_eq!(scheduler.expire_leases(at(14)), []);
+    assert_eq!(scheduler.expire_leases(at(15)).len(), 1);
+    assert_eq!(given(&mut scheduler, 15), [pair("a", "spare")]);
+    assert_eq!(
+        join(&mut scheduler, "w1", Some(&lease), 15)
+            .refused()
+            .map(ToString::to_string),
+        Some("a (attempt 1) of worker w1 has ended; the newest attempt is 2".to_owned())
+    );
 }

@@ -31,8 +31,8 @@ pub(in crate::server) async fn commit(
             "the first message must be a header",
         ));
     };
-    let manifest = AnyManifest::from_header(&shell.experiment.layout, header)?;
-    let (lease, position) = (manifest.lease(), manifest.position());
+    let (lease, manifest) = AnyManifest::from_header(&shell.experiment.layout, header)?;
+    let position = manifest.position();
     let begin = || {
         let scheduler = &shell.scheduler;
         scheduler.tell(|scheduler, now| scheduler.begin_commit(&lease, position, now))
@@ -57,6 +57,11 @@ pub(in crate::server) async fn commit(
         scheduler.end_commit(ticket, CommitEnd::GivenUp, now);
     });
 
+    let last_epoch = shell.scheduler.read(|scheduler, _| {
+        let run = scheduler.run(manifest.run());
+        run.and_then(|run| run.committed().last_epoch)
+    });
+    manifest.check_early_stopping(last_epoch.map(|epoch| epoch.early_stopping))?;
     receive::blobs(&shell, manifest.blobs(), &mut parts).await?;
     shell.verify_leadership().await?;
     if manifest.create(&shell).await? == Creation::Exists && !manifest.is_stored(&shell).await? {

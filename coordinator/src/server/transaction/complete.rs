@@ -11,7 +11,7 @@ use tonic::Status;
 
 use super::Transaction;
 use super::catch_up::catch_up;
-use crate::scheduler::{CompleteTicket, Completion, Refusal};
+use crate::scheduler::{CompleteTicket, Completion, Refusal, Run};
 use crate::server::refusal::{bad, refused};
 use crate::server::shell::Shell;
 
@@ -54,6 +54,15 @@ pub(in crate::server) async fn complete_run(
     let Some(transaction) = begin(&shell, &lease).await? else {
         return Ok(());
     };
+    let committed = shell.scheduler.read(|scheduler, _| {
+        let run = scheduler.run(run);
+        run.and_then(Run::outcome)
+    });
+    if committed != Some(outcome) {
+        return Err(Status::invalid_argument(
+            "the outcome does not follow from the committed epochs",
+        ));
+    }
     shell.verify_leadership().await?;
     let experiment = &shell.experiment;
     let key = experiment.layout.outcome(run);

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use quartet_shared::blob::BlobRef;
 use quartet_shared::ids::{Epoch, RunName};
-use quartet_shared::task::LeaseId;
+use quartet_shared::spec::RunSpec;
+use quartet_shared::task::{LeaseId, Task};
 use quartet_store::manifest::{Manifest, StepManifest};
 use tonic::Status;
 
@@ -36,8 +37,14 @@ pub(in crate::server) async fn roll_back(
     });
     let experiment = &shell.experiment;
     let mut runs = experiment.spec.experiment.runs.iter();
-    let Some(run) = runs.find(|run| experiment.layout.is_of_run(&run.name, &object)) else {
-        tracing::error!(%lease, object, reason, "an object is corrupt that belongs to no run");
+    let run = runs.find(|run| experiment.layout.is_of_run(&run.name, &object));
+    // The evaluation reads the checkpoints of all runs.
+    let reads = |run: &&RunSpec| match &lease.task {
+        Task::Train(own) => *own == run.name,
+        Task::Evaluate => true,
+    };
+    let Some(run) = run.filter(reads) else {
+        tracing::error!(%lease, object, reason, "an object is corrupt that is no checkpoint of the task");
         return Ok(());
     };
     let run = &run.name;

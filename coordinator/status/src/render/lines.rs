@@ -4,9 +4,10 @@ use std::collections::HashMap;
 
 use quartet_shared::human;
 use quartet_shared::ids::{Epoch, WorkerId};
+use quartet_shared::label::one_line;
 use quartet_shared::position::Position;
 
-use super::{accuracies, clean, finished, headline, percent, stall, wait};
+use super::{accuracies, finished, headline, percent, stall, wait};
 use crate::snapshot::{
     EvaluationStatus, RunStatus, Snapshot, TaskState, WorkerState, WorkerStatus,
 };
@@ -62,16 +63,17 @@ fn worker_lines(before: &[WorkerStatus], now: &Snapshot) -> Vec<String> {
         .iter()
         .filter(|worker| worker.state != WorkerState::Lost)
         .filter(|worker| !states_now.contains_key(&worker.id))
-        .map(|worker| format!("worker {} left", clean(&worker.name)));
+        .map(|worker| format!("worker {} left", one_line(&worker.name)));
     let changed = now.workers.iter().filter_map(|worker| {
         let before = states_before.get(&worker.id);
         let before = before.copied().unwrap_or(WorkerState::Lost);
-        let name = clean(&worker.name);
+        let name = one_line(&worker.name);
         match (before, worker.state) {
             (WorkerState::Lost, WorkerState::Lost) => None,
-            (WorkerState::Lost, _) => {
-                Some(format!("worker {name} joined, {}", clean(&worker.device)))
-            }
+            (WorkerState::Lost, _) => Some(format!(
+                "worker {name} joined, {}",
+                one_line(&worker.device)
+            )),
             (_, WorkerState::Lost) => Some(format!(
                 "worker {name} lost, last heard {} ago",
                 human::duration(worker.since_heartbeat)
@@ -130,7 +132,7 @@ fn run_lines(before: Option<&RunStatus>, run: &RunStatus, lines: &mut Vec<String
 
 /// `goes on after epoch 3 on gpu-1 (attempt 2)`.
 fn started(before: Option<&RunStatus>, run: &RunStatus) -> String {
-    let worker = clean(run.worker.as_deref().unwrap_or("a worker"));
+    let worker = one_line(run.worker.as_deref().unwrap_or("a worker"));
     let attempt = match run.attempt.0 {
         0 | 1 => String::new(),
         attempt => format!(" (attempt {attempt})"),
@@ -182,7 +184,7 @@ fn evaluation_line(before: Option<&EvaluationStatus>, now: &EvaluationStatus) ->
     let before_state = before.map_or(TaskState::Blocked, |before| before.state);
     match now.state {
         TaskState::Leased if before.map(place) != Some(place(now)) => {
-            let worker = clean(now.worker.as_deref().unwrap_or("a worker"));
+            let worker = one_line(now.worker.as_deref().unwrap_or("a worker"));
             Some(format!("ensemble  is evaluated by {worker}"))
         }
         state if state == before_state => None,
@@ -200,7 +202,7 @@ fn evaluation_line(before: Option<&EvaluationStatus>, now: &EvaluationStatus) ->
 
 fn waits(reason: Option<&str>) -> String {
     match reason {
-        Some(reason) => format!("waits for a worker again: {}", clean(reason)),
+        Some(reason) => format!("waits for a worker again: {}", one_line(reason)),
         None => "waits for a worker again".to_owned(),
     }
 }
@@ -208,6 +210,6 @@ fn waits(reason: Option<&str>) -> String {
 fn reason(reason: Option<&str>) -> String {
     reason.map_or_else(
         || "for unknown reasons".to_owned(),
-        |reason| clean(reason).into_owned(),
+        |reason| one_line(reason).into_owned(),
     )
 }

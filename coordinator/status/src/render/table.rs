@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use quartet_shared::human;
+use quartet_shared::label::one_line;
 use quartet_shared::progress::{Phase, Progress};
 
 use super::columns::{Column, layout};
-use super::{accuracies, clean, headline, loss_and_accuracy, percent, phase, stall, wait};
+use super::{accuracies, headline, loss_and_accuracy, percent, phase, stall, wait};
 use crate::snapshot::{ExperimentState, RunStatus, Snapshot, TaskState, WorkerState, WorkerStatus};
 
 /// The whole state: headline, runs, workers, the ensemble, and why something failed. The tables are at most
@@ -54,7 +55,7 @@ fn run_columns() -> [Column<RunStatus>; 11] {
             attempt => attempt.to_string(),
         }),
         Column::left("worker", 6, |run| {
-            clean(run.worker.as_deref().unwrap_or_default()).into()
+            one_line(run.worker.as_deref().unwrap_or_default()).into()
         }),
         Column::right("epoch", 0, |run| format!("{}/{}", epoch(run), run.epochs)),
         Column::right("step", 7, |run| {
@@ -82,8 +83,8 @@ fn run_columns() -> [Column<RunStatus>; 11] {
 
 fn worker_columns() -> [Column<WorkerStatus>; 5] {
     [
-        Column::left("worker", 0, |worker| clean(&worker.name).into()),
-        Column::left("device", 2, |worker| clean(&worker.device).into()),
+        Column::left("worker", 0, |worker| one_line(&worker.name).into()),
+        Column::left("device", 2, |worker| one_line(&worker.device).into()),
         Column::left("state", 0, |worker| worker.state.to_string()),
         Column::left("task", 1, |worker| {
             worker
@@ -168,7 +169,7 @@ fn no_workers(state: ExperimentState) -> &'static str {
 }
 
 fn run_note(run: &RunStatus) -> Option<String> {
-    let reason = clean(run.reason.as_deref()?);
+    let reason = one_line(run.reason.as_deref()?);
     match run.state {
         TaskState::Failed => Some(format!("{} failed: {reason}", run.name)),
         TaskState::Finished => None,
@@ -191,7 +192,7 @@ fn wait_note(run: &RunStatus) -> Option<String> {
 
 fn ensemble_note(snapshot: &Snapshot) -> Option<String> {
     let evaluation = &snapshot.evaluation;
-    let reason = evaluation.reason.as_deref().map(clean);
+    let reason = evaluation.reason.as_deref().map(one_line);
     match evaluation.state {
         TaskState::Finished => Some(format!("ensemble {}", accuracies(evaluation))),
         TaskState::Failed => Some(format!(
@@ -199,7 +200,7 @@ fn ensemble_note(snapshot: &Snapshot) -> Option<String> {
             reason.unwrap_or("for unknown reasons".into())
         )),
         TaskState::Leased => {
-            let worker = clean(evaluation.worker.as_deref().unwrap_or("a worker"));
+            let worker = one_line(evaluation.worker.as_deref().unwrap_or("a worker"));
             let step = evaluation
                 .progress
                 .as_ref()

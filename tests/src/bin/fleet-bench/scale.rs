@@ -138,6 +138,7 @@ async fn live(
                 }),
                 attempt: 1_000_000,
                 worker_id: id.clone(),
+                experiment_id: "none".to_owned(),
             }),
             phase: v1::Phase::Training.into(),
             epoch: 1,

@@ -29,6 +29,8 @@ pub(super) struct Setup {
     pub(super) welcome: v1::Welcome,
     pub(super) assignment: v1::Assignment,
     pub(super) objects: HashMap<String, Vec<u8>>,
+    /// The bytes of an object after which its first reading breaks off.
+    pub(super) breaks_after: usize,
     /// Whether a commit is refused.
     pub(super) refusal: fn(Position) -> Option<Status>,
 }
@@ -119,9 +121,11 @@ impl Fleet for Service {
         }
         let blobs = [header.weights, header.training_state];
         let blobs = blobs.map(|blob| Blob::try_from(blob.unwrap()).unwrap());
-        let (weights, state) = bytes.split_at(blobs[0].size as usize);
-        assert_eq!([weights, state].map(Blob::of), blobs);
-        let position = Position::from(header.position.unwrap());
+        let (weights, state) = bytes.split_at(bytes.len().min(blobs[0].size as usize));
+        if [weights, state].map(Blob::of) != blobs {
+            return Err(Status::data_loss("other bytes"));
+        }
+        let position = Position::try_from(header.position.unwrap()).unwrap();
         assert_eq!(header.metrics.is_some(), header.early_stopping.is_some());
         let _ = self
             .calls
@@ -154,13 +158,20 @@ impl Fleet for Service {
         &self,
         request: Request<v1::GetObjectRequest>,
     ) -> Result<Response<Self::GetObjectStream>, Status> {
-        let key = request.into_inner().key;
+        let v1::GetObjectRequest { key, offset } = request.into_inner();
         let object = self.setup.objects.get(&key).cloned();
-        self.reads.lock().unwrap().push(key.clone());
+        let mut reads = self.reads.lock().unwrap();
+        let again = reads.contains(&key);
+        reads.push(key.clone());
         let chunk = object.ok_or_else(|| Status::not_found(key))?;
-        let chunks = vec![Ok(v1::GetObjectResponse {
-            chunk: chunk.into(),
-        })];
+        let mut rest = chunk[usize::try_from(offset).unwrap()..].to_vec();
+        let mut end = None;
+        if !again && rest.len() > self.setup.breaks_after {
+            rest.truncate(self.setup.breaks_after);
+            end = Some(Err(Status::unavailable("the connection broke")));
+        }
+        let chunk = Ok(v1::GetObjectResponse { chunk: rest.into() });
+        let chunks = [Some(chunk), end].into_iter().flatten().collect::<Vec<_>>();
         Ok(Response::new(tokio_stream::iter(chunks)))
     }
 }

@@ -34,6 +34,8 @@ pub(super) enum Act {
 pub(super) enum Disk {
     Writes,
     IsFull,
+    /// What was written is not what is read.
+    Rots,
 }
 
 /// The test's side of it.
@@ -141,6 +143,7 @@ impl Snapshot for Disk {
             let bytes = format!("{kind} of {stem}");
             let written = match *self {
                 Self::Writes => std::fs::write(&path, &bytes),
+                Self::Rots => std::fs::write(&path, "rotten"),
                 Self::IsFull => Err(io::ErrorKind::StorageFull.into()),
             };
             let blob = Blob::of(bytes.as_bytes());

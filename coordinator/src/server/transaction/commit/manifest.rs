@@ -13,7 +13,7 @@ use quartet_store::manifest::{Manifest, StepManifest};
 use tonic::Status;
 
 use crate::scheduler::{CommitEnd, CommittedEpoch};
-use crate::server::refusal::{bad, missing};
+use crate::server::refusal::bad;
 use crate::server::shell::Shell;
 use quartet_store::Creation;
 
@@ -28,16 +28,13 @@ impl AnyManifest {
     pub(super) fn from_header(
         layout: &Layout,
         header: v1::CheckpointHeader,
-    ) -> Result<Self, Status> {
-        let LeaseId {
-            task,
-            attempt,
-            worker,
-        } = required(header.lease, "lease").map_err(bad)?;
-        let Task::Train(run) = task else {
+    ) -> Result<(LeaseId, Self), Status> {
+        let lease: LeaseId = required(header.lease, "lease").map_err(bad)?;
+        let Task::Train(run) = lease.task.clone() else {
             return Err(Status::invalid_argument("only training has checkpoints"));
         };
-        let position: Position = header.position.ok_or_else(|| missing("position"))?.into();
+        let (attempt, worker) = (lease.attempt, lease.worker.clone());
+        let position: Position = required(header.position, "position").map_err(bad)?;
         if position == Position::default() {
             return Err(Status::invalid_argument("nothing is done at position 0"));
         }
@@ -52,19 +49,20 @@ impl AnyManifest {
             blob: state,
         };
         if position.step > 0 {
-            return Ok(Self::MidEpoch(StepManifest {
+            let manifest = StepManifest {
                 run,
                 position,
                 attempt,
                 worker,
                 weights,
                 training_state,
-            }));
+            };
+            return Ok((lease, Self::MidEpoch(manifest)));
         }
         let metrics: EpochMetrics = required(header.metrics, "metrics").map_err(bad)?;
         let early_stopping: EarlyStopping =
             required(header.early_stopping, "early_stopping").map_err(bad)?;
-        Ok(Self::Epoch(Manifest {
+        let manifest = Manifest {
             run,
             epoch: position.epoch,
             attempt,
@@ -73,25 +71,28 @@ impl AnyManifest {
             early_stopping,
             weights,
             training_state,
-        }))
+        };
+        Ok((lease, Self::Epoch(manifest)))
+    }
+
+    /// Checks that early stopping follows from the metrics and from its state before the epoch.
+    pub(super) fn check_early_stopping(&self, before: Option<EarlyStopping>) -> Result<(), Status> {
+        let Self::Epoch(manifest) = self else {
+            return Ok(());
+        };
+        let accuracy = manifest.metrics.valid_accuracy;
+        if manifest.early_stopping == EarlyStopping::observe(before, manifest.epoch, accuracy) {
+            return Ok(());
+        }
+        Err(Status::invalid_argument(
+            "early stopping does not follow from the validation accuracy",
+        ))
     }
 
     pub(super) fn run(&self) -> &RunName {
         match self {
             Self::Epoch(manifest) => &manifest.run,
             Self::MidEpoch(manifest) => &manifest.run,
-        }
-    }
-
-    pub(super) fn lease(&self) -> LeaseId {
-        let (attempt, worker) = match self {
-            Self::Epoch(manifest) => (manifest.attempt, &manifest.worker),
-            Self::MidEpoch(manifest) => (manifest.attempt, &manifest.worker),
-        };
-        LeaseId {
-            task: Task::Train(self.run().clone()),
-            attempt,
-            worker: worker.clone(),
         }
     }
 
@@ -139,17 +140,17 @@ impl AnyManifest {
     pub(super) async fn is_stored(&self, shell: &Shell) -> Result<bool, Status> {
         let experiment = &shell.experiment;
         let key = self.key(&experiment.layout);
-        let stored = match self {
-            Self::Epoch(manifest) => {
-                let stored = experiment.store.read_json::<Manifest>(&key).await;
-                stored.map(|stored| stored.as_ref() == Some(manifest))
-            }
-            Self::MidEpoch(manifest) => {
-                let stored = experiment.store.read_json::<StepManifest>(&key).await;
-                stored.map(|stored| stored.as_ref() == Some(manifest))
-            }
+        let stored: Option<serde_json::Value> = experiment
+            .store
+            .read_json(&key)
+            .await
+            .map_err(|error| shell.store_failed(error))?;
+        // As JSON: the loss of a run that diverges is NaN, which equals nothing, not even itself.
+        let this = match self {
+            Self::Epoch(manifest) => serde_json::to_value(manifest),
+            Self::MidEpoch(manifest) => serde_json::to_value(manifest),
         };
-        stored.map_err(|error| shell.store_failed(error))
+        Ok(stored.is_some_and(|stored| this.is_ok_and(|this| this == stored)))
     }
 
     /// The end of the commit, once the manifest is in the store.

@@ -1,0 +1,168 @@
+//! Connections to the coordinator: no more than there are file descriptors for, and none that asks nothing.
+
+use std::future::Future;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures::Stream;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Sleep;
+use tonic::transport::server::Connected;
+
+/// File descriptors that are kept for the store, the logs and the local workers.
+const KEPT_BACK: u64 = 32;
+
+/// Most connections at a time.
+const MAX_CONNECTIONS: u64 = 100_000;
+
+/// How long a new connection may take until its first call.
+const FIRST_CALL: Duration = Duration::from_secs(10);
+
+/// Wait after the system refused to accept a connection.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// Raises the limit of open files as far as this process may, and returns how many there may be.
+fn open_files() -> u64 {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    let allowed = match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => limit.maximum,
+        Err(error) => {
+            tracing::debug!(%error, "the limit of open files stays");
+            limit.current
+        }
+    };
+    allowed.unwrap_or(u64::MAX)
+}
+
+/// The connections that a listener accepts.
+pub fn incoming(listener: TcpListener) -> impl Stream<Item = io::Result<Connection>> + Send {
+    let most = open_files().saturating_sub(KEPT_BACK);
+    let most = usize::try_from(most.clamp(1, MAX_CONNECTIONS)).unwrap_or(1);
+    let permits = Arc::new(Semaphore::new(most));
+    futures::stream::unfold((listener, permits), move |(listener, permits)| async move {
+        if permits.available_permits() == 0 {
+            tracing::warn!(
+                most,
+                "all connections are taken; new ones wait (see `ulimit -n`)"
+            );
+        }
+        let permit = Arc::clone(&permits).acquire_owned().await.ok()?;
+        let stream = accept(&listener).await;
+        let connection = Connection {
+            stream,
+            first_call: Some(Box::pin(tokio::time::sleep(FIRST_CALL))),
+            called: Called::default(),
+            _permit: permit,
+        };
+        Some((Ok(connection), (listener, permits)))
+    })
+}
+
+/// The next connection. Where the system has no room for it, waits until there is some.
+async fn accept(listener: &TcpListener) -> TcpStream {
+    let mut told = false;
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                // It matters for speed alone.
+                let _ = stream.set_nodelay(true);
+                return stream;
+            }
+            // The other side has gone already.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+            Err(error) => {
+                if !std::mem::replace(&mut told, true) {
+                    tracing::warn!(%error, "cannot accept connections; trying again");
+                }
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Whether a call has come on a connection.
+#[derive(Clone, Debug, Default)]
+pub struct Called(Arc<AtomicBool>);
+
+impl Called {
+    /// A call has come.
+    pub fn set(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// A connection, which ends if its first call does not come in time.
+#[derive(Debug)]
+pub struct Connection {
+    stream: TcpStream,
+    first_call: Option<Pin<Box<Sleep>>>,
+    called: Called,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Connected for Connection {
+    type ConnectInfo = Called;
+
+    fn connect_info(&self) -> Called {
+        self.called.clone()
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.called.0.load(Ordering::Relaxed) {
+            self.first_call = None;
+        }
+        if let Some(first_call) = &mut self.first_call
+            && first_call.as_mut().poll(cx).is_ready()
+        {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        Pin::new(&mut self.stream).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bytes)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
