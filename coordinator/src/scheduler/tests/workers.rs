@@ -325,7 +325,7 @@ fn a_worker_takes_the_place_of_a_lost_one_of_its_name() {
 #[test]
 fn after_a_pause_workers_have_time_to_come_back() {
     let (mut scheduler, lease) = leased();
-    assert_eq!(join(&mut scheduler, "spare", None, 0), Joined::Free);
+    assert_eq!(join(&mut scheduler, "spare", None, 10), Joined::Free);
     scheduler.resumed(at(10));
     scheduler.disconnected(&id("w1"), at(11));
     assert_eq!(scheduler.expire_leases(at(14)), []);
