@@ -78,6 +78,7 @@ async fn either(terminate: &mut Signal, interrupt: &mut Signal) -> (&'static str
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
     use std::process::{Command, Stdio};
 
     use super::*;
@@ -124,7 +125,7 @@ mod tests {
         send_to_self(first);
         send_to_self(second);
         tokio::time::sleep(REPETITION).await;
-        println!("still here");
+        writeln!(io::stdout(), "still here").unwrap();
         assert!(triggered.elapsed() >= REPETITION);
         send_to_self(second);
         tokio::time::sleep(Duration::from_secs(20)).await;

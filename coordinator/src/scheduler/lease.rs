@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use quartet_shared::human;
 use quartet_shared::ids::{Attempt, ExperimentId, WorkerId};
 use quartet_shared::position::Position;
 use quartet_shared::progress::Progress;
@@ -86,14 +87,15 @@ pub enum ExpiryReason {
 impl fmt::Display for ExpiryReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Silent(lease) => write!(f, "no heartbeat for {lease:?}"),
+            Self::Silent(lease) => write!(f, "no heartbeat for {}", human::duration(*lease)),
             Self::Disconnected(grace) => {
+                let grace = human::duration(*grace);
                 write!(
                     f,
-                    "its worker was disconnected and did not come back within {grace:?}"
+                    "its worker was disconnected and did not come back within {grace}"
                 )
             }
-            Self::NoProgress(timeout) => write!(f, "no progress for {timeout:?}"),
+            Self::NoProgress(timeout) => write!(f, "no progress for {}", human::duration(*timeout)),
         }
     }
 }

@@ -35,7 +35,7 @@ fn a_silent_worker_loses_its_lease_and_may_come_back_idle() {
     assert_eq!(scheduler.expire_leases(at(24)), []);
     assert_eq!(scheduler.next_deadline(), Some(at(25)));
     let expired = scheduler.expire_leases(at(25));
-    assert_eq!(expired[0].reason.to_string(), "no heartbeat for 15s");
+    assert_eq!(expired[0].reason.to_string(), "no heartbeat for 15 s");
     let refusal = Refusal::StaleLease {
         lease: lease.clone(),
         newest: Attempt(1),
@@ -86,7 +86,7 @@ fn a_live_worker_without_progress_is_replaced() {
         HeartbeatReply::Accepted
     );
     let expired = scheduler.expire_leases(at(65));
-    assert_eq!(expired[0].reason.to_string(), "no progress for 60s");
+    assert_eq!(expired[0].reason.to_string(), "no progress for 1 min 00 s");
     assert_eq!(given(&mut scheduler, 65), [pair("a", "w2")]);
 }
 
