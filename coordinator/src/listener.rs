@@ -50,8 +50,10 @@ pub fn incoming(listener: TcpListener) -> impl Stream<Item = io::Result<Connecti
     let most = open_files().saturating_sub(KEPT_BACK);
     let most = usize::try_from(most.clamp(1, MAX_CONNECTIONS)).unwrap_or(1);
     let permits = Arc::new(Semaphore::new(most));
-    futures::stream::unfold((listener, permits), move |(listener, permits)| async move {
-        if permits.available_permits() == 0 {
+    let state = (listener, permits, false);
+    futures::stream::unfold(state, move |(listener, permits, told)| async move {
+        let full = permits.available_permits() == 0;
+        if full && !told {
             tracing::warn!(
                 most,
                 "all connections are taken; new ones wait (see `ulimit -n`)"
@@ -65,7 +67,8 @@ pub fn incoming(listener: TcpListener) -> impl Stream<Item = io::Result<Connecti
             called: Called::default(),
             _permit: permit,
         };
-        Some((Ok(connection), (listener, permits)))
+        // Said once: strangers who come and go do not fill the log.
+        Some((Ok(connection), (listener, permits, told || full)))
     })
 }
 

@@ -49,6 +49,7 @@ use tonic::{Request, Status};
 use crate::experiment::{self, Experiment};
 use crate::listener::Called;
 use crate::scheduler::{Config, RunSettings, Scheduler};
+use clock::PULSE;
 use fleet_service::FleetService;
 use shell::Shell;
 use status_service::StatusService;
@@ -238,7 +239,14 @@ impl Coordinator {
 
     async fn wait_for_workers(&self, changes: &mut watch_channel::Receiver<u64>, limit: Duration) {
         let gone = async {
-            while self.shell.connections.has_workers() && changes.changed().await.is_ok() {}
+            while self.shell.connections.has_workers() {
+                tokio::select! {
+                    biased;
+                    changed = changes.changed() => if changed.is_err() { return },
+                    // The driver, which reads the clock otherwise, has ended.
+                    () = tokio::time::sleep(PULSE) => self.shell.scheduler.with(|_, _| ()),
+                }
+            }
         };
         if tokio::time::timeout(limit, gone).await.is_err() {
             tracing::warn!("some workers did not leave in time");

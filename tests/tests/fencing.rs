@@ -3,9 +3,10 @@
 
 use std::path::PathBuf;
 
-use quartet_proto::v1::ReleaseKind;
+use quartet_proto::v1::{CompleteRequest, ReleaseKind, complete_request};
 use quartet_shared::blob::{Blob, BlobRef};
 use quartet_shared::ids::{Attempt, Epoch};
+use quartet_shared::outcome::{Outcome, StopReason};
 use quartet_shared::position::Position;
 use quartet_shared::progress::EpochMetrics;
 use quartet_shared::task::{LeaseId, Task};
@@ -207,4 +208,41 @@ async fn a_run_whose_newest_manifest_is_gone_goes_back_to_the_one_before() {
         }
     };
     assert_eq!(resume, Position::end_of(Epoch(1)));
+}
+
+#[tokio::test]
+async fn an_evaluation_begins_although_an_outcome_is_gone() {
+    let job = Fenced::start();
+    let outcome = Outcome {
+        epochs: 4,
+        best_epoch: Epoch(1),
+        best_valid_accuracy: 0.0,
+        stop_reason: StopReason::Epochs,
+    };
+    let mut workers = Vec::new();
+    for id in ["w1", "w2"] {
+        let mut worker = PlayedWorker::attach(&job.coordinator.address, id).await;
+        let (lease, _) = worker.assigned().await;
+        workers.push((worker, lease));
+    }
+    for (worker, lease) in &mut workers {
+        for epoch in 1..=4 {
+            commit(worker, lease, Epoch(epoch), b"weights")
+                .await
+                .unwrap();
+        }
+        let request = CompleteRequest {
+            lease: Some(lease.clone().into()),
+            result: Some(complete_request::Result::Training(outcome.into())),
+        };
+        worker.client.complete(request).await.unwrap();
+        let Task::Train(run) = &lease.task else {
+            panic!("{lease} is of no run")
+        };
+        let written = std::fs::remove_file(job.path(&job.layout.outcome(run)));
+        // The evaluation may be granted as soon as the last run is complete.
+        written.unwrap();
+    }
+    let (evaluation, _) = workers[0].0.assigned().await;
+    assert_eq!(evaluation.task, Task::Evaluate);
 }

@@ -3,15 +3,15 @@
 use futures::future::try_join_all;
 use quartet_shared::assignment::{Assignment, BestCheckpoint, CheckpointRef, Inputs, Start};
 use quartet_shared::ids::{Epoch, RunName};
-use quartet_shared::outcome::Outcome;
 use quartet_shared::position::Position;
 use quartet_shared::task::Task;
 use quartet_store::StoreError;
 use quartet_store::manifest::{Manifest, StepManifest};
 use serde::de::DeserializeOwned;
 
+use super::shell::Shell;
 use crate::experiment::Experiment;
-use crate::scheduler::Grant;
+use crate::scheduler::{Grant, Run};
 
 /// Why there is no assignment.
 #[derive(Debug, thiserror::Error)]
@@ -32,10 +32,8 @@ pub(super) struct MissingObject {
 }
 
 /// Reads what the worker of a grant needs.
-pub(super) async fn read(
-    experiment: &Experiment,
-    grant: &Grant,
-) -> Result<Assignment, AssignmentError> {
+pub(super) async fn read(shell: &Shell, grant: &Grant) -> Result<Assignment, AssignmentError> {
+    let experiment = &shell.experiment;
     let inputs = match &grant.lease.task {
         Task::Train(run) => Inputs::Training {
             run: run.clone(),
@@ -43,7 +41,7 @@ pub(super) async fn read(
         },
         Task::Evaluate => {
             let runs = experiment.spec.experiment.runs.iter();
-            let members = runs.map(|run| best_checkpoint(experiment, &run.name));
+            let members = runs.map(|run| best_checkpoint(shell, &run.name));
             Inputs::Evaluation {
                 members: try_join_all(members).await?,
             }
@@ -88,14 +86,16 @@ async fn start(
     }))
 }
 
-async fn best_checkpoint(
-    experiment: &Experiment,
-    run: &RunName,
-) -> Result<BestCheckpoint, AssignmentError> {
-    let layout = &experiment.layout;
-    let outcome: Outcome = required(experiment, layout.outcome(run)).await?;
-    let epoch = outcome.best_epoch;
-    let manifest: Manifest = required(experiment, layout.manifest(run, epoch)).await?;
+async fn best_checkpoint(shell: &Shell, run: &RunName) -> Result<BestCheckpoint, AssignmentError> {
+    let layout = &shell.experiment.layout;
+    // The run has finished, and its outcome follows from its last epoch.
+    let outcome = shell.scheduler.read(|scheduler, _| {
+        let run = scheduler.run(run);
+        run.and_then(Run::outcome)
+    });
+    let key = layout.outcome(run);
+    let epoch = outcome.ok_or(MissingObject { key })?.best_epoch;
+    let manifest: Manifest = required(&shell.experiment, layout.manifest(run, epoch)).await?;
     Ok(BestCheckpoint {
         run: run.clone(),
         epoch,

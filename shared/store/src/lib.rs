@@ -152,18 +152,19 @@ impl Store {
 
     /// Creates an object; never overwrites one.
     pub async fn create(&self, key: &str, content: Bytes) -> Result<Creation, StoreError> {
+        let created = self.try_create(&Path::from(key), content).await;
+        created.map_err(|e| self.error("create", key, e))
+    }
+
+    async fn try_create(&self, path: &Path, content: Bytes) -> object_store::Result<Creation> {
         let options = PutOptions {
             mode: PutMode::Create,
             ..PutOptions::default()
         };
-        match self
-            .inner
-            .put_opts(&Path::from(key), content.into(), options)
-            .await
-        {
+        match self.inner.put_opts(path, content.into(), options).await {
             Ok(_) => Ok(Creation::Created),
             Err(object_store::Error::AlreadyExists { .. }) => Ok(Creation::Exists),
-            Err(e) => Err(self.error("create", key, e)),
+            Err(error) => Err(error),
         }
     }
 
@@ -283,7 +284,11 @@ impl Store {
 
     /// The newest of the numbered objects in a folder, also where numbers have outgrown their leading zeros.
     pub async fn newest(&self, folder: &str) -> Result<Option<String>, StoreError> {
-        let keys = self.list(folder).await?.into_iter();
+        let is_numbered = |key: &String| {
+            let name = key.rsplit('/').next().and_then(|n| n.strip_suffix(".json"));
+            name.is_some_and(|name| name.chars().all(|c| c.is_ascii_digit() || c == '-'))
+        };
+        let keys = self.list(folder).await?.into_iter().filter(is_numbered);
         Ok(keys.max_by(|a, b| a.len().cmp(&b.len()).then_with(|| a.cmp(b))))
     }
 

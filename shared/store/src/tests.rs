@@ -43,6 +43,8 @@ async fn the_newest_object_has_the_greatest_number() {
         "a/9999.json",
         "a/10000.json",
         "a/0001.json",
+        "a/._10001.json",
+        "a/9999.json.bak1",
         "b/20000.json",
     ] {
         store.create(key, "1".into()).await.unwrap();

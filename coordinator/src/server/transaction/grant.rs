@@ -59,7 +59,7 @@ pub(in crate::server) async fn grant(shell: Arc<Shell>, mut grant: Grant) {
 async fn prepare(shell: &Shell, grant: &mut Grant) -> Option<Result<Assignment, MissingObject>> {
     // It has been logged.
     newest(shell, grant).await.ok()?;
-    let read = assignment::read(&shell.experiment, grant);
+    let read = assignment::read(shell, grant);
     let (recorded, assignment) = tokio::join!(record(shell, grant), read);
     if !recorded {
         return None;
