@@ -30,6 +30,11 @@ pub enum Mode {
         /// Of each piece of data.
         delay: Duration,
     },
+    /// What servers send goes through slowly, what clients send as fast as ever.
+    SlowAnswers {
+        /// Of each connection.
+        bytes_per_second: u32,
+    },
 }
 
 /// What a proxy has done so far: a test asserts with them that its fault really happened.
@@ -47,7 +52,7 @@ pub struct Counters {
     pub forwarded: u64,
     /// Bytes that were held back by [`Mode::Blackhole`].
     pub withheld: u64,
-    /// Bytes that [`Mode::Slow`] slowed down.
+    /// Bytes that [`Mode::Slow`] or [`Mode::SlowAnswers`] slowed down.
     pub slowed: u64,
 }
 

@@ -32,12 +32,14 @@ pub(super) fn connect(
     };
     let up = Pump {
         number,
+        answers: false,
         from: Arc::clone(&client),
         to: Arc::clone(&server),
         shared: Arc::clone(shared),
     };
     let down = Pump {
         number,
+        answers: true,
         from: server,
         to: client,
         shared: Arc::clone(shared),
@@ -81,9 +83,15 @@ fn join(
     Some(server)
 }
 
+fn sending_time(bytes: u64, bytes_per_second: u32) -> Duration {
+    Duration::from_secs_f64(bytes as f64 / f64::from(bytes_per_second))
+}
+
 /// One direction of a connection.
 struct Pump {
     number: u64,
+    /// It carries what the server sends.
+    answers: bool,
     from: Arc<TcpStream>,
     to: Arc<TcpStream>,
     shared: Arc<Shared>,
@@ -137,10 +145,14 @@ impl Pump {
                     bytes_per_second,
                     delay,
                 } => {
-                    let sending = bytes as f64 / f64::from(bytes_per_second);
-                    let late = delay + Duration::from_secs_f64(sending);
+                    let late = delay + sending_time(bytes, bytes_per_second);
                     Some(late.saturating_sub(arrived.elapsed()))
                 }
+                Mode::SlowAnswers { bytes_per_second } if self.answers => {
+                    let late = sending_time(bytes, bytes_per_second);
+                    Some(late.saturating_sub(arrived.elapsed()))
+                }
+                Mode::SlowAnswers { .. } => Some(Duration::ZERO),
             };
             match left {
                 Some(Duration::ZERO) => break,

@@ -158,6 +158,21 @@ fn slow_means_late_and_slow() {
 }
 
 #[test]
+fn slow_answers_do_not_slow_down_what_is_asked() {
+    let proxy = start();
+    let mut stream = client(&proxy);
+    proxy.set(Mode::SlowAnswers {
+        bytes_per_second: 100_000,
+    });
+    let started = Instant::now();
+    let text = "x".repeat(10_000);
+    assert!(answer(&mut stream, &text) == text);
+    // 100 ms back.
+    assert!(started.elapsed() >= Duration::from_millis(100));
+    assert_eq!(proxy.counters().slowed, 10_000);
+}
+
+#[test]
 fn a_missing_other_side_is_a_reset_connection() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let address = listener.local_addr().unwrap();

@@ -93,6 +93,9 @@ pub(crate) fn killed_within_an_epoch(harness: &mut Harness) {
     panic!("no run was resumed from a mid-epoch checkpoint");
 }
 
+/// Slow for weights, and fast enough for what answers heartbeats between them.
+const WEIGHTS_BYTES_PER_SECOND: u32 = 500_000;
+
 pub(crate) fn evaluator_killed(harness: &mut Harness) {
     harness.begin(&["one", "two"]);
     harness.until(|snapshot| {
@@ -100,10 +103,9 @@ pub(crate) fn evaluator_killed(harness: &mut Harness) {
         runs.all(|run| run.committed() + 1 >= u64::from(EPOCHS))
             .then_some(())
     });
-    // The evaluator needs the weights, for which it now takes a while.
-    harness.to_coordinator.set(Mode::Slow {
-        bytes_per_second: 20_000_000,
-        delay: Duration::from_millis(40),
+    // The evaluator needs the weights of the other's run, for which it now takes seconds.
+    harness.to_coordinator.set(Mode::SlowAnswers {
+        bytes_per_second: WEIGHTS_BYTES_PER_SECOND,
     });
     let evaluator = harness.until(|snapshot| snapshot.evaluator().map(str::to_owned));
     harness.kill_worker(&evaluator);
