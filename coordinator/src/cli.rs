@@ -1,6 +1,7 @@
 //! The `coordinator` program: from its arguments to its exit status.
 
 mod args;
+mod keys;
 
 use std::convert::Infallible;
 use std::io::{self, IsTerminal, Write};
@@ -9,6 +10,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
+use quartet_identity::folder::DEFAULT_DAYS;
+use quartet_identity::server::ServerKeys;
+use quartet_identity::{KeyError, KeyFolder, Role, client};
 use quartet_shared::label;
 use quartet_shared::report;
 use quartet_shared::shutdown::Shutdown;
@@ -20,13 +24,14 @@ use tokio::sync::watch;
 use crate::experiment::{Experiment, Mismatch, OtherLeader, Request};
 use crate::listener;
 use crate::local::{LocalFleet, LocalFleetConfig};
-use crate::server::{Coordinator, ExperimentEnd, Snapshots, Timing};
+use crate::server::{Coordinator, ExperimentEnd, Policy, Snapshots, Timing};
 use quartet_ingest::data::DataError;
 use quartet_ingest::weights::{DownloadProgress, WeightsError};
 use quartet_status::live::Screen;
 use quartet_store::{Store, StoreError};
 
 pub use args::Args;
+use args::Command;
 
 /// Least time between two updates of the screen.
 const SCREEN_INTERVAL: Duration = Duration::from_millis(250);
@@ -47,12 +52,29 @@ struct CannotListen {
     source: io::Error,
 }
 
+/// Everybody could call.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "without keys, whoever reaches {0} could read the data and command the fleet: make some with \
+     `coordinator keys`, or say --insecure where only friends reach it"
+)]
+struct Unprotected(SocketAddr);
+
 /// Runs the program.
 #[must_use]
 pub fn run(args: Args) -> ExitCode {
     if let Some(shell) = args.completions {
         args::print_completions(shell);
         return ExitCode::SUCCESS;
+    }
+    if let Some(Command::Keys(keys)) = &args.command {
+        return match keys::run(keys) {
+            Ok(text) => {
+                let _ = io::stdout().write_all(text.as_bytes());
+                ExitCode::SUCCESS
+            }
+            Err(error) => fail(&error.into(), USAGE),
+        };
     }
     // The screen shows what goes on; the log is for what goes wrong, and on the same terminal it must not
     // tear the tables.
@@ -97,6 +119,8 @@ fn is_usage(error: &anyhow::Error) -> bool {
         || error.is::<Mismatch>()
         || error.is::<OtherLeader>()
         || error.is::<CannotListen>()
+        || error.is::<Unprotected>()
+        || error.is::<KeyError>()
         || matches!(error.downcast_ref(), Some(StoreError::Location { .. }))
 }
 
@@ -107,17 +131,25 @@ fn fail(error: &anyhow::Error, code: u8) -> ExitCode {
 
 async fn coordinate(args: Args, mut request: Request, timing: Timing) -> anyhow::Result<ExitCode> {
     let shutdown = Shutdown::on_signals()?;
+    let keys = keys_to_use(&args)?;
+    let policy = match (&keys, args.listen.ip().is_loopback()) {
+        (Some(_), _) => Policy::Keys,
+        (None, true) => Policy::Local,
+        (None, false) if args.keys.insecure => Policy::Insecure,
+        (None, false) => return Err(Unprotected(args.listen).into()),
+    };
+    let server_keys = keys.as_ref().map(ServerKeys::read).transpose()?;
+    if let Some(keys) = &keys {
+        request.connector = client::connector(keys, Role::Coordinator)?;
+    }
     let bound = TcpListener::bind(args.listen).await;
     let listener = bound.map_err(|source| CannotListen {
         address: args.listen,
         source,
     })?;
     let address = listener.local_addr()?;
-    if !address.ip().is_loopback() {
-        tracing::warn!(
-            %address,
-            "anyone who reaches this address can join and read everything: there is no authentication yet"
-        );
+    if policy == Policy::Insecure {
+        tracing::warn!(%address, "insecure: whoever reaches this address may do everything");
     }
     let store = Store::open(&args.store)?;
     tokio::select! {
@@ -157,21 +189,30 @@ async fn coordinate(args: Args, mut request: Request, timing: Timing) -> anyhow:
             say(&format!("weights: {weights}"));
         }
     }
-    let coordinator = Coordinator::new(experiment, args.workers, timing).await?;
+    let coordinator = Coordinator::new(experiment, args.workers, timing, policy).await?;
     let (stop, stopped) = watch::channel(false);
     let screen = tokio::spawn(show(coordinator.snapshots(), stopped));
     let mut local = match args.local {
         true => Some(LocalFleet::start(&LocalFleetConfig::new(
             args.workers,
             address,
+            keys.as_ref().map(|keys| keys.path().to_owned()),
         )?)?),
         false => {
             let port = address.port();
-            let from = match address.ip().is_loopback() {
-                true => format!(
+            let from = match (address.ip().is_loopback(), &keys) {
+                (true, Some(_)) => format!(
                     " (on this machine; for others start this with --listen 0.0.0.0:{port})"
                 ),
-                false => String::new(),
+                (true, None) => format!(
+                    " (on this machine; for others make keys with `coordinator keys`, and start this with \
+                     --listen 0.0.0.0:{port})"
+                ),
+                (false, Some(_)) => {
+                    " (for another machine's keys: `coordinator keys add NAME --role worker`)"
+                        .to_owned()
+                }
+                (false, None) => " --insecure".to_owned(),
             };
             say(&format!(
                 "join workers with: worker --coordinator {reached_at}{from}"
@@ -179,7 +220,7 @@ async fn coordinate(args: Args, mut request: Request, timing: Timing) -> anyhow:
             None
         }
     };
-    let incoming = listener::incoming(listener);
+    let incoming = listener::incoming(listener, server_keys);
     let ended = tokio::select! {
         ended = coordinator.serve(incoming, shutdown.clone()) => ended,
         reason = all_gone(&mut local) => Err(reason.context("no local worker is left")),
@@ -209,6 +250,28 @@ async fn coordinate(args: Args, mut request: Request, timing: Timing) -> anyhow:
         ExperimentEnd::Interrupted => {
             say("stopped; start it again with the same --store and --name to go on");
             Ok(ExitCode::from(INTERRUPTED))
+        }
+    }
+}
+
+/// The keys that this coordinator uses; a local fleet gets some made.
+fn keys_to_use(args: &Args) -> Result<Option<KeyFolder>, KeyError> {
+    let found = args.keys.folder();
+    if found.is_some() || !args.local || args.keys.insecure {
+        return Ok(found);
+    }
+    let made = KeyFolder::of_user().and_then(|folder| {
+        folder.create(DEFAULT_DAYS)?;
+        Ok(folder)
+    });
+    match made {
+        Ok(folder) => {
+            say(&format!("new keys in {}", folder.path().display()));
+            Ok(Some(folder))
+        }
+        Err(error) => {
+            tracing::warn!(%error, "without keys, all users of this machine can command this fleet");
+            Ok(None)
         }
     }
 }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use futures::Stream;
+use quartet_identity::server::{Holder, Peer, ServerKeys, Stream};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
@@ -45,13 +45,17 @@ fn open_files() -> u64 {
     allowed.unwrap_or(u64::MAX)
 }
 
-/// The connections that a listener accepts.
-pub fn incoming(listener: TcpListener) -> impl Stream<Item = io::Result<Connection>> + Send {
+/// The connections that a listener accepts, encrypted where there are keys.
+pub fn incoming(
+    listener: TcpListener,
+    keys: Option<ServerKeys>,
+) -> impl futures::Stream<Item = io::Result<Connection>> + Send {
+    let keys = keys.map(Arc::new);
     let most = open_files().saturating_sub(KEPT_BACK);
     let most = usize::try_from(most.clamp(1, MAX_CONNECTIONS)).unwrap_or(1);
     let permits = Arc::new(Semaphore::new(most));
-    let state = (listener, permits, false);
-    futures::stream::unfold(state, move |(listener, permits, told)| async move {
+    let state = (listener, permits, keys, false);
+    futures::stream::unfold(state, move |(listener, permits, keys, told)| async move {
         let full = permits.available_permits() == 0;
         if full && !told {
             tracing::warn!(
@@ -60,15 +64,18 @@ pub fn incoming(listener: TcpListener) -> impl Stream<Item = io::Result<Connecti
             );
         }
         let permit = Arc::clone(&permits).acquire_owned().await.ok()?;
-        let stream = accept(&listener).await;
+        let stream = Stream::new(accept(&listener).await, keys.as_ref());
         let connection = Connection {
+            info: ConnectionInfo {
+                called: Arc::default(),
+                peer: stream.peer(),
+            },
             stream,
             first_call: Some(Box::pin(tokio::time::sleep(FIRST_CALL))),
-            called: Called::default(),
             _permit: permit,
         };
         // Said once: strangers who come and go do not fill the log.
-        Some((Ok(connection), (listener, permits, told || full)))
+        Some((Ok(connection), (listener, permits, keys, told || full)))
     })
 }
 
@@ -94,31 +101,40 @@ async fn accept(listener: &TcpListener) -> TcpStream {
     }
 }
 
-/// Whether a call has come on a connection.
+/// What the services know of a connection.
 #[derive(Clone, Debug, Default)]
-pub struct Called(Arc<AtomicBool>);
+pub struct ConnectionInfo {
+    called: Arc<AtomicBool>,
+    peer: Peer,
+}
 
-impl Called {
-    /// A call has come.
-    pub fn set(&self) {
-        self.0.store(true, Ordering::Relaxed);
+impl ConnectionInfo {
+    /// A call has come that is answered.
+    pub fn set_called(&self) {
+        self.called.store(true, Ordering::Relaxed);
+    }
+
+    /// Who is at the other end, if keys are used and it has shown one.
+    #[must_use]
+    pub fn holder(&self) -> Option<&Holder> {
+        self.peer.holder()
     }
 }
 
 /// A connection, which ends if its first call does not come in time.
 #[derive(Debug)]
 pub struct Connection {
-    stream: TcpStream,
+    stream: Stream,
     first_call: Option<Pin<Box<Sleep>>>,
-    called: Called,
+    info: ConnectionInfo,
     _permit: OwnedSemaphorePermit,
 }
 
 impl Connected for Connection {
-    type ConnectInfo = Called;
+    type ConnectInfo = ConnectionInfo;
 
-    fn connect_info(&self) -> Called {
-        self.called.clone()
+    fn connect_info(&self) -> ConnectionInfo {
+        self.info.clone()
     }
 }
 
@@ -128,7 +144,7 @@ impl AsyncRead for Connection {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.called.0.load(Ordering::Relaxed) {
+        if self.info.called.load(Ordering::Relaxed) {
             self.first_call = None;
         }
         if let Some(first_call) = &mut self.first_call

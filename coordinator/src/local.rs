@@ -44,11 +44,17 @@ pub struct LocalFleetConfig {
     pub program: PathBuf,
     /// CPU threads of each.
     pub threads: u32,
+    /// Folder of the keys, if any are used.
+    pub keys: Option<PathBuf>,
 }
 
 impl LocalFleetConfig {
     /// Workers of the program beside this one (or of the PATH), with the machine's CPUs divided among them.
-    pub fn new(workers: u32, coordinator: SocketAddr) -> anyhow::Result<Self> {
+    pub fn new(
+        workers: u32,
+        coordinator: SocketAddr,
+        keys: Option<PathBuf>,
+    ) -> anyhow::Result<Self> {
         let beside = std::env::current_exe()?.with_file_name("worker");
         let program = if beside.is_file() {
             beside
@@ -61,6 +67,7 @@ impl LocalFleetConfig {
             coordinator,
             program,
             threads: (cpus / workers.max(1)).max(1),
+            keys,
         })
     }
 
@@ -76,6 +83,10 @@ impl LocalFleetConfig {
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .kill_on_drop(true);
+        match &self.keys {
+            Some(folder) => command.arg("--tls").arg(folder),
+            None => command.arg("--insecure"),
+        };
         if std::env::var_os("QUARTET_LOG").is_none() {
             command.env("QUARTET_LOG", "warn");
         }

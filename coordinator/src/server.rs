@@ -1,6 +1,7 @@
 //! The coordinator's server: the scheduler in its shell, the services, the end of the experiment.
 //!
 //! - `timing`: the fleet's timers
+//! - `access`: who may call what
 //! - `shell`: what the services and the driver share: `scheduler_handle` (the lock, with the `clock`),
 //!   `connections` (the workers' streams) and `conclusion` (how the work ends)
 //! - `driver`: carries the scheduler's decisions out
@@ -11,6 +12,7 @@
 //! - `retention`: deletes checkpoints that are no longer needed
 //! - `refusal`: errors as gRPC codes
 
+mod access;
 mod assignment;
 mod clock;
 mod conclusion;
@@ -33,6 +35,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use futures::Stream;
+use quartet_identity::Access;
 use quartet_proto::v1::fleet_server::FleetServer;
 use quartet_proto::v1::status_server::StatusServer;
 use quartet_proto::{MAX_FRAME_SIZE, MAX_MESSAGE_SIZE};
@@ -41,19 +44,18 @@ use quartet_shared::shutdown::Shutdown;
 use quartet_shared::state::ExperimentState;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch as watch_channel;
-use tonic::service::InterceptorLayer;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Server;
 use tonic::transport::server::Connected;
-use tonic::{Request, Status};
 
 use crate::experiment::{self, Experiment};
-use crate::listener::Called;
 use crate::scheduler::{Config, RunSettings, Scheduler};
 use clock::PULSE;
 use fleet_service::FleetService;
 use shell::Shell;
 use status_service::StatusService;
 
+pub use access::Policy;
 pub use snapshots::Snapshots;
 pub use timing::Timing;
 
@@ -80,15 +82,6 @@ pub enum ExperimentEnd {
     Interrupted,
 }
 
-/// Tells a connection that a call has come on it.
-#[expect(clippy::unnecessary_wraps, reason = "an interceptor may refuse")]
-fn called(request: Request<()>) -> Result<Request<()>, Status> {
-    if let Some(called) = request.extensions().get::<Called>() {
-        called.set();
-    }
-    Ok(request)
-}
-
 /// A coordinator that is ready to serve.
 pub struct Coordinator {
     shell: Arc<Shell>,
@@ -101,6 +94,7 @@ impl Coordinator {
         experiment: Experiment,
         workers_expected: u32,
         timing: Timing,
+        policy: Policy,
     ) -> anyhow::Result<Self> {
         let spec = &experiment.spec.experiment;
         let runs = spec.runs.iter().map(|run| RunSettings {
@@ -124,7 +118,7 @@ impl Coordinator {
             .store
             .read_json(&experiment.layout.evaluation())
             .await?;
-        let shell = Shell::new(experiment, scheduler);
+        let shell = Shell::new(experiment, scheduler, policy);
         if let Some(report) = report {
             shell.conclusion.set_report(report);
         }
@@ -163,6 +157,9 @@ impl Coordinator {
         let status = StatusService {
             shell: Arc::clone(&self.shell),
         };
+        let fleet = FleetServer::new(fleet).max_decoding_message_size(MAX_MESSAGE_SIZE);
+        let status = StatusServer::new(status).max_decoding_message_size(MAX_MESSAGE_SIZE);
+        let policy = self.shell.policy;
         let (stop, mut stopped) = watch_channel::channel(false);
         let server = Server::builder()
             // A silent connection is given up, but not before the lease has expired for the same silence.
@@ -170,9 +167,8 @@ impl Coordinator {
             .http2_keepalive_timeout(Some(self.timing.lease))
             .max_concurrent_streams(MAX_STREAMS)
             .max_frame_size(MAX_FRAME_SIZE)
-            .layer(InterceptorLayer::new(called))
-            .add_service(FleetServer::new(fleet).max_decoding_message_size(MAX_MESSAGE_SIZE))
-            .add_service(StatusServer::new(status).max_decoding_message_size(MAX_MESSAGE_SIZE))
+            .add_service(InterceptedService::new(fleet, policy.guard(Access::Work)))
+            .add_service(InterceptedService::new(status, policy.guard(Access::Watch)))
             .serve_with_incoming_shutdown(incoming, async move {
                 let _ = stopped.wait_for(|stop| *stop).await;
             });

@@ -26,6 +26,8 @@ fn coordinator(home: &Path) -> Command {
         ])
         .arg(home.join("store"))
         .env("HF_HOME", home)
+        .env("XDG_CONFIG_HOME", "/dev/null")
+        .env_remove("QUARTET_TLS")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());

@@ -1,6 +1,7 @@
 //! Connections to a coordinator: the one place where client channels are made.
 
 use std::fmt;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,27 +31,50 @@ pub fn endpoint(
         .keep_alive_while_idle(true))
 }
 
-/// How an endpoint becomes a channel, which a simulated network does in its own way.
+type Connecting = Pin<Box<dyn Future<Output = Result<Channel, Error>> + Send>>;
+
+/// How an endpoint becomes a channel, with TLS or without; a simulated network does it in its own way.
 #[derive(Clone)]
-pub struct Connector(Arc<dyn Fn(Endpoint) -> Channel + Send + Sync>);
+pub struct Connector {
+    lazy: Arc<dyn Fn(Endpoint) -> Channel + Send + Sync>,
+    eager: Arc<dyn Fn(Endpoint) -> Connecting + Send + Sync>,
+}
 
 impl Connector {
-    /// Over TCP. The channel connects when it is first used, and again whenever it has to.
+    /// Over TCP.
     #[must_use]
     pub fn tcp() -> Self {
-        Self::new(|endpoint| endpoint.connect_lazy())
+        Self::new(
+            |endpoint| endpoint.connect_lazy(),
+            |endpoint| Box::pin(async move { endpoint.connect().await }),
+        )
     }
 
-    /// With `connect`, which is to make a channel that connects as [`Self::tcp`]'s does.
+    /// With two functions that make channels: one that connects when it is first used, and one that is
+    /// connected. Both connect again whenever they have to.
     #[must_use]
-    pub fn new(connect: impl Fn(Endpoint) -> Channel + Send + Sync + 'static) -> Self {
-        Self(Arc::new(connect))
+    pub fn new(
+        lazy: impl Fn(Endpoint) -> Channel + Send + Sync + 'static,
+        eager: impl Fn(Endpoint) -> Connecting + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            lazy: Arc::new(lazy),
+            eager: Arc::new(eager),
+        }
     }
 
-    /// A channel to this endpoint.
+    /// A channel to this endpoint, which connects when it is first used.
     #[must_use]
     pub fn channel(&self, endpoint: Endpoint) -> Channel {
-        self.0(endpoint)
+        (self.lazy)(endpoint)
+    }
+
+    /// A channel that is connected to this endpoint.
+    ///
+    /// # Errors
+    /// Nobody answers there, or not as expected.
+    pub async fn connect(&self, endpoint: Endpoint) -> Result<Channel, Error> {
+        (self.eager)(endpoint).await
     }
 }
 

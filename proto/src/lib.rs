@@ -6,7 +6,7 @@
 pub mod channel;
 
 /// The version of the protocol that this build speaks; checked when a worker attaches.
-pub const PROTOCOL_VERSION: u32 = 4;
+pub const PROTOCOL_VERSION: u32 = 5;
 
 /// Largest HTTP/2 frame in bytes that both sides take. Objects come in messages of as much; HTTP/2's default
 /// of 16 KiB would cut them up.

@@ -33,6 +33,7 @@ pub mod picture;
 pub mod position;
 pub mod progress;
 pub mod report;
+pub mod secret;
 pub mod shutdown;
 pub mod spec;
 pub mod state;

@@ -17,6 +17,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use quartet_identity::KeyFolder;
+use quartet_identity::folder::DEFAULT_DAYS;
 use quartet_shared::ids::{Attempt, RunName};
 use quartet_store::layout::Layout;
 
@@ -69,6 +71,7 @@ pub struct Harness {
     watch: Option<Watch>,
     committed: BTreeMap<String, Vec<u8>>,
     last_attempts: Option<Attempt>,
+    keys: Option<KeyFolder>,
 }
 
 impl Harness {
@@ -85,7 +88,12 @@ impl Harness {
                 (StoreUnderTest::S3 { server, endpoint }, Some(proxy))
             }
         };
-        Self::with_store(folder, store, to_store, None, timers)
+        let mut harness = Self::with_store(folder, store, to_store, None, timers);
+        // Half of the cases are played with keys, the other half without.
+        if kind == Kind::S3 {
+            harness.use_keys();
+        }
+        harness
     }
 
     /// Prepares an experiment on a local store that is a disk of so many bytes; says why where there can
@@ -124,7 +132,15 @@ impl Harness {
             watch: None,
             committed: BTreeMap::new(),
             last_attempts: None,
+            keys: None,
         }
+    }
+
+    /// Has the programs, of which none is started yet, use keys.
+    pub fn use_keys(&mut self) {
+        let keys = KeyFolder::new(self.folder.join("keys"));
+        keys.create(DEFAULT_DAYS).expect("the folder is writable");
+        self.keys = Some(keys);
     }
 
     /// The timers that the coordinator is started with.
@@ -138,10 +154,12 @@ impl Harness {
         self.timers.checkpoint_interval = interval;
     }
 
-    /// Has the coordinator, which is not started yet, listen on this address of this machine.
+    /// Has the coordinator, which is not started yet, listen on this address of this machine, for which it needs
+    /// keys.
     pub fn listen_on(&mut self, address: Ipv4Addr) {
         self.address.set_ip(address.into());
         self.to_coordinator = Proxy::start(self.address);
+        self.use_keys();
     }
 
     /// Has the worker of this name, which is not started yet, run on another host.

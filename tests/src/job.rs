@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use tempfile::TempDir;
 
 use crate::fixtures;
-use crate::programs::program;
+use crate::programs::command;
 
 /// The experiment. Dropped, its files are deleted.
 #[derive(Debug)]
@@ -42,7 +42,7 @@ impl Job {
     /// The command that starts a coordinator of the experiment, which listens on this address.
     #[must_use]
     pub fn coordinator(&self, workers: u32, listen: &str) -> Command {
-        let mut command = Command::new(program("coordinator"));
+        let mut command = command("coordinator");
         command.args(["--workers", &workers.to_string(), "--listen", listen]);
         command.arg("--data").arg(&self.data);
         command.arg("--experiment").arg(&self.toml);

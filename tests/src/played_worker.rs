@@ -40,6 +40,12 @@ pub fn early_stopping(epoch: Epoch) -> EarlyStopping {
     }
 }
 
+/// The secret of the worker that holds a lease.
+#[must_use]
+pub fn secret_of(lease: &LeaseId) -> Bytes {
+    processes::secret(lease.worker.as_str()).bytes().into()
+}
+
 /// The header of an epoch's checkpoint whose two files are both these bytes.
 #[must_use]
 pub fn header(lease: &LeaseId, epoch: Epoch, bytes: &[u8]) -> v1::CheckpointHeader {
@@ -50,6 +56,7 @@ pub fn header(lease: &LeaseId, epoch: Epoch, bytes: &[u8]) -> v1::CheckpointHead
         early_stopping: Some(early_stopping(epoch).into()),
         weights: Some(Blob::of(bytes).into()),
         training_state: Some(Blob::of(bytes).into()),
+        secret: secret_of(lease),
     }
 }
 
@@ -113,6 +120,7 @@ impl PlayedWorker {
             kind: kind.into(),
             reason: "the test wants it".to_owned(),
             object: object.to_owned(),
+            secret: secret_of(lease),
         };
         self.client.release(request).await.map(drop)
     }

@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 
 use quartet_proto::PROTOCOL_VERSION;
 use quartet_proto::v1::{self, worker_message};
+use quartet_shared::secret::Secret;
 use quartet_shared::task::LeaseId;
 use serde_json::Value;
 
-use crate::programs::program;
+use crate::programs::command;
 
 /// Longest time that anything in a test may take.
 pub const LIMIT: Duration = Duration::from_secs(300);
@@ -96,7 +97,7 @@ impl Coordinator {
     #[must_use]
     pub fn start(store: &Path, args: &[&str]) -> Self {
         Self::spawn(
-            Command::new(program("coordinator"))
+            command("coordinator")
                 .arg("--store")
                 .arg(store)
                 .args(["--listen", "127.0.0.1:0"])
@@ -151,7 +152,7 @@ impl Coordinator {
 /// The command that starts a worker of these coordinators, which are separated by commas.
 #[must_use]
 pub fn worker_command(coordinators: &str, name: &str, cache: &Path) -> Command {
-    let mut command = Command::new(program("worker"));
+    let mut command = command("worker");
     command.args(["--coordinator", coordinators, "--name", name]);
     command.args(["--threads", "1", "--cache-dir"]).arg(cache);
     command
@@ -159,6 +160,15 @@ pub fn worker_command(coordinators: &str, name: &str, cache: &Path) -> Command {
 
 /// Longest time between two things that a test waits for.
 const PATIENCE: Duration = Duration::from_secs(120);
+
+/// The secret of a worker of this id that a test or a benchmark plays.
+#[must_use]
+pub fn secret(id: &str) -> Secret {
+    let bits = id.bytes().fold(1, |bits: u128, byte| {
+        bits.wrapping_mul(257) ^ u128::from(byte)
+    });
+    Secret::new(bits)
+}
 
 /// The first message of a worker that a test or a benchmark plays, which has this id and may hold a lease.
 #[must_use]
@@ -170,6 +180,7 @@ pub fn hello(id: &str, held: Option<LeaseId>) -> v1::WorkerMessage {
         device: "none".to_owned(),
         held: held.map(Into::into),
         term: 0,
+        secret: secret(id).bytes().into(),
     };
     v1::WorkerMessage {
         message: Some(worker_message::Message::Hello(hello)),
@@ -188,7 +199,13 @@ impl Watch {
     /// Watches the experiment of the coordinator at this address, which need not be there yet.
     #[must_use]
     pub fn start(coordinator: &str) -> Self {
-        let mut child = Command::new(program("status"))
+        Self::spawn(command("status"), coordinator)
+    }
+
+    /// Watches by this command, which starts `status`.
+    #[must_use]
+    pub fn spawn(mut status: Command, coordinator: &str) -> Self {
+        let mut child = status
             .args(["--coordinator", coordinator, "--follow", "--json"])
             .stdout(Stdio::piped())
             .spawn()

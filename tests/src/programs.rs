@@ -33,6 +33,21 @@ pub fn program(name: &str) -> PathBuf {
     path
 }
 
+/// Starts a program of this workspace, which finds no keys unless it is told of some.
+#[must_use]
+pub fn command(name: &str) -> Command {
+    let mut command = Command::new(program(name));
+    without_keys(&mut command);
+    command
+}
+
+/// Has a program find no keys of whoever runs the tests, and make none for itself.
+pub fn without_keys(command: &mut Command) {
+    command
+        .env("XDG_CONFIG_HOME", "/dev/null")
+        .env_remove("QUARTET_TLS");
+}
+
 /// The features that this was built with: the programs have the same.
 const FEATURES: &[&str] = &[
     #[cfg(feature = "chaos")]

@@ -9,7 +9,7 @@ use quartet_store::manifest::{AttemptRecord, Manifest};
 use quartet_tests::job::{Job, read_json};
 use quartet_tests::ports;
 use quartet_tests::processes::{Coordinator, Process, output, worker_command};
-use quartet_tests::programs::program;
+use quartet_tests::programs;
 use serde_json::Value;
 
 /// Enough that things can happen in the middle.
@@ -116,7 +116,7 @@ fn a_drained_worker_hands_its_run_back_with_all_that_it_has_done() {
     let (run, position) = watch.until(|snapshot| in_the_middle(snapshot, "leaves"));
     let status = |args: &[&str]| {
         output(
-            Command::new(program("status"))
+            programs::command("status")
                 .args(["--coordinator", &coordinator.address])
                 .args(args),
         )

@@ -1,7 +1,6 @@
 //! The main job with real processes and real training, on a CSV file and an experiment of our own.
 
 use std::path::PathBuf;
-use std::process::Command;
 
 use quartet_shared::blob::Checksum;
 use quartet_shared::ids::ExperimentName;
@@ -10,7 +9,7 @@ use quartet_store::manifest::Manifest;
 use quartet_tests::fixtures;
 use quartet_tests::job::{Job, read_json};
 use quartet_tests::processes::{Coordinator, files, output};
-use quartet_tests::programs::program;
+use quartet_tests::programs::command;
 use serde_json::Value;
 
 const BATCH_SIZE: u32 = 16;
@@ -81,7 +80,7 @@ fn two_workers_train_and_evaluate_an_experiment() {
 
     // Asked again, the coordinator finds the experiment finished.
     let (text, _, status) = output(
-        Command::new(program("coordinator"))
+        command("coordinator")
             .args([
                 "--listen",
                 "127.0.0.1:0",

@@ -13,7 +13,7 @@ use quartet_shared::task::{LeaseId, Task};
 use quartet_store::layout::Layout;
 use quartet_store::manifest::Manifest;
 use quartet_tests::job::Job;
-use quartet_tests::played_worker::{PlayedWorker, early_stopping, header};
+use quartet_tests::played_worker::{PlayedWorker, early_stopping, header, secret_of};
 use quartet_tests::processes::{Coordinator, hello};
 use tonic::{Code, Status};
 
@@ -234,6 +234,7 @@ async fn an_evaluation_begins_although_an_outcome_is_gone() {
         let request = CompleteRequest {
             lease: Some(lease.clone().into()),
             result: Some(complete_request::Result::Training(outcome.into())),
+            secret: secret_of(lease),
         };
         worker.client.complete(request).await.unwrap();
         let Task::Train(run) = &lease.task else {

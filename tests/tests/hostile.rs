@@ -9,10 +9,10 @@ use quartet_shared::outcome::{Outcome, StopReason};
 use quartet_shared::task::{LeaseId, Task};
 use quartet_store::layout::Layout;
 use quartet_tests::job::Job;
-use quartet_tests::played_worker::{PlayedWorker, header};
+use quartet_tests::played_worker::{PlayedWorker, header, secret_of};
 use quartet_tests::ports;
 use quartet_tests::processes::{Coordinator, hello, output};
-use quartet_tests::programs::program;
+use quartet_tests::programs::command;
 use quartet_tests::s3::{BUCKET, environment};
 use serde_json::Value;
 use tonic::Code;
@@ -44,7 +44,7 @@ impl Attacked {
 
     /// What people see, which must be there whatever happened.
     fn status(&self) -> Value {
-        let mut status = Command::new(program("status"));
+        let mut status = command("status");
         status.args(["--coordinator", &self.coordinator.address, "--json"]);
         let (text, errors, ended) = output(&mut status);
         assert!(ended.success(), "{errors}");
@@ -141,6 +141,7 @@ async fn a_long_reason_is_cut() {
         kind: ReleaseKind::Failed.into(),
         reason: "no ".repeat(300_000),
         object: String::new(),
+        secret: secret_of(&lease),
     };
     worker.client.release(request).await.unwrap();
     let reason = attacked.reason(run_of(&lease));
@@ -208,6 +209,7 @@ async fn early_stopping_and_outcome_must_follow_from_the_metrics() {
         let request = v1::CompleteRequest {
             lease: Some(lease.clone().into()),
             result: Some(complete_request::Result::Training(outcome.into())),
+            secret: secret_of(&lease),
         };
         worker.client.complete(request).await
     };
@@ -345,7 +347,7 @@ fn careless_s3() -> std::net::SocketAddr {
 fn a_store_that_overwrites_is_refused() {
     let location = format!("s3://{BUCKET}/prefix");
     let (_, errors, status) = output(
-        Command::new(program("coordinator"))
+        command("coordinator")
             .args(["--listen", "127.0.0.1:0", "--store", &location])
             .envs(environment(careless_s3())),
     );

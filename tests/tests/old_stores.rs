@@ -13,7 +13,7 @@ use quartet_store::manifest::{AttemptRecord, Manifest};
 use quartet_tests::harness::Timers;
 use quartet_tests::job::read_json;
 use quartet_tests::processes::{Coordinator, files, output};
-use quartet_tests::programs::program;
+use quartet_tests::programs::command;
 use serde_json::Value;
 
 const ARCHIVE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/stores/e969e3a.tar.gz");
@@ -97,7 +97,7 @@ fn predicts(experiment: &Path, folder: &Path) {
     image::GrayImage::from_pixel(48, 48, image::Luma([128]))
         .save(&picture)
         .unwrap();
-    let mut predict = Command::new(program("worker"));
+    let mut predict = command("worker");
     predict
         .args(["predict", "--json", "--experiment"])
         .arg(experiment)

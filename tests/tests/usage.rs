@@ -1,17 +1,16 @@
 //! Wrong input: a clear message on stderr, nothing on stdout, and the right exit status.
 
 use std::fs;
-use std::process::Command;
 
 use quartet_tests::fixtures;
 use quartet_tests::processes::output;
-use quartet_tests::programs::program;
+use quartet_tests::programs::command;
 
 /// Runs a coordinator that must refuse; gives back its message.
 fn refused(args: &[&str]) -> String {
     let dir = tempfile::tempdir().unwrap();
     let (text, errors, status) = output(
-        Command::new(program("coordinator"))
+        command("coordinator")
             .args(["--listen", "127.0.0.1:0", "--store"])
             .arg(dir.path())
             .args(args),
@@ -67,11 +66,8 @@ fn a_bad_row_is_named_by_file_and_line() {
 fn the_printed_experiment_can_be_passed_back() {
     let dir = tempfile::tempdir().unwrap();
     let print = |experiment: &str| {
-        let (text, errors, status) = output(Command::new(program("coordinator")).args([
-            "--print-experiment",
-            "--experiment",
-            experiment,
-        ]));
+        let (text, errors, status) =
+            output(command("coordinator").args(["--print-experiment", "--experiment", experiment]));
         assert!(status.success(), "{errors}");
         text
     };
@@ -83,23 +79,18 @@ fn the_printed_experiment_can_be_passed_back() {
 
 #[test]
 fn a_gpu_that_this_build_cannot_use_is_refused_with_the_way_out() {
-    let (text, errors, status) = output(Command::new(program("worker")).args(["--gpu", "0"]));
+    let (text, errors, status) = output(command("worker").args(["--gpu", "0"]));
     assert_eq!((text.as_str(), status.code()), ("", Some(2)), "{errors}");
     assert_names(&errors, &["--gpu", "--features"]);
 }
 
 #[test]
 fn programs_without_their_coordinator_say_so() {
-    let (_, errors, status) =
-        output(Command::new(program("status")).args(["--coordinator", "127.0.0.1:1"]));
+    let (_, errors, status) = output(command("status").args(["--coordinator", "127.0.0.1:1"]));
     assert_eq!(status.code(), Some(1));
     assert_names(&errors, &["127.0.0.1:1", "coordinator"]);
-    let (_, errors, status) = output(Command::new(program("worker")).args([
-        "--coordinator",
-        "127.0.0.1:1",
-        "--give-up-after",
-        "1ms",
-    ]));
+    let (_, errors, status) =
+        output(command("worker").args(["--coordinator", "127.0.0.1:1", "--give-up-after", "1ms"]));
     assert_eq!(status.code(), Some(1));
     assert_names(&errors, &["127.0.0.1:1"]);
 }
@@ -107,9 +98,9 @@ fn programs_without_their_coordinator_say_so() {
 #[test]
 fn every_program_has_a_version_and_completions() {
     for name in ["coordinator", "worker", "status"] {
-        let (text, _, status) = output(Command::new(program(name)).arg("--version"));
+        let (text, _, status) = output(command(name).arg("--version"));
         assert!(status.success() && text.starts_with(name), "{text}");
-        let (text, _, status) = output(Command::new(program(name)).args(["--completions", "bash"]));
+        let (text, _, status) = output(command(name).args(["--completions", "bash"]));
         assert!(status.success() && text.contains("complete"), "{name}");
     }
 }
@@ -123,7 +114,7 @@ fn local_workers_that_cannot_compute_the_experiment_end_it() {
     let text = fs::read_to_string(&toml).unwrap();
     fs::write(&toml, format!("precision = \"bf16\"\n{text}")).unwrap();
     let (_, errors, status) = output(
-        Command::new(program("coordinator"))
+        command("coordinator")
             .args(["--workers", "1", "--local", "--listen", "127.0.0.1:0"])
             .arg("--data")
             .arg(fixtures::csv(dir.path()))

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus};
+use std::process::ExitStatus;
 
 use quartet_shared::dataset::EMOTIONS;
 use quartet_store::manifest::Manifest;
@@ -10,11 +10,11 @@ use quartet_store::manifest::StoredSpec;
 use quartet_tests::fixtures;
 use quartet_tests::job::read_json;
 use quartet_tests::processes::{Coordinator, output};
-use quartet_tests::programs::program;
+use quartet_tests::programs::command;
 use serde_json::Value;
 
 fn worker(args: &[&str]) -> (String, String, ExitStatus) {
-    output(Command::new(program("worker")).args(args))
+    output(command("worker").args(args))
 }
 
 /// Runs an experiment with a worker of its own; what the coordinator printed, and how it ended.

@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use clap::{CommandFactory, Parser};
+use clap::{CommandFactory, Parser, Subcommand};
+use quartet_identity::folder::{DEFAULT_DAYS, MAX_DAYS};
+use quartet_identity::{KeyChoice, Role};
 use quartet_proto::channel::Connector;
 use quartet_shared::address::DEFAULT_PORT;
 use quartet_shared::ids::ExperimentName;
@@ -21,6 +23,8 @@ Examples:
   coordinator --workers 4 --data fer2013.csv   FER2013; start the workers yourself
   coordinator --workers 2 --data faces/ --experiment my.toml --store s3://bucket/prefix
   coordinator --data fer2013.csv --print-experiment > my.toml
+  coordinator keys                             make keys; then --listen 0.0.0.0 lets other machines in
+  coordinator keys add node7 --role worker     make a folder of keys to copy to a worker's machine
 
 Started again with the same --store and --name it goes on where it was.
 Exit status: 0 the ensemble is evaluated, 1 a run failed for good, 2 wrong arguments, data or
@@ -28,8 +32,10 @@ weights, 130 stopped by a signal.";
 
 /// Trains an experiment on a fleet of workers and evaluates the ensemble.
 #[derive(Debug, Parser)]
-#[command(name = "coordinator", version, after_help = EXAMPLES)]
+#[command(name = "coordinator", version, after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
 pub struct Args {
+    #[command(subcommand)]
+    pub(super) command: Option<Command>,
     /// Workers that the fleet is expected to have; work begins with the first.
     #[arg(
         long,
@@ -68,6 +74,8 @@ pub struct Args {
     #[arg(long)]
     pub skip_bad_rows: bool,
     #[command(flatten)]
+    pub(super) keys: KeyChoice,
+    #[command(flatten)]
     pub(super) timing: TimingArgs,
     /// Print the TOML of what would be trained, to be edited and passed to --experiment, and exit.
     #[arg(long)]
@@ -75,6 +83,53 @@ pub struct Args {
     /// Print a completion script for this shell and exit.
     #[arg(long, value_name = "SHELL")]
     pub completions: Option<clap_complete::Shell>,
+}
+
+/// What else the program does.
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Make the keys of a fleet, or show them.
+    ///
+    /// An authority of your own, and keys for the coordinator, workers, viewers and admins. All programs find
+    /// them in the default folder; other machines need `ca.pem` and what they are to be.
+    Keys(KeysArgs),
+}
+
+/// Arguments of `keys`.
+#[derive(Debug, clap::Args)]
+pub(super) struct KeysArgs {
+    /// The folder; --tls says the same.
+    #[arg(value_name = "DIR")]
+    pub(super) folder: Option<PathBuf>,
+    /// Folder of the keys [default: $XDG_CONFIG_HOME/quartet/keys or ~/.config/quartet/keys].
+    #[arg(long, value_name = "DIR", env = "QUARTET_TLS", global = true)]
+    pub(super) tls: Option<PathBuf>,
+    #[command(subcommand)]
+    pub(super) command: Option<KeysCommand>,
+    /// How many days new certificates are good for.
+    #[arg(
+        long,
+        value_name = "N",
+        global = true,
+        default_value_t = DEFAULT_DAYS,
+        value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_DAYS))
+    )]
+    pub(super) days: u32,
+}
+
+/// What is done with keys that are there.
+#[derive(Debug, Subcommand)]
+pub(super) enum KeysCommand {
+    /// Make keys for another machine or person: a folder to copy there.
+    Add {
+        /// The name, as logs show it; the folder has it, too.
+        name: String,
+        /// coordinator, worker, viewer (watches) or admin (drains workers, too).
+        #[arg(long)]
+        role: Role,
+    },
+    /// Issue all certificates anew, with the same private keys. Running programs take theirs up by themselves.
+    Renew,
 }
 
 /// The fleet's timers.

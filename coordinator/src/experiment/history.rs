@@ -77,6 +77,7 @@ async fn read_lease(
         attempt: record.attempt,
         worker: record.worker,
         name: record.name,
+        secret: record.secret,
         ended: closed >= Some(record.term),
     }))
 }

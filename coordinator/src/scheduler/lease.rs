@@ -7,6 +7,7 @@ use quartet_shared::human;
 use quartet_shared::ids::{Attempt, ExperimentId, WorkerId};
 use quartet_shared::position::Position;
 use quartet_shared::progress::Progress;
+use quartet_shared::secret::SecretHash;
 use quartet_shared::task::{LeaseId, Task};
 
 use super::config::Config;
@@ -43,8 +44,9 @@ pub struct Lease {
     pub(super) pin: Option<Pin>,
     /// How the lease ends once it is no longer pinned.
     pub(super) ending: Option<Ending>,
-    /// The worker's name, if an older coordinator granted the lease and the worker has not come back.
-    restored: Option<String>,
+    /// What the store says of the worker, if an older coordinator granted the lease and the worker has not come
+    /// back.
+    restored: Option<Restored>,
 }
 
 /// A write to the store under a lease. Until it ends, the task is not leased again: the write could
@@ -109,8 +111,17 @@ pub struct LastLease {
     pub worker: WorkerId,
     /// The worker's name for people.
     pub name: String,
+    /// The hash of the worker's secret, if it had one.
+    pub secret: Option<SecretHash>,
     /// Whether it is known to have ended; otherwise its worker may still hold it.
     pub ended: bool,
+}
+
+/// A worker as the record of its lease knows it.
+#[derive(Clone, Debug, PartialEq)]
+struct Restored {
+    name: String,
+    secret: Option<SecretHash>,
 }
 
 impl LastLease {
@@ -148,13 +159,15 @@ impl Lease {
         }
     }
 
-    /// A lease that an older coordinator granted to the worker called `name`. It counts as live until
-    /// its worker comes back, or does not.
-    pub(super) fn restore(id: LeaseId, name: String, config: &Config) -> Self {
+    /// A lease that an older coordinator granted. It counts as live until its worker comes back, or does not.
+    pub(super) fn restore(id: LeaseId, last: LastLease, config: &Config) -> Self {
         let start = Now::default();
         Self {
             reclaimable_at: Some(start + config.recovery_grace),
-            restored: Some(name),
+            restored: Some(Restored {
+                name: last.name,
+                secret: last.secret,
+            }),
             ..Self::new(id, config, start)
         }
     }
@@ -257,7 +270,12 @@ impl Lease {
     /// The name of a worker that has not come back since an older coordinator granted the lease.
     #[must_use]
     pub fn restored_name(&self) -> Option<&String> {
-        self.restored.as_ref()
+        self.restored.as_ref().map(|worker| &worker.name)
+    }
+
+    /// The hash of the secret of such a worker.
+    pub(super) fn restored_secret(&self) -> Option<&SecretHash> {
+        self.restored.as_ref()?.secret.as_ref()
     }
 
     /// How long its worker, which is not connected, may take at most to come back.

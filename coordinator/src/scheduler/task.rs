@@ -120,7 +120,7 @@ impl TaskRecord {
     pub(super) fn open(&mut self, last: Option<LastLease>, config: &Config) {
         let held = last.filter(|last| !last.ended);
         self.stage = match self.newest.clone().zip(held) {
-            Some((id, last)) => TaskStage::Leased(Box::new(Lease::restore(id, last.name, config))),
+            Some((id, last)) => TaskStage::Leased(Box::new(Lease::restore(id, last, config))),
             None => TaskStage::Pending {
                 not_before: Now::default(),
             },

@@ -5,6 +5,7 @@ use quartet_shared::ids::{Attempt, Epoch, ExperimentId};
 use quartet_shared::outcome::{Outcome, StopReason};
 use quartet_shared::position::Position;
 use quartet_shared::progress::{EpochMetrics, Phase, Progress};
+use quartet_shared::secret::SecretHash;
 use quartet_shared::spec::Backbone;
 use quartet_shared::state::{ExperimentState, TaskState};
 
@@ -67,6 +68,7 @@ fn join(scheduler: &mut Scheduler, worker: &str, held: Option<&LeaseId>, now: u6
         id: id(worker),
         name: worker.into(),
         device: "none".into(),
+        secret: SecretHash::default(),
     };
     scheduler.join(info, held.cloned(), at(now))
 }
@@ -156,6 +158,7 @@ fn history(attempt: u32, epoch: Option<u32>, outcome: Option<Outcome>) -> Histor
             attempt: Attempt(attempt),
             worker: id("w0"),
             name: "gpu-0".to_owned(),
+            secret: None,
             ended: false,
         }),
         committed: committed.unwrap_or_default(),

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use quartet_shared::ids::WorkerId;
 use quartet_shared::progress::Progress;
+use quartet_shared::secret::SecretHash;
 use quartet_shared::state::WorkerState;
 use quartet_shared::task::{LeaseId, Task};
 
@@ -14,6 +15,9 @@ use super::refusal::{Refusal, UnknownWorker};
 use super::task::TaskRecord;
 use super::time::Now;
 
+/// Most workers that are gone and shown as lost.
+const MAX_LOST: usize = 1000;
+
 /// What a worker says about itself when it joins.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WorkerInfo {
@@ -23,6 +27,8 @@ pub struct WorkerInfo {
     pub name: String,
     /// What it computes on.
     pub device: String,
+    /// The hash of the secret that it proves itself with.
+    pub secret: SecretHash,
 }
 
 /// The stage of a worker.
@@ -221,6 +227,19 @@ impl Scheduler {
         }
     }
 
+    /// The hash of the secret that a worker has to prove itself with, if it is known.
+    #[must_use]
+    pub fn secret_of(&self, worker: &WorkerId) -> Option<&SecretHash> {
+        match self.workers.get(worker) {
+            Some(known) => Some(&known.info.secret),
+            None => {
+                let leases = self.records().filter_map(TaskRecord::lease);
+                let mut held = leases.filter(|lease| lease.id.worker == *worker);
+                held.find_map(Lease::restored_secret)
+            }
+        }
+    }
+
     /// The live lease that a worker names as its own.
     fn lease_held_by(&mut self, worker: &WorkerId, id: &LeaseId) -> Result<&mut Lease, Refusal> {
         let record = self.record_mut(&id.task)?;
@@ -279,7 +298,25 @@ impl Scheduler {
                     lease.disconnect(&config, earliest, now);
                 }
             }
-            None => known.stage = WorkerStage::Lost,
+            None => {
+                known.stage = WorkerStage::Lost;
+                self.forget_some();
+            }
+        }
+    }
+
+    /// Forgets the lost worker that was heard of least recently, if there are too many.
+    fn forget_some(&mut self) {
+        let gone = |worker: &&Worker| worker.stage == WorkerStage::Lost && !worker.connected;
+        if self.workers.values().filter(gone).count() > MAX_LOST {
+            let oldest = self
+                .workers
+                .values()
+                .filter(gone)
+                .min_by_key(|w| w.last_seen);
+            if let Some(id) = oldest.map(|worker| worker.info.id.clone()) {
+                self.workers.remove(&id);
+            }
         }
     }
 

@@ -55,7 +55,9 @@ impl v1::fleet_server::Fleet for FleetService {
             ));
         };
         let newest = hello.term;
+        let secret = hello.secret.clone();
         let (info, held) = worker_stream::read_hello(hello)?;
+        self.shell.verify_secret(&info.id, &secret)?;
         if newest > self.shell.experiment.term.0 {
             tracing::warn!(worker = %info.id, term = newest, "the worker has seen a newer coordinator");
             self.shell.verify_leadership().await?;
@@ -127,6 +129,7 @@ impl v1::fleet_server::Fleet for FleetService {
     ) -> Result<Response<v1::CompleteResponse>, Status> {
         let request = request.into_inner();
         let lease: LeaseId = required(request.lease, "lease").map_err(bad)?;
+        self.shell.verify_secret(&lease.worker, &request.secret)?;
         let shell = Arc::clone(&self.shell);
         let done = match request.result.ok_or_else(|| missing("result"))? {
             v1::complete_request::Result::Training(outcome) => {
@@ -151,6 +154,7 @@ impl v1::fleet_server::Fleet for FleetService {
         let kind = request.kind();
         let reason = label::shortened(&label::one_line(&request.reason), MAX_REASON);
         let lease: LeaseId = required(request.lease, "lease").map_err(bad)?;
+        self.shell.verify_secret(&lease.worker, &request.secret)?;
         match kind {
             v1::ReleaseKind::Unspecified => return Err(missing("kind")),
             v1::ReleaseKind::Drained => {

@@ -2,11 +2,13 @@
 
 use quartet_proto::v1::{self, coordinator_message::Message};
 use quartet_shared::ids::{RunName, WorkerId};
+use quartet_shared::secret::Secret;
 use tonic::Status;
 
+use super::access::Policy;
 use super::conclusion::Conclusion;
 use super::connections::Connections;
-use super::refusal;
+use super::refusal::{self, bad};
 use super::scheduler_handle::SchedulerHandle;
 use crate::experiment::{Experiment, LeadershipError, read_committed};
 use crate::scheduler::{Committed, Scheduler};
@@ -18,16 +20,32 @@ pub(super) struct Shell {
     pub(super) scheduler: SchedulerHandle,
     pub(super) connections: Connections,
     pub(super) conclusion: Conclusion,
+    pub(super) policy: Policy,
 }
 
 impl Shell {
-    pub(super) fn new(experiment: Experiment, scheduler: Scheduler) -> Self {
+    pub(super) fn new(experiment: Experiment, scheduler: Scheduler, policy: Policy) -> Self {
         Self {
             experiment,
             scheduler: SchedulerHandle::new(scheduler),
             connections: Connections::default(),
             conclusion: Conclusion::default(),
+            policy,
         }
+    }
+
+    /// Whether whoever calls in a worker's name proves to be it. Of a worker that is not known nothing can be
+    /// proven; it holds no lease.
+    pub(super) fn verify_secret(&self, worker: &WorkerId, shown: &[u8]) -> Result<(), Status> {
+        let shown = Secret::try_from(shown).map_err(bad)?.hash();
+        let known = |scheduler: &Scheduler| scheduler.secret_of(worker).is_none_or(|s| *s == shown);
+        if self.scheduler.read(|scheduler, _| known(scheduler)) {
+            return Ok(());
+        }
+        tracing::warn!(%worker, "someone without its secret calls in its name");
+        Err(Status::permission_denied(format!(
+            "the secret is not that of worker {worker}"
+        )))
     }
 
     /// Asks a worker to hand its task back and exit; whether it is connected.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use super::access::Policy;
 use super::shell::Shell;
 use crate::scheduler::{Lease, Now, Run, Scheduler, TaskRecord, Worker};
 use quartet_status::snapshot::{
@@ -64,6 +65,7 @@ pub(super) fn snapshot(shell: &Shell) -> Snapshot {
             .collect(),
         uptime: now.0,
         evaluation: evaluation_status(scheduler, splits, now),
+        insecure: shell.policy == Policy::Insecure,
     })
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{Stream, StreamExt};
+use quartet_identity::Access;
 use quartet_proto::v1;
 use quartet_shared::ids::WorkerId;
 use tonic::{Request, Response, Status};
@@ -37,6 +38,11 @@ impl v1::status_server::Status for StatusService {
         &self,
         request: Request<v1::DrainWorkerRequest>,
     ) -> Result<Response<v1::DrainWorkerResponse>, Status> {
+        let by = self
+            .shell
+            .policy
+            .check(request.extensions(), Access::Change)?;
+        let by = by.map(str::to_owned);
         let name = request.into_inner().worker;
         let worker = self
             .shell
@@ -45,7 +51,7 @@ impl v1::status_server::Status for StatusService {
         if !self.shell.drain(&worker, "someone asked for it") {
             return Err(Status::not_found(format!("worker {name} is not connected")));
         }
-        tracing::info!(%worker, name, "draining");
+        tracing::info!(%worker, name, by, "draining");
         Ok(Response::new(v1::DrainWorkerResponse {
             worker_id: worker.to_string(),
         }))

@@ -6,6 +6,7 @@ use quartet_proto::PROTOCOL_VERSION;
 use quartet_proto::v1::{self, worker_message};
 use quartet_shared::ids::WorkerId;
 use quartet_shared::label;
+use quartet_shared::secret::Secret;
 use quartet_shared::task::LeaseId;
 use quartet_shared::wire::lease_and_progress;
 use tonic::{Status, Streaming};
@@ -24,6 +25,7 @@ pub(super) fn read_hello(hello: v1::Hello) -> Result<(WorkerInfo, Option<LeaseId
         )));
     }
     let id: WorkerId = hello.worker_id.parse().map_err(bad)?;
+    let secret = Secret::try_from(&hello.secret[..]).map_err(bad)?;
     let held: Option<LeaseId> = hello.held.map(TryInto::try_into).transpose().map_err(bad)?;
     if held.as_ref().is_some_and(|lease| lease.worker != id) {
         return Err(Status::invalid_argument(
@@ -38,6 +40,7 @@ pub(super) fn read_hello(hello: v1::Hello) -> Result<(WorkerInfo, Option<LeaseId
         id,
         name: label("name", hello.name)?,
         device: label("device", hello.device)?,
+        secret: secret.hash(),
     };
     Ok((info, held))
 }

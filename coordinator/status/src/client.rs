@@ -3,21 +3,25 @@
 use std::error::Error;
 use std::time::Duration;
 
+use quartet_identity::{KeyError, Role};
 use quartet_proto::MAX_SNAPSHOT_SIZE;
-use quartet_proto::channel::endpoint;
+use quartet_proto::channel::{Connector, endpoint};
 use quartet_proto::v1;
 use quartet_proto::v1::status_client::StatusClient;
 use quartet_shared::label::one_line;
 use tonic::transport::Channel;
 use tonic::{Code, Streaming};
 
-use super::options::Address;
+use super::options::{Address, Options};
 use super::snapshot::{InvalidSnapshot, Snapshot};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long a connected coordinator may take for an answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Whose keys are shown, the first that there are.
+const WATCHERS: [Role; 4] = [Role::Admin, Role::Viewer, Role::Worker, Role::Coordinator];
 
 /// Why a coordinator cannot be asked.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +52,9 @@ pub enum ClientError {
     /// The coordinator does not do what was asked for.
     #[error("{0}")]
     Refused(String),
+    /// The keys cannot be used.
+    #[error(transparent)]
+    Keys(#[from] KeyError),
     /// There is nobody to ask.
     #[error("name a coordinator with --coordinator HOST:PORT")]
     NoAddress,
@@ -77,10 +84,11 @@ pub(super) struct Client {
 
 impl Client {
     /// Connects to the first of the addresses at which somebody listens.
-    pub(super) async fn connect(addresses: &[Address]) -> Result<Self, ClientError> {
+    pub(super) async fn connect(options: &Options) -> Result<Self, ClientError> {
+        let connector = options.keys.connector(&WATCHERS, "watching")?;
         let mut last = None;
-        for address in addresses {
-            match Self::connect_to(address).await {
+        for address in &options.coordinator {
+            match Self::connect_to(address, &connector).await {
                 Ok(client) => return Ok(client),
                 Err(error) => last = Some(error),
             }
@@ -88,11 +96,10 @@ impl Client {
         Err(last.unwrap_or(ClientError::NoAddress))
     }
 
-    async fn connect_to(address: &Address) -> Result<Self, ClientError> {
+    async fn connect_to(address: &Address, connector: &Connector) -> Result<Self, ClientError> {
         let channel = async {
-            endpoint(address.uri(), CONNECT_TIMEOUT, KEEP_ALIVE_INTERVAL)?
-                .connect()
-                .await
+            let endpoint = endpoint(address.uri(), CONNECT_TIMEOUT, KEEP_ALIVE_INTERVAL)?;
+            connector.connect(endpoint).await
         };
         let channel = channel
             .await
@@ -189,6 +196,7 @@ fn refused(address: &Address, status: &tonic::Status) -> ClientError {
         None => one_line(status.message()).into_owned(),
     };
     match status.code() {
+        Code::Unauthenticated | Code::PermissionDenied => ClientError::Refused(reason),
         Code::Unimplemented => ClientError::NotCoordinator {
             address: address.clone(),
             reason,

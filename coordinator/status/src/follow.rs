@@ -9,7 +9,6 @@ use tokio::time::Instant;
 use super::client::{Client, ClientError};
 use super::options::Options;
 use super::{Shown, StatusError, View, ended};
-use quartet_shared::address::Address;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
@@ -57,7 +56,7 @@ pub(super) async fn follow<W: Write>(
 ) -> Result<Shown, StatusError> {
     let mut contact = Contact::made();
     loop {
-        let lost = match watch(&options.coordinator, view, &mut contact).await {
+        let lost = match watch(options, view, &mut contact).await {
             Err(StatusError::Client(error)) if error.is_transient() => error,
             other => return other,
         };
@@ -87,11 +86,11 @@ pub(super) async fn follow<W: Write>(
 
 /// Shows the snapshots of one connection.
 async fn watch<W: Write>(
-    addresses: &[Address],
+    options: &Options,
     view: &mut View<W>,
     contact: &mut Contact,
 ) -> Result<Shown, StatusError> {
-    let mut watch = Client::connect(addresses).await?.watch().await?;
+    let mut watch = Client::connect(options).await?.watch().await?;
     loop {
         let snapshot = watch.next().await?;
         *contact = Contact::made();

@@ -22,7 +22,7 @@ use std::process::ExitCode;
 
 use client::Client;
 use live::Screen;
-use options::{Address, Options};
+use options::Options;
 use quartet_shared::label::one_line;
 use quartet_shared::terminal::Mode;
 use snapshot::{ExperimentState, Snapshot};
@@ -86,10 +86,7 @@ pub async fn run(
     if options.follow {
         return follow::follow(options, &mut view, err).await;
     }
-    let snapshot = Client::connect(&options.coordinator)
-        .await?
-        .snapshot()
-        .await?;
+    let snapshot = Client::connect(options).await?.snapshot().await?;
     match view {
         View::Json(mut out) => writeln!(out, "{}", json::pretty(&snapshot))?,
         View::Screen(screen) => {
@@ -103,11 +100,11 @@ pub async fn run(
 
 /// Has a worker commit its state, hand its run back, and exit.
 pub async fn drain(
-    addresses: &[Address],
+    options: &Options,
     worker: &str,
     mut out: impl Write,
 ) -> Result<(), StatusError> {
-    let id = Client::connect(addresses).await?.drain(worker).await?;
+    let id = Client::connect(options).await?.drain(worker).await?;
     let id = one_line(&id);
     writeln!(out, "worker {worker} ({id}) hands its run back and exits")?;
     Ok(())

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
+use quartet_identity::KeyChoice;
 pub use quartet_shared::address::Address;
 
 const EXAMPLES: &str = "\
@@ -44,6 +45,9 @@ pub enum Command {
     Drain {
         /// Its name, or its id where several have the name.
         worker: String,
+        /// Which keys to show: an admin's.
+        #[command(flatten)]
+        keys: KeyChoice,
     },
 }
 
@@ -60,6 +64,9 @@ pub struct Options {
         default_value = "127.0.0.1:50051"
     )]
     pub coordinator: Vec<Address>,
+    /// Which keys to show.
+    #[command(flatten)]
+    pub keys: KeyChoice,
     /// Goes on until the experiment has ended: tables drawn anew on a terminal, else one line per change.
     #[arg(short, long)]
     pub follow: bool,

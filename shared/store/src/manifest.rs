@@ -7,6 +7,7 @@ use quartet_shared::early_stopping::EarlyStopping;
 use quartet_shared::ids::{Attempt, Epoch, ExperimentId, RunName, Term, WorkerId};
 use quartet_shared::position::Position;
 use quartet_shared::progress::EpochMetrics;
+use quartet_shared::secret::SecretHash;
 use quartet_shared::spec::ExperimentSpec;
 use serde::{Deserialize, Serialize};
 
@@ -76,6 +77,9 @@ pub struct AttemptRecord {
     pub worker: WorkerId,
     /// The worker's name for people.
     pub name: String,
+    /// The hash of the worker's secret; earlier versions had none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret: Option<SecretHash>,
     /// The coordinator that gave it.
     pub term: Term,
     /// Where the worker goes on from; the end of epoch 0 for a fresh start.

@@ -8,20 +8,15 @@ use std::time::{Duration, Instant};
 
 use super::Harness;
 use crate::processes::{Coordinator, LIMIT, Process, Watch};
-use crate::programs::program;
+use crate::programs::{program, without_keys};
+use crate::small_disk::SmallDisk;
 
 impl Harness {
     /// The command that starts the coordinator, always with the same address, store and experiment.
     #[must_use]
     pub fn coordinator_command(&self) -> Command {
-        let mut command = match &self.disk {
-            Some(disk) => {
-                let mut launcher = disk.launcher();
-                launcher.arg(program("coordinator"));
-                launcher
-            }
-            None => Command::new(program("coordinator")),
-        };
+        let launcher = self.disk.as_ref().map(SmallDisk::launcher);
+        let mut command = self.command("coordinator", launcher);
         command
             .args(["--workers", "2", "--listen", &self.address.to_string()])
             .args(["--store", &self.store.location()])
@@ -35,13 +30,32 @@ impl Harness {
         command
     }
 
+    /// The command that starts a program, by a launcher or not, with the fleet's keys if it has any.
+    fn command(&self, name: &str, launcher: Option<Command>) -> Command {
+        let program = program(name);
+        let mut command = match launcher {
+            Some(mut launcher) => {
+                launcher.arg(program);
+                launcher
+            }
+            None => Command::new(program),
+        };
+        without_keys(&mut command);
+        if let Some(keys) = &self.keys {
+            command.env("QUARTET_TLS", keys.path());
+        }
+        command
+    }
+
     /// Starts the coordinator, again where it was if it had been started before, and waits until it listens.
     pub fn start_coordinator(&mut self) {
         let mut command = self.coordinator_command();
         self.coordinator = None;
         self.coordinator = Some(Coordinator::spawn(command.stderr(self.log("coordinator"))));
-        let address = self.address.to_string();
-        self.watch.get_or_insert_with(|| Watch::start(&address));
+        if self.watch.is_none() {
+            let status = self.command("status", None);
+            self.watch = Some(Watch::spawn(status, &self.address.to_string()));
+        }
     }
 
     /// Starts a worker.
@@ -55,14 +69,8 @@ impl Harness {
     }
 
     fn start_worker_of(&mut self, name: &str, coordinator: SocketAddr) {
-        let worker = program("worker");
-        let mut command = match self.elsewhere.remove(name) {
-            Some(mut launcher) => {
-                launcher.arg(worker);
-                launcher
-            }
-            None => Command::new(worker),
-        };
+        let launcher = self.elsewhere.remove(name);
+        let mut command = self.command("worker", launcher);
         let process = Process::spawn(
             command
                 .args(["--coordinator", &coordinator.to_string(), "--name", name])

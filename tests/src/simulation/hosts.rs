@@ -8,10 +8,11 @@ use std::time::Duration;
 use hyper_util::rt::TokioIo;
 use quartet_agent::Settings;
 use quartet_coordinator::experiment::{Experiment, Request};
-use quartet_coordinator::server::{Coordinator, ExperimentEnd, Timing};
+use quartet_coordinator::server::{Coordinator, ExperimentEnd, Policy, Timing};
 use quartet_ingest::data::{Source, SyntheticSpec};
 use quartet_ingest::weights::DownloadProgress;
 use quartet_proto::channel::Connector;
+use quartet_shared::secret::Secret;
 use quartet_shared::shutdown::Shutdown;
 use quartet_shared::spec::{ExperimentSpec, Preset};
 use quartet_shared::terminal::Mode;
@@ -145,7 +146,8 @@ impl World {
             checkpoint_interval: Duration::from_millis(700),
             ..Timing::default()
         };
-        let coordinator = Coordinator::new(experiment, WORKERS.len() as u32, timing).await?;
+        let coordinator =
+            Coordinator::new(experiment, WORKERS.len() as u32, timing, Policy::Local).await?;
         let listener = TcpListener::bind(("0.0.0.0", PORT)).await?;
         let incoming = futures::stream::unfold(listener, |listener| async {
             let accepted = listener.accept().await.map(|(stream, _)| Accepted(stream));
@@ -167,6 +169,9 @@ impl World {
                 drain_grace: Duration::from_secs(5),
                 connector: connector(),
                 seed: self.dice.number() ^ started,
+                secret: Secret::new(
+                    (u128::from(self.dice.number()) << 64) | u128::from(self.dice.number()),
+                ),
             };
             let executor = HashingExecutor {
                 step: self.step,
@@ -186,14 +191,16 @@ impl World {
 
 /// Connects over the simulated network.
 fn connector() -> Connector {
-    Connector::new(|endpoint: Endpoint| {
-        endpoint.connect_with_connector_lazy(service_fn(|uri: Uri| async move {
-            let host = uri.host().unwrap_or_default().to_owned();
-            let port = uri.port_u16().unwrap_or(PORT);
-            let stream = TcpStream::connect((host, port)).await?;
-            Ok::<_, std::io::Error>(TokioIo::new(stream))
-        }))
-    })
+    let service = service_fn(|uri: Uri| async move {
+        let host = uri.host().unwrap_or_default().to_owned();
+        let port = uri.port_u16().unwrap_or(PORT);
+        let stream = TcpStream::connect((host, port)).await?;
+        Ok::<_, std::io::Error>(TokioIo::new(stream))
+    });
+    Connector::new(
+        move |endpoint: Endpoint| endpoint.connect_with_connector_lazy(service),
+        move |endpoint| Box::pin(async move { endpoint.connect_with_connector(service).await }),
+    )
 }
 
 /// A connection that was accepted.

@@ -1,15 +1,13 @@
 //! Stores that cannot be used: a clear error at once.
 
-use std::process::Command;
-
 use quartet_tests::processes::output;
-use quartet_tests::programs::program;
+use quartet_tests::programs::command;
 use quartet_tests::s3::{BUCKET, S3, environment};
 
 /// Starts a coordinator that must refuse the store; its message.
 fn refused(server: &S3, location: &str) -> String {
     let (text, errors, status) = output(
-        Command::new(program("coordinator"))
+        command("coordinator")
             .args(["--listen", "127.0.0.1:0", "--store", location])
             .envs(environment(server.address())),
     );

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use quartet_proto::v1::fleet_client::FleetClient;
 use quartet_shared::progress::Progress;
+use quartet_shared::secret::Secret;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
@@ -17,6 +18,7 @@ use crate::executor::{Stop, TaskControl};
 #[derive(Clone, Debug)]
 pub(super) struct Calls {
     coordinators: Coordinators,
+    secret: Secret,
     random: Random,
     control: Arc<TaskControl>,
 }
@@ -24,11 +26,13 @@ pub(super) struct Calls {
 impl Calls {
     pub(super) fn new(
         coordinators: Coordinators,
+        secret: Secret,
         random: Random,
         control: Arc<TaskControl>,
     ) -> Self {
         Self {
             coordinators,
+            secret,
             random,
             control,
         }
@@ -37,6 +41,11 @@ impl Calls {
     /// A client of the current coordinator.
     pub(super) fn client(&self) -> FleetClient<Channel> {
         self.coordinators.client()
+    }
+
+    /// The worker's secret, for calls that only it may make.
+    pub(super) fn secret(&self) -> Vec<u8> {
+        self.secret.bytes()
     }
 
     /// Reports how much of an object has come: with every mebibyte the task makes progress.
@@ -76,6 +85,7 @@ impl Calls {
                 Code::NotFound
                 | Code::InvalidArgument
                 | Code::PermissionDenied
+                | Code::Unauthenticated
                 | Code::Unimplemented => {
                     return Err(TaskError::Failed(reason));
                 }

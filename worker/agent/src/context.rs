@@ -56,6 +56,7 @@ impl Context {
         let request = v1::CompleteRequest {
             lease: Some(self.assignment.lease.clone().into()),
             result: Some(result),
+            secret: self.calls.secret().into(),
         };
         let complete = || {
             let mut client = self.calls.client();
@@ -77,6 +78,7 @@ impl Context {
             kind: kind.into(),
             reason,
             object,
+            secret: self.calls.secret().into(),
         };
         let release = || {
             let mut client = self.calls.client();

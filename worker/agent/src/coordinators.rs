@@ -98,11 +98,14 @@ mod tests {
         let seen = Arc::new(Mutex::new(Vec::new()));
         let connector = {
             let seen = Arc::clone(&seen);
-            Connector::new(move |endpoint| {
-                let uri = endpoint.uri().to_string();
-                seen.lock().unwrap().push(uri);
-                endpoint.connect_lazy()
-            })
+            Connector::new(
+                move |endpoint| {
+                    let uri = endpoint.uri().to_string();
+                    seen.lock().unwrap().push(uri);
+                    endpoint.connect_lazy()
+                },
+                |endpoint| Box::pin(async move { endpoint.connect().await }),
+            )
         };
         let addresses = ["a:1", "b:2"].map(|address| address.parse().unwrap());
         let coordinators = Coordinators::new(&addresses, connector.clone()).unwrap();

@@ -39,6 +39,7 @@ use quartet_proto::channel::Connector;
 use quartet_shared::address::Address;
 use quartet_shared::human;
 use quartet_shared::ids::WorkerId;
+use quartet_shared::secret::Secret;
 use quartet_shared::shutdown::Shutdown;
 use tokio::time::Instant;
 
@@ -66,6 +67,8 @@ pub struct Settings {
     /// The seed of the worker's own random numbers: its id, names of files, waiting times. No two workers may
     /// have the same one.
     pub seed: u64,
+    /// What the worker proves itself with.
+    pub secret: Secret,
 }
 
 /// How a worker's life ended when nothing failed.

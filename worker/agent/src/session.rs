@@ -10,6 +10,7 @@ use quartet_shared::assignment::Assignment;
 use quartet_shared::human;
 use quartet_shared::ids::{ExperimentId, ExperimentName, InvalidName, WorkerId};
 use quartet_shared::label;
+use quartet_shared::secret::Secret;
 use quartet_shared::shutdown::Shutdown;
 use quartet_shared::spec::Precision;
 use quartet_shared::task::LeaseId;
@@ -63,9 +64,10 @@ impl SessionError {
 
     fn from_status(status: &Status, was_attached: bool) -> Self {
         match status.code() {
-            Code::FailedPrecondition | Code::InvalidArgument | Code::Unauthenticated => {
-                Self::Refused(status.message().to_owned())
-            }
+            Code::FailedPrecondition
+            | Code::InvalidArgument
+            | Code::PermissionDenied
+            | Code::Unauthenticated => Self::Refused(status.message().to_owned()),
             _ => Self::lost(root_cause(status), was_attached),
         }
     }
@@ -74,6 +76,7 @@ impl SessionError {
 /// What a worker keeps over its connections.
 pub(super) struct Session {
     id: WorkerId,
+    secret: Secret,
     name: String,
     executor: Arc<dyn Executor>,
     random: Random,
@@ -98,6 +101,7 @@ impl Session {
     ) -> anyhow::Result<Self> {
         Ok(Self {
             id,
+            secret: settings.secret.clone(),
             name: settings.name.clone(),
             executor,
             random,
@@ -170,6 +174,7 @@ impl Session {
             device: label::of(&self.executor.description()),
             held: self.task.held().map(|task| task.lease().clone().into()),
             term: self.term,
+            secret: self.secret.bytes().into(),
         };
         v1::WorkerMessage {
             message: Some(worker_message::Message::Hello(hello)),
@@ -347,6 +352,7 @@ impl Session {
         let random = self.random.clone();
         let calls = Calls::new(
             self.coordinators.clone(),
+            self.secret.clone(),
             random.clone(),
             Arc::clone(&control),
         );
@@ -379,6 +385,7 @@ impl Session {
             kind: kind.into(),
             reason,
             object: String::new(),
+            secret: self.secret.bytes().into(),
         };
         let mut client = self.coordinators.client();
         let released = client.release(limited(request, RELEASE_TIMEOUT));

@@ -11,6 +11,7 @@ use quartet_shared::blob::{Blob, BlobRef};
 use quartet_shared::dataset::{Dataset, Images};
 use quartet_shared::ids::{Attempt, Epoch, RunName};
 use quartet_shared::position::Position;
+use quartet_shared::secret::Secret;
 use quartet_shared::spec::Preset;
 use quartet_shared::task::{LeaseId, Task};
 use tokio::task::JoinHandle;
@@ -103,6 +104,7 @@ impl Worker {
         let coordinator = Coordinator::start(setup).await;
         let cache = tempfile::tempdir().unwrap();
         let settings = Settings {
+            secret: Secret::new(7),
             coordinators: vec![coordinator.address.parse().unwrap()],
             name: "test".to_owned(),
             cache_dir: cache.path().to_owned(),

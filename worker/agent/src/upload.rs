@@ -148,7 +148,7 @@ async fn send(queue: &Queue, written: &Written, context: &Context) -> Result<Sen
     context.calls.retry(call).await
 }
 
-fn header(lease: &LeaseId, Written { moment, files }: &Written) -> v1::CheckpointHeader {
+fn header(context: &Context, Written { moment, files }: &Written) -> v1::CheckpointHeader {
     let (metrics, early_stopping) = match *moment {
         Moment::EpochEnd {
             metrics,
@@ -158,12 +158,13 @@ fn header(lease: &LeaseId, Written { moment, files }: &Written) -> v1::Checkpoin
         Moment::MidEpoch(_) => (None, None),
     };
     v1::CheckpointHeader {
-        lease: Some(lease.clone().into()),
+        lease: Some(context.assignment.lease.clone().into()),
         position: Some(moment.position().into()),
         metrics: metrics.map(Into::into),
         early_stopping: early_stopping.map(Into::into),
         weights: Some(files.weights.blob.into()),
         training_state: Some(files.training_state.blob.into()),
+        secret: context.calls.secret().into(),
     }
 }
 
@@ -171,7 +172,7 @@ async fn send_once(context: &Context, written: &Written) -> Result<(), Status> {
     let (sender, receiver) = mpsc::channel(CHUNKS_WAITING);
     let files = &written.files;
     let paths = [&files.weights.path, &files.training_state.path].map(PathBuf::clone);
-    let header = header(&context.assignment.lease, written);
+    let header = header(context, written);
     let reading = async move {
         let header = v1::CommitCheckpointRequest {
             part: Some(Part::Header(header)),

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
+use quartet_identity::KeyChoice;
 use quartet_shared::address::Address;
 use quartet_shared::ids::RunName;
 use quartet_shared::label::InvalidLabel;
@@ -67,6 +68,8 @@ pub(super) struct ServeArgs {
     /// Name of this worker for people [default: the device and the host's name].
     #[arg(long, value_parser = label)]
     pub(super) name: Option<String>,
+    #[command(flatten)]
+    pub(super) keys: KeyChoice,
     /// Exit when no coordinator answers for this long.
     #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = humantime::parse_duration)]
     pub(super) give_up_after: Duration,

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use quartet_agent::executor::UnsupportedPrecision;
 use quartet_agent::{Departure, Settings};
-use quartet_proto::channel::Connector;
+use quartet_identity::{KeyError, Role};
 use quartet_shared::label;
+use quartet_shared::secret::Secret;
 use quartet_shared::shutdown::Shutdown;
 
 use super::args::{DeviceArgs, ServeArgs};
@@ -33,7 +34,9 @@ pub(super) fn run(args: ServeArgs, device: &DeviceArgs) -> ExitCode {
         }
         Ok(Departure::Drained) => ExitCode::SUCCESS,
         // Starting it again would not help.
-        Err(error) if error.is::<UnsupportedPrecision>() => fail(&error, USAGE),
+        Err(error) if error.is::<UnsupportedPrecision>() || error.is::<KeyError>() => {
+            fail(&error, USAGE)
+        }
         Err(error) => fail(&error, 1),
     }
 }
@@ -45,8 +48,9 @@ fn work(args: ServeArgs, gpu: Option<usize>, device: TrainingDevice) -> anyhow::
         cache_dir: args.cache_dir.map_or_else(default_cache_dir, Ok)?,
         give_up_after: args.give_up_after,
         drain_grace: args.drain_grace,
-        connector: Connector::tcp(),
+        connector: args.keys.connector(&[Role::Worker], "a worker")?,
         seed: rand::random(),
+        secret: Secret::new(rand::random()),
     };
     // The network needs little; the cores are for training.
     let runtime = tokio::runtime::Builder::new_multi_thread()

@@ -1,6 +1,7 @@
 //! Workers join, fall silent, stall, and leave.
 
 use super::*;
+use quartet_shared::secret::SecretHash;
 
 #[test]
 fn the_run_with_the_most_work_left_goes_first_and_spares_stand_by() {
@@ -305,6 +306,7 @@ fn a_task_that_was_handed_back_has_no_reason() {
 fn a_worker_takes_the_place_of_a_lost_one_of_its_name() {
     let (mut scheduler, lease) = leased();
     let again = |id: &str| WorkerInfo {
+        secret: SecretHash::default(),
         id: id.parse().unwrap(),
         name: lease.worker.to_string(),
         device: "cpu".into(),

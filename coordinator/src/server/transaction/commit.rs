@@ -31,7 +31,9 @@ pub(in crate::server) async fn commit(
             "the first message must be a header",
         ));
     };
+    let secret = header.secret.clone();
     let (lease, manifest) = AnyManifest::from_header(&shell.experiment.layout, header)?;
+    shell.verify_secret(&lease.worker, &secret)?;
     let position = manifest.position();
     let begin = || {
         let scheduler = &shell.scheduler;

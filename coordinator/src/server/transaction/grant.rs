@@ -14,7 +14,7 @@ use tonic::Status;
 
 use super::catch_up::catch_up;
 use super::rollback::roll_back;
-use crate::scheduler::{Grant, Scheduler};
+use crate::scheduler::Grant;
 use crate::server::assignment::{self, AssignmentError, MissingObject};
 use crate::server::shell::Shell;
 use quartet_store::Creation;
@@ -93,10 +93,18 @@ async fn newest(shell: &Shell, Grant { lease, resume }: &mut Grant) -> Result<()
 async fn record(shell: &Shell, grant: &Grant) -> bool {
     let Grant { lease, resume } = grant;
     let experiment = &shell.experiment;
+    let (name, secret) = shell.scheduler.read(|scheduler, _| {
+        let mut workers = scheduler.workers();
+        let worker = workers.find(|worker| worker.info.id == lease.worker);
+        let info = worker.map(|worker| &worker.info);
+        let name = info.map_or_else(String::new, |info| info.name.clone());
+        (name, info.map(|info| info.secret.clone()))
+    });
     let record = AttemptRecord {
         attempt: lease.attempt,
         worker: lease.worker.clone(),
-        name: shell.scheduler.read(|scheduler, _| name(scheduler, grant)),
+        name,
+        secret,
         term: experiment.term,
         resume: *resume,
         granted_at: clock::unix_seconds(),
@@ -123,10 +131,4 @@ async fn record(shell: &Shell, grant: &Grant) -> bool {
             false
         }
     }
-}
-
-fn name(scheduler: &Scheduler, grant: &Grant) -> String {
-    let mut workers = scheduler.workers();
-    let worker = workers.find(|worker| worker.info.id == grant.lease.worker);
-    worker.map_or_else(String::new, |worker| worker.info.name.clone())
 }

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{CommandFactory, Parser};
 use quartet_shared::terminal::Mode;
-use quartet_status::options::{Cli, Command};
+use quartet_status::options::{Cli, Command, Options};
 
 /// 128 + SIGINT, as shells have it.
 const INTERRUPTED: u8 = 130;
@@ -29,9 +29,12 @@ fn show(cli: &Cli) -> anyhow::Result<ExitCode> {
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
-    if let Some(Command::Drain { worker }) = &cli.command {
-        let addresses = &cli.options.coordinator;
-        runtime.block_on(quartet_status::drain(addresses, worker, io::stdout()))?;
+    if let Some(Command::Drain { worker, keys }) = &cli.command {
+        let options = Options {
+            keys: keys.clone().or(&cli.options.keys),
+            ..cli.options.clone()
+        };
+        runtime.block_on(quartet_status::drain(&options, worker, io::stdout()))?;
         return Ok(ExitCode::SUCCESS);
     }
     runtime.block_on(async {

@@ -38,6 +38,7 @@ pub fn table(snapshot: &Snapshot, width: u16) -> String {
         .flat_map(|run| [run_note(run), stall_note(run), wait_note(run)])
         .flatten()
         .chain(ensemble_note(snapshot))
+        .chain(insecure_note(snapshot))
         .collect();
     if !notes.is_empty() {
         parts.push(notes.join("\n"));
@@ -188,6 +189,11 @@ fn stall_note(run: &RunStatus) -> Option<String> {
 fn wait_note(run: &RunStatus) -> Option<String> {
     let wait = wait(run.awaited?, run.worker.as_deref());
     Some(format!("{}: {wait}", run.name))
+}
+
+fn insecure_note(snapshot: &Snapshot) -> Option<String> {
+    let note = "insecure: no keys are used, and whoever reaches the coordinator may do everything";
+    snapshot.insecure.then(|| note.to_owned())
 }
 
 fn ensemble_note(snapshot: &Snapshot) -> Option<String> {

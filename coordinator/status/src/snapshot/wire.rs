@@ -72,6 +72,7 @@ impl TryFrom<v1::Snapshot> for Snapshot {
                 .map(TryInto::try_into)
                 .collect::<Checked<_>>()?,
             uptime: Duration::from_millis(message.uptime_ms),
+            insecure: message.insecure,
             evaluation: evaluation.try_into()?,
         })
     }
@@ -87,6 +88,7 @@ impl From<Snapshot> for v1::Snapshot {
             runs: snapshot.runs.into_iter().map(Into::into).collect(),
             workers: snapshot.workers.into_iter().map(Into::into).collect(),
             uptime_ms: millis(snapshot.uptime),
+            insecure: snapshot.insecure,
             evaluation: Some(snapshot.evaluation.into()),
         }
     }

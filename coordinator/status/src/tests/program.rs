@@ -2,6 +2,7 @@ use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use quartet_identity::KeyChoice;
 use quartet_proto::v1;
 use quartet_proto::v1::status_server::{Status as StatusService, StatusServer};
 use tokio::net::TcpListener;
@@ -142,6 +143,10 @@ fn options(address: SocketAddr) -> Options {
         follow: false,
         json: false,
         give_up_after: PATIENCE,
+        keys: KeyChoice {
+            folder: None,
+            insecure: true,
+        },
     }
 }
 

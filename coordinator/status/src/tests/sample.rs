@@ -34,6 +34,7 @@ pub(crate) fn waiting() -> Snapshot {
         runs: RUNS.map(pending).into(),
         workers: vec![],
         uptime: Duration::from_secs(3),
+        insecure: false,
         evaluation: EvaluationStatus {
             stalled: None,
             awaited: None,

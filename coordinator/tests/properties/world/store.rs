@@ -47,6 +47,7 @@ pub(super) fn last_lease(stored: &Stored) -> Option<LastLease> {
         attempt: lease.attempt,
         name: lease.worker.to_string(),
         worker: lease.worker,
+        secret: None,
         ended: stored.closed,
     })
 }

@@ -1,6 +1,7 @@
 //! What happens to workers, what the driver decides, and what the scheduler must answer.
 
 use super::*;
+use quartet_shared::secret::SecretHash;
 
 impl World {
     pub(in super::super) fn join(&mut self, worker: usize, held: Option<Pick>) {
@@ -29,6 +30,7 @@ impl World {
             id: id.clone(),
             name: id.to_string(),
             device: "none".into(),
+            secret: SecretHash::default(),
         };
         let known = self.scheduler.workers().any(|worker| worker.info.id == id);
         let joined = self.scheduler.join(info, held.clone(), self.now);

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use quartet_tests::processes::{Coordinator, LIMIT, Process};
-use quartet_tests::programs::program;
+use quartet_tests::programs::command;
 use tempfile::TempDir;
 
 use super::{median, say};
@@ -41,7 +41,7 @@ impl Experiment {
     }
 
     pub(super) fn coordinator(&self) -> Coordinator {
-        let mut command = Command::new(program("coordinator"));
+        let mut command = command("coordinator");
         command.args(["--workers", "4", "--listen", "127.0.0.1:0"]);
         command.arg("--experiment").arg(self.path("bench.toml"));
         command.arg("--store").arg(self.path("store"));

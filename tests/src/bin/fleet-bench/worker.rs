@@ -12,6 +12,7 @@ use quartet_agent::executor::{
 use quartet_agent::{Link, Settings};
 use quartet_proto::channel::Connector;
 use quartet_shared::address::Address;
+use quartet_shared::secret::Secret;
 use quartet_shared::shutdown::Shutdown;
 use quartet_shared::spec::Precision;
 use quartet_tests::simulation::executor::HashingExecutor;
@@ -65,6 +66,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
         .build()?;
     let seed = rand::random();
     let settings = Settings {
+        secret: Secret::new(rand::random()),
         coordinators: vec![args.coordinator],
         name: format!("bench-{}", std::process::id()),
         cache_dir: args.cache_dir,

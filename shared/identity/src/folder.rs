@@ -1,0 +1,302 @@
+//! The folder that keys are kept in.
+//!
+//! `ca.pem` is the authority's certificate and `ca.key` its private key; `ROLE.pem` and `ROLE.key` are those of
+//! a role. `NAME/` has what another machine or person needs, and is to be copied there. Private keys can be
+//! read by their owner alone. A renewed certificate keeps its key and replaces its file at once, so that a
+//! program reads both from before or after.
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use rcgen::KeyPair;
+use time::{Duration, OffsetDateTime};
+
+use crate::authority::Authority;
+use crate::certificate::Certificate;
+use crate::credentials::certificates;
+use crate::{KeyError, Role, date};
+
+/// How long a certificate is good for if nothing else is said, in days.
+pub const DEFAULT_DAYS: u32 = 365;
+/// Most days that can be asked for.
+pub const MAX_DAYS: u32 = 3650;
+/// People are told so long before a certificate expires.
+const WARN_BEFORE: Duration = Duration::days(30);
+/// Longest name of a key; a common name has no more characters.
+const MAX_NAME: usize = 64;
+
+const CA: &str = "ca.pem";
+const CA_KEY: &str = "ca.key";
+
+/// A folder of keys.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyFolder(pub(crate) PathBuf);
+
+/// A certificate in a folder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Key {
+    /// The holder's name.
+    pub name: String,
+    /// What it may do.
+    pub role: Role,
+    /// Its last moment.
+    pub expires: OffsetDateTime,
+    /// The certificate's file.
+    pub path: PathBuf,
+}
+
+impl KeyFolder {
+    /// The folder at this path, which need not be there yet.
+    #[must_use]
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self(path.into())
+    }
+
+    /// The user's own: `quartet/keys` in the configuration folder.
+    ///
+    /// # Errors
+    /// No home directory is known.
+    pub fn of_user() -> Result<Self, KeyError> {
+        let configuration = std::env::var_os("XDG_CONFIG_HOME")
+            .filter(|path| !path.is_empty())
+            .map(PathBuf::from)
+            .or_else(|| std::env::home_dir().map(|home| home.join(".config")))
+            .ok_or(KeyError::NoHome)?;
+        Ok(Self(configuration.join("quartet/keys")))
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Whether there are keys.
+    #[must_use]
+    pub fn exists(&self) -> bool {
+        self.authority().exists()
+    }
+
+    /// Whether there are keys of this role.
+    #[must_use]
+    pub fn has(&self, role: Role) -> bool {
+        self.certificate(role).exists()
+    }
+
+    pub(crate) fn authority(&self) -> PathBuf {
+        self.0.join(CA)
+    }
+
+    pub(crate) fn certificate(&self, role: Role) -> PathBuf {
+        self.0.join(format!("{role}.pem"))
+    }
+
+    pub(crate) fn private_key(&self, role: Role) -> PathBuf {
+        self.0.join(format!("{role}.key"))
+    }
+
+    /// Makes an authority and keys of all roles, if there are none; whether there were none.
+    ///
+    /// # Errors
+    /// A file cannot be written.
+    pub fn create(&self, days: u32) -> Result<bool, KeyError> {
+        if self.exists() {
+            return Ok(false);
+        }
+        private_folder(&self.0)?;
+        let made = Authority::new();
+        let (authority, certificate, key) =
+            made.map_err(|error| KeyError::invalid(self.authority(), error))?;
+        write(&self.0.join(CA_KEY), &key, Secrecy::Private)?;
+        for role in Role::ALL {
+            issue_into(self, &authority, role.as_str(), role, days)?;
+        }
+        // Last: with it the folder exists.
+        write(&self.authority(), &certificate, Secrecy::Public)?;
+        Ok(true)
+    }
+
+    /// Makes keys for someone else, in a folder of this name in this one, which is to be copied to them.
+    ///
+    /// # Errors
+    /// There is something of that name, or a file cannot be read or written.
+    pub fn add(&self, name: &str, role: Role, days: u32) -> Result<Self, KeyError> {
+        let allowed = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+        let first = name
+            .chars()
+            .next()
+            .is_some_and(|c| c.is_ascii_alphanumeric());
+        if !first || name.len() > MAX_NAME || !name.chars().all(allowed) {
+            return Err(KeyError::Name(name.to_owned()));
+        }
+        let authority = self.open_authority()?;
+        let folder = Self(self.0.join(name));
+        if folder.0.exists() {
+            return Err(KeyError::Exists(folder.0));
+        }
+        private_folder(&folder.0)?;
+        issue_into(&folder, &authority, name, role, days)?;
+        let certificate = read(&self.authority())?;
+        write(&folder.authority(), &certificate, Secrecy::Public)?;
+        Ok(folder)
+    }
+
+    /// Issues all certificates anew, those in folders of this one included; returns them.
+    ///
+    /// # Errors
+    /// A file cannot be read or written.
+    pub fn renew(&self, days: u32) -> Result<Vec<Key>, KeyError> {
+        let authority = self.open_authority()?;
+        let keys = self.keys()?;
+        for Key {
+            name, role, path, ..
+        } in &keys
+        {
+            let key_path = path.with_extension("key");
+            let pem = read(&key_path)?;
+            let key = KeyPair::from_pem(&pem).map_err(|e| KeyError::invalid(&key_path, e))?;
+            let certificate = authority
+                .issue(name, *role, days, &key)
+                .map_err(|error| KeyError::invalid(path, error))?;
+            write(path, &certificate, Secrecy::Public)?;
+        }
+        self.keys()
+    }
+
+    /// All certificates, those in folders of this one included.
+    ///
+    /// # Errors
+    /// A file cannot be read.
+    pub fn keys(&self) -> Result<Vec<Key>, KeyError> {
+        let mut keys = self.own_keys()?;
+        let unreadable = |source| KeyError::File {
+            action: "read",
+            path: self.0.clone(),
+            source,
+        };
+        let mut folders = Vec::new();
+        for entry in fs::read_dir(&self.0).map_err(unreadable)? {
+            let path = entry.map_err(unreadable)?.path();
+            if path.is_dir() {
+                folders.push(path);
+            }
+        }
+        folders.sort();
+        for folder in folders {
+            keys.extend(Self(folder).own_keys()?);
+        }
+        Ok(keys)
+    }
+
+    fn own_keys(&self) -> Result<Vec<Key>, KeyError> {
+        let there = Role::ALL.into_iter().filter(|role| self.has(*role));
+        let key = |role| {
+            let path = self.certificate(role);
+            let der = &certificates(&path)?[0];
+            let Certificate { holder, expires } = Certificate::of_file(&path, der)?;
+            let holder = holder.ok_or_else(|| KeyError::invalid(&path, "it names no role"))?;
+            Ok(Key {
+                name: holder.name,
+                role: holder.role,
+                expires,
+                path,
+            })
+        };
+        there.map(key).collect()
+    }
+
+    fn open_authority(&self) -> Result<Authority, KeyError> {
+        let path = self.authority();
+        let certificate = read(&path)?;
+        let der = &certificates(&path)?[0];
+        let expires = Certificate::of_file(&path, der)?.expires;
+        if expires <= OffsetDateTime::now_utc() {
+            return Err(KeyError::Expired { path, on: expires });
+        }
+        let key_path = self.0.join(CA_KEY);
+        let key = read(&key_path)?;
+        Authority::from_pem(&certificate, &key, expires, &key_path)
+    }
+}
+
+/// Makes keys of a role in a folder.
+fn issue_into(
+    folder: &KeyFolder,
+    authority: &Authority,
+    name: &str,
+    role: Role,
+    days: u32,
+) -> Result<(), KeyError> {
+    let path = folder.certificate(role);
+    let invalid = |error: rcgen::Error| KeyError::invalid(&path, error);
+    let key = KeyPair::generate().map_err(invalid)?;
+    let certificate = authority.issue(name, role, days, &key).map_err(invalid)?;
+    write(
+        &folder.private_key(role),
+        &key.serialize_pem(),
+        Secrecy::Private,
+    )?;
+    write(&path, &certificate, Secrecy::Public)
+}
+
+/// Who may read a file.
+#[derive(Clone, Copy)]
+enum Secrecy {
+    Public = 0o644,
+    Private = 0o600,
+}
+
+/// Writes a file, all of it or nothing.
+fn write(path: &Path, text: &str, secrecy: Secrecy) -> Result<(), KeyError> {
+    let new = path.with_extension("new");
+    let written = (|| {
+        match fs::remove_file(&new) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut file = fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(secrecy as u32)
+            .open(&new)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&new, path)
+    })();
+    written.map_err(|source| KeyError::File {
+        action: "write",
+        path: path.to_owned(),
+        source,
+    })
+}
+
+fn read(path: &Path) -> Result<String, KeyError> {
+    fs::read_to_string(path).map_err(|source| KeyError::File {
+        action: "read",
+        path: path.to_owned(),
+        source,
+    })
+}
+
+fn private_folder(path: &Path) -> Result<(), KeyError> {
+    let mut builder = fs::DirBuilder::new();
+    let made = builder.recursive(true).mode(0o700).create(path);
+    made.map_err(|source| KeyError::File {
+        action: "make the folder",
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// Says so in the log when a certificate expires soon.
+pub(crate) fn warn_of_expiry(path: &Path, expires: OffsetDateTime) {
+    if expires - OffsetDateTime::now_utc() < WARN_BEFORE {
+        tracing::warn!(
+            certificate = %path.display(),
+            "the certificate expires on {}; renew it with `coordinator keys renew`",
+            date(expires)
+        );
+    }
+}
