@@ -8,7 +8,8 @@
 # node reaches, because the job may start again on another node. Before the time is up, or when the job is
 # preempted, the fleet commits mid-epoch checkpoints, the job goes back into the queue, and it goes on where
 # it was. The script looks for built programs in QUARTET_BIN (target/release). Nodes reach each other at
-# QUARTET_PORT (by default derived from the job's number), without authentication.
+# QUARTET_PORT (by default derived from the job's number), with the keys of QUARTET_TLS, by default those in
+# ~/.config/quartet/keys. They are made if there are none; every node must reach them.
 #SBATCH --job-name=quartet
 #SBATCH --output=quartet-%j.log
 #SBATCH --open-mode=append
@@ -27,6 +28,7 @@ for program in coordinator worker; do
   }
 done
 
+"$bin/coordinator" keys
 "$bin/coordinator" --workers "${SLURM_NTASKS:-1}" --listen "0.0.0.0:$port" "$@" &
 coordinator=$!
 trap 'kill -TERM "$coordinator" 2>/dev/null || true' TERM INT

@@ -105,17 +105,38 @@ impl KeyFolder {
         if self.exists() {
             return Ok(false);
         }
+        // Beside it, and moved at once: of two that make keys at a time, one makes all of them.
+        let mut beside = self.0.clone().into_os_string();
+        beside.push(format!(".new-{:08x}", rand::random::<u32>()));
+        let new = Self(beside.into());
+        let made = new.fill(days).and_then(|()| {
+            fs::rename(&new.0, &self.0).map_err(|source| KeyError::File {
+                action: "make keys in",
+                path: self.0.clone(),
+                source,
+            })
+        });
+        if made.is_err() {
+            // What is left of it is of no use.
+            let _ = fs::remove_dir_all(&new.0);
+        }
+        match made {
+            Err(_) if self.exists() => Ok(false),
+            made => made.map(|()| true),
+        }
+    }
+
+    fn fill(&self, days: u32) -> Result<(), KeyError> {
         private_folder(&self.0)?;
         let made = Authority::new();
         let (authority, certificate, key) =
             made.map_err(|error| KeyError::invalid(self.authority(), error))?;
+        write(&self.authority(), &certificate, Secrecy::Public)?;
         write(&self.0.join(CA_KEY), &key, Secrecy::Private)?;
         for role in Role::ALL {
             issue_into(self, &authority, role.as_str(), role, days)?;
         }
-        // Last: with it the folder exists.
-        write(&self.authority(), &certificate, Secrecy::Public)?;
-        Ok(true)
+        Ok(())
     }
 
     /// Makes keys for someone else, in a folder of this name in this one, which is to be copied to them.

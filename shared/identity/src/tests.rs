@@ -109,6 +109,32 @@ fn keys_are_private_and_made_once() {
 }
 
 #[test]
+fn of_many_that_make_keys_at_once_one_makes_them_all() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = KeyFolder::new(dir.path().join("below/keys"));
+    let made = std::thread::scope(|scope| {
+        let create = || folder.create(DEFAULT_DAYS).unwrap();
+        let threads: Vec<_> = (0..8).map(|_| scope.spawn(create)).collect();
+        let made = threads.into_iter().map(|thread| thread.join().unwrap());
+        made.filter(|made| *made).count()
+    });
+    assert_eq!(made, 1);
+    ServerKeys::read(&folder).unwrap();
+    let beside = fs::read_dir(dir.path().join("below")).unwrap().count();
+    assert_eq!(beside, 1, "nothing is left over");
+    // What is no folder of keys is not taken for one, nor overwritten.
+    let other = KeyFolder::new(dir.path().join("other"));
+    fs::create_dir(other.path()).unwrap();
+    fs::write(other.path().join("mine"), "").unwrap();
+    let error = other.create(DEFAULT_DAYS).unwrap_err().to_string();
+    assert!(
+        error.contains("cannot make keys in") && error.contains("other"),
+        "{error}"
+    );
+    assert!(other.path().join("mine").exists());
+}
+
+#[test]
 fn keys_for_another_machine_are_a_folder_without_the_authority_s_key() {
     let (_dir, folder) = made();
     let node = folder.add("node-7", Role::Worker, 10).unwrap();
