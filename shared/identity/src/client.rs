@@ -1,12 +1,15 @@
 //! Connections of which both sides show a certificate, as clients open them.
 
-use std::io;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
 use hyper_util::rt::TokioIo;
 use quartet_proto::channel::Connector;
 use rustls::pki_types::ServerName;
 use rustls::{CertificateError, ClientConfig, Error as TlsError};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -31,7 +34,7 @@ pub fn connector(folder: &KeyFolder, role: Role) -> Result<Connector, KeyError> 
         let folder = Arc::clone(&folder);
         async move {
             let connected = connect(&folder, role, &uri).await;
-            connected.map(TokioIo::new)
+            connected.map(|stream| TokioIo::new(Encrypted(stream)))
         }
     });
     let eager = service.clone();
@@ -69,6 +72,53 @@ pub(crate) async fn shake_hands(
         .connect(name, tcp)
         .await;
     connected.map_err(|error| explained(folder, error))
+}
+
+/// A connection whose end is an end, whether the other side said so before or was killed: HTTP/2 knows by
+/// itself what is missing.
+struct Encrypted(TlsStream<TcpStream>);
+
+impl AsyncRead for Encrypted {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match ready!(Pin::new(&mut self.0).poll_read(cx, buffer)) {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Poll::Ready(Ok(())),
+            read => Poll::Ready(read),
+        }
+    }
+}
+
+impl AsyncWrite for Encrypted {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write_vectored(cx, bytes)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.0.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
 }
 
 /// What people can do about a handshake that failed.

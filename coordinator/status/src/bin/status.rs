@@ -8,9 +8,13 @@ use anyhow::Context;
 use clap::{CommandFactory, Parser};
 use quartet_shared::terminal::Mode;
 use quartet_status::options::{Cli, Command, Options};
+use quartet_status::{ClientError, StatusError};
 
 /// 128 + SIGINT, as shells have it.
 const INTERRUPTED: u8 = 130;
+
+/// Exit status for arguments that cannot be used, keys among them.
+const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -20,7 +24,10 @@ fn main() -> ExitCode {
     }
     show(&cli).unwrap_or_else(|error| {
         let _ = writeln!(io::stderr(), "error: {error:#}");
-        ExitCode::FAILURE
+        match error.downcast_ref() {
+            Some(StatusError::Client(ClientError::Keys(_))) => ExitCode::from(USAGE),
+            _ => ExitCode::FAILURE,
+        }
     })
 }
 

@@ -1,6 +1,6 @@
 //! Real processes: a coordinator, and workers that hash.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -8,6 +8,8 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
+use quartet_identity::folder::DEFAULT_DAYS;
+use quartet_identity::{KeyChoice, KeyFolder};
 use quartet_tests::processes::{Coordinator, LIMIT, Process};
 use quartet_tests::programs::command;
 use tempfile::TempDir;
@@ -17,10 +19,27 @@ use super::{median, say};
 /// An experiment of runs that only hash.
 pub(super) struct Experiment {
     folder: TempDir,
+    keys: Option<KeyFolder>,
+}
+
+/// Whether a fleet uses keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Keys {
+    With,
+    Without,
+}
+
+impl fmt::Display for Keys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::With => ", TLS",
+            Self::Without => "",
+        })
+    }
 }
 
 impl Experiment {
-    pub(super) fn new(runs: usize, epochs: u32) -> anyhow::Result<Self> {
+    pub(super) fn new(runs: usize, epochs: u32, keys: Keys) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir()?;
         let mut text = format!(
             "name = \"bench\"\nseed = 1\nimage_size = 48\nbatch_size = 32\n\
@@ -33,15 +52,38 @@ impl Experiment {
             )?;
         }
         std::fs::write(folder.path().join("bench.toml"), text)?;
-        Ok(Self { folder })
+        let keys = match keys {
+            Keys::With => {
+                let keys = KeyFolder::new(folder.path().join("keys"));
+                keys.create(DEFAULT_DAYS)?;
+                Some(keys)
+            }
+            Keys::Without => None,
+        };
+        Ok(Self { folder, keys })
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(super) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
+    /// Which keys a program of the fleet uses.
+    pub(super) fn choice(&self) -> KeyChoice {
+        KeyChoice {
+            folder: self.keys.as_ref().map(|keys| keys.path().to_owned()),
+            insecure: self.keys.is_none(),
+        }
+    }
+
     pub(super) fn coordinator(&self) -> Coordinator {
-        let mut command = command("coordinator");
+        self.coordinator_by(command("coordinator"))
+    }
+
+    /// Starts the coordinator by this command.
+    pub(super) fn coordinator_by(&self, mut command: Command) -> Coordinator {
+        if let Some(keys) = &self.keys {
+            command.arg("--tls").arg(keys.path());
+        }
         command.args(["--workers", "4", "--listen", "127.0.0.1:0"]);
         command.arg("--experiment").arg(self.path("bench.toml"));
         command.arg("--store").arg(self.path("store"));
@@ -49,12 +91,21 @@ impl Experiment {
         Coordinator::spawn(&mut command)
     }
 
-    fn worker(&self, coordinator: &str, step: Duration, bytes: usize) -> anyhow::Result<Worker> {
+    pub(super) fn worker(
+        &self,
+        coordinator: &str,
+        step: Duration,
+        bytes: usize,
+    ) -> anyhow::Result<Worker> {
         let mut command = Command::new(std::env::current_exe()?);
         command.args(["worker", "--coordinator", coordinator]);
         command.args(["--step-ms", &step.as_millis().to_string()]);
         command.args(["--bytes", &bytes.to_string()]);
         command.arg("--cache-dir").arg(self.path("cache"));
+        match &self.keys {
+            Some(keys) => command.arg("--tls").arg(keys.path()),
+            None => command.arg("--insecure"),
+        };
         let mut child = command.stdout(Stdio::piped()).spawn()?;
         let stdout = child.stdout.take().context("stdout is piped")?;
         let (sender, begun) = channel();
@@ -73,7 +124,7 @@ impl Experiment {
 }
 
 /// A worker, and the runs that it has begun.
-struct Worker {
+pub(super) struct Worker {
     process: Process,
     begun: Receiver<(Instant, String)>,
 }
@@ -86,10 +137,10 @@ impl Worker {
 }
 
 /// Time from the start of everything to the first assignment.
-pub(super) fn start() -> anyhow::Result<()> {
+pub(super) fn start(keys: Keys) -> anyhow::Result<()> {
     let mut times = Vec::new();
     for _ in 0..5 {
-        let experiment = Experiment::new(1, 1)?;
+        let experiment = Experiment::new(1, 1, keys)?;
         let started = Instant::now();
         let coordinator = experiment.coordinator();
         let worker = experiment.worker(&coordinator.address, Duration::from_millis(10), 3200)?;
@@ -98,7 +149,7 @@ pub(super) fn start() -> anyhow::Result<()> {
         drop((coordinator, worker));
     }
     say(
-        "start of coordinator and worker to the first assignment",
+        &format!("start of coordinator and worker to the first assignment{keys}"),
         &format!("{:.2} s (median of 5)", median(times).as_secs_f64()),
     )
 }
@@ -117,10 +168,10 @@ fn wait_for(file: &Path) -> anyhow::Result<()> {
 }
 
 /// Time from the SIGKILL of a worker to the begin of its run's training on a spare.
-pub(super) fn failover(times: u32) -> anyhow::Result<()> {
+pub(super) fn failover(times: u32, keys: Keys) -> anyhow::Result<()> {
     const STEP: Duration = Duration::from_millis(50);
     let mut found = Vec::new();
-    let experiment = Experiment::new(1, 1000)?;
+    let experiment = Experiment::new(1, 1000, keys)?;
     let coordinator = experiment.coordinator();
     let mut busy = experiment.worker(&coordinator.address, STEP, 20_000_000)?;
     busy.begins()?;
@@ -141,7 +192,7 @@ pub(super) fn failover(times: u32) -> anyhow::Result<()> {
     }
     let longest = found.iter().max().copied().unwrap_or_default();
     say(
-        "SIGKILL of a worker to its run training on a spare",
+        &format!("SIGKILL of a worker to its run training on a spare{keys}"),
         &format!(
             "{:.2} s (median of {times}; longest {:.2} s)",
             median(found).as_secs_f64(),
@@ -160,10 +211,10 @@ fn epochs(experiment: &Experiment) -> anyhow::Result<usize> {
 }
 
 /// Wall time of four runs of 8 one-second epochs with 20 MB checkpoints, over the ideal.
-pub(super) fn overhead() -> anyhow::Result<()> {
+pub(super) fn overhead(keys: Keys) -> anyhow::Result<()> {
     const EPOCHS: u32 = 8;
     const STEP: Duration = Duration::from_millis(250);
-    let experiment = Experiment::new(4, EPOCHS)?;
+    let experiment = Experiment::new(4, EPOCHS, keys)?;
     let coordinator = experiment.coordinator();
     let started = Instant::now();
     let workers = (0..4).map(|_| experiment.worker(&coordinator.address, STEP, 20_000_000));
@@ -187,7 +238,7 @@ pub(super) fn overhead() -> anyhow::Result<()> {
     // The evaluation is a step long.
     let all = ideal + STEP.as_secs_f64();
     say(
-        "four runs of 8 one-second epochs, 20 MB checkpoints: wall / ideal",
+        &format!("four runs of 8 one-second epochs, 20 MB checkpoints: wall / ideal{keys}"),
         &format!(
             "{:.3} ({:.3} with the workers' start, {:.3} with the evaluation)",
             finished.duration_since(first).as_secs_f64() / ideal,

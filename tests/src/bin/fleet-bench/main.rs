@@ -5,6 +5,7 @@
 //! that hashes and sleeps.
 
 mod experiment;
+mod hostile;
 mod scale;
 mod worker;
 
@@ -13,6 +14,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
+use experiment::Keys;
 
 /// Measures starts, failovers, the overhead of checkpoints, and how many workers one coordinator serves.
 #[derive(Debug, Parser)]
@@ -20,6 +22,9 @@ use clap::{Parser, Subcommand};
 struct Args {
     #[command(subcommand)]
     command: Option<Command>,
+    /// With keys: mutual TLS on all connections.
+    #[arg(long, global = true)]
+    with_keys: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -43,20 +48,33 @@ enum Command {
         #[arg(long, default_value_t = 20)]
         seconds: u64,
     },
+    /// An honest fleet of 20 workers beside clients that mean no good, one kind after the other.
+    Hostile {
+        /// For how long each.
+        #[arg(long, default_value_t = 15)]
+        seconds: u64,
+    },
     /// A worker that hashes: for the others.
     #[command(hide = true)]
     Worker(worker::Args),
 }
 
 fn main() -> ExitCode {
-    let done = match Args::parse().command {
+    let args = Args::parse();
+    let keys = if args.with_keys {
+        Keys::With
+    } else {
+        Keys::Without
+    };
+    let done = match args.command {
         Some(Command::Worker(args)) => worker::run(args),
-        Some(Command::Start) => experiment::start(),
-        Some(Command::Failover { times }) => experiment::failover(times),
-        Some(Command::Overhead) => experiment::overhead(),
+        Some(Command::Start) => experiment::start(keys),
+        Some(Command::Failover { times }) => experiment::failover(times, keys),
+        Some(Command::Overhead) => experiment::overhead(keys),
         Some(Command::Scale { workers, seconds }) => {
-            scale::run(workers, Duration::from_secs(seconds))
+            scale::run(workers, Duration::from_secs(seconds), keys)
         }
+        Some(Command::Hostile { seconds }) => hostile::run(Duration::from_secs(seconds)),
         None => all(),
     };
     match done {
@@ -69,12 +87,15 @@ fn main() -> ExitCode {
 }
 
 fn all() -> anyhow::Result<()> {
-    experiment::start()?;
-    experiment::failover(15)?;
-    experiment::overhead()?;
-    for workers in [1000, 10_000] {
-        scale::run(workers, Duration::from_secs(20))?;
+    for keys in [Keys::Without, Keys::With] {
+        experiment::start(keys)?;
+        experiment::failover(15, keys)?;
+        experiment::overhead(keys)?;
+        for workers in [1000, 10_000] {
+            scale::run(workers, Duration::from_secs(20), keys)?;
+        }
     }
+    hostile::run(Duration::from_secs(15))?;
     Ok(())
 }
 

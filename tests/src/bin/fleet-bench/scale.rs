@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
+use quartet_identity::Role;
+use quartet_proto::channel::Connector;
 use quartet_proto::v1::fleet_client::FleetClient;
 use quartet_proto::v1::{self, coordinator_message, worker_message};
 use quartet_tests::processes::hello;
@@ -15,7 +17,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 use tonic::transport::{Channel, Endpoint};
 
-use super::experiment::Experiment;
+use super::experiment::{Experiment, Keys};
 use super::say;
 
 /// Streams on one connection.
@@ -24,8 +26,8 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 /// Every so many workers, one asks with each heartbeat for an answer.
 const PROBES: usize = 10;
 
-pub(super) fn run(workers: usize, duration: Duration) -> anyhow::Result<()> {
-    let experiment = Experiment::new(1, 1)?;
+pub(super) fn run(workers: usize, duration: Duration, keys: Keys) -> anyhow::Result<()> {
+    let experiment = Experiment::new(1, 1, keys)?;
     let coordinator = experiment.coordinator();
     let process = coordinator.process.id();
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -33,14 +35,15 @@ pub(super) fn run(workers: usize, duration: Duration) -> anyhow::Result<()> {
         .enable_all()
         .build()?;
     let address = format!("http://{}", coordinator.address);
+    let connector = experiment.choice().connector(&[Role::Worker], "a worker")?;
     let (latencies, heartbeats, usage) =
-        runtime.block_on(measure(address, workers, duration, process))?;
+        runtime.block_on(measure(address, connector, workers, duration, process))?;
     let at = |fraction: f64| {
         let index = (latencies.len() as f64 * fraction) as usize;
         latencies[index.min(latencies.len() - 1)].as_secs_f64() * 1e3
     };
     say(
-        &format!("{workers} workers: heartbeats a second, CPU of the coordinator, memory"),
+        &format!("{workers} workers: heartbeats a second, CPU of the coordinator, memory{keys}"),
         &format!(
             "{:.0}/s, {:.2} cores, {:.0} MB",
             heartbeats as f64 / duration.as_secs_f64(),
@@ -49,7 +52,7 @@ pub(super) fn run(workers: usize, duration: Duration) -> anyhow::Result<()> {
         ),
     )?;
     say(
-        &format!("{workers} workers: heartbeat to answer, p50 / p99"),
+        &format!("{workers} workers: heartbeat to answer, p50 / p99{keys}"),
         &format!(
             "{:.1} / {:.1} ms ({} answers)",
             at(0.5),
@@ -67,6 +70,7 @@ struct Usage {
 
 async fn measure(
     address: String,
+    connector: Connector,
     workers: usize,
     duration: Duration,
     process: u32,
@@ -77,7 +81,11 @@ async fn measure(
     let mut channel = None;
     for index in 0..workers {
         if index.is_multiple_of(STREAMS) {
-            channel = Some(Endpoint::from_shared(address.clone())?.connect().await?);
+            channel = Some(
+                connector
+                    .connect(Endpoint::from_shared(address.clone())?)
+                    .await?,
+            );
         }
         let channel = channel.clone().context("connected above")?;
         let (ready, heartbeats) = (Arc::clone(&ready), Arc::clone(&heartbeats));
@@ -131,25 +139,9 @@ async fn live(
             break;
         }
         let asks = index.is_multiple_of(PROBES);
-        let progress = asks.then(|| v1::Progress {
-            lease: Some(v1::Lease {
-                task: Some(v1::Task {
-                    kind: Some(v1::task::Kind::Run("run0".to_owned())),
-                }),
-                attempt: 1_000_000,
-                worker_id: id.clone(),
-                experiment_id: "none".to_owned(),
-            }),
-            phase: v1::Phase::Training.into(),
-            epoch: 1,
-            epochs: 1,
-            ..v1::Progress::default()
-        });
+        let message = if asks { probe(&id) } else { heartbeat(None) };
         let sent = Instant::now();
-        let heartbeat = v1::Heartbeat { progress };
-        outbox
-            .send(message(worker_message::Message::Heartbeat(heartbeat)))
-            .await?;
+        outbox.send(message).await?;
         heartbeats.fetch_add(1, Ordering::Relaxed);
         if asks {
             answer(&mut inbox).await?;
@@ -161,8 +153,27 @@ async fn live(
     Ok(latencies)
 }
 
+/// A heartbeat that is answered, because it names a lease that never was.
+pub(super) fn probe(id: &str) -> v1::WorkerMessage {
+    let progress = v1::Progress {
+        lease: Some(v1::Lease {
+            task: Some(v1::Task {
+                kind: Some(v1::task::Kind::Run("run0".to_owned())),
+            }),
+            attempt: 1_000_000,
+            worker_id: id.to_owned(),
+            experiment_id: "none".to_owned(),
+        }),
+        phase: v1::Phase::Training.into(),
+        epoch: 1,
+        epochs: 1,
+        ..v1::Progress::default()
+    };
+    heartbeat(Some(progress))
+}
+
 /// Waits for the answer to a heartbeat that names a lease that never was.
-async fn answer(inbox: &mut Streaming<v1::CoordinatorMessage>) -> anyhow::Result<()> {
+pub(super) async fn answer(inbox: &mut Streaming<v1::CoordinatorMessage>) -> anyhow::Result<()> {
     loop {
         let message = inbox.message().await?.context("the stream has ended")?;
         if let Some(coordinator_message::Message::Revocation(_)) = message.message {
@@ -171,9 +182,10 @@ async fn answer(inbox: &mut Streaming<v1::CoordinatorMessage>) -> anyhow::Result
     }
 }
 
-fn message(message: worker_message::Message) -> v1::WorkerMessage {
+fn heartbeat(progress: Option<v1::Progress>) -> v1::WorkerMessage {
+    let heartbeat = worker_message::Message::Heartbeat(v1::Heartbeat { progress });
     v1::WorkerMessage {
-        message: Some(message),
+        message: Some(heartbeat),
     }
 }
 
@@ -189,7 +201,12 @@ fn cpu(process: u32) -> anyhow::Result<Duration> {
     Ok(TICK * ticks)
 }
 
-fn peak_memory(process: u32) -> anyhow::Result<u64> {
+/// Has the peak be that from now on.
+pub(super) fn forget_peak_memory(process: u32) -> anyhow::Result<()> {
+    Ok(std::fs::write(format!("/proc/{process}/clear_refs"), "5")?)
+}
+
+pub(super) fn peak_memory(process: u32) -> anyhow::Result<u64> {
     let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     let kilobytes = peak.context("VmHWM")?.trim().trim_end_matches(" kB");

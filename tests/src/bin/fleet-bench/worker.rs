@@ -10,7 +10,7 @@ use quartet_agent::executor::{
     EvaluateTask, Evaluated, Executor, ExecutorError, TrainTask, Trained, UnsupportedPrecision,
 };
 use quartet_agent::{Link, Settings};
-use quartet_proto::channel::Connector;
+use quartet_identity::{KeyChoice, Role};
 use quartet_shared::address::Address;
 use quartet_shared::secret::Secret;
 use quartet_shared::shutdown::Shutdown;
@@ -30,6 +30,8 @@ pub(super) struct Args {
     /// Bytes of the weights.
     #[arg(long)]
     bytes: usize,
+    #[command(flatten)]
+    keys: KeyChoice,
 }
 
 /// Says when it begins a task.
@@ -72,7 +74,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
         cache_dir: args.cache_dir,
         give_up_after: Duration::from_secs(60),
         drain_grace: Duration::from_secs(30),
-        connector: Connector::tcp(),
+        connector: args.keys.connector(&[Role::Worker], "a worker")?,
         seed,
     };
     let executor = Outspoken(HashingExecutor::new(
