@@ -22,8 +22,11 @@ const KEPT_BACK: u64 = 32;
 /// Most connections at a time.
 const MAX_CONNECTIONS: u64 = 100_000;
 
-/// How long a new connection may take until its first call.
+/// How long a new connection may take until its first call that is answered.
 const FIRST_CALL: Duration = Duration::from_secs(10);
+
+/// The same while more than half of the connections are taken: who asks nothing makes room for others.
+const FIRST_CALL_WHEN_CROWDED: Duration = Duration::from_secs(1);
 
 /// Wait after the system refused to accept a connection.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -65,13 +68,17 @@ pub fn incoming(
         }
         let permit = Arc::clone(&permits).acquire_owned().await.ok()?;
         let stream = Stream::new(accept(&listener).await, keys.as_ref());
+        let first_call = match permits.available_permits() < most / 2 {
+            true => FIRST_CALL_WHEN_CROWDED,
+            false => FIRST_CALL,
+        };
         let connection = Connection {
             info: ConnectionInfo {
                 called: Arc::default(),
                 peer: stream.peer(),
             },
             stream,
-            first_call: Some(Box::pin(tokio::time::sleep(FIRST_CALL))),
+            first_call: Some(Box::pin(tokio::time::sleep(first_call))),
             _permit: permit,
         };
         // Said once: strangers who come and go do not fill the log.

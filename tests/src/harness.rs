@@ -28,7 +28,7 @@ use crate::ports;
 use crate::processes::{Coordinator, Process, Watch};
 use crate::proxy::Proxy;
 use crate::results::{Results, attempts, manifests};
-use crate::s3::{S3, prepared};
+use crate::s3::{S3, SECRET_ACCESS_KEY, prepared};
 use crate::small_disk::SmallDisk;
 use crate::stores::StoreUnderTest;
 
@@ -248,6 +248,7 @@ impl Harness {
         for (key, bytes) in &self.committed {
             assert!(self.store.read(key) == *bytes, "{key} was changed");
         }
+        self.assert_nothing_secret_is_logged();
         let (layout, runs) = (self.layout(), RUNS.map(run_name));
         for run in &runs {
             let attempts = attempts(&manifests(&self.store, &layout, run));
@@ -255,6 +256,20 @@ impl Harness {
             assert_eq!(attempts.last(), expected.as_ref(), "{run}: {attempts:?}");
         }
         Results::read(&self.store, &layout, &runs)
+    }
+
+    fn assert_nothing_secret_is_logged(&self) {
+        let mut logs = 0;
+        for entry in fs::read_dir(&self.folder).expect("the folder is readable") {
+            let path = entry.expect("the folder is readable").path();
+            if path.extension().is_some_and(|extension| extension == "log") {
+                let text = fs::read_to_string(&path).expect("a log is text");
+                assert!(!text.contains(SECRET_ACCESS_KEY), "{}", path.display());
+                assert!(!text.contains("PRIVATE KEY"), "{}", path.display());
+                logs += 1;
+            }
+        }
+        assert!(logs >= 2, "coordinator and workers have logs");
     }
 
     fn show_logs(&self) {

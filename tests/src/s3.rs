@@ -13,6 +13,9 @@ use crate::processes::{LIMIT, Process};
 /// The server's bucket.
 pub const BUCKET: &str = "quartet";
 
+/// The key that programs sign with, and which they must not show.
+pub const SECRET_ACCESS_KEY: &str = "wJalr-not-to-be-shown-XUtn";
+
 /// Objects are not for everyone, but the server believes every signature.
 const SIGNED: (&str, &str) = (
     "Authorization",
@@ -151,7 +154,7 @@ fn path(key: &str) -> String {
 pub fn environment(server: SocketAddr) -> Vec<(&'static str, String)> {
     vec![
         ("AWS_ACCESS_KEY_ID", "quartet".into()),
-        ("AWS_SECRET_ACCESS_KEY", "quartet".into()),
+        ("AWS_SECRET_ACCESS_KEY", SECRET_ACCESS_KEY.into()),
         ("AWS_REGION", "us-east-1".into()),
         ("AWS_ENDPOINT", format!("http://{server}")),
         ("AWS_ALLOW_HTTP", "true".into()),

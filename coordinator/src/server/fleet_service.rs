@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::Stream;
+use quartet_identity::Access;
 use quartet_proto::v1::{self, coordinator_message, worker_message};
 use quartet_shared::label::{self, MAX_REASON};
 use quartet_shared::outcome::Outcome;
@@ -42,6 +43,8 @@ impl v1::fleet_server::Fleet for FleetService {
         &self,
         request: Request<Streaming<v1::WorkerMessage>>,
     ) -> Result<Response<Self::AttachStream>, Status> {
+        let key = self.shell.policy.check(request.extensions(), Access::Work)?;
+        let key = key.map(str::to_owned);
         let mut messages = request.into_inner();
         let first = tokio::time::timeout(HELLO_TIMEOUT, messages.message())
             .await
@@ -84,6 +87,7 @@ impl v1::fleet_server::Fleet for FleetService {
             %worker,
             name = %info.name,
             device = %info.device,
+            key,
             held = held.as_ref().map(tracing::field::display),
             "worker joined"
         );

@@ -17,6 +17,8 @@ enum Pick {
     Live(usize),
     /// Any lease that was ever granted, most of them stale.
     Any(usize),
+    /// A lease of another experiment, with the same task, attempt and worker as one of these.
+    Foreign(usize),
 }
 
 /// How the write of a manifest ends.
@@ -111,6 +113,8 @@ enum Event {
         /// Whether the records of new leases take a while to be written.
         slow: bool,
     },
+    /// The coordinator has not run for a while, as when its machine sleeps.
+    Resumed,
     /// The coordinator is killed and started again; its writes in progress `landed` in the store or not.
     Restart {
         landed: bool,
@@ -119,8 +123,9 @@ enum Event {
 
 fn pick() -> impl Strategy<Value = Pick> {
     prop_oneof![
-        3 => any::<usize>().prop_map(Pick::Live),
-        1 => any::<usize>().prop_map(Pick::Any),
+        12 => any::<usize>().prop_map(Pick::Live),
+        4 => any::<usize>().prop_map(Pick::Any),
+        1 => any::<usize>().prop_map(Pick::Foreign),
     ]
 }
 
@@ -162,12 +167,21 @@ fn event() -> impl Strategy<Value = Event> {
         2 => worker.prop_map(|worker| Lost { worker }),
         8 => prop_oneof![3 => 0..4_000u64, 1 => 0..40_000u64].prop_map(|millis| Wait { millis }),
         16 => proptest::bool::weighted(0.2).prop_map(|slow| Decide { slow }),
+        1 => Just(Resumed),
         2 => any::<bool>().prop_map(|landed| Restart { landed }),
     ]
 }
 
 fn events() -> impl Strategy<Value = Vec<Event>> {
     proptest::collection::vec(event(), 1..150)
+}
+
+/// How many sequences of events are tried; `PROPTEST_CASES` says otherwise.
+fn cases() -> u32 {
+    let told = std::env::var("PROPTEST_CASES").ok();
+    told.map_or(10_000, |cases| {
+        cases.parse().expect("PROPTEST_CASES is a number")
+    })
 }
 
 fn apply(world: &mut World, event: &Event) {
@@ -201,6 +215,7 @@ fn apply(world: &mut World, event: &Event) {
         Event::Lost { worker } => world.lost(worker),
         Event::Wait { millis } => world.wait(millis),
         Event::Decide { slow } => world.decide(slow),
+        Event::Resumed => world.resumed(),
         Event::Restart { landed } => world.restart(landed),
     }
     world.check_view();
@@ -208,7 +223,7 @@ fn apply(world: &mut World, event: &Event) {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: 10_000,
+        cases: cases(),
         failure_persistence: None,
         ..ProptestConfig::default()
     })]

@@ -60,6 +60,8 @@ pub(super) struct World {
     members: BTreeMap<WorkerId, Member>,
     given: Vec<LeaseId>,
     tickets: Vec<Ticket>,
+    /// No worker that is not connected loses its lease to a spare before.
+    earliest_reclaim: Now,
 }
 
 fn tasks() -> Vec<Task> {
@@ -132,6 +134,7 @@ impl World {
             members: BTreeMap::new(),
             given: Vec::new(),
             tickets: Vec::new(),
+            earliest_reclaim: Now::default(),
         };
         world.start_memory();
         world
@@ -171,9 +174,18 @@ impl World {
             .filter_map(|m| Some(m.live.as_ref()?.id.clone()))
             .collect();
         let (from, index) = match pick {
-            Pick::Live(index) => (&live, index),
+            Pick::Live(index) | Pick::Foreign(index) => (&live, index),
             Pick::Any(index) => (&self.given, index),
         };
-        (!from.is_empty()).then(|| from[index % from.len()].clone())
+        let mut picked = (!from.is_empty()).then(|| from[index % from.len()].clone())?;
+        if matches!(pick, Pick::Foreign(_)) {
+            picked.experiment = "x-2".parse().unwrap();
+        }
+        Some(picked)
+    }
+
+    pub(super) fn resumed(&mut self) {
+        self.scheduler.resumed(self.now);
+        self.earliest_reclaim = self.now + config().recovery_grace;
     }
 }

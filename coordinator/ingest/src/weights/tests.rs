@@ -8,7 +8,7 @@ use quartet_shared::chunks::CHUNK_SIZE;
 use quartet_shared::spec::{ExperimentSpec, Preset};
 use quartet_shared::terminal::Mode;
 
-use super::hub::Pace;
+use super::hub::{Pace, Token};
 use super::*;
 use server::{FakeHub, weights};
 
@@ -143,6 +143,19 @@ async fn errors_of_the_hub_say_what_to_do() {
         denied.contains("401") && denied.contains("Set HF_TOKEN"),
         "{denied}"
     );
+    // A token that is not the right one is not shown.
+    let mut options = harness.options();
+    options.hub.token = Some(Token("hf_wrong".to_owned()));
+    let shown = format!("{:?}", options.hub);
+    let runs = experiment(&["none", "hub:timm/vgg16"]).runs;
+    let sources = WeightSources::new(&runs, options).unwrap();
+    let denied = sources.resolve(&mut progress()).await.err().unwrap();
+    let denied = format!("{denied:#}");
+    assert!(
+        denied.contains("401") && denied.contains("set HF_TOKEN"),
+        "{denied}"
+    );
+    assert!(!denied.contains("hf_wrong") && !shown.contains("hf_wrong"));
 
     let name = "run1".parse().unwrap();
     let file = imagenet(Backbone::Vgg16);

@@ -73,7 +73,7 @@ pub(super) struct Member {
 impl World {
     /// Sets the memory of a coordinator that has just started.
     pub(super) fn start_memory(&mut self) {
-        self.now = Now::default();
+        (self.now, self.earliest_reclaim) = (Now::default(), Now::default());
         let all_trained = self.all_trained();
         let recall = |(task, stored): (&Task, &Stored)| {
             let open = stored.completion.is_none() && (*task != Task::Evaluate || all_trained);

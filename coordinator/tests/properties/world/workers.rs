@@ -155,7 +155,7 @@ impl World {
 
     pub(super) fn disconnect_id(&mut self, id: &WorkerId) {
         self.scheduler.disconnected(id, self.now);
-        let grace = self.now + config().reattach_grace;
+        let grace = (self.now + config().reattach_grace).max(self.earliest_reclaim);
         let known = self.scheduler.workers().any(|worker| worker.info.id == *id);
         if let Some(lease) = self.lease_of(id).filter(|_| known) {
             self.live(&lease).reclaim_at = Some(grace);
