@@ -28,6 +28,14 @@ for program in coordinator worker; do
   }
 done
 
+for argument in "$@"; do
+  case $argument in
+    --tls* | --insecure)
+      echo "slurm.sh: set QUARTET_TLS instead of $argument: all programs of the job need the same keys" >&2
+      exit 2
+      ;;
+  esac
+done
 "$bin/coordinator" keys
 "$bin/coordinator" --workers "${SLURM_NTASKS:-1}" --listen "0.0.0.0:$port" "$@" &
 coordinator=$!

@@ -19,8 +19,8 @@ use tonic::transport::server::Connected;
 /// File descriptors that are kept for the store, the logs and the local workers.
 const KEPT_BACK: u64 = 32;
 
-/// Most connections at a time.
-const MAX_CONNECTIONS: u64 = 100_000;
+/// Most connections at a time: more than the largest fleet has workers, and each costs memory.
+const MAX_CONNECTIONS: u64 = 16_384;
 
 /// How long a new connection may take until its first call that is answered.
 const FIRST_CALL: Duration = Duration::from_secs(10);
@@ -145,20 +145,29 @@ impl Connected for Connection {
     }
 }
 
-impl AsyncRead for Connection {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
+impl Connection {
+    /// Fails once the first call is overdue. Every use of the connection asks, writing ones, too: a peer that
+    /// sends nothing keeps a handshake from reading, and one that reads nothing keeps a server from it.
+    fn check_first_call(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         if self.info.called.load(Ordering::Relaxed) {
             self.first_call = None;
         }
         if let Some(first_call) = &mut self.first_call
             && first_call.as_mut().poll(cx).is_ready()
         {
-            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            return Err(io::ErrorKind::TimedOut.into());
         }
+        Ok(())
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.check_first_call(cx)?;
         Pin::new(&mut self.stream).poll_read(cx, buffer)
     }
 }
@@ -169,6 +178,7 @@ impl AsyncWrite for Connection {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        self.check_first_call(cx)?;
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
 
@@ -177,6 +187,7 @@ impl AsyncWrite for Connection {
         cx: &mut Context<'_>,
         bytes: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.check_first_call(cx)?;
         Pin::new(&mut self.stream).poll_write_vectored(cx, bytes)
     }
 
@@ -185,10 +196,12 @@ impl AsyncWrite for Connection {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.check_first_call(cx)?;
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.check_first_call(cx)?;
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }

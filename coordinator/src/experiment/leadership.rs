@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Experiment, Request};
 use quartet_store::{Creation, Store, StoreError};
+use tonic::{Code, Status};
 
 /// How long the coordinator of an older claim may take to answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
@@ -155,7 +156,17 @@ pub(super) async fn refuse_beside_a_live_one(
     let is_it = |snapshot: &v1::Snapshot| {
         snapshot.experiment == experiment.as_str() && snapshot.term == newest.term.0
     };
-    let lives = matches!(&answer, Ok(Some(snapshot)) if is_it(snapshot));
+    let lives = match &answer {
+        Ok(Ok(snapshot)) => is_it(snapshot),
+        // A coordinator, and one that our keys do not let us ask.
+        Ok(Err(status)) => {
+            matches!(
+                status.code(),
+                Code::Unauthenticated | Code::PermissionDenied
+            )
+        }
+        Err(_) => false,
+    };
     if !lives {
         tracing::debug!(
             address = newest.address,
@@ -180,13 +191,15 @@ pub(super) async fn refuse_beside_a_live_one(
     })
 }
 
-async fn ask(address: &str, connector: &Connector) -> Option<v1::Snapshot> {
+async fn ask(address: &str, connector: &Connector) -> Result<v1::Snapshot, Status> {
     let uri = format!("http://{address}");
-    let channel = connector.channel(endpoint(uri, ANSWER_TIMEOUT, ANSWER_TIMEOUT).ok()?);
+    let endpoint = endpoint(uri, ANSWER_TIMEOUT, ANSWER_TIMEOUT);
+    let endpoint = endpoint.map_err(|error| Status::from_error(error.into()))?;
+    let channel = connector.channel(endpoint);
     let client = StatusClient::new(channel);
     let mut client = client.max_decoding_message_size(MAX_SNAPSHOT_SIZE);
-    let snapshot = client.get_snapshot(v1::GetSnapshotRequest {}).await;
-    Some(snapshot.ok()?.into_inner())
+    let snapshot = client.get_snapshot(v1::GetSnapshotRequest {}).await?;
+    Ok(snapshot.into_inner())
 }
 
 /// Claims the first free term after `last`.

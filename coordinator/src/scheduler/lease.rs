@@ -44,9 +44,10 @@ pub struct Lease {
     pub(super) pin: Option<Pin>,
     /// How the lease ends once it is no longer pinned.
     pub(super) ending: Option<Ending>,
-    /// What the store says of the worker, if an older coordinator granted the lease and the worker has not come
-    /// back.
-    restored: Option<Restored>,
+    /// The worker's name, if an older coordinator granted the lease and the worker has not come back.
+    restored: Option<String>,
+    /// The hash of the worker's secret, as the record of a lease has it that an older coordinator granted.
+    recorded_secret: Option<SecretHash>,
 }
 
 /// A write to the store under a lease. Until it ends, the task is not leased again: the write could
@@ -117,13 +118,6 @@ pub struct LastLease {
     pub ended: bool,
 }
 
-/// A worker as the record of its lease knows it.
-#[derive(Clone, Debug, PartialEq)]
-struct Restored {
-    name: String,
-    secret: Option<SecretHash>,
-}
-
 impl LastLease {
     /// The lease of this task.
     pub(super) fn id(&self, experiment: &ExperimentId, task: Task) -> LeaseId {
@@ -148,6 +142,7 @@ impl Lease {
             pin: None,
             ending: None,
             restored: None,
+            recorded_secret: None,
         }
     }
 
@@ -164,10 +159,8 @@ impl Lease {
         let start = Now::default();
         Self {
             reclaimable_at: Some(start + config.recovery_grace),
-            restored: Some(Restored {
-                name: last.name,
-                secret: last.secret,
-            }),
+            restored: Some(last.name),
+            recorded_secret: last.secret,
             ..Self::new(id, config, start)
         }
     }
@@ -270,12 +263,12 @@ impl Lease {
     /// The name of a worker that has not come back since an older coordinator granted the lease.
     #[must_use]
     pub fn restored_name(&self) -> Option<&String> {
-        self.restored.as_ref().map(|worker| &worker.name)
+        self.restored.as_ref()
     }
 
-    /// The hash of the secret of such a worker.
-    pub(super) fn restored_secret(&self) -> Option<&SecretHash> {
-        self.restored.as_ref()?.secret.as_ref()
+    /// The hash of the secret of its worker, if an older coordinator granted the lease and knew it.
+    pub(super) fn recorded_secret(&self) -> Option<&SecretHash> {
+        self.recorded_secret.as_ref()
     }
 
     /// How long its worker, which is not connected, may take at most to come back.

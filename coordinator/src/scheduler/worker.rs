@@ -235,7 +235,7 @@ impl Scheduler {
             None => {
                 let leases = self.records().filter_map(TaskRecord::lease);
                 let mut held = leases.filter(|lease| lease.id.worker == *worker);
-                held.find_map(Lease::restored_secret)
+                held.find_map(Lease::recorded_secret)
             }
         }
     }

@@ -43,7 +43,10 @@ impl v1::fleet_server::Fleet for FleetService {
         &self,
         request: Request<Streaming<v1::WorkerMessage>>,
     ) -> Result<Response<Self::AttachStream>, Status> {
-        let key = self.shell.policy.check(request.extensions(), Access::Work)?;
+        let key = self
+            .shell
+            .policy
+            .check(request.extensions(), Access::Work)?;
         let key = key.map(str::to_owned);
         let mut messages = request.into_inner();
         let first = tokio::time::timeout(HELLO_TIMEOUT, messages.message())
@@ -60,7 +63,6 @@ impl v1::fleet_server::Fleet for FleetService {
         let newest = hello.term;
         let secret = hello.secret.clone();
         let (info, held) = worker_stream::read_hello(hello)?;
-        self.shell.verify_secret(&info.id, &secret)?;
         if newest > self.shell.experiment.term.0 {
             tracing::warn!(worker = %info.id, term = newest, "the worker has seen a newer coordinator");
             self.shell.verify_leadership().await?;
@@ -82,19 +84,23 @@ impl v1::fleet_server::Fleet for FleetService {
         };
         // The channel is new and has room.
         let _ = outbox.try_send(Ok(welcome));
-        let stream = self.shell.connections.attach(worker.clone(), outbox);
-        tracing::info!(
-            %worker,
-            name = %info.name,
-            device = %info.device,
-            key,
-            held = held.as_ref().map(tracing::field::display),
-            "worker joined"
-        );
-        let joined = self
-            .shell
-            .scheduler
-            .tell(|scheduler, now| scheduler.join(info, held.clone(), now));
+        let (stream, joined) = {
+            // Of two that attach in one name at a time, the second sees the first one's secret.
+            let _one_at_a_time = self.shell.attaching();
+            self.shell.verify_secret(&worker, &secret)?;
+            let stream = self.shell.connections.attach(worker.clone(), outbox);
+            tracing::info!(
+                %worker,
+                name = %info.name,
+                device = %info.device,
+                key,
+                held = held.as_ref().map(tracing::field::display),
+                "worker joined"
+            );
+            let scheduler = &self.shell.scheduler;
+            let joined = scheduler.tell(|scheduler, now| scheduler.join(info, held.clone(), now));
+            (stream, joined)
+        };
         if let (Some(held), Some(refusal)) = (held, joined.refused()) {
             tracing::warn!(lease = %held, %refusal, "the worker's lease is no longer valid");
             self.shell.connections.revoke(&held, &refusal.to_string());

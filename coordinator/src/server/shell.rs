@@ -1,5 +1,7 @@
 //! The shell around the scheduler: everything that the services and the driver share.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use quartet_proto::v1::{self, coordinator_message::Message};
 use quartet_shared::ids::{RunName, WorkerId};
 use quartet_shared::secret::Secret;
@@ -21,6 +23,7 @@ pub(super) struct Shell {
     pub(super) connections: Connections,
     pub(super) conclusion: Conclusion,
     pub(super) policy: Policy,
+    attaching: Mutex<()>,
 }
 
 impl Shell {
@@ -31,7 +34,15 @@ impl Shell {
             connections: Connections::default(),
             conclusion: Conclusion::default(),
             policy,
+            attaching: Mutex::default(),
         }
+    }
+
+    /// Held while a worker attaches.
+    pub(super) fn attaching(&self) -> MutexGuard<'_, ()> {
+        self.attaching
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether whoever calls in a worker's name proves to be it. Of a worker that is not known nothing can be

@@ -1,5 +1,6 @@
 //! The command line of `status`.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
@@ -45,9 +46,12 @@ pub enum Command {
     Drain {
         /// Its name, or its id where several have the name.
         worker: String,
-        /// Which keys to show: an admin's.
-        #[command(flatten)]
-        keys: KeyChoice,
+        /// Folder of an admin's keys; given before `drain` it says the same.
+        #[arg(long = "tls", value_name = "DIR")]
+        folder: Option<PathBuf>,
+        /// Use no keys; given before `drain` it says the same.
+        #[arg(long)]
+        insecure: bool,
     },
 }
 

@@ -6,7 +6,7 @@
 //! program reads both from before or after.
 
 use std::fs;
-use std::io::{self, Write as _};
+use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
@@ -51,7 +51,8 @@ impl KeyFolder {
     /// The folder at this path, which need not be there yet.
     #[must_use]
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self(path.into())
+        // Without a slash at the end, which would put what lies beside it into it.
+        Self(path.into().components().collect())
     }
 
     /// The user's own: `quartet/keys` in the configuration folder.
@@ -106,24 +107,28 @@ impl KeyFolder {
             return Ok(false);
         }
         // Beside it, and moved at once: of two that make keys at a time, one makes all of them.
-        let mut beside = self.0.clone().into_os_string();
-        beside.push(format!(".new-{:08x}", rand::random::<u32>()));
-        let new = Self(beside.into());
-        let made = new.fill(days).and_then(|()| {
-            fs::rename(&new.0, &self.0).map_err(|source| KeyError::File {
-                action: "make keys in",
-                path: self.0.clone(),
-                source,
-            })
-        });
-        if made.is_err() {
-            // What is left of it is of no use.
-            let _ = fs::remove_dir_all(&new.0);
-        }
-        match made {
+        let new = self.beside();
+        let _clean = RemoveFolder(&new.0);
+        match new.fill(days).and_then(|()| new.move_to(self)) {
             Err(_) if self.exists() => Ok(false),
             made => made.map(|()| true),
         }
+    }
+
+    /// Where a folder is made that then takes its place.
+    fn beside(&self) -> Self {
+        let mut beside = self.0.clone().into_os_string();
+        beside.push(format!(".new-{:08x}", rand::random::<u32>()));
+        Self(beside.into())
+    }
+
+    /// Takes the place of a folder that is not there, or empty.
+    fn move_to(&self, place: &Self) -> Result<(), KeyError> {
+        fs::rename(&self.0, &place.0).map_err(|source| KeyError::File {
+            action: "make keys in",
+            path: place.0.clone(),
+            source,
+        })
     }
 
     fn fill(&self, days: u32) -> Result<(), KeyError> {
@@ -157,10 +162,13 @@ impl KeyFolder {
         if folder.0.exists() {
             return Err(KeyError::Exists(folder.0));
         }
-        private_folder(&folder.0)?;
-        issue_into(&folder, &authority, name, role, days)?;
+        let new = folder.beside();
+        let _clean = RemoveFolder(&new.0);
+        private_folder(&new.0)?;
+        issue_into(&new, &authority, name, role, days)?;
         let certificate = read(&self.authority())?;
-        write(&folder.authority(), &certificate, Secrecy::Public)?;
+        write(&new.authority(), &certificate, Secrecy::Public)?;
+        new.move_to(&folder)?;
         Ok(folder)
     }
 
@@ -200,7 +208,11 @@ impl KeyFolder {
         let mut folders = Vec::new();
         for entry in fs::read_dir(&self.0).map_err(unreadable)? {
             let path = entry.map_err(unreadable)?.path();
-            if path.is_dir() {
+            if path.is_dir()
+                && path
+                    .extension()
+                    .is_none_or(|e| !e.to_string_lossy().starts_with("new-"))
+            {
                 folders.push(path);
             }
         }
@@ -217,7 +229,10 @@ impl KeyFolder {
             let path = self.certificate(role);
             let der = &certificates(&path)?[0];
             let Certificate { holder, expires } = Certificate::of_file(&path, der)?;
-            let holder = holder.ok_or_else(|| KeyError::invalid(&path, "it names no role"))?;
+            let holder = holder.filter(|holder| holder.role == role);
+            let holder = holder.ok_or_else(|| {
+                KeyError::invalid(&path, format!("it is no {role}'s certificate"))
+            })?;
             Ok(Key {
                 name: holder.name,
                 role: holder.role,
@@ -262,6 +277,16 @@ fn issue_into(
     write(&path, &certificate, Secrecy::Public)
 }
 
+/// Removes what is left of a folder when it goes.
+struct RemoveFolder<'a>(&'a Path);
+
+impl Drop for RemoveFolder<'_> {
+    fn drop(&mut self) {
+        // It has been moved, as a rule.
+        let _ = fs::remove_dir_all(self.0);
+    }
+}
+
 /// Who may read a file.
 #[derive(Clone, Copy)]
 enum Secrecy {
@@ -271,12 +296,8 @@ enum Secrecy {
 
 /// Writes a file, all of it or nothing.
 fn write(path: &Path, text: &str, secrecy: Secrecy) -> Result<(), KeyError> {
-    let new = path.with_extension("new");
+    let new = path.with_extension(format!("new-{:08x}", rand::random::<u32>()));
     let written = (|| {
-        match fs::remove_file(&new) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
         let mut file = fs::OpenOptions::new()
             .write(true)
             .create_new(true)
@@ -286,6 +307,9 @@ fn write(path: &Path, text: &str, secrecy: Secrecy) -> Result<(), KeyError> {
         file.sync_all()?;
         fs::rename(&new, path)
     })();
+    if written.is_err() {
+        let _ = fs::remove_file(&new);
+    }
     written.map_err(|source| KeyError::File {
         action: "write",
         path: path.to_owned(),

@@ -1,12 +1,13 @@
 //! Connections as a server takes them: with TLS, without, and who is at the other end.
 
+use std::fs::Metadata;
 use std::io::{self, IoSlice};
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll, ready};
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -35,13 +36,18 @@ pub struct ServerKeys {
 struct Current {
     config: Arc<ServerConfig>,
     files: Vec<FileVersion>,
+    looked_at: Instant,
 }
+
+/// How often the files are looked at, at most.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A file as it was when it was read.
 #[derive(Debug, PartialEq, Eq)]
 struct FileVersion {
     path: PathBuf,
     modified: Option<SystemTime>,
+    length: Option<u64>,
     /// Another one for a file that has replaced it, however soon.
     inode: Option<u64>,
 }
@@ -62,6 +68,10 @@ impl ServerKeys {
     /// The keys as they are now. While new ones cannot be used, the old ones are.
     fn config(&self) -> Arc<ServerConfig> {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        if current.looked_at.elapsed() < LOOK_INTERVAL {
+            return Arc::clone(&current.config);
+        }
+        current.looked_at = Instant::now();
         let files = versions(&self.folder);
         if files != current.files {
             match Current::read(&self.folder) {
@@ -86,7 +96,11 @@ impl Current {
         let credentials = Credentials::read(folder, Role::Coordinator)?;
         warn_of_expiry(&path, credentials.expires);
         let config = Arc::new(credentials.server(&path)?);
-        Ok(Self { config, files })
+        Ok(Self {
+            config,
+            files,
+            looked_at: Instant::now(),
+        })
     }
 }
 
@@ -100,6 +114,7 @@ fn versions(folder: &KeyFolder) -> Vec<FileVersion> {
         let metadata = path.metadata().ok();
         FileVersion {
             modified: metadata.as_ref().and_then(|m| m.modified().ok()),
+            length: metadata.as_ref().map(Metadata::len),
             inode: metadata.as_ref().map(MetadataExt::ino),
             path,
         }

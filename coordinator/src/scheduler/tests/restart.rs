@@ -1,5 +1,7 @@
 //! A coordinator that was started again, and runs that are rolled back or ahead in the store.
 
+use quartet_shared::secret::Secret;
+
 use super::*;
 
 const CORRUPT: &str = "it is corrupt";
@@ -45,6 +47,24 @@ fn a_worker_goes_on_after_the_coordinator_was_started_again() {
                 .is_some()
         );
     }
+}
+
+#[test]
+fn a_worker_that_commits_before_it_is_back_still_proves_itself() {
+    let secret = Secret::new(7).hash();
+    let mut history = history(3, Some(1), None);
+    history.runs[0].lease.as_mut().unwrap().secret = Some(secret.clone());
+    let mut scheduler = scheduler(&[("a", 1.0)], history);
+    let lease = LeaseId {
+        experiment: experiment(),
+        task: train("a"),
+        attempt: Attempt(3),
+        worker: id("w0"),
+    };
+    assert_eq!(scheduler.secret_of(&id("w0")), Some(&secret));
+    commit(&mut scheduler, &lease, 2, 1);
+    assert_eq!(scheduler.secret_of(&id("w0")), Some(&secret));
+    assert_eq!(scheduler.secret_of(&id("w1")), None);
 }
 
 #[test]

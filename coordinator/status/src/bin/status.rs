@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{CommandFactory, Parser};
+use quartet_identity::KeyChoice;
 use quartet_shared::terminal::Mode;
 use quartet_status::options::{Cli, Command, Options};
 use quartet_status::{ClientError, StatusError};
@@ -36,9 +37,18 @@ fn show(cli: &Cli) -> anyhow::Result<ExitCode> {
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
-    if let Some(Command::Drain { worker, keys }) = &cli.command {
+    if let Some(Command::Drain {
+        worker,
+        folder,
+        insecure,
+    }) = &cli.command
+    {
+        let here = KeyChoice {
+            folder: folder.clone(),
+            insecure: *insecure,
+        };
         let options = Options {
-            keys: keys.clone().or(&cli.options.keys),
+            keys: here.or(&cli.options.keys),
             ..cli.options.clone()
         };
         runtime.block_on(quartet_status::drain(&options, worker, io::stdout()))?;
