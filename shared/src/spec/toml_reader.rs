@@ -7,12 +7,14 @@ use toml::de::{DeTable, DeValue};
 
 use super::key::{Key, Kind};
 use super::validate::{InvalidSpec, MAX_RUNS};
+use crate::label::{MAX_LABEL, MAX_REASON, shortened};
 
-/// Why a text is not an experiment. Every message begins with the name of the file.
+/// Why a text is not an experiment. Every message begins with the name of the file, and repeats of the text at
+/// most the beginning of a value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SpecError {
     /// The text is not TOML.
-    #[error("{file}: {message} (line {line})")]
+    #[error("{file}: {message} (line {line})", message = shortened(message, MAX_REASON))]
     Syntax {
         /// The file.
         file: String,
@@ -22,7 +24,10 @@ pub enum SpecError {
         message: String,
     },
     /// A key that means nothing here.
-    #[error("{file}: unknown key \"{key}\" {place} (line {line}){hint}")]
+    #[error(
+        "{file}: unknown key \"{key}\" {place} (line {line}){hint}",
+        key = shortened(key, MAX_LABEL), place = shortened(place, MAX_LABEL)
+    )]
     UnknownKey {
         /// The file.
         file: String,
@@ -36,7 +41,7 @@ pub enum SpecError {
         hint: String,
     },
     /// A key that must be there is not.
-    #[error("{file}: {key} is missing {place} (line {line})")]
+    #[error("{file}: {key} is missing {place} (line {line})", place = shortened(place, MAX_LABEL))]
     MissingKey {
         /// The file.
         file: String,
@@ -48,7 +53,10 @@ pub enum SpecError {
         line: usize,
     },
     /// A value of the wrong type, or a text that is none of the known ones.
-    #[error("{file}: {key} {place} {reason} (line {line})")]
+    #[error(
+        "{file}: {key} {place} {reason} (line {line})",
+        place = shortened(place, MAX_LABEL), reason = shortened(reason, MAX_REASON)
+    )]
     Value {
         /// The file.
         file: String,

@@ -2,6 +2,8 @@
 
 use std::io;
 
+use quartet_shared::label::{MAX_REASON, shortened};
+
 /// What can go wrong with the store. Every message names the store and the key.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -14,7 +16,10 @@ pub enum StoreError {
         reason: String,
     },
     /// An operation failed.
-    #[error("cannot {operation} {key:?} in store {store}: {cause}")]
+    #[error(
+        "cannot {operation} {key:?} in store {store}: {cause}",
+        cause = shortened(&cause.to_string(), MAX_REASON)
+    )]
     Operation {
         /// Such as "read".
         operation: &'static str,
@@ -23,6 +28,7 @@ pub enum StoreError {
         /// The store as the user named it.
         store: String,
         /// Why, with all that lies below: object_store's messages repeat their sources, so this is not one.
+        /// What was read can be part of it.
         cause: Box<dyn std::error::Error + Send + Sync>,
     },
     /// An object that was there is not: the whole store has gone.

@@ -1,0 +1,199 @@
+//! CSV files of faces, and images.
+
+use std::fmt::Write as _;
+use std::io::Cursor;
+use std::path::Path;
+
+use image::{DynamicImage, ImageFormat, ImageReader, RgbaImage};
+use quartet_ingest::data::{self, Options, Source};
+use quartet_mutation::{Format, Kind, survives};
+use quartet_shared::picture::Picture;
+
+/// Faces of 2x2 pixels, in the three splits.
+fn table(header: &str, row: impl Fn(usize, &str, &str) -> String) -> Vec<u8> {
+    let mut text = format!("{header}\n");
+    for (number, usage) in ["Training", "PublicTest", "PrivateTest"]
+        .repeat(14)
+        .iter()
+        .enumerate()
+    {
+        let pixels = format!("{number} 0 255 {}", number * 3);
+        writeln!(text, "{}", row(number % 7, &pixels, usage)).unwrap();
+    }
+    text.into_bytes()
+}
+
+#[test]
+fn csv() {
+    let format = Format {
+        name: "csv",
+        test: "data::csv",
+        kind: Kind::Text,
+        cases: 1000,
+    };
+    let valid = || {
+        let plain = table("emotion,pixels,Usage", |emotion, pixels, usage| {
+            format!("{emotion},{pixels},{usage}")
+        });
+        let quoted = table("emotion, Usage, pixels", |emotion, pixels, usage| {
+            format!("\"{emotion}\",{usage},\"{pixels}\"\r")
+        });
+        let unsplit = table("\u{feff}emotion,pixels", |emotion, pixels, _| {
+            format!("{emotion},{pixels}")
+        });
+        vec![plain, quoted, unsplit]
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("faces.csv");
+    survives(&format, valid, |bytes| {
+        std::fs::write(&path, bytes).unwrap();
+        let load = |skip_bad_rows| {
+            let options = Options {
+                skip_bad_rows,
+                ..Options::default()
+            };
+            data::load(&Source::Path(path.clone()), &options)
+        };
+        for skip_bad_rows in [true, false] {
+            match load(skip_bad_rows) {
+                Ok(loaded) => {
+                    loaded.dataset.validate().unwrap();
+                    assert!(skip_bad_rows || loaded.skipped == 0);
+                }
+                Err(error) => {
+                    let error = error.to_string();
+                    assert!(names(&error, &path), "{error}");
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
+    });
+}
+
+/// Whether a message names the file and is not longer than a screen.
+fn names(error: &str, path: &Path) -> bool {
+    error.contains(path.to_str().unwrap()) && error.len() < 4096
+}
+
+/// An image with a gradient, noise and some transparency.
+fn image(width: u32, height: u32) -> DynamicImage {
+    RgbaImage::from_fn(width, height, |x, y| {
+        let noise = (x * 7919 + y * 104_729) % 61;
+        image::Rgba([
+            (x * 5) as u8,
+            (y * 5 + noise) as u8,
+            noise as u8,
+            255 - x as u8,
+        ])
+    })
+    .into()
+}
+
+fn encoded(image: &DynamicImage, format: ImageFormat) -> Vec<u8> {
+    let mut bytes = Cursor::new(Vec::new());
+    image.write_to(&mut bytes, format).unwrap();
+    bytes.into_inner()
+}
+
+fn decode(bytes: &[u8]) -> Result<(), String> {
+    let picture = Picture::decode(bytes).map_err(|error| {
+        let error = error.to_string();
+        assert!(error.len() < 4096, "{error}");
+        error
+    })?;
+    let [height, width] = picture.size();
+    assert_eq!(picture.pixels().len(), height * width);
+    assert_eq!(picture.resized(48, 48).size(), [48, 48]);
+    Ok(())
+}
+
+#[test]
+fn png() {
+    let format = Format {
+        name: "png",
+        test: "data::png",
+        kind: Kind::Binary,
+        cases: 1000,
+    };
+    let valid = || {
+        let image = image(40, 30);
+        let kinds = [
+            image.clone(),
+            image.to_rgb8().into(),
+            image.to_luma8().into(),
+            image.to_luma16().into(),
+            image.to_rgba16().into(),
+        ];
+        kinds
+            .map(|image| encoded(&image, ImageFormat::Png))
+            .to_vec()
+    };
+    survives(&format, valid, |bytes| {
+        // Sums that do not fit end the reading early.
+        let summed = with_sums(bytes);
+        decode(bytes).and(decode(&summed))
+    });
+}
+
+#[test]
+fn jpeg() {
+    let format = Format {
+        name: "jpeg",
+        test: "data::jpeg",
+        kind: Kind::Binary,
+        cases: 1000,
+    };
+    let valid = || {
+        let image = image(40, 30);
+        let kinds = [image.to_rgb8().into(), image.to_luma8().into()];
+        kinds
+            .map(|image| encoded(&image, ImageFormat::Jpeg))
+            .to_vec()
+    };
+    survives(&format, valid, decode);
+}
+
+/// A PNG file with the right checksum of each of its chunks: length, kind, data, checksum.
+fn with_sums(bytes: &[u8]) -> Vec<u8> {
+    let mut bytes = bytes.to_vec();
+    let mut at = 8;
+    while let Some(length) = bytes.get(at..).and_then(|rest| rest.first_chunk()) {
+        let end = at
+            .saturating_add(8)
+            .saturating_add(u32::from_be_bytes(*length) as usize);
+        let Some(sum) = bytes.get(at + 4..end).map(crc) else {
+            break;
+        };
+        let Some(stored) = bytes.get_mut(end..end + 4) else {
+            break;
+        };
+        stored.copy_from_slice(&sum.to_be_bytes());
+        at = end + 4;
+    }
+    bytes
+}
+
+/// CRC-32, bit by bit.
+fn crc(bytes: &[u8]) -> u32 {
+    let shift = |sum: u32, _| (sum >> 1) ^ (0xedb8_8320 & (sum & 1).wrapping_neg());
+    !bytes.iter().fold(u32::MAX, |sum, byte| {
+        (0..8).fold(sum ^ u32::from(*byte), shift)
+    })
+}
+
+#[test]
+fn checksums_are_those_of_png() {
+    let bytes = encoded(&image(9, 9), ImageFormat::Png);
+    assert_eq!(with_sums(&bytes), bytes);
+    let mut damaged = bytes;
+    damaged[18] ^= 1;
+    assert_ne!(with_sums(&damaged), damaged);
+    assert!(
+        ImageReader::new(Cursor::new(damaged))
+            .with_guessed_format()
+            .unwrap()
+            .decode()
+            .is_err()
+    );
+}
