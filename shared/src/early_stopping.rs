@@ -26,7 +26,7 @@ impl EarlyStopping {
                 if valid_accuracy <= state.best_valid_accuracy || valid_accuracy.is_nan() =>
             {
                 Self {
-                    wait: state.wait + 1,
+                    wait: state.wait.saturating_add(1),
                     ..state
                 }
             }

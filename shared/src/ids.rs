@@ -3,7 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::label::{MAX_LABEL, shortened};
 
@@ -98,14 +99,28 @@ name_type! {
     WorkerId
 }
 
+/// The largest number of attempts, epochs, steps or terms that is read from elsewhere: there is room to count
+/// on.
+pub const MAX_NUMBER: u32 = 1_000_000_000;
+
 macro_rules! number_type {
     ($(#[$doc:meta])* $name:ident, $inner:ty) => {
         $(#[$doc])*
-        #[derive(
-            Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-        )]
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
         #[serde(transparent)]
         pub struct $name(pub $inner);
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let number = <$inner>::deserialize(deserializer)?;
+                if u64::from(number) > u64::from(MAX_NUMBER) {
+                    let name = stringify!($name).to_lowercase();
+                    let reason = format_args!("{name} must be at most {MAX_NUMBER}, not {number}");
+                    return Err(D::Error::custom(reason));
+                }
+                Ok(Self(number))
+            }
+        }
 
         impl $name {
             /// The number that follows this one.
@@ -139,6 +154,22 @@ number_type! {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn numbers_can_be_counted_on() {
+        let last = serde_json::from_str::<Attempt>("1000000000").unwrap();
+        assert_eq!(last.next(), Attempt(MAX_NUMBER + 1));
+        for number in [u64::from(MAX_NUMBER) + 1, u32::MAX.into(), u64::MAX] {
+            let text = number.to_string();
+            assert!(serde_json::from_str::<Attempt>(&text).is_err(), "{text}");
+            assert!(serde_json::from_str::<Epoch>(&text).is_err(), "{text}");
+            let error = serde_json::from_str::<Term>(&text).unwrap_err().to_string();
+            assert_eq!(
+                error,
+                format!("term must be at most 1000000000, not {text}")
+            );
+        }
+    }
 
     #[test]
     fn names_are_safe_in_keys_and_paths() {

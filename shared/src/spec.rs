@@ -23,6 +23,7 @@ use sha2::{Digest, Sha256};
 use crate::ids::{ExperimentName, RunName};
 
 pub use backbone::{Backbone, Facts, Family, UnknownBackbone};
+pub use keys::MAX_IMAGE_SIZE;
 pub use preset::{Preset, UnknownPreset};
 pub use toml_form::from_toml;
 pub use toml_reader::SpecError;

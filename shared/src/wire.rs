@@ -10,7 +10,7 @@ mod task;
 
 use quartet_proto::v1;
 
-use crate::ids::{Epoch, InvalidName};
+use crate::ids::{Epoch, InvalidName, MAX_NUMBER};
 use crate::progress::Progress;
 use crate::task::LeaseId;
 
@@ -98,9 +98,9 @@ pub fn epoch(number: u32, field: &'static str) -> Result<Epoch, WireError> {
     count(number, field).map(Epoch)
 }
 
-/// A number of epochs or steps that more can be added to.
+/// A number of attempts, epochs or steps that more can be added to.
 fn count(number: u32, field: &'static str) -> Result<u32, WireError> {
-    if number <= 1_000_000_000 {
+    if number <= MAX_NUMBER {
         return Ok(number);
     }
     Err(WireError::Range {

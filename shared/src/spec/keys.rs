@@ -8,7 +8,7 @@ use super::{Augmentation, Backbone, ExperimentSpec, RunSpec, Weights, derived_se
 use crate::ids::ExperimentName;
 
 /// Largest input of a network in pixels.
-const MAX_IMAGE_SIZE: u32 = 1024;
+pub const MAX_IMAGE_SIZE: u32 = 1024;
 /// The store writes epochs with four digits, so that a listing is in order.
 const MAX_EPOCHS: u32 = 9999;
 

@@ -127,7 +127,7 @@ impl TryFrom<v1::EarlyStopping> for EarlyStopping {
         Ok(Self {
             best_epoch: epoch(state.best_epoch, "best_epoch")?,
             best_valid_accuracy: fraction(state.best_valid_accuracy, "best_valid_accuracy")?,
-            wait: state.wait,
+            wait: count(state.wait, "wait")?,
         })
     }
 }

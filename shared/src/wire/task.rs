@@ -3,7 +3,7 @@
 use quartet_proto::v1;
 use quartet_proto::v1::task::Kind;
 
-use super::{WireError, name, required};
+use super::{WireError, count, name, required};
 use crate::ids::Attempt;
 use crate::task::{LeaseId, Task};
 
@@ -55,7 +55,7 @@ impl TryFrom<v1::Lease> for LeaseId {
         Ok(Self {
             experiment: name(lease.experiment_id, "lease.experiment_id")?,
             task,
-            attempt: Attempt(lease.attempt),
+            attempt: Attempt(count(lease.attempt, "lease.attempt")?),
             worker,
         })
     }

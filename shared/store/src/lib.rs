@@ -32,6 +32,10 @@ pub use error::StoreError;
 pub use leftovers::Leftover;
 pub use upload::Upload;
 
+/// Bytes of the largest JSON object that is read. The largest that is written, an evaluation with 256 classes,
+/// has two confusion matrices of 65 536 counts, each in a line.
+const LARGEST_JSON: u64 = 64 << 20;
+
 /// Bytes that are asked for at once from a server.
 const PIECE_SIZE: usize = 2 << 20;
 
@@ -184,9 +188,22 @@ impl Store {
         self.create(key, json.into()).await
     }
 
-    /// The value of a JSON object, `None` when there is no such object.
+    /// The value of a JSON object, `None` when there is no such object. One of more than [`LARGEST_JSON`] bytes
+    /// is not read.
     pub async fn read_json<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, StoreError> {
+        let invalid = |cause: serde_json::Error| StoreError::Operation {
+            operation: "read",
+            key: key.to_owned(),
+            store: self.location.to_string(),
+            cause: cause.into(),
+        };
         let bytes = match self.inner.get(&Path::from(key)).await {
+            Ok(object) if object.meta.size > LARGEST_JSON => {
+                let size = object.meta.size;
+                let reason =
+                    format!("{size} bytes are more than the {LARGEST_JSON} of any JSON here");
+                return Err(invalid(serde::de::Error::custom(reason)));
+            }
             Ok(object) => object
                 .bytes()
                 .await
@@ -194,12 +211,7 @@ impl Store {
             Err(object_store::Error::NotFound { .. }) => return Ok(None),
             Err(e) => return Err(self.error("read", key, e)),
         };
-        let value = serde_json::from_slice(&bytes).map_err(|e| StoreError::Operation {
-            operation: "read",
-            key: key.to_owned(),
-            store: self.location.to_string(),
-            cause: e.into(),
-        })?;
+        let value = serde_json::from_slice(&bytes).map_err(invalid)?;
         Ok(Some(value))
     }
 

@@ -153,3 +153,34 @@ fn a_file_is_no_store() {
     let error = Store::open(file.path().to_str().unwrap()).unwrap_err();
     assert!(error.to_string().contains("not a folder"), "{error}");
 }
+
+#[tokio::test]
+async fn an_object_that_is_too_large_is_not_read() {
+    let (dir, store) = open();
+    let file = std::fs::File::create(dir.path().join("spec.json")).unwrap();
+    file.set_len(LARGEST_JSON + 1).unwrap();
+    let error = store.read_json::<u32>("spec.json").await.unwrap_err();
+    assert!(error.is_permanent());
+    let error = error.to_string();
+    assert!(
+        error.contains("\"spec.json\"") && error.contains("67108865 bytes"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn an_error_repeats_only_the_beginning_of_what_was_read() {
+    let (_dir, store) = open();
+    let long = format!("\"{}\"", "x".repeat(1 << 20));
+    store.create("a.json", long.into()).await.unwrap();
+    let error = store
+        .read_json::<u32>("a.json")
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("\"a.json\"") && error.len() < 2000,
+        "{}",
+        error.len()
+    );
+}

@@ -58,7 +58,7 @@ fn objects() -> Objects {
 }
 
 /// An evaluation of two runs.
-pub(crate) fn report() -> EvaluationReport {
+pub(super) fn report() -> EvaluationReport {
     let classes = ["angry", "happy", "sad"].map(str::to_owned).to_vec();
     let probabilities = [0.7, 0.2, 0.1, 0.6, 0.3, 0.1, 0.1, 0.8, 0.1];
     let predictions = ["begun", "done"].map(|run| Prediction {

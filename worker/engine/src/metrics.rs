@@ -39,6 +39,13 @@ impl MetricTotals {
         }
     }
 
+    /// Whether a training can have come to these totals.
+    pub(crate) fn are_possible(&self) -> bool {
+        (0.0..=self.images as f64).contains(&self.correct)
+            && self.loss.is_finite()
+            && (0.0..=1e12).contains(&self.seconds)
+    }
+
     pub(crate) fn images_per_second(&self) -> f64 {
         self.images as f64 / self.seconds.max(1e-9)
     }

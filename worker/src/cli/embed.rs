@@ -48,7 +48,7 @@ pub(super) fn run(args: &EmbedArgs) -> anyhow::Result<()> {
         batch_norm_momentum: 0.99,
         classes: EMOTIONS.map(str::to_owned).to_vec(),
     };
-    let network = weights.load(config.init(&device, 0))?;
+    let network = weights.load(config.blank(&device))?;
     for (path, picture) in args.images.iter().zip(&pictures) {
         let input = Input::of_size(picture.size(), args.size, &device);
         let images = Images {

@@ -184,3 +184,25 @@ fn more_runs_than_an_experiment_takes_are_counted() {
     );
     assert!(error(&text(64)).contains("is there twice"));
 }
+
+#[test]
+fn a_message_repeats_only_the_beginning_of_a_value() {
+    let long = "x".repeat(1 << 20);
+    for text in [
+        format!("{long} = 1"),
+        format!("{long}"),
+        format!("precision = \"{long}\""),
+        format!("[[run]]\nbackbone = \"{long}\""),
+        format!("[[run]]\nname = \"{long}\"\nbackbone = \"vgg16\""),
+        format!("[[run]]\nname = \"{long}\"\nbackbone = 1"),
+        format!("[[run]]\nname = \"{long}\""),
+        format!("[augmentation]\n{long} = 1"),
+    ] {
+        let error = from_toml(&text, "my.toml").unwrap_err().to_string();
+        assert!(
+            error.starts_with("my.toml: ") && error.len() < 2000,
+            "{}",
+            error.len()
+        );
+    }
+}

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use quartet_shared::label::{MAX_REASON, shortened};
 use safetensors::SafeTensorError;
 
 /// Why a checkpoint cannot be read.
@@ -25,7 +26,7 @@ pub enum CheckpointError {
         source: SafeTensorError,
     },
     /// The file is of another network or of another run.
-    #[error("{} does not fit: {reason}", .path.display())]
+    #[error("{} does not fit: {reason}", .path.display(), reason = shortened(.reason, MAX_REASON))]
     Mismatch {
         /// The file.
         path: PathBuf,

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use burn::tensor::Device;
 use quartet_agent::executor::{SnapshotError, WrittenFile};
+use quartet_shared::spec::MAX_IMAGE_SIZE;
 use serde::{Deserialize, Serialize};
 
 use super::error::{CheckpointError, mismatch};
@@ -29,7 +30,13 @@ impl Metadata {
                 "it has format {found}, this version reads {FORMAT}"
             ));
         }
-        let checked = self.network.validate();
+        let size = self.network.image_size;
+        let checked = match size <= MAX_IMAGE_SIZE as usize {
+            true => self.network.validate(),
+            false => Err(format!(
+                "it takes images of at most {MAX_IMAGE_SIZE} pixels, not {size}"
+            )),
+        };
         checked.map_err(|reason| format!("its network: {reason}"))?;
         Ok(self.network)
     }
@@ -63,17 +70,29 @@ pub fn save_network(network: &Network, path: &Path) -> Result<WrittenFile, Snaps
 /// The file cannot be read, is none of ours, or its tensors are not exactly those of the network that it
 /// names.
 pub fn load_network(path: &Path, device: &Device) -> Result<Network, CheckpointError> {
+    load(path, device, |_| Ok(()))
+}
+
+/// [`load_network`] of a network that `check` finds no fault with. It is built afterwards, of the file's
+/// tensors alone: what the metadata claims takes no memory.
+fn load(
+    path: &Path,
+    device: &Device,
+    check: impl FnOnce(&NetworkConfig) -> Result<(), String>,
+) -> Result<Network, CheckpointError> {
     let bytes = file::read(path)?;
     let (metadata, mut tensors) = Tensors::parse::<Metadata>(&bytes, path)?;
     let config = metadata
         .network()
+        .and_then(|config| check(&config).map(|()| config))
         .map_err(|reason| mismatch(path, &reason))?;
     let mut problem = None;
-    let network = with_values(config.init(device, 0), |name, shape| {
+    let network = with_values(config.blank(device), |name, shape| {
+        if problem.is_some() {
+            return None;
+        }
         let values = tensors.take(name, shape);
-        values
-            .map_err(|error| problem.get_or_insert(error).to_string())
-            .ok()
+        values.map_err(|error| problem = Some(error)).ok()
     });
     match problem {
         Some(error) => Err(error),
@@ -90,16 +109,14 @@ pub(crate) fn load_run(
     path: &Path,
     device: &Device,
 ) -> Result<Network, CheckpointError> {
-    let network = load_network(path, device)?;
-    let expected = NetworkConfig {
-        variant: network.config().variant,
-        ..expected.clone()
-    };
-    if *network.config() == expected {
-        Ok(network)
-    } else {
-        let found = network.config();
-        let reason = format!("it is of {found:?} instead of {expected:?}");
-        Err(mismatch(path, &reason))
-    }
+    load(path, device, |found| {
+        let expected = NetworkConfig {
+            variant: found.variant,
+            ..expected.clone()
+        };
+        match *found == expected {
+            true => Ok(()),
+            false => Err(format!("it is of {found:?} instead of {expected:?}")),
+        }
+    })
 }

@@ -51,6 +51,9 @@ impl Snapshot for TrainingSnapshot {
 /// Version of the training state's contents. The first knew ends of epochs only; its files can be read.
 const FORMAT: u32 = 2;
 
+/// More updates than any training does, and a whole number in f64 as are all below.
+const MAX_UPDATES: u64 = 1 << 52;
+
 /// Counters.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Metadata {
@@ -123,6 +126,13 @@ pub(crate) fn load_training_state(
     }
     if found.sums.is_some() != (position.step > 0) {
         return Err(tensors.mismatch(&format!("its sums are {:?} at {position}", found.sums)));
+    }
+    if found.updates > MAX_UPDATES {
+        let updates = found.updates;
+        return Err(tensors.mismatch(&format!("it has {updates} updates, more than can be done")));
+    }
+    if found.sums.is_some_and(|sums| !sums.are_possible()) {
+        return Err(tensors.mismatch(&format!("its sums are {:?}", found.sums)));
     }
     for (name, moments) in &mut adam.moments {
         for (kind, values) in [("m", &mut moments.m), ("v", &mut moments.v)] {

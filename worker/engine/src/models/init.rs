@@ -22,6 +22,8 @@ pub(super) struct Init<'a> {
     /// Burn's momentum, the part of the batch in the running statistics.
     momentum: f64,
     next_id: u64,
+    /// Kernels are 0, and there only when somebody looks.
+    blank: bool,
 }
 
 impl<'a> Init<'a> {
@@ -33,6 +35,15 @@ impl<'a> Init<'a> {
             variant: config.variant,
             momentum: 1.0 - config.batch_norm_momentum,
             next_id: 1,
+            blank: false,
+        }
+    }
+
+    /// For a network whose kernels are to be replaced: they take neither time nor memory before.
+    pub(super) fn blank(device: &'a Device, config: &NetworkConfig) -> Self {
+        Self {
+            blank: true,
+            ..Self::new(device, 0, config)
         }
     }
 
@@ -112,6 +123,13 @@ impl<'a> Init<'a> {
         fan_in: usize,
         fan_out: usize,
     ) -> Param<Tensor<D>> {
+        if self.blank {
+            let zeros = move |device: &Device, trainable: bool| {
+                Tensor::zeros(shape, device).set_require_grad(trainable)
+            };
+            let device = self.device.clone();
+            return Param::uninitialized(self.id(), zeros, device, true, shape.into());
+        }
         let limit = (6.0 / (fan_in + fan_out) as f64).sqrt() as f32;
         let values: Vec<f32> = (0..shape.iter().product())
             .map(|_| limit * signed_unit(self.rng.next_u32()))

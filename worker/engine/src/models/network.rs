@@ -24,10 +24,24 @@ impl NetworkConfig {
     /// If the configuration is not valid.
     #[must_use]
     pub fn init(&self, device: &Device, seed: u64) -> Network {
+        self.build(Init::new(device, seed, self))
+    }
+
+    /// The network for the values of a file, which [`with_values`](super::parameters::with_values) puts in:
+    /// its kernels are 0 and take no memory before. So a file that claims to be of a large network costs no
+    /// more than it has bytes.
+    ///
+    /// # Panics
+    /// If the configuration is not valid.
+    #[must_use]
+    pub fn blank(&self, device: &Device) -> Network {
+        self.build(Init::blank(device, self))
+    }
+
+    fn build(&self, mut init: Init<'_>) -> Network {
         if let Err(reason) = self.validate() {
             panic!("{reason}");
         }
-        let mut init = Init::new(device, seed, self);
         let (backbone, channels) = BackboneNet::new(&mut init, self.backbone.facts().family);
         Network {
             backbone,

@@ -60,12 +60,11 @@ pub fn parameters<M: Module>(module: &M) -> BTreeMap<String, Parameter> {
     collect.parameters
 }
 
-/// The shapes of all parameters and running statistics.
+/// The shapes of all parameters and running statistics, whose values need not be there.
 pub fn shapes<M: Module>(module: &M) -> BTreeMap<String, Vec<usize>> {
-    let parameters = parameters(module).into_iter();
-    parameters
-        .map(|(name, parameter)| (name, parameter.shape))
-        .collect()
+    let mut collect = Shapes::default();
+    module.visit(&mut collect);
+    collect.shapes
 }
 
 /// The module with the values that `value` gives for each parameter's name and shape, row-major, on the
@@ -105,6 +104,27 @@ impl ModuleVisitor for Collect {
             values: value.reshape([-1]),
         };
         self.parameters.insert(self.path.name(), parameter);
+    }
+}
+
+#[derive(Default)]
+struct Shapes {
+    path: Path,
+    shapes: BTreeMap<String, Vec<usize>>,
+}
+
+impl ModuleVisitor for Shapes {
+    fn enter_module(&mut self, name: &str, container_type: &str) {
+        self.path.enter(name, container_type);
+    }
+
+    fn exit_module(&mut self, _name: &str, container_type: &str) {
+        self.path.exit(container_type);
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let shape = param.lazy_shape().to_vec();
+        self.shapes.insert(self.path.name(), shape);
     }
 }
 

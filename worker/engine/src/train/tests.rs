@@ -1,5 +1,6 @@
 mod exact;
 mod files;
+mod mutated;
 mod precision;
 mod shared;
 

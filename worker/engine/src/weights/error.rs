@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
+use quartet_shared::label::{MAX_LABEL, MAX_REASON, shortened};
 use quartet_shared::spec::{Backbone, Variant};
 use safetensors::SafeTensorError;
 
@@ -19,11 +20,14 @@ pub enum WeightsError {
         source: io::Error,
     },
     /// The file is in none of the formats, or not as its format has it.
-    #[error("{} is not a usable file of weights: {reason}", .path.display())]
+    #[error(
+        "{} is not a usable file of weights: {reason}",
+        .path.display(), reason = shortened(.reason, MAX_REASON)
+    )]
     Format {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// What is wrong, which may repeat what the file says.
         reason: String,
     },
     /// The file is of another backbone.
@@ -134,7 +138,11 @@ impl fmt::Display for Problems {
 }
 
 fn listed(names: &[String]) -> String {
-    let first = names[..names.len().min(LISTED)].join(", ");
+    let first = names
+        .iter()
+        .take(LISTED)
+        .map(|name| shortened(name, MAX_LABEL));
+    let first = first.collect::<Vec<_>>().join(", ");
     match names.len().saturating_sub(LISTED) {
         0 => first,
         more => format!("{first} and {more} more"),

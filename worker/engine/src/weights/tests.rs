@@ -4,6 +4,7 @@ mod errors;
 mod files;
 mod formats;
 mod hostile;
+mod mutated;
 
 use std::collections::BTreeSet;
 use std::path::Path;

@@ -247,6 +247,45 @@ fn a_state_of_another_place_is_refused() {
 }
 
 #[test]
+fn impossible_counts_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut task = task(12, 0.05, 5);
+    let good = MetricTotals {
+        images: 8,
+        loss: 9.0,
+        correct: 5.0,
+        seconds: 1.0,
+    };
+    let mut refusal = |totals, updates: u64| {
+        let position = Position::within(Epoch(2), 1);
+        task.resume = None;
+        let mut state = stepped(&task);
+        state.adam.updates = updates;
+        let files = Box::new(state.snapshot(position, Some(totals))).write(folder.path(), "x");
+        let files = files.unwrap();
+        task.resume = Some(Resume {
+            position,
+            early_stopping: Some(EarlyStopping::observe(None, Epoch(1), 0.5)),
+            weights: files.weights.path,
+            training_state: files.training_state.path,
+        });
+        let refused = prepare(&task, &Device::flex()).map(drop);
+        refused.map_err(|error| format!("{:#}", anyhow::Error::from(error)))
+    };
+    assert_eq!(refusal(good, 3), Ok(()));
+    let error = refusal(good, u64::MAX).unwrap_err();
+    assert!(error.contains("18446744073709551615 updates"), "{error}");
+    for (correct, seconds) in [(8.5, 1.0), (-1.0, 1.0), (5.0, -1.0), (5.0, 1e300)] {
+        let totals = MetricTotals {
+            correct,
+            seconds,
+            ..good
+        };
+        assert!(refusal(totals, 3).unwrap_err().contains("its sums are"));
+    }
+}
+
+#[test]
 fn a_training_state_of_the_first_format_is_the_end_of_an_epoch() {
     let folder = tempfile::tempdir().unwrap();
     let mut task = task(16, 0.05, 5);

@@ -1,84 +1,17 @@
-//! No file makes the program panic, allocate what it claims, or run what it says.
-
-use std::path::Path;
+//! Files of other kinds are refused, and no file has its code run. Damaged files are in `mutated`.
 
 use burn::tensor::Device;
 use quartet_shared::spec::Backbone;
-use rand::{Rng, SeedableRng};
-use rand_chacha::ChaCha8Rng;
 
-use super::files::{
-    Style, keras_file, keras_layers, legacy_file, safetensors_file, torch_tensors, write, zip_file,
-};
+use super::files::{legacy_file, torch_tensors, write};
 use super::{config, network, refusal};
-use crate::models::{Network, NetworkConfig, Variant};
-use crate::weights::WeightsFile;
+use crate::checkpoint::{load_network, load_run, save_network};
+use crate::models::{NetworkConfig, Variant};
 
-fn smallest() -> NetworkConfig {
+pub(super) fn smallest() -> NetworkConfig {
     NetworkConfig {
         width: 0.01,
         ..config(Backbone::Vgg16, Variant::Keras)
-    }
-}
-
-/// Reads a file as far as possible. A refusal names the file.
-fn attempt(path: &Path, network: &Network) {
-    let file = WeightsFile::open(path);
-    let loaded = file.and_then(|file| {
-        file.variant(Backbone::Vgg16)?;
-        file.load(network.clone())
-    });
-    if let Err(error) = loaded {
-        let message = error.to_string();
-        assert!(message.contains("damaged"), "{message}");
-    }
-}
-
-#[test]
-fn damaged_files_are_refused_or_read_but_never_panic() {
-    let folder = tempfile::tempdir().unwrap();
-    let config = smallest();
-    let network = network(&config, 1);
-    let (layers, tensors) = (keras_layers(&network), torch_tensors(&network));
-    let variable = Style {
-        variable: true,
-        ..Style::default()
-    };
-    let files = [
-        keras_file(&layers, Style::default()),
-        keras_file(&layers, variable),
-        safetensors_file(&tensors),
-        legacy_file(&tensors, "state_dict"),
-        zip_file(&tensors, ""),
-    ];
-    let target = config.init(&Device::flex(), 2);
-    let mut rng = ChaCha8Rng::seed_from_u64(11);
-    for bytes in files {
-        let below = |rng: &mut ChaCha8Rng, limit: usize| (rng.next_u64() % limit as u64) as usize;
-        for _ in 0..150 {
-            let cut = below(&mut rng, bytes.len());
-            attempt(&write(folder.path(), "damaged", &bytes[..cut]), &target);
-        }
-        // Headers lie at both ends; most bytes are numbers, where any value is fine.
-        for round in 0..450 {
-            let mut bytes = bytes.clone();
-            let reach = match round % 3 {
-                0 => bytes.len(),
-                _ => 3000.min(bytes.len()),
-            };
-            for _ in 0..=round % 4 {
-                let offset = match round % 3 {
-                    2 => bytes.len() - 1 - below(&mut rng, reach),
-                    _ => below(&mut rng, reach),
-                };
-                bytes[offset] = match round % 5 {
-                    0 => 0xff,
-                    1 => 0,
-                    _ => rng.next_u32() as u8,
-                };
-            }
-            attempt(&write(folder.path(), "damaged", &bytes), &target);
-        }
     }
 }
 
@@ -140,4 +73,58 @@ fn code_in_a_pickle_is_not_run() {
         refusal(&path, &smallest());
         assert!(!mark.exists());
     }
+}
+
+#[test]
+fn a_checkpoint_takes_no_more_than_it_holds() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, config) = (folder.path().join("forged"), smallest());
+    save_network(&network(&config, 1), &path).unwrap();
+    let saved = std::fs::read(&path).unwrap();
+    // In the metadata, whose quotes are escaped in the header.
+    let forge = |from: &str, to: &str| {
+        let at = saved
+            .windows(from.len())
+            .position(|found| found == from.as_bytes())
+            .unwrap();
+        let mut forged = saved.clone();
+        forged[at..at + from.len()].copy_from_slice(to.as_bytes());
+        write(folder.path(), "forged", &forged);
+        let errors = [
+            load_network(&path, &Device::flex()).unwrap_err(),
+            load_run(&config, &path, &Device::flex()).unwrap_err(),
+        ];
+        errors.map(|error| error.to_string())
+    };
+    // A network of 2 GB.
+    let [whole, run] = forge(r#"\"width\":0.01"#, r#"\"width\":4.00"#);
+    assert!(
+        whole.contains("has shape") && whole.contains("forged"),
+        "{whole}"
+    );
+    assert!(
+        run.contains("width: 4.0") && run.contains("instead of"),
+        "{run}"
+    );
+    // Larger images than any run has.
+    let [whole, _] = forge(
+        r#"\"image_size\":32,\"dropout\":0.5"#,
+        r#"\"image_size\":4096,\"dropout\":0"#,
+    );
+    assert!(whole.contains("at most 1024 pixels, not 4096"), "{whole}");
+}
+
+#[test]
+fn an_error_repeats_only_the_beginning_of_a_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let name = "x".repeat(1 << 16);
+    let code = [b"\x80\x02c", name.as_bytes(), b"\nload\n)R."].concat();
+    let path = write(folder.path(), "long.pth", &code);
+    assert!(refusal(&path, &smallest()).len() < 2000);
+    let path = write(
+        folder.path(),
+        "long",
+        &super::files::safetensors_file(&[(name, vec![1], vec![1.0])]),
+    );
+    assert!(refusal(&path, &smallest()).len() < 2000);
 }
