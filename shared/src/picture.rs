@@ -3,7 +3,11 @@
 use std::io::{Cursor, ErrorKind};
 
 use image::imageops::FilterType;
-use image::{GrayImage, ImageError, ImageFormat, ImageReader};
+use image::{GrayImage, ImageError, ImageFormat, ImageReader, Limits};
+
+/// Bytes of the pixels of the largest image that is decoded, some 60 megapixels in colour. A header can claim
+/// more in a small file, and a progressive JPEG takes twice as much beside them.
+const LARGEST_IMAGE: u64 = 192 << 20;
 
 /// What is wrong with an image file.
 #[derive(Debug, thiserror::Error)]
@@ -14,6 +18,9 @@ pub enum PictureError {
     /// It ends too early.
     #[error("the image is truncated")]
     Truncated,
+    /// It says that it is very large.
+    #[error("the image has more than {} MiB of pixels; make it smaller", LARGEST_IMAGE >> 20)]
+    TooLarge,
     /// The decoder rejects it.
     #[error("the image cannot be decoded ({0})")]
     Decode(ImageError),
@@ -37,8 +44,12 @@ impl Picture {
         if format == ImageFormat::Jpeg && is_cut_jpeg(bytes) {
             return Err(PictureError::Truncated);
         }
-        let reader = ImageReader::with_format(Cursor::new(bytes), format);
+        let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
+        let mut limits = Limits::default();
+        limits.max_alloc = Some(LARGEST_IMAGE);
+        reader.limits(limits);
         let image = reader.decode().map_err(|error| match error {
+            ImageError::Limits(_) => PictureError::TooLarge,
             ImageError::IoError(error) if error.kind() == ErrorKind::UnexpectedEof => {
                 PictureError::Truncated
             }
@@ -82,4 +93,64 @@ fn is_cut_jpeg(bytes: &[u8]) -> bool {
     const END_OF_IMAGE: [u8; 2] = [0xff, 0xd9];
     let last = |marker: [u8; 2]| bytes.windows(2).rposition(|pair| pair == marker);
     last(END_OF_IMAGE) < last(START_OF_SCAN).or(Some(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A file that says of itself, at `offset`, how large it is.
+    fn claiming(
+        format: ImageFormat,
+        size: [u16; 2],
+        width: usize,
+    ) -> Result<Picture, PictureError> {
+        let mut file = Cursor::new(Vec::new());
+        let image = image::RgbImage::new(16, 16);
+        image.write_to(&mut file, format).unwrap();
+        let mut bytes = file.into_inner();
+        let number = |number: u16| match width {
+            2 => number.to_be_bytes().to_vec(),
+            _ => u32::from(number).to_be_bytes().to_vec(),
+        };
+        let (found, claimed) = ([number(16), number(16)].concat(), size.map(number).concat());
+        let at = bytes
+            .windows(found.len())
+            .position(|window| window == found)
+            .unwrap();
+        bytes[at..at + claimed.len()].copy_from_slice(&claimed);
+        if format == ImageFormat::Png {
+            // The sum of 16 bytes behind the magic, the header's length and its kind.
+            let sum = crc(&bytes[12..29]);
+            bytes[29..33].copy_from_slice(&sum.to_be_bytes());
+        }
+        Picture::decode(&bytes)
+    }
+
+    fn crc(bytes: &[u8]) -> u32 {
+        let shift = |sum: u32, _| (sum >> 1) ^ (0xedb8_8320 & (sum & 1).wrapping_neg());
+        let next = |sum, byte: &u8| (0..8).fold(sum ^ u32::from(*byte), shift);
+        !bytes.iter().fold(u32::MAX, next)
+    }
+
+    #[test]
+    fn a_small_file_that_claims_a_large_image_is_refused() {
+        for (format, width) in [(ImageFormat::Png, 4), (ImageFormat::Jpeg, 2)] {
+            assert!(claiming(format, [16, 16], width).is_ok(), "{format:?}");
+            for size in [[9000, 9000], [u16::MAX, u16::MAX]] {
+                let refused = claiming(format, size, width).map(|picture| picture.size());
+                assert!(
+                    matches!(refused, Err(PictureError::TooLarge)),
+                    "{refused:?}"
+                );
+            }
+            let error = claiming(format, [9000, 9000], width)
+                .unwrap_err()
+                .to_string();
+            assert_eq!(
+                error,
+                "the image has more than 192 MiB of pixels; make it smaller"
+            );
+        }
+    }
 }

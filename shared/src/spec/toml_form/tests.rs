@@ -190,7 +190,7 @@ fn a_message_repeats_only_the_beginning_of_a_value() {
     let long = "x".repeat(1 << 20);
     for text in [
         format!("{long} = 1"),
-        format!("{long}"),
+        long.clone(),
         format!("precision = \"{long}\""),
         format!("[[run]]\nbackbone = \"{long}\""),
         format!("[[run]]\nname = \"{long}\"\nbackbone = \"vgg16\""),

@@ -1,5 +1,6 @@
 //! Tests with files that they write themselves, of networks narrow enough to be small.
 
+mod classic;
 mod errors;
 mod files;
 mod formats;

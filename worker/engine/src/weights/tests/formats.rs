@@ -3,6 +3,7 @@
 use burn::tensor::{Device, Tensor};
 use quartet_shared::spec::{Backbone, Family};
 
+use super::classic::classic_keras_file;
 use super::files::{
     Style, keras_file, keras_layers, legacy_file, safetensors_file, torch_tensors, write, zip_file,
 };
@@ -10,6 +11,17 @@ use super::{NETWORKS, config, load, network, values};
 use crate::checkpoint::save_network;
 use crate::models::{NetworkConfig, Variant};
 use crate::weights::{Exported, WeightsError, WeightsFile, export_timm};
+
+#[test]
+fn keras_files_as_keras_writes_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = config(Backbone::Vgg16, Variant::Keras);
+    let network = network(&config, 3);
+    let bytes = classic_keras_file(&keras_layers(&network));
+    let path = write(folder.path(), "weights.h5", &bytes);
+    let loaded = load(&path, &config).unwrap();
+    assert_eq!(values(&loaded, false), values(&network, false));
+}
 
 #[test]
 fn keras_files_of_every_network() {

@@ -4,6 +4,7 @@ use burn::tensor::Device;
 use quartet_mutation::{Format, Kind, survives};
 use quartet_shared::spec::Backbone;
 
+use super::classic::classic_keras_file;
 use super::files::{
     Style, keras_file, keras_layers, legacy_file, safetensors_file, torch_tensors, write, zip_file,
 };
@@ -52,6 +53,13 @@ fn kept(bytes: &[u8]) -> Vec<u8> {
 #[test]
 fn hdf5() {
     damage("hdf5", hdf5_files, with_checksums);
+}
+
+/// As Keras writes it, which has no checksums.
+#[test]
+fn classic_hdf5() {
+    let files = |network: &Network| vec![classic_keras_file(&keras_layers(network))];
+    damage("classic_hdf5", files, kept);
 }
 
 /// As [`hdf5`], with the checksums that do not fit any more.
