@@ -3,11 +3,11 @@
 use std::io::{Cursor, ErrorKind};
 
 use image::imageops::FilterType;
-use image::{GrayImage, ImageError, ImageFormat, ImageReader, Limits};
+use image::{DynamicImage, GrayImage, ImageDecoder as _, ImageError, ImageFormat, ImageReader};
 
-/// Bytes of the pixels of the largest image that is decoded, some 60 megapixels in colour. A header can claim
-/// more in a small file, and a progressive JPEG takes twice as much beside them.
-const LARGEST_IMAGE: u64 = 192 << 20;
+/// Pixels of the largest image that is decoded. A small file can claim more, and takes seconds and, as a
+/// progressive JPEG, up to 12 bytes for each.
+const LARGEST_IMAGE: u64 = 64_000_000;
 
 /// What is wrong with an image file.
 #[derive(Debug, thiserror::Error)]
@@ -19,7 +19,7 @@ pub enum PictureError {
     #[error("the image is truncated")]
     Truncated,
     /// It says that it is very large.
-    #[error("the image has more than {} MiB of pixels; make it smaller", LARGEST_IMAGE >> 20)]
+    #[error("the image has more than {} megapixels; make it smaller", LARGEST_IMAGE / 1_000_000)]
     TooLarge,
     /// The decoder rejects it.
     #[error("the image cannot be decoded ({0})")]
@@ -44,17 +44,20 @@ impl Picture {
         if format == ImageFormat::Jpeg && is_cut_jpeg(bytes) {
             return Err(PictureError::Truncated);
         }
-        let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
-        let mut limits = Limits::default();
-        limits.max_alloc = Some(LARGEST_IMAGE);
-        reader.limits(limits);
-        let image = reader.decode().map_err(|error| match error {
-            ImageError::Limits(_) => PictureError::TooLarge,
+        let failed = |error| match error {
             ImageError::IoError(error) if error.kind() == ErrorKind::UnexpectedEof => {
                 PictureError::Truncated
             }
+            ImageError::Limits(_) => PictureError::TooLarge,
             error => PictureError::Decode(error),
-        })?;
+        };
+        let reader = ImageReader::with_format(Cursor::new(bytes), format);
+        let decoder = reader.into_decoder().map_err(failed)?;
+        let (width, height) = decoder.dimensions();
+        if u64::from(width) * u64::from(height) > LARGEST_IMAGE {
+            return Err(PictureError::TooLarge);
+        }
+        let image = DynamicImage::from_decoder(decoder).map_err(failed)?;
         Ok(Self(image.into_luma8()))
     }
 
@@ -149,7 +152,7 @@ mod tests {
                 .to_string();
             assert_eq!(
                 error,
-                "the image has more than 192 MiB of pixels; make it smaller"
+                "the image has more than 64 megapixels; make it smaller"
             );
         }
     }
