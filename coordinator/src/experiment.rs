@@ -185,6 +185,10 @@ async fn check_same(stored: &StoredSpec, request: &Request, place: &str) -> anyh
         "{place} has format {}, this version of Quartet reads {FORMAT}",
         stored.format
     );
+    stored
+        .experiment
+        .validate()
+        .with_context(|| format!("{place} is damaged"))?;
     if request.spec_is_explicit && stored.experiment != request.spec {
         return Err(Mismatch(format!(
             "experiment {name} exists and differs from the one given ({}); \

@@ -46,7 +46,7 @@ pub enum WireError {
         /// The value.
         value: f64,
     },
-    /// JSON that cannot be read.
+    /// JSON that cannot be read, or whose values are out of their ranges.
     #[error("{field}: {error}")]
     Json {
         /// The field.

@@ -68,3 +68,25 @@ async fn a_claim_after_a_gap_is_noticed() {
     let replaced = experiment.verify_leadership().await.unwrap_err();
     assert!(replaced.to_string().contains("since term 7"), "{replaced}");
 }
+
+#[tokio::test]
+async fn a_stored_experiment_that_cannot_be_trained_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path().to_str().unwrap()).unwrap();
+    let open = || async {
+        let (source, address) = (Source::Synthetic, "127.0.0.1:1".to_owned());
+        let mut request = Request::new(Preset::Demo.spec(), source, address, Connector::tcp());
+        request.data.synthetic = small();
+        let mut progress = DownloadProgress::new(Box::new(io::sink()), Mode::Lines);
+        Experiment::open(store.clone(), request, &mut progress).await
+    };
+    let mut stored = open().await.unwrap().spec;
+    stored.experiment.batch_size = 0;
+    let path = dir.path().join("demo/spec.json");
+    fs::write(&path, serde_json::to_vec(&stored).unwrap()).unwrap();
+    let error = format!("{:#}", open().await.unwrap_err());
+    assert!(
+        error.ends_with("demo/spec.json is damaged: batch_size must be at least 2, not 0"),
+        "{error}"
+    );
+}

@@ -9,8 +9,8 @@ use super::key::{Key, Kind};
 use super::validate::{InvalidSpec, MAX_RUNS};
 use crate::label::{MAX_LABEL, MAX_REASON, shortened};
 
-/// Why a text is not an experiment. Every message begins with the name of the file, and repeats of the text at
-/// most the beginning of a value.
+/// Why a text is not an experiment. Every message begins with the name of the file, and repeats at most the
+/// beginning of a value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SpecError {
     /// The text is not TOML.

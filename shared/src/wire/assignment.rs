@@ -6,6 +6,7 @@ use super::{WireError, epoch, name, required};
 use crate::assignment::{Assignment, BestCheckpoint, CheckpointRef, Inputs, Start};
 use crate::blob::BlobRef;
 use crate::position::Position;
+use crate::spec::ExperimentSpec;
 use crate::task::{LeaseId, Task};
 
 impl From<BlobRef> for v1::BlobRef {
@@ -151,16 +152,22 @@ impl TryFrom<v1::Assignment> for Assignment {
         };
         Ok(Self {
             lease,
-            experiment: serde_json::from_slice(&assignment.experiment).map_err(|error| {
-                WireError::Json {
-                    field: "experiment",
-                    error: error.to_string(),
-                }
-            })?,
+            experiment: experiment(&assignment.experiment)?,
             dataset: required(assignment.dataset, "dataset")?,
             inputs,
         })
     }
+}
+
+/// An experiment that can be trained: a batch of no image, say, would end the worker.
+fn experiment(json: &[u8]) -> Result<ExperimentSpec, WireError> {
+    let invalid = |error: String| WireError::Json {
+        field: "experiment",
+        error,
+    };
+    let spec: ExperimentSpec = serde_json::from_slice(json).map_err(|e| invalid(e.to_string()))?;
+    spec.validate().map_err(|e| invalid(e.to_string()))?;
+    Ok(spec)
 }
 
 #[cfg(test)]
@@ -241,6 +248,10 @@ mod tests {
     fn what_an_assignment_lacks_is_named() {
         let end_of_1 = Position::end_of(Epoch(1));
         let good = || v1::Assignment::from(training(Start::Random));
+        let unbatched = ExperimentSpec {
+            batch_size: 0,
+            ..Preset::Demo.spec()
+        };
         for (message, error) in [
             (
                 v1::Assignment {
@@ -280,6 +291,13 @@ mod tests {
                     ..good()
                 },
                 "experiment: missing field `name` at line 1 column 2",
+            ),
+            (
+                v1::Assignment {
+                    experiment: serde_json::to_vec(&unbatched).unwrap().into(),
+                    ..good()
+                },
+                "experiment: batch_size must be at least 2, not 0",
             ),
         ] {
             assert_eq!(

@@ -32,8 +32,8 @@ pub use error::StoreError;
 pub use leftovers::Leftover;
 pub use upload::Upload;
 
-/// Bytes of the largest JSON object that is read. The largest that is written, an evaluation with 256 classes,
-/// has two confusion matrices of 65 536 counts, each in a line.
+/// Bytes of the largest JSON object that is read. The largest that is written, an evaluation with 256
+/// classes, has two confusion matrices of 65 536 counts, each in a line.
 const LARGEST_JSON: u64 = 64 << 20;
 
 /// Bytes that are asked for at once from a server.
@@ -188,8 +188,7 @@ impl Store {
         self.create(key, json.into()).await
     }
 
-    /// The value of a JSON object, `None` when there is no such object. One of more than [`LARGEST_JSON`] bytes
-    /// is not read.
+    /// The value of a JSON object, `None` when there is no such object. One of more than 64 MiB is not read.
     pub async fn read_json<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, StoreError> {
         let invalid = |cause: serde_json::Error| StoreError::Operation {
             operation: "read",

@@ -65,7 +65,8 @@ impl World {
         spec.patience = dice.within(1..6) as u32;
         spec.runs.truncate(2);
         for run in &mut spec.runs {
-            run.seed = dice.number();
+            // Of 63 bits, as a spec takes.
+            run.seed = dice.number() >> 1;
         }
         Self {
             spec,
