@@ -16,7 +16,7 @@ fn damage(name: &str, damaged: fn(&mut Resume) -> &mut std::path::PathBuf) {
         name,
         test: &format!("train::tests::mutated::{name}"),
         kind: Kind::Binary,
-        cases: 200,
+        cases: 1000,
     };
     let folder = tempfile::tempdir().unwrap();
     let mut task = task(12, 0.01, 5);

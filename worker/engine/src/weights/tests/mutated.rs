@@ -20,7 +20,7 @@ fn damage(name: &str, valid: impl Fn(&Network) -> Vec<Vec<u8>>, mend: fn(&[u8]) 
         name,
         test: &format!("weights::tests::mutated::{name}"),
         kind: Kind::Binary,
-        cases: 500,
+        cases: 1000,
     };
     let config = smallest();
     let network = network(&config, 1);
@@ -127,7 +127,7 @@ fn checkpoints() {
         name: "checkpoints",
         test: "weights::tests::mutated::checkpoints",
         kind: Kind::Binary,
-        cases: 300,
+        cases: 1000,
     };
     let folder = tempfile::tempdir().unwrap();
     let valid = || {
