@@ -13,6 +13,7 @@ use anyhow::Context;
 use quartet_identity::folder::DEFAULT_DAYS;
 use quartet_identity::server::ServerKeys;
 use quartet_identity::{KeyError, KeyFolder, Role, client};
+use quartet_proto::channel::Connector;
 use quartet_shared::label;
 use quartet_shared::report;
 use quartet_shared::shutdown::Shutdown;
@@ -141,6 +142,7 @@ async fn coordinate(args: Args, mut request: Request, timing: Timing) -> anyhow:
     let server_keys = keys.as_ref().map(ServerKeys::read).transpose()?;
     if let Some(keys) = &keys {
         request.connector = client::connector(keys, Role::Coordinator)?;
+        request.plain_connector = Some(Connector::tcp());
     }
     let bound = TcpListener::bind(args.listen).await;
     let listener = bound.map_err(|source| CannotListen {
@@ -204,6 +206,7 @@ async fn coordinate(args: Args, mut request: Request, timing: Timing) -> anyhow:
                 (true, Some(_)) => format!(
                     " (on this machine; for others start this with --listen 0.0.0.0:{port})"
                 ),
+                (true, None) if args.keys.insecure => " --insecure".to_owned(),
                 (true, None) => format!(
                     " (on this machine; for others make keys with `coordinator keys`, and start this with \
                      --listen 0.0.0.0:{port})"
@@ -256,7 +259,13 @@ async fn coordinate(args: Args, mut request: Request, timing: Timing) -> anyhow:
 
 /// The keys that this coordinator uses; a local fleet gets some made.
 fn keys_to_use(args: &Args) -> Result<Option<KeyFolder>, KeyError> {
-    let found = args.keys.folder();
+    let found = args.keys.folder()?;
+    if let Some(keys) = &found {
+        keys.first(&[Role::Coordinator], "a coordinator")?;
+        if args.local {
+            keys.first(&[Role::Worker], "the local workers")?;
+        }
+    }
     if found.is_some() || !args.local || args.keys.insecure {
         return Ok(found);
     }

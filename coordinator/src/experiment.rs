@@ -50,6 +50,8 @@ pub struct Request {
     pub address: String,
     /// How another coordinator is reached.
     pub connector: Connector,
+    /// How to ask a coordinator that does not speak TLS, where the other way does.
+    pub plain_connector: Option<Connector>,
 }
 
 impl Request {
@@ -74,6 +76,7 @@ impl Request {
             },
             address,
             connector,
+            plain_connector: None,
         }
     }
 }

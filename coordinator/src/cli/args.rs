@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use clap::{CommandFactory, Parser, Subcommand};
 use quartet_identity::folder::{DEFAULT_DAYS, MAX_DAYS};
-use quartet_identity::{KeyChoice, Role};
+use quartet_identity::{KeyChoice, Role, choice};
 use quartet_proto::channel::Connector;
 use quartet_shared::address::DEFAULT_PORT;
 use quartet_shared::ids::ExperimentName;
@@ -102,7 +102,7 @@ pub(super) struct KeysArgs {
     #[arg(value_name = "DIR")]
     pub(super) folder: Option<PathBuf>,
     /// Folder of the keys [default: $XDG_CONFIG_HOME/quartet/keys or ~/.config/quartet/keys].
-    #[arg(long, value_name = "DIR", env = "QUARTET_TLS", global = true)]
+    #[arg(long, value_name = "DIR", env = "QUARTET_TLS", value_parser = choice::path(), global = true)]
     pub(super) tls: Option<PathBuf>,
     #[command(subcommand)]
     pub(super) command: Option<KeysCommand>,

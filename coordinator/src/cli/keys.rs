@@ -11,7 +11,11 @@ use super::args::{KeysArgs, KeysCommand};
 
 /// Does what is asked for; what to print.
 pub(super) fn run(args: &KeysArgs) -> Result<String, KeyError> {
-    let folder = match args.folder.as_ref().or(args.tls.as_ref()) {
+    let named = args
+        .tls
+        .as_ref()
+        .filter(|folder| !folder.as_os_str().is_empty());
+    let folder = match args.folder.as_ref().or(named) {
         Some(folder) => KeyFolder::new(folder),
         None => KeyFolder::of_user()?,
     };
@@ -48,6 +52,8 @@ fn list(folder: &KeyFolder) -> Result<String, KeyError> {
         "\n{:<12} {:<20} {:<22} certificate\n",
         "role", "name", "expires"
     );
+    let authority = expiry(folder.authority_expires()?);
+    let _ = writeln!(out, "{:<12} {:<20} {authority:<22} ca.pem", "authority", "");
     for Key {
         name,
         role,

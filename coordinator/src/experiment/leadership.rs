@@ -150,22 +150,27 @@ pub(super) async fn refuse_beside_a_live_one(
     request: &Request,
 ) -> Result<(), OtherLeader> {
     let experiment = &request.spec.name;
-    let asked = ask(&newest.address, &request.connector);
-    let answer = tokio::time::timeout(ANSWER_TIMEOUT, asked).await;
+    let connectors = [Some(&request.connector), request.plain_connector.as_ref()];
+    let mut answer = None;
+    for connector in connectors.into_iter().flatten() {
+        let asked = ask(&newest.address, connector);
+        answer = tokio::time::timeout(ANSWER_TIMEOUT, asked).await.ok();
+        // One that uses no keys, or others, is told apart from one that is gone.
+        if answer
+            .as_ref()
+            .is_some_and(|answer| is_answer(answer.as_ref()))
+        {
+            break;
+        }
+    }
     // Another experiment's coordinator may have the address by now.
     let is_it = |snapshot: &v1::Snapshot| {
         snapshot.experiment == experiment.as_str() && snapshot.term == newest.term.0
     };
     let lives = match &answer {
-        Ok(Ok(snapshot)) => is_it(snapshot),
-        // A coordinator, and one that our keys do not let us ask.
-        Ok(Err(status)) => {
-            matches!(
-                status.code(),
-                Code::Unauthenticated | Code::PermissionDenied
-            )
-        }
-        Err(_) => false,
+        Some(Ok(snapshot)) => is_it(snapshot),
+        Some(answer) => is_answer(answer.as_ref()),
+        None => false,
     };
     if !lives {
         tracing::debug!(
@@ -189,6 +194,19 @@ pub(super) async fn refuse_beside_a_live_one(
         host,
         pid,
     })
+}
+
+/// Whether a coordinator has answered, be it that our keys are not those of its fleet.
+fn is_answer(answer: Result<&v1::Snapshot, &Status>) -> bool {
+    answer.map_or_else(
+        |status| {
+            matches!(
+                status.code(),
+                Code::Unauthenticated | Code::PermissionDenied
+            )
+        },
+        |_| true,
+    )
 }
 
 async fn ask(address: &str, connector: &Connector) -> Result<v1::Snapshot, Status> {

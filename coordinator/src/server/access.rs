@@ -30,8 +30,8 @@ impl Policy {
         let connection = call.get::<ConnectionInfo>();
         let holder = connection.and_then(ConnectionInfo::holder).ok_or_else(|| {
             Status::unauthenticated(
-                "this coordinator answers only who shows its keys: name their folder with --tls \
-                 (see `coordinator keys`)",
+                "this coordinator answers only who shows keys of its fleet: name their folder with --tls \
+                 (see `coordinator keys`), and leave --insecure out",
             )
         })?;
         match holder.role.check(access) {

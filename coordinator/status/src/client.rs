@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::time::Duration;
 
+use quartet_identity::client::TlsProblem;
 use quartet_identity::{KeyError, Role};
 use quartet_proto::MAX_SNAPSHOT_SIZE;
 use quartet_proto::channel::{Connector, endpoint};
@@ -103,7 +104,12 @@ impl Client {
         };
         let channel = channel
             .await
-            .map_err(|error| unreachable(address, innermost(&error)))?;
+            .map_err(|error| match TlsProblem::of(&error) {
+                Some(problem) => {
+                    ClientError::Refused(format!("the coordinator at {address}: {problem}"))
+                }
+                None => unreachable(address, innermost(&error)),
+            })?;
         Ok(Self {
             address: address.clone(),
             service: StatusClient::new(channel).max_decoding_message_size(MAX_SNAPSHOT_SIZE),

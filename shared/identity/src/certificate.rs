@@ -48,6 +48,23 @@ impl Certificate {
         })
     }
 
+    /// Whether one of these authorities has issued it.
+    pub(crate) fn is_issued_by(
+        der: &CertificateDer<'_>,
+        authorities: &[CertificateDer<'_>],
+    ) -> bool {
+        let Ok((_, certificate)) = X509Certificate::from_der(der) else {
+            return false;
+        };
+        authorities.iter().any(|authority| {
+            X509Certificate::from_der(authority).is_ok_and(|(_, authority)| {
+                certificate
+                    .verify_signature(Some(authority.public_key()))
+                    .is_ok()
+            })
+        })
+    }
+
     /// The certificate of a file, still valid or not.
     pub(crate) fn of_file(path: &Path, der: &CertificateDer<'_>) -> Result<Self, KeyError> {
         Self::read(der).map_err(|problem| KeyError::invalid(path, problem))

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use quartet_proto::channel::Connector;
 
 use crate::{KeyError, KeyFolder, Role, client};
@@ -12,7 +13,7 @@ use crate::{KeyError, KeyFolder, Role, client};
 pub struct KeyChoice {
     /// Folder of the keys, as `coordinator keys` makes it [default: $XDG_CONFIG_HOME/quartet/keys or
     /// ~/.config/quartet/keys, if there are any].
-    #[arg(long = "tls", value_name = "DIR", env = "QUARTET_TLS")]
+    #[arg(long = "tls", value_name = "DIR", env = "QUARTET_TLS", value_parser = path())]
     pub folder: Option<PathBuf>,
     /// Use no keys, even if there are some: no TLS, and whoever reaches the coordinator may do everything.
     #[arg(long)]
@@ -30,13 +31,24 @@ impl KeyChoice {
     }
 
     /// The folder to use: the one that is named, else the user's own if there is one.
-    #[must_use]
-    pub fn folder(&self) -> Option<KeyFolder> {
-        if self.insecure {
-            return None;
+    ///
+    /// # Errors
+    /// The folder that is named is none, or the user's own cannot be looked into.
+    pub fn folder(&self) -> Result<Option<KeyFolder>, KeyError> {
+        let named = self.folder.as_ref();
+        let named = named.filter(|folder| !folder.as_os_str().is_empty());
+        match named {
+            _ if self.insecure => Ok(None),
+            Some(folder) if folder.is_dir() => Ok(Some(KeyFolder::new(folder))),
+            Some(folder) => Err(KeyError::invalid(
+                folder,
+                "--tls or QUARTET_TLS names it, and it is no folder",
+            )),
+            None => match KeyFolder::of_user() {
+                Ok(own) => Ok(own.exists()?.then_some(own)),
+                Err(_) => Ok(None),
+            },
         }
-        let own = || KeyFolder::of_user().ok().filter(KeyFolder::exists);
-        self.folder.clone().map(KeyFolder::new).or_else(own)
     }
 
     /// How to connect as the first of these roles of which there are keys; `wanted` is the program or the
@@ -45,18 +57,14 @@ impl KeyChoice {
     /// # Errors
     /// There are keys, and they cannot be used.
     pub fn connector(&self, roles: &[Role], wanted: &'static str) -> Result<Connector, KeyError> {
-        let Some(folder) = self.folder() else {
+        let Some(folder) = self.folder()? else {
             return Ok(Connector::tcp());
         };
-        let role = roles.iter().find(|role| folder.has(**role));
-        let role = role.ok_or_else(|| {
-            let files: Vec<_> = roles.iter().map(|role| format!("{role}.pem")).collect();
-            KeyError::Missing {
-                folder: folder.path().to_owned(),
-                wanted,
-                file: files.join(" or "),
-            }
-        })?;
-        client::connector(&folder, *role)
+        client::connector(&folder, folder.first(roles, wanted)?)
     }
+}
+
+/// A path, or nothing: an empty variable is as good as none.
+pub fn path() -> impl TypedValueParser<Value = PathBuf> {
+    OsStringValueParser::new().map(PathBuf::from)
 }

@@ -1,5 +1,6 @@
 //! Connections of which both sides show a certificate, as clients open them.
 
+use std::error::Error;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -27,7 +28,10 @@ use crate::{KeyError, KeyFolder, Role};
 pub fn connector(folder: &KeyFolder, role: Role) -> Result<Connector, KeyError> {
     let path = folder.certificate(role);
     let credentials = Credentials::read(folder, role)?;
-    crate::folder::warn_of_expiry(&path, credentials.expires);
+    // A coordinator is told as a server.
+    if role != Role::Coordinator {
+        crate::folder::warn_of_expiry(&path, credentials.expires);
+    }
     credentials.client(&path)?;
     let folder = Arc::new(folder.clone());
     let service = service_fn(move |uri: Uri| {
@@ -142,9 +146,34 @@ fn explained(folder: &KeyFolder, error: io::Error) -> io::Error {
             format!("its certificate is not that of a coordinator: {error}")
         }
         Some(TlsError::InvalidMessage(_)) => {
-            "it does not speak TLS: start it with --tls, or this with --insecure".to_owned()
+            "it does not speak TLS: start it with keys and without --insecure, or this with --insecure"
+                .to_owned()
         }
         _ => return error,
     };
-    io::Error::new(error.kind(), reason)
+    io::Error::new(error.kind(), TlsProblem(reason))
+}
+
+/// Why there is no TLS with a server that is there, and what to do.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct TlsProblem(String);
+
+impl TlsProblem {
+    /// The problem that is somewhere in the causes of an error.
+    #[must_use]
+    pub fn of<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a Self> {
+        let mut cause = Some(error);
+        while let Some(error) = cause {
+            let io = error.downcast_ref::<io::Error>();
+            if let Some(problem) = io
+                .and_then(io::Error::get_ref)
+                .and_then(|e| e.downcast_ref())
+            {
+                return Some(problem);
+            }
+            cause = error.source();
+        }
+        None
+    }
 }

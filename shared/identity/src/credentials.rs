@@ -48,8 +48,16 @@ impl Credentials {
         let key =
             PrivateKeyDer::from_pem_file(&key_path).map_err(|error| of_pem(&key_path, error))?;
         let ca_path = folder.authority();
+        let authorities = certificates(&ca_path)?;
+        if !Certificate::is_issued_by(&chain[0], &authorities) {
+            let problem = format!(
+                "it was not issued by the authority of {}",
+                ca_path.display()
+            );
+            return Err(KeyError::invalid(path, problem));
+        }
         let mut roots = RootCertStore::empty();
-        for certificate in certificates(&ca_path)? {
+        for certificate in authorities {
             roots
                 .add(certificate)
                 .map_err(|error| KeyError::invalid(&ca_path, error))?;
@@ -110,10 +118,10 @@ pub(crate) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, 
 
 fn of_pem(path: &Path, error: rustls::pki_types::pem::Error) -> KeyError {
     match error {
-        rustls::pki_types::pem::Error::Io(source) => KeyError::File {
+        rustls::pki_types::pem::Error::Io(reason) => KeyError::File {
             action: "read",
             path: path.to_owned(),
-            source,
+            reason,
         },
         error => KeyError::invalid(path, error),
     }

@@ -75,15 +75,38 @@ impl KeyFolder {
     }
 
     /// Whether there are keys.
-    #[must_use]
-    pub fn exists(&self) -> bool {
-        self.authority().exists()
+    ///
+    /// # Errors
+    /// The folder cannot be looked into.
+    pub fn exists(&self) -> Result<bool, KeyError> {
+        let found = self.authority().try_exists();
+        found.map_err(|reason| KeyError::File {
+            action: "look into",
+            path: self.0.clone(),
+            reason,
+        })
     }
 
     /// Whether there are keys of this role.
     #[must_use]
     pub fn has(&self, role: Role) -> bool {
         self.certificate(role).exists()
+    }
+
+    /// The first of these roles of which there are keys; `wanted` is the program or the call.
+    ///
+    /// # Errors
+    /// There are none.
+    pub fn first(&self, roles: &[Role], wanted: &'static str) -> Result<Role, KeyError> {
+        let found = roles.iter().find(|role| self.has(**role)).copied();
+        found.ok_or_else(|| {
+            let files: Vec<_> = roles.iter().map(|role| format!("{role}.pem")).collect();
+            KeyError::Missing {
+                folder: self.0.clone(),
+                wanted,
+                file: files.join(" or "),
+            }
+        })
     }
 
     pub(crate) fn authority(&self) -> PathBuf {
@@ -103,14 +126,14 @@ impl KeyFolder {
     /// # Errors
     /// A file cannot be written.
     pub fn create(&self, days: u32) -> Result<bool, KeyError> {
-        if self.exists() {
+        if self.exists()? {
             return Ok(false);
         }
         // Beside it, and moved at once: of two that make keys at a time, one makes all of them.
         let new = self.beside();
         let _clean = RemoveFolder(&new.0);
         match new.fill(days).and_then(|()| new.move_to(self)) {
-            Err(_) if self.exists() => Ok(false),
+            Err(_) if self.exists()? => Ok(false),
             made => made.map(|()| true),
         }
     }
@@ -124,10 +147,10 @@ impl KeyFolder {
 
     /// Takes the place of a folder that is not there, or empty.
     fn move_to(&self, place: &Self) -> Result<(), KeyError> {
-        fs::rename(&self.0, &place.0).map_err(|source| KeyError::File {
+        fs::rename(&self.0, &place.0).map_err(|reason| KeyError::File {
             action: "make keys in",
             path: place.0.clone(),
-            source,
+            reason,
         })
     }
 
@@ -175,23 +198,35 @@ impl KeyFolder {
     /// Issues all certificates anew, those in folders of this one included; returns them.
     ///
     /// # Errors
-    /// A file cannot be read or written.
+    /// A file cannot be read or written; the others are renewed.
     pub fn renew(&self, days: u32) -> Result<Vec<Key>, KeyError> {
         let authority = self.open_authority()?;
-        let keys = self.keys()?;
-        for Key {
-            name, role, path, ..
-        } in &keys
-        {
+        let renew = |key: &Key| {
+            let Key {
+                name, role, path, ..
+            } = key;
             let key_path = path.with_extension("key");
             let pem = read(&key_path)?;
             let key = KeyPair::from_pem(&pem).map_err(|e| KeyError::invalid(&key_path, e))?;
             let certificate = authority
                 .issue(name, *role, days, &key)
                 .map_err(|error| KeyError::invalid(path, error))?;
-            write(path, &certificate, Secrecy::Public)?;
-        }
+            write(path, &certificate, Secrecy::Public)
+        };
+        // One that cannot be renewed keeps none of the others from it.
+        let renewed: Vec<_> = self.keys()?.iter().map(renew).collect();
+        renewed.into_iter().collect::<Result<(), _>>()?;
         self.keys()
+    }
+
+    /// When the authority expires, and with it all that it has issued.
+    ///
+    /// # Errors
+    /// Its certificate cannot be read.
+    pub fn authority_expires(&self) -> Result<OffsetDateTime, KeyError> {
+        let path = self.authority();
+        let der = &certificates(&path)?[0];
+        Ok(Certificate::of_file(&path, der)?.expires)
     }
 
     /// All certificates, those in folders of this one included.
@@ -200,10 +235,10 @@ impl KeyFolder {
     /// A file cannot be read.
     pub fn keys(&self) -> Result<Vec<Key>, KeyError> {
         let mut keys = self.own_keys()?;
-        let unreadable = |source| KeyError::File {
+        let unreadable = |reason| KeyError::File {
             action: "read",
             path: self.0.clone(),
-            source,
+            reason,
         };
         let mut folders = Vec::new();
         for entry in fs::read_dir(&self.0).map_err(unreadable)? {
@@ -246,12 +281,14 @@ impl KeyFolder {
     fn open_authority(&self) -> Result<Authority, KeyError> {
         let path = self.authority();
         let certificate = read(&path)?;
-        let der = &certificates(&path)?[0];
-        let expires = Certificate::of_file(&path, der)?.expires;
+        let expires = self.authority_expires()?;
         if expires <= OffsetDateTime::now_utc() {
             return Err(KeyError::Expired { path, on: expires });
         }
         let key_path = self.0.join(CA_KEY);
+        if !key_path.exists() {
+            return Err(KeyError::NoAuthority(key_path));
+        }
         let key = read(&key_path)?;
         Authority::from_pem(&certificate, &key, expires, &key_path)
     }
@@ -310,28 +347,28 @@ fn write(path: &Path, text: &str, secrecy: Secrecy) -> Result<(), KeyError> {
     if written.is_err() {
         let _ = fs::remove_file(&new);
     }
-    written.map_err(|source| KeyError::File {
+    written.map_err(|reason| KeyError::File {
         action: "write",
         path: path.to_owned(),
-        source,
+        reason,
     })
 }
 
 fn read(path: &Path) -> Result<String, KeyError> {
-    fs::read_to_string(path).map_err(|source| KeyError::File {
+    fs::read_to_string(path).map_err(|reason| KeyError::File {
         action: "read",
         path: path.to_owned(),
-        source,
+        reason,
     })
 }
 
 fn private_folder(path: &Path) -> Result<(), KeyError> {
     let mut builder = fs::DirBuilder::new();
     let made = builder.recursive(true).mode(0o700).create(path);
-    made.map_err(|source| KeyError::File {
+    made.map_err(|reason| KeyError::File {
         action: "make the folder",
         path: path.to_owned(),
-        source,
+        reason,
     })
 }
 

@@ -7,13 +7,13 @@
 //! - [`role`]: roles and what they may do
 //! - `authority`: the certificate authority; `certificate`: what a certificate says
 //! - [`folder`]: the folder that keys are kept in, from their making to their renewal
-//! - `choice`: the flags that name it
+//! - [`choice`]: the flags that name it
 //! - [`client`]: connections that show a certificate
 //! - [`server`]: connections of which the holder is known
 
 mod authority;
 mod certificate;
-mod choice;
+pub mod choice;
 pub mod client;
 mod credentials;
 pub mod folder;
@@ -37,18 +37,26 @@ pub use role::{Access, Role};
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
     /// A file cannot be read or written.
-    #[error("cannot {action} {}: {source}", path.display())]
+    #[error(
+        "cannot {action} {}: {reason} (--tls or QUARTET_TLS names the folder of the keys; `coordinator keys` \
+         shows what is in it)",
+        path.display()
+    )]
     File {
         /// What was tried, such as "read".
         action: &'static str,
         /// Which file or folder.
         path: PathBuf,
         /// Why not.
-        source: io::Error,
+        reason: io::Error,
     },
+    /// The authority's private key is not there.
+    #[error("there is no {}: make and renew keys where it is", .0.display())]
+    NoAuthority(PathBuf),
     /// The folder has no key for what it is to be used for.
     #[error(
-        "{} has no keys for {wanted} ({file}); make some with `coordinator keys`, or name another folder with --tls",
+        "{} has no keys for {wanted} ({file}): --tls names another folder, `coordinator keys DIR` makes keys for a \
+         new fleet, and `coordinator keys add NAME --role ROLE` more of them where the fleet's ca.key is",
         folder.display()
     )]
     Missing {
@@ -80,7 +88,7 @@ pub enum KeyError {
         on: OffsetDateTime,
     },
     /// A key of that name is there already.
-    #[error("{} is there already; `coordinator keys renew` renews it", .0.display())]
+    #[error("{} is there already: choose another name (`coordinator keys renew` renews what is there)", .0.display())]
     Exists(PathBuf),
     /// A name that cannot be a folder's and a certificate's.
     #[error(

@@ -13,13 +13,14 @@ use object_store::ObjectStoreExt as _;
 use object_store::memory::InMemory;
 use quartet_coordinator::experiment::{Experiment, Request, read_history};
 use quartet_coordinator::scheduler::{Config, Now, RunSettings, Scheduler, WorkerInfo};
-use quartet_coordinator::server::{Coordinator, Timing};
+use quartet_coordinator::server::{Coordinator, Policy, Timing};
 use quartet_ingest::data::Source;
 use quartet_ingest::weights::DownloadProgress;
 use quartet_mutation::{Format, Kind, survives};
 use quartet_proto::channel::Connector;
 use quartet_shared::dataset::Split;
 use quartet_shared::report::{EvaluationReport, Member, Prediction, SplitReport};
+use quartet_shared::secret::SecretHash;
 use quartet_shared::spec::{Backbone, Preset};
 use quartet_shared::terminal::Mode;
 use quartet_status::{json, render};
@@ -84,13 +85,13 @@ pub(super) fn report() -> EvaluationReport {
 
 /// A network on which nobody answers.
 fn nobody() -> Connector {
-    Connector::new(|endpoint| {
-        endpoint.connect_with_connector_lazy(tower::service_fn(|_| async {
-            Err::<TokioIo<tokio::net::TcpStream>, _>(io::Error::from(
-                io::ErrorKind::ConnectionRefused,
-            ))
-        }))
-    })
+    let service = tower::service_fn(|_| async {
+        Err::<TokioIo<tokio::net::TcpStream>, _>(io::Error::from(io::ErrorKind::ConnectionRefused))
+    });
+    Connector::new(
+        move |endpoint| endpoint.connect_with_connector_lazy(service),
+        move |endpoint| Box::pin(async move { endpoint.connect_with_connector(service).await }),
+    )
 }
 
 /// Goes on with the experiment, shows it, and gives its tasks to a worker.
@@ -123,6 +124,7 @@ async fn go_on(objects: &Objects) -> anyhow::Result<()> {
         id: "w1".parse()?,
         name: "one".to_owned(),
         device: "CPU".to_owned(),
+        secret: SecretHash::default(),
     };
     let mut now = Now::default();
     let _ = scheduler.join(worker, None, now);
@@ -133,7 +135,7 @@ async fn go_on(objects: &Objects) -> anyhow::Result<()> {
         let _ = scheduler.assign(now);
         let _ = (scheduler.next_deadline(), scheduler.experiment_state());
     }
-    let coordinator = Coordinator::new(experiment, 1, Timing::default()).await?;
+    let coordinator = Coordinator::new(experiment, 1, Timing::default(), Policy::Local).await?;
     let snapshot = coordinator.snapshots().now();
     let _ = (render::table(&snapshot, 80), json::pretty(&snapshot));
     Ok(())

@@ -72,6 +72,7 @@ pub(super) fn worker_messages() -> Vec<Vec<u8>> {
         device: "CPU (flex, 2 threads)".to_owned(),
         held: Some(lease()),
         term: 4,
+        secret: vec![7; 16].into(),
     });
     let heartbeat = worker_message::Message::Heartbeat(v1::Heartbeat {
         progress: Some(progress()),
@@ -151,6 +152,7 @@ pub(super) fn checkpoints() -> Vec<Vec<u8>> {
         early_stopping: Some(early_stopping()),
         weights: Some(blob()),
         training_state: Some(blob()),
+        secret: vec![7; 16].into(),
     };
     let parts = [
         v1::commit_checkpoint_request::Part::Header(header),
@@ -175,6 +177,7 @@ pub(super) fn completions() -> Vec<Vec<u8>> {
     let messages = results.map(|result| v1::CompleteRequest {
         lease: Some(lease()),
         result: Some(result),
+        secret: vec![7; 16].into(),
     });
     messages.iter().map(Message::encode_to_vec).collect()
 }
@@ -185,6 +188,7 @@ pub(super) fn releases() -> Vec<Vec<u8>> {
         kind: v1::ReleaseKind::Corrupt.into(),
         reason: "its checksum is another".to_owned(),
         object: "x.weights.safetensors".to_owned(),
+        secret: vec![7; 16].into(),
     };
     vec![message.encode_to_vec()]
 }
@@ -213,6 +217,7 @@ pub(super) fn snapshots() -> Vec<Vec<u8>> {
         v1::TaskState::Finished,
     ];
     let message = v1::Snapshot {
+        insecure: true,
         experiment: "fer2013".to_owned(),
         term: 3,
         state: v1::ExperimentState::Training.into(),
