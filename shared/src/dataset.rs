@@ -93,6 +93,23 @@ pub struct Dataset {
     pub splits: [Images; 3],
 }
 
+/// What the beginning of a packed data set says of it: everything but the pixels.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Summary {
+    /// Names of the classes.
+    pub classes: Vec<String>,
+    /// How many images of each class a split has, in the order of [`Split::ALL`] and of the classes.
+    pub images: [Vec<u64>; 3],
+}
+
+impl Summary {
+    /// How many images of each class a split has, in the order of the classes.
+    #[must_use]
+    pub fn split(&self, split: Split) -> &[u64] {
+        &self.images[split as usize]
+    }
+}
+
 impl Dataset {
     /// The images of a split.
     #[must_use]

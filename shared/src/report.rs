@@ -1,8 +1,10 @@
 //! The evaluation of the ensemble: what `evaluation.json` holds.
 //!
 //! [`SplitReport::compute`] is the arithmetic, [`EvaluationReport::validate`] checks a report that came from
-//! elsewhere, [`render`] is the table for people.
+//! elsewhere in itself, [`EvaluationReport::check_against`] holds it against what is known, [`render`] is the
+//! table for people.
 
+mod known;
 mod metrics;
 mod table;
 mod validate;
@@ -13,9 +15,13 @@ use crate::dataset::Split;
 use crate::ids::{Epoch, ExperimentName, RunName};
 use crate::spec::Backbone;
 
+pub use known::Known;
 pub use metrics::{MetricsError, Prediction, argmax, ensemble};
 pub use table::render;
 pub use validate::InvalidReport;
+
+/// The splits that are evaluated, if they have images.
+pub const EVALUATED: [Split; 2] = [Split::Valid, Split::Test];
 
 /// The evaluation of an experiment's ensemble.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

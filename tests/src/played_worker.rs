@@ -105,6 +105,23 @@ impl PlayedWorker {
         }
     }
 
+    /// Completes a task.
+    ///
+    /// # Errors
+    /// The coordinator refuses it.
+    pub async fn complete(
+        &mut self,
+        lease: &LeaseId,
+        result: v1::complete_request::Result,
+    ) -> Result<(), Status> {
+        let request = v1::CompleteRequest {
+            lease: Some(lease.clone().into()),
+            result: Some(result),
+            secret: secret_of(lease),
+        };
+        self.client.complete(request).await.map(drop)
+    }
+
     /// Ends a task without a result.
     ///
     /// # Errors

@@ -2,9 +2,12 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use futures::TryStreamExt;
 use quartet_proto::v1::{self, coordinator_message::Message};
+use quartet_shared::dataset::{DatasetError, Summary};
 use quartet_shared::ids::{RunName, WorkerId};
 use quartet_shared::secret::Secret;
+use tokio::sync::OnceCell;
 use tonic::Status;
 
 use super::access::Policy;
@@ -24,6 +27,7 @@ pub(super) struct Shell {
     pub(super) conclusion: Conclusion,
     pub(super) policy: Policy,
     attaching: Mutex<()>,
+    dataset: OnceCell<Summary>,
 }
 
 impl Shell {
@@ -35,6 +39,7 @@ impl Shell {
             conclusion: Conclusion::default(),
             policy,
             attaching: Mutex::default(),
+            dataset: OnceCell::new(),
         }
     }
 
@@ -129,6 +134,29 @@ impl Shell {
             Ok(error) => self.store_failed(error),
             Err(error) => refusal::unreadable(&error),
         })
+    }
+
+    /// What the data set's beginning says of it, which is read once.
+    pub(super) async fn dataset(&self) -> Result<&Summary, Status> {
+        self.dataset.get_or_try_init(|| self.read_dataset()).await
+    }
+
+    async fn read_dataset(&self) -> Result<Summary, Status> {
+        let Experiment { store, spec, .. } = &self.experiment;
+        let key = &spec.dataset.key;
+        let failed = |error| self.store_failed(error);
+        let mut chunks = store.read(key).await.map_err(failed)?;
+        let mut bytes = Vec::new();
+        loop {
+            let next = chunks.try_next().await.map_err(failed)?;
+            let complete = next.is_none();
+            bytes.extend_from_slice(&next.unwrap_or_default());
+            match Summary::of_prefix(&bytes) {
+                Ok(summary) => return Ok(summary),
+                Err(DatasetError::TruncatedHeader { .. }) if !complete => {}
+                Err(error) => return Err(Status::data_loss(format!("{key}: {error}"))),
+            }
+        }
     }
 
     /// Verifies that this coordinator is still the experiment's leader. If it is not, it ends.

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use super::{Dataset, Images, Split};
+use super::{Dataset, Images, Split, Summary};
 
 const MAGIC: &[u8; 4] = b"QDS1";
 /// A label is one byte.
@@ -147,7 +147,70 @@ impl Dataset {
     /// If the bytes are not exactly one valid data set.
     pub fn decode(bytes: &[u8]) -> Result<Self, DatasetError> {
         let mut reader = Reader { bytes, at: 0 };
-        let [height, width] = image_size(&mut reader)?;
+        let Header {
+            width,
+            height,
+            classes,
+            counts,
+        } = Header::read(&mut reader)?;
+        let image_len = usize::from(width) * usize::from(height);
+        reader.check_rest(counts, image_len)?;
+
+        // From here on the counts are known to fit in `bytes`, and so in `usize`.
+        let mut splits = <[Images; 3]>::default();
+        for (split, count) in Split::ALL.into_iter().zip(counts) {
+            splits[split as usize].labels = reader.take(count as usize)?.to_vec();
+            check_labels(split, &splits[split as usize].labels, classes.len())?;
+        }
+        for (images, count) in splits.iter_mut().zip(counts) {
+            images.pixels = reader.take(count as usize * image_len)?.to_vec();
+        }
+        Ok(Self {
+            width,
+            height,
+            classes,
+            splits,
+        })
+    }
+}
+
+impl Summary {
+    /// The summary of the data set that begins with these bytes. Its pixels need not be among them.
+    ///
+    /// # Errors
+    /// [`DatasetError::TruncatedHeader`] if more bytes are needed; else what is wrong with them.
+    pub fn of_prefix(bytes: &[u8]) -> Result<Self, DatasetError> {
+        let mut reader = Reader { bytes, at: 0 };
+        let Header {
+            classes, counts, ..
+        } = Header::read(&mut reader)?;
+        let mut images = <[Vec<u64>; 3]>::default();
+        for (split, count) in Split::ALL.into_iter().zip(counts) {
+            let count = usize::try_from(count)
+                .map_err(|_| DatasetError::Header("more images than can be addressed"))?;
+            let labels = reader.take(count)?;
+            check_labels(split, labels, classes.len())?;
+            let mut of_class = vec![0; classes.len()];
+            for &label in labels {
+                of_class[usize::from(label)] += 1;
+            }
+            images[split as usize] = of_class;
+        }
+        Ok(Self { classes, images })
+    }
+}
+
+/// What comes before the labels.
+struct Header {
+    width: u16,
+    height: u16,
+    classes: Vec<String>,
+    counts: [u64; 3],
+}
+
+impl Header {
+    fn read(reader: &mut Reader<'_>) -> Result<Self, DatasetError> {
+        let [height, width] = image_size(reader)?;
         let count = usize::from(reader.u16()?);
         if reader.u16()? != 0 {
             return Err(DatasetError::Header("reserved field is not 0"));
@@ -166,24 +229,11 @@ impl Dataset {
             classes.push(name.to_owned());
         }
         check_classes(&classes)?;
-        let counts = [reader.u64()?, reader.u64()?, reader.u64()?];
-        let image_len = usize::from(width) * usize::from(height);
-        reader.check_rest(counts, image_len)?;
-
-        // From here on the counts are known to fit in `bytes`, and so in `usize`.
-        let mut splits = <[Images; 3]>::default();
-        for (split, count) in Split::ALL.into_iter().zip(counts) {
-            splits[split as usize].labels = reader.take(count as usize)?.to_vec();
-            check_labels(split, &splits[split as usize].labels, classes.len())?;
-        }
-        for (images, count) in splits.iter_mut().zip(counts) {
-            images.pixels = reader.take(count as usize * image_len)?.to_vec();
-        }
         Ok(Self {
             width,
             height,
             classes,
-            splits,
+            counts: [reader.u64()?, reader.u64()?, reader.u64()?],
         })
     }
 }

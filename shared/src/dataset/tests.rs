@@ -47,6 +47,25 @@ fn bytes_are_as_documented() {
 }
 
 #[test]
+fn a_summary_needs_no_pixels() {
+    let bytes = sample().encode();
+    let labels_end = COUNTS_AT + 24 + 4;
+    let summary = Summary::of_prefix(&bytes[..labels_end]).unwrap();
+    assert_eq!(summary.classes, sample().classes);
+    assert_eq!(summary.images, [vec![1, 2], vec![0, 1], vec![0, 0]]);
+    assert_eq!(summary.split(Split::Valid), [0, 1]);
+    assert_eq!(Summary::of_prefix(&bytes), Ok(summary));
+    for len in 4..labels_end {
+        let truncated = Summary::of_prefix(&bytes[..len]);
+        assert_eq!(truncated, Err(DatasetError::TruncatedHeader { at: len }));
+    }
+    let mut bad = bytes;
+    bad[COUNTS_AT + 24] = 2;
+    let error = Summary::of_prefix(&bad).unwrap_err();
+    assert!(matches!(error, DatasetError::Label { label: 2, .. }));
+}
+
+#[test]
 fn accessors() {
     let dataset = sample();
     assert_eq!(dataset.len(Split::Train), 3);

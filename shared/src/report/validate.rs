@@ -1,4 +1,4 @@
-//! Whether a report is consistent in itself; the coordinator keeps no other.
+//! Whether a report is consistent in itself.
 
 use std::collections::BTreeSet;
 
@@ -116,11 +116,11 @@ fn scores_valid(scores: Scores) -> bool {
 }
 
 /// False where either is NaN.
-fn close(a: f64, b: f64) -> bool {
+pub(super) fn close(a: f64, b: f64) -> bool {
     (a - b).abs() <= TOLERANCE
 }
 
-fn require(holds: bool, problem: impl FnOnce() -> String) -> Result<(), InvalidReport> {
+pub(super) fn require(holds: bool, problem: impl FnOnce() -> String) -> Result<(), InvalidReport> {
     if holds {
         Ok(())
     } else {

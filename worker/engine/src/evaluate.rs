@@ -11,7 +11,7 @@ use quartet_shared::dataset::{Images, Split};
 use quartet_shared::ids::Epoch;
 use quartet_shared::progress::Phase;
 use quartet_shared::report::{
-    self, EvaluationReport, MetricsError, Prediction, SplitReport, normalised,
+    self, EVALUATED, EvaluationReport, MetricsError, Prediction, SplitReport, normalised,
 };
 
 use crate::batches::{batches, inference_batch};
@@ -19,9 +19,6 @@ use crate::checkpoint::{CheckpointError, load_run};
 use crate::input::Input;
 use crate::models::{Network, NetworkConfig, check_precision};
 use crate::progress::ProgressReporter;
-
-/// The splits that are evaluated.
-const SPLITS: [Split; 2] = [Split::Valid, Split::Test];
 
 /// Why the ensemble cannot be evaluated.
 #[derive(Debug, thiserror::Error)]
@@ -62,7 +59,7 @@ pub fn evaluate(
         dataset,
     } = task;
     check_precision(experiment.precision, device)?;
-    let splits: Vec<Split> = SPLITS
+    let splits: Vec<Split> = EVALUATED
         .into_iter()
         .filter(|&split| !dataset.split(split).labels.is_empty())
         .collect();

@@ -4,14 +4,16 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use quartet_shared::human;
+use quartet_shared::ids::Epoch;
 use quartet_shared::outcome::Outcome;
-use quartet_shared::report::{self, EvaluationReport};
+use quartet_shared::report::{self, EvaluationReport, Known};
+use quartet_shared::spec::RunSpec;
 use quartet_shared::task::{LeaseId, Task};
 use tonic::Status;
 
 use super::Transaction;
 use super::catch_up::catch_up;
-use crate::scheduler::{CompleteTicket, Completion, Refusal, Run};
+use crate::scheduler::{CompleteTicket, Completion, Refusal, Run, Scheduler};
 use crate::server::refusal::{bad, refused};
 use crate::server::shell::Shell;
 
@@ -95,14 +97,10 @@ pub(in crate::server) async fn complete_evaluation(
     }
     report.validate().map_err(bad)?;
     let experiment = &shell.experiment;
-    if report.experiment != experiment.spec.experiment.name {
-        return Err(Status::invalid_argument(
-            "the report is of another experiment",
-        ));
-    }
     let Some(transaction) = begin(&shell, &lease).await? else {
         return Ok(());
     };
+    check_report(&shell, &report).await?;
     shell.verify_leadership().await?;
     let (store, layout) = (&experiment.store, &experiment.layout);
     let table = Bytes::from(report::render(&report));
@@ -118,4 +116,25 @@ pub(in crate::server) async fn complete_evaluation(
     end(transaction, Completion::Evaluated);
     tracing::info!("the ensemble is evaluated");
     Ok(())
+}
+
+/// Checks that a report is of this experiment's data, and of the best epochs of its runs.
+async fn check_report(shell: &Shell, report: &EvaluationReport) -> Result<(), Status> {
+    let experiment = &shell.experiment.spec.experiment;
+    let best_epoch = |scheduler: &Scheduler, run: &RunSpec| {
+        let outcome = scheduler.run(&run.name).and_then(Run::outcome)?;
+        Some(outcome.best_epoch)
+    };
+    let best_epochs: Option<Vec<Epoch>> = shell.scheduler.read(|scheduler, _| {
+        let runs = experiment.runs.iter();
+        runs.map(|run| best_epoch(scheduler, run)).collect()
+    });
+    let best_epochs =
+        best_epochs.ok_or_else(|| Status::failed_precondition("a run is being trained again"))?;
+    let known = Known {
+        experiment,
+        best_epochs: &best_epochs,
+        dataset: shell.dataset().await?,
+    };
+    report.check_against(known).map_err(bad)
 }

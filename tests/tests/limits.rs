@@ -1,0 +1,112 @@
+//! What a worker sends has to fit what the coordinator knows: reports, sizes, speeds. The worker is the test
+//! itself.
+
+use quartet_proto::v1::complete_request;
+use quartet_shared::dataset::Dataset;
+use quartet_shared::ids::Epoch;
+use quartet_shared::outcome::{Outcome, StopReason};
+use quartet_shared::report::{EVALUATED, EvaluationReport, Member, Prediction, SplitReport};
+use quartet_shared::spec::Backbone;
+use quartet_shared::task::Task;
+use quartet_store::layout::Layout;
+use quartet_tests::job::Job;
+use quartet_tests::played_worker::{PlayedWorker, header};
+use quartet_tests::processes::Coordinator;
+use tonic::Code;
+
+/// The report of an ensemble whose members guess alike.
+fn report(dataset: &Dataset, members: Vec<Member>) -> EvaluationReport {
+    let classes = &dataset.classes;
+    let split = |split| {
+        let labels = &dataset.split(split).labels;
+        let guesses = vec![1.0 / classes.len() as f32; labels.len() * classes.len()];
+        let predictions: Vec<_> = members
+            .iter()
+            .map(|member| Prediction {
+                run: member.run.clone(),
+                weight: member.weight,
+                probabilities: &guesses,
+            })
+            .collect();
+        SplitReport::compute(split, classes, labels, &predictions).unwrap()
+    };
+    EvaluationReport {
+        experiment: "small".parse().unwrap(),
+        classes: classes.clone(),
+        splits: EVALUATED.map(split).into(),
+        members,
+    }
+}
+
+#[tokio::test]
+async fn a_report_must_be_of_the_experiment() {
+    let job = Job::new(2, 16);
+    let coordinator = Coordinator::spawn(&mut job.coordinator(1, "127.0.0.1:0"));
+    let layout = Layout::new("small".parse().unwrap());
+    let mut workers = Vec::new();
+    for id in ["w1", "w2"] {
+        let mut worker = PlayedWorker::attach(&coordinator.address, id).await;
+        let (lease, _) = worker.assigned().await;
+        workers.push((worker, lease));
+    }
+    for (worker, lease) in &mut workers {
+        for epoch in [Epoch(1), Epoch(2)] {
+            let header = header(lease, epoch, b"weights");
+            worker.commit(header, b"weights").await.unwrap();
+        }
+        let outcome = Outcome {
+            epochs: 2,
+            best_epoch: Epoch(1),
+            best_valid_accuracy: 0.0,
+            stop_reason: StopReason::Epochs,
+        };
+        let result = complete_request::Result::Training(outcome.into());
+        worker.complete(lease, result).await.unwrap();
+    }
+    let worker = &mut workers[0].0;
+    let (lease, _) = worker.assigned().await;
+    assert_eq!(lease.task, Task::Evaluate);
+    let datasets = job.path("store").join("datasets");
+    let dataset = std::fs::read_dir(datasets).unwrap().next().unwrap();
+    let dataset = Dataset::decode(&std::fs::read(dataset.unwrap().path()).unwrap()).unwrap();
+    let member = |run: &str, backbone, best_epoch| Member {
+        run: run.parse().unwrap(),
+        backbone,
+        best_epoch: Epoch(best_epoch),
+        weight: 0.5,
+    };
+    let members = |best_epoch| {
+        vec![
+            member("vgg16", Backbone::Vgg16, best_epoch),
+            member("residual", Backbone::Resnet50, 1),
+        ]
+    };
+    let mut half = dataset.clone();
+    for images in &mut half.splits {
+        images.labels.truncate(images.labels.len() / 2);
+    }
+    let mut renamed = dataset.clone();
+    renamed.classes[0] = "calm".to_owned();
+    let mut without_test = report(&dataset, members(1));
+    without_test.splits.pop();
+    for (made_up, field) in [
+        (report(&dataset, members(2)), "best_epoch"),
+        (report(&half, members(1)), "images"),
+        (report(&renamed, members(1)), "classes"),
+        (without_test, "splits"),
+    ] {
+        made_up.validate().unwrap();
+        let json = serde_json::to_vec(&made_up).unwrap();
+        let result = complete_request::Result::Evaluation(json.into());
+        let refused = worker.complete(&lease, result).await.unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidArgument, "{refused}");
+        assert!(refused.message().contains(field), "{refused}");
+    }
+    let evaluation = job.path("store").join(layout.evaluation());
+    assert!(!evaluation.exists());
+    assert!(!evaluation.with_extension("txt").exists());
+    let json = serde_json::to_vec(&report(&dataset, members(1))).unwrap();
+    let result = complete_request::Result::Evaluation(json.into());
+    worker.complete(&lease, result).await.unwrap();
+    assert!(evaluation.exists());
+}
