@@ -115,6 +115,18 @@ pub struct RunSpec {
 }
 
 impl RunSpec {
+    /// Bytes that a file of a checkpoint of this run can have at most. The bound is generous: four numbers of
+    /// 4 bytes for each parameter of the backbone, where weights have one and the training state two, and
+    /// 64 MiB beside them for the head and the file's header; all of that for the network's width.
+    #[must_use]
+    pub fn checkpoint_limit(&self) -> u64 {
+        // Parameters of a convolution grow with the square of the width. A narrow network has a least number
+        // of channels, but never more than the published one.
+        let scale = self.width.max(1.0).powi(2);
+        let parameters = self.backbone.facts().parameters;
+        (scale * (parameters * 4 * 4 + (64 << 20)) as f64) as u64
+    }
+
     /// Expected training time of one epoch, relative to other runs of the experiment: multiply-adds of
     /// one image. For scheduling only (the longest run goes first).
     #[must_use]
@@ -188,6 +200,18 @@ mod tests {
         run.width = 0.5;
         run.image_size = 100;
         assert!((run.relative_cost() - whole / 16.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_checkpoint_may_grow_with_the_width_and_no_further() {
+        let mut run = Preset::Fer2013.spec().runs.remove(1);
+        assert_eq!(run.backbone, Backbone::Vgg16);
+        assert_eq!(run.checkpoint_limit(), 16 * 14_714_688 + (64 << 20));
+        let whole = run.checkpoint_limit();
+        run.width = 0.01;
+        assert_eq!(run.checkpoint_limit(), whole);
+        run.width = 2.0;
+        assert_eq!(run.checkpoint_limit(), 4 * whole);
     }
 
     #[test]

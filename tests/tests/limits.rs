@@ -1,7 +1,7 @@
 //! What a worker sends has to fit what the coordinator knows: reports, sizes, speeds. The worker is the test
 //! itself.
 
-use quartet_proto::v1::complete_request;
+use quartet_proto::v1::{self, commit_checkpoint_request::Part, complete_request};
 use quartet_shared::dataset::Dataset;
 use quartet_shared::ids::Epoch;
 use quartet_shared::outcome::{Outcome, StopReason};
@@ -12,6 +12,7 @@ use quartet_store::layout::Layout;
 use quartet_tests::job::Job;
 use quartet_tests::played_worker::{PlayedWorker, header};
 use quartet_tests::processes::Coordinator;
+use tokio_stream::StreamExt as _;
 use tonic::Code;
 
 /// The report of an ensemble whose members guess alike.
@@ -109,4 +110,32 @@ async fn a_report_must_be_of_the_experiment() {
     let result = complete_request::Result::Evaluation(json.into());
     worker.complete(&lease, result).await.unwrap();
     assert!(evaluation.exists());
+}
+
+#[tokio::test]
+async fn a_checkpoint_is_no_larger_than_its_network_can_be() {
+    let job = Job::new(2, 16);
+    let coordinator = Coordinator::spawn(&mut job.coordinator(1, "127.0.0.1:0"));
+    let mut worker = PlayedWorker::attach(&coordinator.address, "w1").await;
+    let (lease, _) = worker.assigned().await;
+    for size in [u64::MAX, 1 << 40] {
+        for field in ["weights", "training_state"] {
+            let mut header = header(&lease, Epoch(1), b"weights");
+            let blob = match field {
+                "weights" => &mut header.weights,
+                _ => &mut header.training_state,
+            };
+            blob.as_mut().unwrap().size = size;
+            // Nothing but the header is sent, and the stream stays open.
+            let header = v1::CommitCheckpointRequest {
+                part: Some(Part::Header(header)),
+            };
+            let parts = tokio_stream::iter([header]).chain(tokio_stream::pending());
+            let refused = worker.client.commit_checkpoint(parts).await.unwrap_err();
+            assert_eq!(refused.code(), Code::InvalidArgument, "{refused}");
+            assert!(refused.message().starts_with(field), "{refused}");
+        }
+    }
+    let honest = header(&lease, Epoch(1), b"weights");
+    worker.commit(honest, b"weights").await.unwrap();
 }

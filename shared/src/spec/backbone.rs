@@ -51,6 +51,8 @@ pub struct Facts {
     pub family: Family,
     /// Billions of multiply-adds of one forward pass, and the image size in pixels that the number is for.
     pub published_cost: (f64, f64),
+    /// Parameters without the classifier, running means and variances among them, as Keras counts them.
+    pub parameters: u64,
     /// The least height and width of the input in pixels, as Keras has it for `include_top=False`.
     pub minimum_image_size: u32,
     /// The variants that the network can have. The first is that of random weights.
@@ -72,6 +74,7 @@ const TABLE: [Facts; 5] = [
         title: "InceptionResNetV2",
         family: Family::InceptionResnetV2,
         published_cost: (13.2, 299.0),
+        parameters: 54_336_736,
         minimum_image_size: 75,
         variants: &[Variant::Keras, Variant::Torch],
         imagenet: "timm/inception_resnet_v2.tf_in1k",
@@ -83,6 +86,7 @@ const TABLE: [Facts; 5] = [
         title: "VGG16",
         family: Family::Vgg16,
         published_cost: (15.5, 224.0),
+        parameters: 14_714_688,
         minimum_image_size: 32,
         variants: &[Variant::Keras],
         imagenet: "timm/vgg16.tv_in1k",
@@ -94,6 +98,7 @@ const TABLE: [Facts; 5] = [
         title: "ResNet50",
         family: Family::Resnet50,
         published_cost: (3.8, 224.0),
+        parameters: 23_587_712,
         minimum_image_size: 32,
         variants: &[Variant::Keras, Variant::Keras2018, Variant::Torch],
         imagenet: "timm/resnet50.tv_in1k",
@@ -105,6 +110,7 @@ const TABLE: [Facts; 5] = [
         title: "ResNet50 v1.5",
         family: Family::Resnet50,
         published_cost: (4.1, 224.0),
+        parameters: 23_561_152,
         minimum_image_size: 32,
         variants: &[Variant::Torch],
         imagenet: "timm/resnet50.tv_in1k",
@@ -116,6 +122,7 @@ const TABLE: [Facts; 5] = [
         title: "InceptionV3",
         family: Family::InceptionV3,
         published_cost: (5.7, 299.0),
+        parameters: 21_802_784,
         minimum_image_size: 75,
         variants: &[Variant::Keras, Variant::Torch],
         imagenet: "timm/inception_v3.tf_in1k",

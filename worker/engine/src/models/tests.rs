@@ -2,7 +2,7 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::{GradientsParams, SgdConfig};
 use burn::tensor::{Device, Int, Tensor, TensorData, Tolerance};
 use quartet_shared::dataset::EMOTIONS;
-use quartet_shared::spec::Backbone;
+use quartet_shared::spec::{Backbone, Preset};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -68,6 +68,30 @@ fn parameter_counts_are_keras() {
     // torchvision's 25,557,032 less its classifier, and the running statistics of 26,560 channels.
     let torchvision = 25_557_032 - 1000 * 2049 + 2 * 26_560;
     assert_eq!(count(Backbone::Resnet50V1_5), (torchvision, 2048));
+    for backbone in Backbone::ALL {
+        assert_eq!(count(backbone).0 as u64, backbone.facts().parameters);
+    }
+}
+
+/// The coordinator takes no larger file: Adam has two moments for each parameter.
+#[test]
+fn a_training_state_is_within_the_limit_of_checkpoints() {
+    for backbone in Backbone::ALL {
+        for width in [0.01, 0.07, 1.0] {
+            let config = NetworkConfig {
+                width,
+                ..config(backbone)
+            };
+            let count = parameter_count(&config.init(&Device::flex(), 0)).total();
+            let mut run = Preset::Demo.spec().runs.remove(0);
+            (run.backbone, run.width) = (backbone, width);
+            let state = 2 * 4 * count as u64;
+            assert!(
+                state < run.checkpoint_limit(),
+                "{backbone} {width}: {state}"
+            );
+        }
+    }
 }
 
 #[test]

@@ -6,6 +6,7 @@ use quartet_shared::early_stopping::EarlyStopping;
 use quartet_shared::ids::RunName;
 use quartet_shared::position::Position;
 use quartet_shared::progress::EpochMetrics;
+use quartet_shared::spec::RunSpec;
 use quartet_shared::task::{LeaseId, Task};
 use quartet_shared::wire::required;
 use quartet_store::layout::Layout;
@@ -87,6 +88,21 @@ impl AnyManifest {
         Err(Status::invalid_argument(
             "early stopping does not follow from the validation accuracy",
         ))
+    }
+
+    /// Checks that no file is larger than those of the run can be.
+    pub(super) fn check_sizes(&self, run: &RunSpec) -> Result<(), Status> {
+        let limit = run.checkpoint_limit();
+        for (file, object) in ["weights", "training_state"].into_iter().zip(self.blobs()) {
+            let size = object.blob.size;
+            if size > limit {
+                return Err(Status::invalid_argument(format!(
+                    "{file}: {size} bytes are more than {limit}, the most that {} of run {} can have",
+                    run.backbone, run.name
+                )));
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn run(&self) -> &RunName {
