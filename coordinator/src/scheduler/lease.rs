@@ -38,6 +38,8 @@ pub struct Lease {
     pub(super) reclaimable_at: Option<Now>,
     /// When the task last made progress.
     pub(super) last_progress_at: Now,
+    /// The farthest upload of a checkpoint so far: its position, and the bytes that have come.
+    uploaded: Option<(Position, u64)>,
     /// The value of `last_progress_at` for which a stall has been reported.
     stall_reported: Option<Now>,
     /// The transaction that keeps the lease from ending.
@@ -138,6 +140,7 @@ impl Lease {
             expires_at: now + config.lease,
             reclaimable_at: None,
             last_progress_at: now,
+            uploaded: None,
             stall_reported: None,
             pin: None,
             ending: None,
@@ -193,7 +196,17 @@ impl Lease {
         self.reclaimable_at = Some(earliest.max(now + config.reattach_grace));
     }
 
-    /// Begins a transaction. Its worker's request is a sign of life.
+    /// So many bytes of a checkpoint have come. They are progress only beyond what an earlier try brought: a
+    /// worker that tries again without end is to be noticed.
+    pub(super) fn report_upload(&mut self, position: Position, bytes: u64, now: Now) {
+        let upload = Some((position, bytes));
+        if self.uploaded < upload {
+            self.uploaded = upload;
+            self.last_progress_at = now;
+        }
+    }
+
+    /// Begins a transaction. Its worker's request is a sign of life, but no progress yet.
     pub(super) fn pin(&mut self, pin: Pin, config: &Config, now: Now) -> Result<(), Refusal> {
         if self.pin.is_some() {
             return Err(Refusal::Busy {
@@ -203,7 +216,6 @@ impl Lease {
         self.pin = Some(pin);
         self.expires_at = self.expires_at.max(now + config.lease);
         self.restored = None;
-        self.last_progress_at = now;
         Ok(())
     }
 

@@ -21,6 +21,44 @@ fn a_commit_in_progress_keeps_the_task_from_the_next_worker() {
 }
 
 #[test]
+fn an_upload_is_progress_while_it_comes_farther_than_before() {
+    let (mut scheduler, lease) = leased();
+    let config = *scheduler.config();
+    let stall = config.stall_after.as_secs();
+    let stalled = |scheduler: &Scheduler, now| {
+        let record = scheduler.record(&lease.task).unwrap();
+        record.lease().unwrap().stalled(&config, at(now))
+    };
+    // A slow link: something comes now and then.
+    let ticket = scheduler.begin_commit(&lease, end_of(1), at(0)).unwrap();
+    let mut now = 0;
+    for bytes in 1..10 {
+        now += stall - 1;
+        assert_eq!(stalled(&scheduler, now), None);
+        scheduler.report_upload(&lease, end_of(1), bytes, at(now));
+    }
+    scheduler.end_commit(ticket, CommitEnd::GivenUp, at(now));
+    assert_eq!(stalled(&scheduler, now + 1), None);
+    // Tries without end, none of which comes farther.
+    for _ in 0..5 {
+        now += stall / 5;
+        let reply = beat(&mut scheduler, &lease, 1, now);
+        assert_eq!(reply, HeartbeatReply::Accepted);
+        let ticket = scheduler.begin_commit(&lease, end_of(1), at(now)).unwrap();
+        scheduler.report_upload(&lease, end_of(1), 9, at(now));
+        scheduler.end_commit(ticket, CommitEnd::GivenUp, at(now));
+        assert!(scheduler.check_lease(&lease).is_ok());
+    }
+    // The first heartbeat that named the step was progress.
+    now += stall / 5;
+    assert_eq!(stalled(&scheduler, now), Some(config.stall_after));
+    now += config.progress_timeout.as_secs();
+    let reply = beat(&mut scheduler, &lease, 1, now);
+    assert_eq!(reply, HeartbeatReply::Accepted);
+    assert_eq!(scheduler.expire_leases(at(now)).len(), 1);
+}
+
+#[test]
 fn epochs_are_committed_once_in_order_and_one_at_a_time() {
     let (mut scheduler, lease) = leased();
     let refusal = |scheduler: &mut Scheduler, epoch| {

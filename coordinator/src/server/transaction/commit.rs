@@ -2,6 +2,7 @@
 
 mod manifest;
 mod receive;
+mod sender;
 
 use std::sync::Arc;
 
@@ -17,15 +18,18 @@ use crate::server::retention;
 use crate::server::shell::Shell;
 use manifest::AnyManifest;
 use quartet_store::Creation;
+use receive::Receiver;
+use sender::Sender;
 
 /// Takes the upload of one checkpoint and commits it.
 pub(in crate::server) async fn commit(
     shell: Arc<Shell>,
-    mut parts: Streaming<v1::CommitCheckpointRequest>,
+    parts: Streaming<v1::CommitCheckpointRequest>,
 ) -> Result<(), Status> {
+    let mut parts = Sender::new(parts);
     let Some(v1::CommitCheckpointRequest {
         part: Some(Part::Header(header)),
-    }) = parts.message().await?
+    }) = parts.next().await?
     else {
         return Err(Status::invalid_argument(
             "the first message must be a header",
@@ -68,20 +72,24 @@ pub(in crate::server) async fn commit(
         run.and_then(|run| run.committed().last_epoch)
     });
     manifest.check_early_stopping(last_epoch.map(|epoch| epoch.early_stopping))?;
-    receive::blobs(&shell, manifest.blobs(), &mut parts).await?;
+    let blobs = manifest.blobs();
+    let size = blobs.iter().map(|object| object.blob.size).sum();
+    parts.expect(size);
+    Receiver::new(&shell, (&lease, position), &mut parts)
+        .blobs(blobs)
+        .await?;
     shell.verify_leadership().await?;
     if manifest.create(&shell).await? == Creation::Exists && !manifest.is_stored(&shell).await? {
         return Err(superseded(&shell, transaction, &manifest).await);
     }
     let end = manifest.end();
     transaction.end(|scheduler, ticket, now| scheduler.end_commit(ticket, end, now));
-    let blobs = manifest.blobs();
     tracing::info!(
         run = %manifest.run(),
         attempt = %lease.attempt,
         %position,
         valid_accuracy = manifest.metrics().map(|m| human::percentage(m.valid_accuracy)),
-        size = %human::size(blobs.iter().map(|object| object.blob.size).sum()),
+        size = %human::size(size),
         "checkpoint committed"
     );
     let run = manifest.run().clone();

@@ -8,7 +8,6 @@ impl World {
         let live = self.live(lease);
         live.pinned = true;
         live.restored = false;
-        live.moved_at = now;
         live.expires_at = live.expires_at.max(now + config().lease);
     }
 

@@ -1,95 +1,123 @@
 //! Receives the blobs of a checkpoint into the store.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use quartet_proto::v1::{self, commit_checkpoint_request::Part};
 use quartet_shared::blob::BlobRef;
+use quartet_shared::position::Position;
+use quartet_shared::task::LeaseId;
 use tonic::{Status, Streaming};
 
+use super::sender::Sender;
 use crate::server::shell::Shell;
 
-/// Longest wait for the next bytes of an upload.
-const PART_TIMEOUT: Duration = Duration::from_secs(30);
+/// Bytes between two reports of progress.
+const REPORT_INTERVAL: u64 = 1 << 20;
 
-/// Receives blobs, one after the other, and verifies them.
-pub(super) async fn blobs(
-    shell: &Shell,
-    blobs: [&BlobRef; 2],
-    parts: &mut Streaming<v1::CommitCheckpointRequest>,
-) -> Result<(), Status> {
-    let mut rest = Bytes::new();
-    for object in blobs {
-        blob(shell, object, parts, &mut rest).await?;
-    }
-    if !rest.is_empty() || next_part(parts).await?.is_some() {
-        return Err(Status::invalid_argument(
-            "more bytes came than the header announced",
-        ));
-    }
-    Ok(())
+/// The messages of a worker that commits.
+type Parts = Sender<Streaming<v1::CommitCheckpointRequest>>;
+
+/// A commit's bytes on their way from its worker to the store.
+pub(super) struct Receiver<'a> {
+    shell: &'a Shell,
+    lease: &'a LeaseId,
+    position: Position,
+    parts: &'a mut Parts,
+    /// What came beyond the blob before.
+    rest: Bytes,
+    received: u64,
+    reported: u64,
 }
 
-/// The next message. A missing one must not keep the lease pinned for ever.
-async fn next_part(
-    parts: &mut Streaming<v1::CommitCheckpointRequest>,
-) -> Result<Option<v1::CommitCheckpointRequest>, Status> {
-    tokio::time::timeout(PART_TIMEOUT, parts.message())
-        .await
-        .map_err(|_| Status::deadline_exceeded("the upload stands still"))?
-}
+impl<'a> Receiver<'a> {
+    pub(super) fn new(
+        shell: &'a Shell,
+        (lease, position): (&'a LeaseId, Position),
+        parts: &'a mut Parts,
+    ) -> Self {
+        Self {
+            shell,
+            lease,
+            position,
+            parts,
+            rest: Bytes::new(),
+            received: 0,
+            reported: 0,
+        }
+    }
 
-/// Receives one blob; `rest` holds bytes received beyond the blob before.
-async fn blob(
-    shell: &Shell,
-    expected: &BlobRef,
-    parts: &mut Streaming<v1::CommitCheckpointRequest>,
-    rest: &mut Bytes,
-) -> Result<(), Status> {
-    let mut upload = shell.experiment.store.upload(&expected.key);
-    loop {
-        let wanted = expected.blob.size - upload.size();
-        let take = usize::try_from(wanted)
-            .unwrap_or(usize::MAX)
-            .min(rest.len());
-        if take > 0
-            && let Err(error) = upload.write(rest.split_to(take)).await
-        {
-            upload.abort().await;
-            return Err(shell.store_failed(error));
+    /// Receives blobs, one after the other, and verifies them.
+    pub(super) async fn blobs(&mut self, blobs: [&BlobRef; 2]) -> Result<(), Status> {
+        for object in blobs {
+            self.blob(object).await?;
         }
-        if upload.size() == expected.blob.size {
-            break;
+        if !self.rest.is_empty() || self.parts.next().await?.is_some() {
+            return Err(Status::invalid_argument(
+                "more bytes came than the header announced",
+            ));
         }
-        let next = match next_part(parts).await {
-            Ok(Some(v1::CommitCheckpointRequest {
-                part: Some(Part::Chunk(chunk)),
-            })) => Ok(chunk),
-            Ok(Some(_)) => Err(Status::invalid_argument("a chunk was expected")),
-            Ok(None) => Err(Status::data_loss(format!(
-                "the upload of {} ended after {} of {} bytes",
-                expected.key,
-                upload.size(),
-                expected.blob.size
-            ))),
-            Err(status) => Err(status),
-        };
-        match next {
-            Ok(chunk) => *rest = chunk,
-            Err(status) => {
+        Ok(())
+    }
+
+    async fn blob(&mut self, expected: &BlobRef) -> Result<(), Status> {
+        let shell = self.shell;
+        let mut upload = shell.experiment.store.upload(&expected.key);
+        loop {
+            let wanted = expected.blob.size - upload.size();
+            let take = usize::try_from(wanted)
+                .unwrap_or(usize::MAX)
+                .min(self.rest.len());
+            if take > 0
+                && let Err(error) = upload.write(self.rest.split_to(take)).await
+            {
                 upload.abort().await;
-                return Err(status);
+                return Err(shell.store_failed(error));
+            }
+            if upload.size() == expected.blob.size {
+                break;
+            }
+            match self.chunk().await {
+                Ok(Some(chunk)) => self.rest = chunk,
+                Ok(None) => {
+                    let (key, found, size) = (&expected.key, upload.size(), expected.blob.size);
+                    let ended = format!("the upload of {key} ended after {found} of {size} bytes");
+                    upload.abort().await;
+                    return Err(Status::data_loss(ended));
+                }
+                Err(status) => {
+                    upload.abort().await;
+                    return Err(status);
+                }
             }
         }
+        upload
+            .finish(expected.blob)
+            .await
+            .map_err(|error| shell.store_failed(error))?
+            .map_err(|found| {
+                Status::data_loss(format!(
+                    "{} arrived with sha256 {} instead of {}",
+                    expected.key, found.sha256, expected.blob.sha256
+                ))
+            })
     }
-    upload
-        .finish(expected.blob)
-        .await
-        .map_err(|error| shell.store_failed(error))?
-        .map_err(|found| {
-            Status::data_loss(format!(
-                "{} arrived with sha256 {} instead of {}",
-                expected.key, found.sha256, expected.blob.sha256
-            ))
-        })
+
+    /// The next bytes.
+    async fn chunk(&mut self) -> Result<Option<Bytes>, Status> {
+        let chunk = match self.parts.next().await? {
+            Some(v1::CommitCheckpointRequest {
+                part: Some(Part::Chunk(chunk)),
+            }) => chunk,
+            Some(_) => return Err(Status::invalid_argument("a chunk was expected")),
+            None => return Ok(None),
+        };
+        self.received += chunk.len() as u64;
+        if self.received - self.reported >= REPORT_INTERVAL {
+            self.reported = self.received;
+            let (lease, position, bytes) = (self.lease, self.position, self.received);
+            self.shell
+                .scheduler
+                .note(|scheduler, now| scheduler.report_upload(lease, position, bytes, now));
+        }
+        Ok(Some(chunk))
+    }
 }
