@@ -13,6 +13,7 @@ use tonic::Status;
 use super::access::Policy;
 use super::conclusion::Conclusion;
 use super::connections::Connections;
+use super::objects::Downloads;
 use super::refusal::{self, bad};
 use super::scheduler_handle::SchedulerHandle;
 use crate::experiment::{Experiment, LeadershipError, read_committed};
@@ -27,6 +28,7 @@ pub(super) struct Shell {
     pub(super) conclusion: Conclusion,
     pub(super) policy: Policy,
     attaching: Mutex<()>,
+    pub(super) downloads: Downloads,
     dataset: OnceCell<Summary>,
 }
 
@@ -39,6 +41,7 @@ impl Shell {
             conclusion: Conclusion::default(),
             policy,
             attaching: Mutex::default(),
+            downloads: Downloads::default(),
             dataset: OnceCell::new(),
         }
     }

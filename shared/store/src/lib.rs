@@ -10,7 +10,7 @@ mod leftovers;
 pub mod manifest;
 mod upload;
 
-use std::io::{self, Seek as _, SeekFrom};
+use std::io;
 use std::ops::Range;
 use std::path::Path as FsPath;
 use std::sync::Arc;
@@ -37,10 +37,10 @@ pub use upload::Upload;
 const LARGEST_JSON: u64 = 64 << 20;
 
 /// Bytes that are asked for at once from a server.
-const PIECE_SIZE: usize = 2 << 20;
+pub const PIECE_SIZE: usize = 2 << 20;
 
-/// Pieces that are on their way from a server at once.
-const PIECES_ASKED_FOR: usize = 2;
+/// Pieces of an object that are on their way at once.
+pub const PIECES_ASKED_FOR: usize = 2;
 
 /// Whether a creation made the object or found it there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -242,28 +242,37 @@ impl Store {
         &self,
         key: &str,
     ) -> Result<impl Stream<Item = Result<Bytes, StoreError>> + Send + use<>, StoreError> {
-        self.read_from(key, 0).await
-    }
-
-    /// The bytes of an object after the first `offset` of them, in chunks. From a server they are asked for
-    /// one after the other, each with the time limit and the repetitions of one request, so that a slow link
-    /// takes as long as it needs.
-    pub async fn read_from(
-        &self,
-        key: &str,
-        offset: u64,
-    ) -> Result<impl Stream<Item = Result<Bytes, StoreError>> + Send + use<>, StoreError> {
         let path = Path::from(key);
         let failed = |e| self.error("read", key, e);
         let chunks = if self.directory.is_some() {
             let object = self.inner.get(&path).await.map_err(failed)?;
-            whole(object, offset)
+            let (store, key) = (self.clone(), key.to_owned());
+            let chunks = whole(object);
+            let failed = move |e| store.error("read", &key, e);
+            chunks.map(move |chunk| chunk.map_err(&failed)).boxed()
         } else {
-            let size = self.inner.head(&path).await.map_err(failed)?.size;
-            pieces(Arc::clone(&self.inner), path, offset..size)
+            let size = self.size(key).await?;
+            let (store, key) = (self.clone(), key.to_owned());
+            let pieces = pieces(0..size).map(move |piece| {
+                let (store, key) = (store.clone(), key.clone());
+                async move { store.read_piece(&key, piece).await }
+            });
+            stream::iter(pieces).buffered(PIECES_ASKED_FOR).boxed()
         };
-        let (store, key) = (self.clone(), key.to_owned());
-        Ok(chunks.map(move |chunk| chunk.map_err(|e| store.error("read", &key, e))))
+        Ok(chunks)
+    }
+
+    /// Size of an object in bytes.
+    pub async fn size(&self, key: &str) -> Result<u64, StoreError> {
+        let found = self.inner.head(&Path::from(key)).await;
+        Ok(found.map_err(|e| self.error("read", key, e))?.size)
+    }
+
+    /// These bytes of an object, one of its [`pieces`]. Each piece has the time limit and the repetitions of
+    /// one request, so that an object takes as long over a slow link as it needs.
+    pub async fn read_piece(&self, key: &str, piece: Range<u64>) -> Result<Bytes, StoreError> {
+        let read = self.inner.get_range(&Path::from(key), piece).await;
+        read.map_err(|e| self.error("read", key, e))
     }
 
     /// Size and checksum of an object's bytes, `None` when there is no such object.
@@ -318,36 +327,23 @@ impl Store {
     }
 }
 
-/// The bytes of an object that lies in a file, after the first `offset` of them. object_store's own stream
-/// would take 8 KiB at once.
-fn whole(object: GetResult, offset: u64) -> BoxStream<'static, object_store::Result<Bytes>> {
+/// The bytes of an object that lies in a file. object_store's own stream would take 8 KiB at once.
+fn whole(object: GetResult) -> BoxStream<'static, object_store::Result<Bytes>> {
     let failed = |source: io::Error| object_store::Error::Generic {
         store: "LocalFileSystem",
         source: source.into(),
     };
     match object.payload {
-        GetResultPayload::File(mut file, _) => match file.seek(SeekFrom::Start(offset)) {
-            Ok(_) => chunks::of_file(file).map_err(failed).boxed(),
-            Err(error) => stream::once(async move { Err(failed(error)) }).boxed(),
-        },
+        GetResultPayload::File(file, _) => chunks::of_file(file).map_err(failed).boxed(),
         GetResultPayload::Stream(chunks) => chunks,
     }
 }
 
-/// These bytes of an object on a server, one piece after the other.
-fn pieces(
-    store: Arc<dyn ObjectStore>,
-    path: Path,
-    bytes: Range<u64>,
-) -> BoxStream<'static, object_store::Result<Bytes>> {
+/// The pieces of [`PIECE_SIZE`] bytes or less that these bytes of an object are read in.
+pub fn pieces(bytes: Range<u64>) -> impl Iterator<Item = Range<u64>> + Send {
     let end = bytes.end;
-    let starts = stream::iter(bytes.step_by(PIECE_SIZE));
-    let pieces = starts.map(move |start| {
-        let (store, path) = (Arc::clone(&store), path.clone());
-        let piece = start..end.min(start + PIECE_SIZE as u64);
-        async move { store.get_range(&path, piece).await }
-    });
-    pieces.buffered(PIECES_ASKED_FOR).boxed()
+    let starts = bytes.step_by(PIECE_SIZE);
+    starts.map(move |start| start..end.min(start + PIECE_SIZE as u64))
 }
 
 #[cfg(test)]

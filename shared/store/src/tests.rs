@@ -56,7 +56,7 @@ async fn the_newest_object_has_the_greatest_number() {
 }
 
 #[tokio::test]
-async fn an_object_is_read_from_where_a_reader_stopped() {
+async fn an_object_is_read_whole_and_in_pieces() {
     let bytes: Vec<u8> = (0..2 * PIECE_SIZE + 5).map(|i| (i % 251) as u8).collect();
     let (_dir, local) = open();
     let remote = Store::from_objects("memory", Arc::new(InMemory::new()));
@@ -64,13 +64,19 @@ async fn an_object_is_read_from_where_a_reader_stopped() {
         store.create("a", bytes.clone().into()).await.unwrap();
         store.create("empty", Bytes::new()).await.unwrap();
         for offset in [0, 1, PIECE_SIZE, bytes.len() - 1, bytes.len()] {
-            let rest = store.read_from("a", offset as u64).await.unwrap();
-            let rest: Vec<Bytes> = rest.try_collect().await.unwrap();
-            assert!(rest.concat() == bytes[offset..], "{offset}");
+            let size = store.size("a").await.unwrap();
+            let mut rest = Vec::new();
+            for piece in pieces(offset as u64..size) {
+                rest.extend_from_slice(&store.read_piece("a", piece).await.unwrap());
+            }
+            assert!(rest == bytes[offset..], "{offset}");
         }
+        assert!(read_all(&store, "a").await == bytes);
         let empty = store.read("empty").await.unwrap();
         assert_eq!(empty.try_collect::<Vec<_>>().await.unwrap().concat(), b"");
         let missing = store.read("b").await.map(drop);
+        assert!(matches!(missing, Err(StoreError::NotFound { .. })));
+        let missing = store.size("b").await;
         assert!(matches!(missing, Err(StoreError::NotFound { .. })));
     }
 }
