@@ -92,8 +92,12 @@ pub(in crate::server) async fn commit(
         size = %human::size(size),
         "checkpoint committed"
     );
-    let run = manifest.run().clone();
-    tokio::spawn(retention::prune(shell.experiment.clone(), run, position));
+    let commit = retention::Commit {
+        run: manifest.run().clone(),
+        attempt: lease.attempt,
+        position,
+    };
+    tokio::spawn(retention::prune(shell.experiment.clone(), commit));
     Ok(())
 }
 
