@@ -12,7 +12,7 @@ use quartet_shared::blocking;
 use tokio::sync::Mutex;
 use tonic::{Code, Status};
 
-use super::calls::Calls;
+use super::calls::{Calls, broke_off};
 use super::coordinators::CHUNK_TIMEOUT;
 use super::random::Random;
 use super::task_error::TaskError;
@@ -111,9 +111,12 @@ impl Objects {
             Err(status) => return Err(status),
         };
         // More than it should have is corrupt, however much there is.
-        while partial.hasher.size() <= size
-            && let Some(message) = next(&mut stream).await?
-        {
+        while partial.hasher.size() <= size {
+            let message = next(&mut stream).await.map_err(|status| {
+                let moved = partial.hasher.size() > done;
+                if moved { broke_off(status) } else { status }
+            });
+            let Some(message) = message? else { break };
             partial.write(message.chunk).await?;
             self.calls.report_download(partial.hasher.size(), size);
         }
