@@ -69,8 +69,8 @@ pub(super) enum DownloadError {
     Unread,
 }
 
-/// The memory that all downloads share. They get it a piece at a time, in the order in which they ask, so that
-/// slow readers keep nobody from reading.
+/// The memory that all downloads share. They get it a piece at a time, in the order in which they ask, so
+/// that slow readers keep nobody from reading.
 pub(super) struct Downloads {
     memory: Arc<Semaphore>,
 }

@@ -47,8 +47,8 @@ struct Old {
 }
 
 impl Old {
-    /// What the commit has made superfluous. All of that is of its attempt or an earlier one: whatever a newer
-    /// attempt writes is not this commit's to delete. `None` if a manifest to be kept is not there.
+    /// What the commit has made superfluous. All of that is of its attempt or an earlier one: whatever a
+    /// newer attempt writes is not this commit's to delete. `None` if a manifest to be kept is not there.
     async fn find(experiment: &Experiment, commit: &Commit) -> Result<Option<Self>, StoreError> {
         let Experiment { store, layout, .. } = experiment;
         let Commit {
@@ -99,8 +99,8 @@ impl Old {
     }
 }
 
-/// The blobs of the best and the latest epoch and of the latest mid-epoch checkpoint; `None` if a manifest is not
-/// there.
+/// The blobs of the best and the latest epoch and of the latest mid-epoch checkpoint; `None` if a manifest is
+/// not there.
 async fn to_be_kept(
     experiment: &Experiment,
     run: &RunName,

@@ -1,5 +1,5 @@
-//! The messages of a worker that commits, and how long the coordinator waits for them: a lease is pinned as long
-//! as a commit lasts.
+//! The messages of a worker that commits, and how long the coordinator waits for them: a lease is pinned as
+//! long as a commit lasts.
 
 use std::time::Duration;
 
