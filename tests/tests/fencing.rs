@@ -61,7 +61,10 @@ impl Fenced {
     fn write(&self, key: &str, bytes: &[u8]) {
         let path = self.path(key);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(path, bytes).unwrap();
+        // Whole or not at all, as a store writes: the coordinator may be reading.
+        let partial = path.with_extension("partial");
+        std::fs::write(&partial, bytes).unwrap();
+        std::fs::rename(partial, path).unwrap();
     }
 
     /// Commits an epoch past the coordinator, as another one would that led before it and is late.
