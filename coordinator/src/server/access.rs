@@ -19,11 +19,7 @@ pub enum Policy {
 
 impl Policy {
     /// Whether a call may do that; with keys, who makes it.
-    pub(super) fn check<'a>(
-        self,
-        call: &'a Extensions,
-        access: Access,
-    ) -> Result<Option<&'a str>, Status> {
+    pub(super) fn check(self, call: &Extensions, access: Access) -> Result<Option<&str>, Status> {
         if self != Self::Keys {
             return Ok(None);
         }
