@@ -91,9 +91,11 @@ int32_t quartet_conv2d_backward(const Tensor *gradient, const Tensor *x, const T
                                 int64_t groups, const bool *want, Tensor **out, char **message) {
   return guarded(message, [&] {
     if (winograd::suits(*x, *weight, stride, padding, dilation, groups)) {
-      TORCH_CHECK(gradient->dim() == 4 && gradient->size(0) == x->size(0) &&
-                      gradient->size(1) == weight->size(0),
+      // Winograd's takes these for granted.
+      const int64_t height = x->size(2) + 2 * padding[0] - 2, width = x->size(3) + 2 * padding[1] - 2;
+      TORCH_CHECK(gradient->sizes() == at::IntArrayRef({x->size(0), weight->size(0), height, width}),
                   "a gradient of another shape than the output's");
+      TORCH_CHECK(gradient->device() == x->device(), "a gradient on another device than the input's");
       give({want[0] ? winograd::gradient_of_input(*gradient, *weight, padding) : Tensor(),
             want[1] ? winograd::gradient_of_weight(*gradient, *x, padding) : Tensor(),
             want[2] ? gradient->sum({0, 2, 3}) : Tensor()},

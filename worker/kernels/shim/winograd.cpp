@@ -181,6 +181,7 @@ bool suits(const Tensor &x, const Tensor &weight, const int64_t *stride, const i
 Tensor convolution(const Tensor &x, const Tensor &weight, const Tensor *bias, const int64_t *padding) {
   TORCH_CHECK(!bias || bias->numel() == weight.size(0), "a bias of ", bias->numel(), " elements for ",
               weight.size(0), " channels");
+  TORCH_CHECK(!bias || bias->device() == x.device(), "a bias on another device than the input's");
   const Tensor b = bias ? bias->contiguous() : Tensor();
   return convolve(x, weight.permute({2, 3, 1, 0}).contiguous(), bias ? b.const_data_ptr<float>() : nullptr,
                   padding[0], padding[1]);

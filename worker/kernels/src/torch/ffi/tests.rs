@@ -93,6 +93,40 @@ fn convolutions_in_32_bits_are_those_in_64_bits() {
     }
 }
 
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+#[test]
+fn tensors_that_do_not_fit_winograds_are_refused() {
+    if !std::is_x86_feature_detected!("avx512f") {
+        return;
+    }
+    let x = channels_last(&noise(&[16, 16, 13, 13]), false).unwrap();
+    let weight = noise(&[32, 16, 3, 3]);
+    let window = Window {
+        stride: [1, 1],
+        padding: [1, 1],
+        dilation: [1, 1],
+        groups: 1,
+    };
+    let ones = |shape: &[i64], device| Tensor::ones(shape, (Kind::Float, device));
+    let backward = |gradient: Tensor| {
+        let result = conv2d_backward(&gradient, &x, &weight, &window, [true; 3]);
+        result.map(drop).map_err(|error| error.to_string())
+    };
+    assert_eq!(backward(ones(&[16, 32, 13, 13], Device::Cpu)), Ok(()));
+    for shape in [[16, 32, 12, 13], [16, 16, 13, 13], [8, 32, 13, 13]] {
+        let error = backward(ones(&shape, Device::Cpu)).unwrap_err();
+        assert!(error.contains("another shape"), "{error}");
+    }
+    if tch::Cuda::is_available() {
+        let gpu = Device::Cuda(0);
+        let error = backward(ones(&[16, 32, 13, 13], gpu)).unwrap_err();
+        assert!(error.contains("another device"), "{error}");
+        let bias = ones(&[32], gpu);
+        let error = conv2d(&x, &weight, Some(&bias), &window).unwrap_err();
+        assert!(error.to_string().contains("another device"), "{error}");
+    }
+}
+
 #[test]
 fn convolutions_do_not_depend_on_the_number_of_threads() {
     let threads = tch::get_num_threads();
