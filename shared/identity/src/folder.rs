@@ -6,7 +6,7 @@
 //! program reads both from before or after.
 
 use std::fs;
-use std::io::Write as _;
+use std::io::{self, ErrorKind, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
@@ -79,12 +79,15 @@ impl KeyFolder {
     /// # Errors
     /// The folder cannot be looked into.
     pub fn exists(&self) -> Result<bool, KeyError> {
-        let found = self.authority().try_exists();
-        found.map_err(|reason| KeyError::File {
-            action: "look into",
-            path: self.0.clone(),
-            reason,
-        })
+        match self.authority().metadata() {
+            Ok(_) => Ok(true),
+            Err(error) if is_absence(&error) => Ok(false),
+            Err(reason) => Err(KeyError::File {
+                action: "look into",
+                path: self.0.clone(),
+                reason,
+            }),
+        }
     }
 
     /// Whether there are keys of this role.
@@ -322,6 +325,11 @@ impl Drop for RemoveFolder<'_> {
         // It has been moved, as a rule.
         let _ = fs::remove_dir_all(self.0);
     }
+}
+
+/// Whether something is not there, nor can be.
+fn is_absence(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
 }
 
 /// Who may read a file.

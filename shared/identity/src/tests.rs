@@ -327,6 +327,7 @@ fn a_folder_that_lacks_something_says_what() {
         error.contains("no keys for a worker (worker.pem)"),
         "{error}"
     );
+    assert!(!KeyFolder::new("/dev/null/keys").exists().unwrap());
     let nothing = KeyFolder::new(folder.path().join("nothing"));
     let error = nothing.keys().unwrap_err().to_string();
     assert!(
