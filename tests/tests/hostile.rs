@@ -12,7 +12,7 @@ use quartet_tests::job::Job;
 use quartet_tests::played_worker::{PlayedWorker, header, secret_of};
 use quartet_tests::ports;
 use quartet_tests::processes::{Coordinator, hello, output};
-use quartet_tests::programs::command;
+use quartet_tests::programs::{command, without_keys};
 use quartet_tests::s3::{BUCKET, environment};
 use serde_json::Value;
 use tonic::Code;
@@ -293,6 +293,7 @@ async fn idle_connections_take_neither_the_cores_nor_the_store_away() {
     let mut limited = Command::new("sh");
     limited.args(["-c", "ulimit -n 64 && exec \"$0\" \"$@\""]);
     limited.arg(command.get_program()).args(command.get_args());
+    without_keys(&mut limited);
     let coordinator = Coordinator::spawn(&mut limited);
     let connect = || std::net::TcpStream::connect(&coordinator.address).unwrap();
     let idle: Vec<_> = std::iter::repeat_with(connect).take(70).collect();

@@ -1,6 +1,7 @@
 //! Keys and secrets: who may do what, on real processes.
 
 use std::fs;
+use std::io::Write as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -72,7 +73,6 @@ fn status(address: &str, keys: Option<&Path>, args: &[&str]) -> (String, String,
 
 fn worker(address: &str, cache: &Path, keys: Option<&Path>) -> Command {
     let mut worker = worker_command(address, "w", cache);
-    worker.args(["--give-up-after", "2s"]);
     if let Some(keys) = keys {
         worker.arg("--tls").arg(keys);
     }
@@ -130,6 +130,51 @@ fn each_may_do_what_its_keys_say() {
     let (text, errors, code) = status(address, Some(&fleet.keys), &["drain", "w"]);
     assert_eq!(code, Some(0), "{text}{errors}");
     assert!(works.wait().success());
+}
+
+/// A handshake's first bytes: a record of 512 bytes, of which one comes.
+const BEGUN: &[u8] = b"\x16\x03\x01\x02\x00\x01";
+
+/// HTTP/2's first bytes, an empty SETTINGS frame, and pings, whose answers nobody reads.
+fn pings() -> Vec<u8> {
+    let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_vec();
+    bytes.extend(b"\0\0\x08\x06\0\0\0\0\0pingpong".repeat(20_000));
+    bytes
+}
+
+#[test]
+fn who_shows_no_keys_does_not_stay() {
+    let fleet = Fleet::new();
+    let command = fleet.job.coordinator(1, "127.0.0.1:0");
+    let mut limited = Command::new("sh");
+    limited.args(["-c", "ulimit -n 64 && exec \"$0\" \"$@\""]);
+    limited.arg(command.get_program()).args(command.get_args());
+    limited.env("QUARTET_TLS", &fleet.keys);
+    let coordinator = Coordinator::spawn(&mut limited);
+    let connect = |bytes: &[u8]| {
+        let mut stream = std::net::TcpStream::connect(&coordinator.address).unwrap();
+        stream.set_nonblocking(true).unwrap();
+        // As much as there is room for.
+        let _ = stream.write(bytes);
+        stream
+    };
+    let pings = pings();
+    let idle: Vec<_> = (0..96)
+        .map(|index| connect([b"", BEGUN, &pings[..]][index % 3]))
+        .collect();
+    let mut command = worker(
+        &coordinator.address,
+        &fleet.job.path("cache"),
+        Some(&fleet.keys),
+    );
+    command.args(["--give-up-after", "60s"]);
+    let mut works = Process::spawn(&mut command);
+    let mut status = quartet_tests::programs::command("status");
+    status.arg("--tls").arg(&fleet.keys);
+    Watch::spawn(status, &coordinator.address)
+        .until(|snapshot| snapshot["runs"][0]["worker"].as_str().map(drop));
+    assert_eq!(works.ended(), None);
+    drop(idle);
 }
 
 #[test]
