@@ -17,8 +17,8 @@ use tonic::Status;
 
 use super::shell::Shell;
 
-/// Pieces of objects that are in memory for all downloads together: 64 MiB.
-const PIECES_IN_MEMORY: usize = (64 << 20) / PIECE_SIZE;
+/// Pieces of objects that are in memory for all downloads together: 32 MiB.
+const PIECES_IN_MEMORY: usize = (32 << 20) / PIECE_SIZE;
 
 /// Largest part of an object in one message.
 const LARGEST_MESSAGE: usize = 1 << 20;
