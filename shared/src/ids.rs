@@ -86,8 +86,8 @@ impl ExperimentName {
 }
 
 name_type! {
-    /// Identity of one experiment, chosen at random when it is created. Two experiments of one name, one after
-    /// the other at one address, are told apart by it.
+    /// Identity of one experiment, chosen at random when it is created. Two experiments of one name, one
+    /// after the other at one address, are told apart by it.
     ExperimentId
 }
 name_type! {

@@ -154,8 +154,8 @@ impl Harness {
         self.timers.checkpoint_interval = interval;
     }
 
-    /// Has the coordinator, which is not started yet, listen on this address of this machine, for which it needs
-    /// keys.
+    /// Has the coordinator, which is not started yet, listen on this address of this machine, for which it
+    /// needs keys.
     pub fn listen_on(&mut self, address: Ipv4Addr) {
         self.address.set_ip(address.into());
         self.to_coordinator = Proxy::start(self.address);

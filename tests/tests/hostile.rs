@@ -1,5 +1,5 @@
-//! What a client sends never ends the coordinator, and never becomes a fact that does not follow from what the
-//! coordinator knows. The client is the test itself.
+//! What a client sends never ends the coordinator, and never becomes a fact that does not follow from what
+//! the coordinator knows. The client is the test itself.
 
 use std::process::Command;
 

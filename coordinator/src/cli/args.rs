@@ -128,7 +128,7 @@ pub(super) enum KeysCommand {
         #[arg(long)]
         role: Role,
     },
-    /// Issue all certificates anew, with the same private keys. Running programs take theirs up by themselves.
+    /// Issue all certificates anew, for the same private keys. Running programs take theirs up by themselves.
     Renew,
 }
 

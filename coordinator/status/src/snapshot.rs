@@ -30,7 +30,7 @@ pub struct Snapshot {
     pub workers: Vec<WorkerStatus>,
     /// Since this coordinator started.
     pub uptime: Duration,
-    /// Whoever reaches the coordinator may do everything: it uses no keys, and is reached from other machines.
+    /// Whoever reaches the coordinator may do everything: it uses no keys, and other machines reach it.
     pub insecure: bool,
     /// The ensemble's evaluation.
     pub evaluation: EvaluationStatus,

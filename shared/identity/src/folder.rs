@@ -1,7 +1,7 @@
 //! The folder that keys are kept in.
 //!
-//! `ca.pem` is the authority's certificate and `ca.key` its private key; `ROLE.pem` and `ROLE.key` are those of
-//! a role. `NAME/` has what another machine or person needs, and is to be copied there. Private keys can be
+//! `ca.pem` is the authority's certificate and `ca.key` its private key; `ROLE.pem` and `ROLE.key` are a
+//! role's. `NAME/` has what another machine or person needs, and is to be copied there. Private keys can be
 //! read by their owner alone. A renewed certificate keeps its key and replaces its file at once, so that a
 //! program reads both from before or after.
 

@@ -55,8 +55,8 @@ pub enum KeyError {
     NoAuthority(PathBuf),
     /// The folder has no key for what it is to be used for.
     #[error(
-        "{} has no keys for {wanted} ({file}): --tls names another folder, `coordinator keys DIR` makes keys for a \
-         new fleet, and `coordinator keys add NAME --role ROLE` more of them where the fleet's ca.key is",
+        "{} has no keys for {wanted} ({file}): --tls names another folder, `coordinator keys DIR` makes keys for \
+         a new fleet, and `coordinator keys add NAME --role ROLE` more of them where the fleet's ca.key is",
         folder.display()
     )]
     Missing {
@@ -88,11 +88,15 @@ pub enum KeyError {
         on: OffsetDateTime,
     },
     /// A key of that name is there already.
-    #[error("{} is there already: choose another name (`coordinator keys renew` renews what is there)", .0.display())]
+    #[error(
+        "{} is there already: choose another name (`coordinator keys renew` renews what is there)",
+        .0.display()
+    )]
     Exists(PathBuf),
     /// A name that cannot be a folder's and a certificate's.
     #[error(
-        "the name {0:?} must be 1 to 64 letters, digits, dots, dashes and underscores, a letter or digit first"
+        "the name {0:?} must be 1 to 64 letters, digits, dots, dashes and underscores, \
+         a letter or digit first"
     )]
     Name(String),
     /// No home directory is known.
