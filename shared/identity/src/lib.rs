@@ -55,8 +55,8 @@ pub enum KeyError {
     NoAuthority(PathBuf),
     /// The folder has no key for what it is to be used for.
     #[error(
-        "{} has no keys for {wanted} ({file}): --tls names another folder, `coordinator keys DIR` makes keys for \
-         a new fleet, and `coordinator keys add NAME --role ROLE` more of them where the fleet's ca.key is",
+        "{} has no keys for {wanted} ({file}): --tls names another folder, `coordinator keys DIR` makes keys \
+         for a new fleet, and `coordinator keys add NAME --role ROLE` more of them where the fleet's ca.key is",
         folder.display()
     )]
     Missing {
