@@ -32,7 +32,7 @@ const FIRST_CALL_WHEN_CROWDED: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_millis(500);
 
 /// Raises the limit of open files as far as this process may, and returns how many there may be.
-fn open_files() -> u64 {
+pub fn raise_open_files() -> u64 {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit {
         current: limit.maximum,
@@ -54,7 +54,7 @@ pub fn incoming(
     keys: Option<ServerKeys>,
 ) -> impl futures::Stream<Item = io::Result<Connection>> + Send {
     let keys = keys.map(Arc::new);
-    let most = open_files().saturating_sub(KEPT_BACK);
+    let most = raise_open_files().saturating_sub(KEPT_BACK);
     let most = usize::try_from(most.clamp(1, MAX_CONNECTIONS)).unwrap_or(1);
     let permits = Arc::new(Semaphore::new(most));
     let state = (listener, permits, keys, false);

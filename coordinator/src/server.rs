@@ -97,13 +97,7 @@ impl Coordinator {
         policy: Policy,
     ) -> anyhow::Result<Self> {
         let spec = &experiment.spec.experiment;
-        let runs = spec.runs.iter().map(|run| RunSettings {
-            name: run.name.clone(),
-            backbone: run.backbone,
-            epochs: spec.epochs,
-            patience: spec.patience,
-            cost: run.relative_cost(),
-        });
+        let runs = RunSettings::of(spec);
         let history = experiment::read_history(&experiment).await?;
         let config = Config {
             workers_expected,
@@ -113,7 +107,7 @@ impl Coordinator {
             stall_after: timing.progress_timeout / STALLS_BEFORE_TIMEOUT,
             ..Config::default()
         };
-        let scheduler = Scheduler::new(experiment.id.clone(), config, runs.collect(), history);
+        let scheduler = Scheduler::new(experiment.id.clone(), config, runs, history);
         let report = experiment
             .store
             .read_json(&experiment.layout.evaluation())

@@ -5,7 +5,7 @@ use quartet_shared::ids::{Epoch, ExperimentId, RunName};
 use quartet_shared::outcome::Outcome;
 use quartet_shared::position::Position;
 use quartet_shared::progress::EpochMetrics;
-use quartet_shared::spec::Backbone;
+use quartet_shared::spec::{Backbone, ExperimentSpec, RunSpec};
 use quartet_shared::task::Task;
 use quartet_store::manifest::Manifest;
 
@@ -27,6 +27,21 @@ pub struct RunSettings {
     pub patience: u32,
     /// Expected time of an epoch relative to other runs; the longest run is handed out first.
     pub cost: f64,
+}
+
+impl RunSettings {
+    /// Those of all runs of an experiment.
+    #[must_use]
+    pub fn of(spec: &ExperimentSpec) -> Vec<Self> {
+        let settings = |run: &RunSpec| Self {
+            name: run.name.clone(),
+            backbone: run.backbone,
+            epochs: spec.epochs,
+            patience: spec.patience,
+            cost: run.relative_cost(),
+        };
+        spec.runs.iter().map(settings).collect()
+    }
 }
 
 /// The result of a committed epoch.

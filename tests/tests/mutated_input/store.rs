@@ -111,14 +111,7 @@ async fn go_on(objects: &Objects) -> anyhow::Result<()> {
     let experiment = Experiment::open(store, request, &mut progress).await?;
     let history = read_history(&experiment).await?;
     let spec = &experiment.spec.experiment;
-    let runs = spec.runs.iter().map(|run| RunSettings {
-        name: run.name.clone(),
-        backbone: run.backbone,
-        epochs: spec.epochs,
-        patience: spec.patience,
-        cost: run.relative_cost(),
-    });
-    let runs = runs.collect();
+    let runs = RunSettings::of(spec);
     let mut scheduler = Scheduler::new(experiment.id.clone(), Config::default(), runs, history);
     let worker = WorkerInfo {
         id: "w1".parse()?,

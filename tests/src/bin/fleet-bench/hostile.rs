@@ -10,19 +10,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use anyhow::ensure;
+use quartet_coordinator::listener::raise_open_files;
 use quartet_identity::Role;
-use quartet_proto::v1::fleet_client::FleetClient;
-use quartet_tests::processes::{Watch, hello};
+use quartet_tests::processes::Watch;
 use quartet_tests::programs::{command, program, without_keys};
 use serde_json::Value;
-use tokio::sync::mpsc;
 use tokio::time::Instant;
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Channel, Endpoint};
 
 use super::experiment::{Experiment, Keys};
-use super::scale::{answer, forget_peak_memory, peak_memory, probe};
+use super::scale::{answer, attach, forget_peak_memory, peak_memory, probe};
 use attacks::{Attack, Target};
 
 /// Runs, and honest workers that train one each.
@@ -34,7 +32,7 @@ const LIMITS: &str = "ulimit -n 4096; ulimit -v 2000000; exec \"$@\"";
 
 /// Prints a line for each kind of client.
 pub(super) fn run(duration: Duration) -> anyhow::Result<()> {
-    attacks::raise_limit()?;
+    raise_open_files();
     let experiment = Experiment::new(WORKERS, 9999, Keys::With)?;
     let mut limited = Command::new("sh");
     limited
@@ -144,14 +142,7 @@ async fn measure(
     over: &AtomicBool,
     latencies: &Mutex<Vec<Duration>>,
 ) -> anyhow::Result<()> {
-    let (outbox, messages) = mpsc::channel(4);
-    outbox.send(hello(name, None)).await?;
-    let mut client = FleetClient::new(channel);
-    let mut inbox = client
-        .attach(ReceiverStream::new(messages))
-        .await?
-        .into_inner();
-    inbox.message().await?.context("a welcome")?;
+    let (outbox, mut inbox) = attach(channel, name).await?;
     let mut ticks = tokio::time::interval(PROBE_INTERVAL);
     while !over.load(Ordering::Relaxed) {
         ticks.tick().await;

@@ -119,14 +119,7 @@ async fn live(
     duration: Duration,
 ) -> anyhow::Result<Vec<Duration>> {
     let id = format!("w{index}");
-    let (outbox, messages) = mpsc::channel(4);
-    outbox.send(hello(&id, None)).await?;
-    let mut client = FleetClient::new(channel);
-    let mut inbox = client
-        .attach(ReceiverStream::new(messages))
-        .await?
-        .into_inner();
-    inbox.message().await?.context("a welcome")?;
+    let (outbox, mut inbox) = attach(channel, &id).await?;
     ready.wait().await;
     let end = Instant::now() + duration;
     // Spread over the second.
@@ -151,6 +144,23 @@ async fn live(
     // Nobody leaves while others are measured.
     ready.wait().await;
     Ok(latencies)
+}
+
+/// A worker's stream, from the welcome on.
+pub(super) type Attached = (
+    mpsc::Sender<v1::WorkerMessage>,
+    Streaming<v1::CoordinatorMessage>,
+);
+
+/// Attaches a worker of this id.
+pub(super) async fn attach(channel: Channel, id: &str) -> anyhow::Result<Attached> {
+    let (outbox, messages) = mpsc::channel(4);
+    outbox.send(hello(id, None)).await?;
+    let mut client = FleetClient::new(channel);
+    let attached = client.attach(ReceiverStream::new(messages)).await?;
+    let mut inbox = attached.into_inner();
+    inbox.message().await?.context("a welcome")?;
+    Ok((outbox, inbox))
 }
 
 /// A heartbeat that is answered, because it names a lease that never was.

@@ -17,7 +17,6 @@ use quartet_shared::task::{LeaseId, Task};
 use quartet_store::manifest::StoredSpec;
 use quartet_tests::played_worker::header;
 use quartet_tests::processes::{hello, secret};
-use rustix::process::{Resource, getrlimit, setrlimit};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
@@ -141,16 +140,6 @@ fn config(ca: &Path, keys: &Path) -> anyhow::Result<ClientConfig> {
         )?;
     config.alpn_protocols = vec![b"h2".to_vec()];
     Ok(config)
-}
-
-/// This process needs many connections.
-pub(super) fn raise_limit() -> anyhow::Result<()> {
-    let limit = getrlimit(Resource::Nofile);
-    let raised = rustix::process::Rlimit {
-        current: limit.maximum,
-        ..limit
-    };
-    Ok(setrlimit(Resource::Nofile, raised)?)
 }
 
 impl Attack {
