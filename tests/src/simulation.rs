@@ -21,6 +21,7 @@ use std::time::Duration;
 pub use check::Coverage;
 use fault_plan::FaultPlan;
 use faulty_store::Mood;
+use hosts::Cast;
 use stage::Stage;
 
 /// How long nothing can be deleted in a store that needs it.
@@ -42,9 +43,35 @@ pub struct Played {
 /// # Errors
 /// What is not as it must be.
 pub fn run(seed: u64) -> Result<Played, String> {
-    let stage = Stage::new(seed)?;
-    let mut plan = FaultPlan::new(&stage.dice);
-    let played = stage.play(plan.end(), |now, sim| plan.apply(now, sim, &stage));
+    let stage = Stage::new(seed, Cast::Spare)?;
+    play(&stage, FaultPlan::new(&stage.dice))
+}
+
+/// Simulates a fleet whose coordinators have two experiments, of the same name and with the same runs, so that
+/// workers come to the one with leases of the other.
+///
+/// # Errors
+/// What is not as it must be.
+pub fn run_with_another_experiment(seed: u64) -> Result<Played, String> {
+    let stage = Stage::new(seed, Cast::Stranger)?;
+    play(&stage, FaultPlan::new(&stage.dice))
+}
+
+/// Simulates a fleet in which nothing goes wrong, but that its coordinator does not run for a while.
+///
+/// # Errors
+/// What is not as it must be; a lease was lost.
+pub fn run_with_pauses(seed: u64) -> Result<Played, String> {
+    let stage = Stage::new(seed, Cast::Single)?;
+    let played = play(&stage, FaultPlan::pauses(&stage.dice))?;
+    match played.coverage.further_attempts {
+        0 => Ok(played),
+        lost => Err(format!("{lost} leases were lost")),
+    }
+}
+
+fn play(stage: &Stage, mut plan: FaultPlan) -> Result<Played, String> {
+    let played = stage.play(plan.end(), |now, sim| plan.apply(now, sim, stage));
     played.map_err(|problem| format!("{problem}; {plan:?}"))
 }
 
@@ -55,16 +82,16 @@ pub fn run(seed: u64) -> Result<Played, String> {
 /// # Errors
 /// What is not as it must be.
 pub fn run_with_best_damaged_in_undeletable_store(seed: u64) -> Result<Played, String> {
-    let stage = Stage::new(seed)?;
+    let stage = Stage::new(seed, Cast::Spare)?;
     let mut end = None;
     stage.play(UNDELETABLE, |now, _| match end {
         None => {
             if stage.damage_best_of_finished() {
-                stage.objects.set(Mood::Undeletable);
+                stage.set(Mood::Undeletable);
                 end = Some(now + UNDELETABLE);
             }
         }
-        Some(end) if now >= end => stage.objects.set(Mood::Well),
+        Some(end) if now >= end => stage.set(Mood::Well),
         Some(_) => {}
     })
 }

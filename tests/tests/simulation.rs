@@ -4,13 +4,19 @@
 use std::env;
 use std::ops::Range;
 
-use quartet_tests::simulation::{self, Coverage};
+use quartet_tests::simulation::{self, Coverage, Played};
 
-/// Simulates a fleet for each seed; what they went through together.
-fn simulate(seeds: Range<u64>) -> Coverage {
+/// Simulates a fleet for each seed; what they went through together, or `None` where one is played again.
+fn simulate(seeds: Range<u64>, run: fn(u64) -> Result<Played, String>) -> Option<Coverage> {
+    let again = env::var("QUARTET_SEED").ok();
+    let again: Option<u64> = again.map(|seed| seed.parse().expect("QUARTET_SEED is a number"));
+    if again.is_some() {
+        // The second test's is refused.
+        let _ = quartet_shared::telemetry::init("debug");
+    }
     let (mut total, mut problems) = (Coverage::default(), Vec::new());
-    for seed in seeds {
-        match simulation::run(seed) {
+    for seed in seeds.filter(|seed| again.is_none_or(|again| *seed == again)) {
+        match run(seed) {
             Ok(played) => total += played.coverage,
             Err(problem) => problems.push(format!("seed {seed}: {problem}")),
         }
@@ -21,32 +27,29 @@ fn simulate(seeds: Range<u64>) -> Coverage {
         problems.len(),
         problems.join("\n")
     );
-    total
+    again.is_none().then_some(total)
 }
 
 /// Each kind of fault must have fired.
 fn simulate_all(seeds: Range<u64>) {
-    if let Ok(seed) = env::var("QUARTET_SEED") {
-        let seed = seed.parse().expect("QUARTET_SEED is a number");
-        if seeds.contains(&seed) {
-            quartet_shared::telemetry::init("debug").expect("nobody else logs");
-            simulate(seed..seed + 1);
-        }
+    let Some(coverage) = simulate(seeds, simulation::run) else {
         return;
-    }
+    };
     let Coverage {
         further_attempts,
         resumed_within,
         further_terms,
         discarded,
         store_failures,
-    } = simulate(seeds);
+        conflicts,
+    } = coverage;
     for fired in [
         further_attempts,
         resumed_within,
         further_terms,
         discarded,
         store_failures,
+        conflicts,
     ] {
         assert!(fired > 0);
     }
@@ -60,6 +63,17 @@ fn seeds_0_to_499_end_as_if_nothing_had_happened() {
 #[test]
 fn seeds_500_to_999_end_as_if_nothing_had_happened() {
     simulate_all(500..1000);
+}
+
+#[test]
+fn nothing_of_another_experiment_is_accepted() {
+    let coverage = simulate(0..200, simulation::run_with_another_experiment);
+    assert!(coverage.is_none_or(|coverage| coverage.further_attempts > 0));
+}
+
+#[test]
+fn no_lease_is_lost_by_a_pause() {
+    simulate(0..200, simulation::run_with_pauses);
 }
 
 #[test]
@@ -80,7 +94,7 @@ fn seeds_are_played_again_to_the_last_decision() {
     for seed in 0..40 {
         let first = simulation::run(seed);
         let again = (0..8).any(|_| simulation::run(seed) == first);
-        let terms = |played: &simulation::Played| played.coverage.further_terms;
+        let terms = |played: &Played| played.coverage.further_terms;
         if first.as_ref().is_ok_and(|played| terms(played) == 0) {
             assert!(again, "seed {seed} was played in another way: {first:?}");
         } else {

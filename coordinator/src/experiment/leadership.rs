@@ -23,11 +23,6 @@ use tonic::{Code, Status};
 /// How long the coordinator of an older claim may take to answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How often a term is tried that is said to be taken although nobody has claimed it.
-const CONFLICTS: u32 = 20;
-/// Wait between two such tries.
-const CONFLICT_PAUSE: Duration = Duration::from_millis(100);
-
 /// A coordinator's claim of a term, at [`Layout::coordinator`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Claim {
@@ -237,18 +232,12 @@ pub(super) async fn claim(
     };
     loop {
         claim.term = claim.term.next();
-        for _ in 0..CONFLICTS {
-            let key = layout.coordinator(claim.term);
-            if store.create_json(&key, &claim).await? == Creation::Created {
-                return Ok(claim.term);
-            }
-            match store.read_json::<Claim>(&key).await? {
-                // The answer to a first try was lost.
-                Some(found) if found == claim => return Ok(claim.term),
-                Some(_) => break,
-                // S3 answers two writers at once by a conflict, and neither may have written.
-                None => tokio::time::sleep(CONFLICT_PAUSE).await,
-            }
+        let key = layout.coordinator(claim.term);
+        if store.create_json(&key, &claim).await? == Creation::Created
+            // The answer to a first try was lost.
+            || store.read_json(&key).await?.as_ref() == Some(&claim)
+        {
+            return Ok(claim.term);
         }
     }
 }

@@ -7,7 +7,7 @@ use quartet_shared::human;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use super::clock::{Clock, PULSE};
+use super::clock::{self, Clock, PULSE};
 use crate::scheduler::{Now, Scheduler};
 
 /// The scheduler and its time: under one lock, so that no call is earlier than the one before.
@@ -30,7 +30,7 @@ impl SchedulerHandle {
         Self {
             timed: Mutex::new(Timed {
                 scheduler,
-                clock: Clock::new(Instant::now()),
+                clock: Clock::new(Instant::now(), clock::suspended()),
             }),
             wake: Notify::new(),
             version: watch::Sender::new(0),
@@ -54,7 +54,7 @@ impl SchedulerHandle {
     /// Calls the scheduler, and wakes and tells nobody.
     pub(super) fn with<T>(&self, call: impl FnOnce(&mut Scheduler, Now) -> T) -> T {
         let Timed { scheduler, clock } = &mut *self.lock();
-        let (now, gap) = clock.read(Instant::now());
+        let (now, gap) = clock.read(Instant::now(), clock::suspended());
         if let Some(gap) = gap {
             let gap = human::duration(gap);
             tracing::warn!(%gap, "this coordinator did not run for a while; all leases last as much longer");

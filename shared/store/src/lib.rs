@@ -14,6 +14,7 @@ use std::io;
 use std::ops::Range;
 use std::path::Path as FsPath;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::stream::{self, BoxStream};
@@ -41,6 +42,11 @@ pub const PIECE_SIZE: usize = 2 << 20;
 
 /// Pieces of an object that are on their way at once.
 pub const PIECES_ASKED_FOR: usize = 2;
+
+/// Answers that an object exists, which then is not there, before its creation fails.
+const CONFLICTS: u32 = 20;
+/// How long another try at a creation waits.
+const CONFLICT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Whether a creation made the object or found it there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -154,10 +160,27 @@ impl Store {
         }
     }
 
-    /// Creates an object; never overwrites one.
+    /// Creates an object; never overwrites one. Where it was found there, somebody has created it: S3 answers
+    /// writers at the same time by a conflict, and none of them may have written, so that one tries again.
     pub async fn create(&self, key: &str, content: Bytes) -> Result<Creation, StoreError> {
-        let created = self.try_create(&Path::from(key), content).await;
-        created.map_err(|e| self.error("create", key, e))
+        let path = Path::from(key);
+        let failed = |e| self.error("create", key, e);
+        for _ in 0..CONFLICTS {
+            let creation = self.try_create(&path, content.clone()).await;
+            if creation.map_err(failed)? == Creation::Created {
+                return Ok(Creation::Created);
+            }
+            match self.inner.head(&path).await {
+                Ok(_) => return Ok(Creation::Exists),
+                Err(object_store::Error::NotFound { .. }) => {}
+                Err(error) => return Err(failed(error)),
+            }
+            tokio::time::sleep(CONFLICT_PAUSE).await;
+        }
+        Err(failed(object_store::Error::Generic {
+            store: "store",
+            source: "it says that the object exists, and then that it does not".into(),
+        }))
     }
 
     async fn try_create(&self, path: &Path, content: Bytes) -> object_store::Result<Creation> {

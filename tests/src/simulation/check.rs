@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 
 use super::executor::{State, metrics, undisturbed};
 use super::faulty_store::FaultyStore;
-use super::hosts::{Ending, WEIGHTS, World};
+use super::hosts::{Ending, Simulated, WEIGHTS};
 
 /// What simulations went through: a fault that never fires tests nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -29,6 +29,8 @@ pub struct Coverage {
     pub discarded: u64,
     /// Calls of the store that failed.
     pub store_failures: u64,
+    /// Creations that lost against a writer who did not write either.
+    pub conflicts: u64,
 }
 
 impl AddAssign for Coverage {
@@ -38,29 +40,32 @@ impl AddAssign for Coverage {
         self.further_terms += other.further_terms;
         self.discarded += other.discarded;
         self.store_failures += other.store_failures;
+        self.conflicts += other.conflicts;
     }
 }
 
 /// Compares what the store has with what an undisturbed experiment ends with.
-pub(super) async fn check(world: &World, objects: &FaultyStore) -> Result<Coverage, String> {
-    if let Some(Ending::Failed(reasons)) = world.ending() {
+pub(super) async fn check(experiment: &Simulated) -> Result<Coverage, String> {
+    let Simulated { spec, objects, .. } = experiment;
+    if let Some(Ending::Failed(reasons)) = experiment.ending() {
         return Err(format!("the experiment failed: {reasons:?}"));
     }
-    let layout = Layout::new(world.spec.name.clone());
+    let layout = Layout::new(spec.name.clone());
     let mut coverage = Coverage {
         further_terms: (objects.keys(&layout.coordinators()).await.len() as u64).saturating_sub(1),
         store_failures: objects.failures(),
+        conflicts: objects.conflicts(),
         ..Coverage::default()
     };
     let report: EvaluationReport = read(objects, &layout.evaluation()).await?;
     report.validate().map_err(|e| e.to_string())?;
-    for run in &world.spec.runs {
+    for run in &spec.runs {
         let checker = Checker {
             layout: &layout,
             objects,
             run,
         };
-        let (outcome, states) = undisturbed(&world.spec, run);
+        let (outcome, states) = undisturbed(spec, run);
         checker.outcome(outcome).await?;
         checker.epochs(&states, &outcome).await?;
         checker.attempts(&mut coverage).await?;

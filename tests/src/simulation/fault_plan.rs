@@ -25,6 +25,8 @@ enum Event {
     Hold(&'static str, &'static str),
     Release(&'static str, &'static str),
     Mood(Mood),
+    /// A coordinator does not run for a while.
+    Pause(&'static str, Duration),
     /// A byte of some checkpoint changes.
     Damage(usize),
     /// Steps begin to fail.
@@ -41,6 +43,16 @@ pub(super) struct FaultPlan {
 }
 
 impl FaultPlan {
+    /// Nothing but pauses of the only coordinator.
+    pub(super) fn pauses(dice: &Dice) -> Self {
+        let events = (0..=dice.below(5)).map(|_| {
+            let at = Duration::from_millis(dice.within(0..TROUBLE.as_millis() as u64));
+            let pause = Duration::from_millis(dice.within(3_000..60_000));
+            (at, Event::Pause(COORDINATORS[0], pause))
+        });
+        Self::of(events.collect())
+    }
+
     pub(super) fn new(dice: &Dice) -> Self {
         let mut events = Vec::new();
         let hosts = [&COORDINATORS[..], &WORKERS[..]].concat();
@@ -49,7 +61,7 @@ impl FaultPlan {
             let end = begin + Duration::from_millis(dice.within(50..25_000));
             let one = hosts[dice.below(hosts.len())];
             let other = COORDINATORS[dice.below(COORDINATORS.len())];
-            let (event, undo) = match dice.below(10) {
+            let (event, undo) = match dice.below(12) {
                 0..=2 => (Event::Crash(one), Some(Event::Start(one))),
                 3..=4 if one != other => (
                     Event::Partition(one, other),
@@ -59,12 +71,18 @@ impl FaultPlan {
                 6 => (Event::Mood(Mood::Slow), Some(Event::Mood(Mood::Well))),
                 7 => (Event::Mood(Mood::Flaky), Some(Event::Mood(Mood::Well))),
                 8 => (Event::Mood(Mood::Down), Some(Event::Mood(Mood::Well))),
-                9 if dice.chance(0.5) => (Event::Fail(2), None),
+                9 => (Event::Mood(Mood::Contested), Some(Event::Mood(Mood::Well))),
+                10 => (Event::Pause(other, end - begin), None),
+                11 if dice.chance(0.5) => (Event::Fail(2), None),
                 _ => (Event::Damage(dice.below(1000)), None),
             };
             events.push((begin, event));
             events.extend(undo.map(|undo| (end, undo)));
         }
+        Self::of(events)
+    }
+
+    fn of(mut events: Vec<(Duration, Event)>) -> Self {
         events.sort_by_key(|(at, _)| *at);
         let end = events.last().map_or(Duration::ZERO, |(at, _)| *at);
         Self {
@@ -83,11 +101,12 @@ impl FaultPlan {
     /// Has everything happen that is due.
     pub(super) fn apply(&mut self, now: Duration, sim: &mut Sim<'_>, stage: &Stage) {
         let Stage {
-            objects,
             dice,
+            world,
             outside,
             ..
         } = stage;
+        let objects = &world.experiments[0].objects;
         while let Some(&(_, event)) = self.events.get(self.applied).filter(|(at, _)| *at <= now) {
             self.applied += 1;
             tracing::info!(?now, ?event, "fault");
@@ -110,7 +129,8 @@ impl FaultPlan {
                 Event::Repair(one, other) => sim.repair(one, other),
                 Event::Hold(one, other) => sim.hold(one, other),
                 Event::Release(one, other) => sim.release(one, other),
-                Event::Mood(mood) => objects.set(mood),
+                Event::Mood(mood) => stage.set(mood),
+                Event::Pause(host, pause) => world.pause(host, pause),
                 Event::Fail(steps) => dice.allow_failures(steps),
                 Event::Damage(index) => outside.block_on(async {
                     let keys = objects.keys("simulated/runs").await;

@@ -13,7 +13,7 @@ use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{
     CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
-    ObjectStoreExt, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+    ObjectStoreExt, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
 
 use super::dice::Dice;
@@ -31,6 +31,9 @@ pub(super) enum Mood {
     Down,
     /// It works, but that nothing can be deleted.
     Undeletable,
+    /// It works, but that one creation in two loses against a writer who does not write either, as S3 may
+    /// have it (409).
+    Contested,
 }
 
 /// The store. Clones are the same one.
@@ -40,15 +43,17 @@ pub(super) struct FaultyStore {
     mood: Arc<AtomicU64>,
     dice: Arc<Dice>,
     failures: Arc<AtomicU64>,
+    conflicts: Arc<AtomicU64>,
     damaged: Arc<Mutex<Vec<String>>>,
 }
 
-const MOODS: [Mood; 5] = [
+const MOODS: [Mood; 6] = [
     Mood::Well,
     Mood::Slow,
     Mood::Flaky,
     Mood::Down,
     Mood::Undeletable,
+    Mood::Contested,
 ];
 
 impl FaultyStore {
@@ -60,6 +65,7 @@ impl FaultyStore {
             mood: Arc::default(),
             dice,
             failures: Arc::default(),
+            conflicts: Arc::default(),
             damaged: Arc::default(),
         }
     }
@@ -75,6 +81,12 @@ impl FaultyStore {
     #[must_use]
     pub(super) fn failures(&self) -> u64 {
         self.failures.load(Ordering::Relaxed)
+    }
+
+    /// Creations so far that lost against nobody.
+    #[must_use]
+    pub(super) fn conflicts(&self) -> u64 {
+        self.conflicts.load(Ordering::Relaxed)
     }
 
     /// Changes a byte of an object; whether there was one to change.
@@ -141,13 +153,15 @@ impl FaultyStore {
     async fn weather(&self) -> (bool, bool) {
         let mood = self.mood();
         let wait = match mood {
-            Mood::Well | Mood::Flaky | Mood::Undeletable => self.dice.within(1..20),
+            Mood::Well | Mood::Flaky | Mood::Undeletable | Mood::Contested => {
+                self.dice.within(1..20)
+            }
             Mood::Slow => 1000,
             Mood::Down => 500,
         };
         tokio::time::sleep(Duration::from_millis(wait)).await;
         match mood {
-            Mood::Well | Mood::Slow | Mood::Undeletable => (false, false),
+            Mood::Well | Mood::Slow | Mood::Undeletable | Mood::Contested => (false, false),
             Mood::Flaky => (self.dice.chance(0.17), self.dice.chance(0.17)),
             Mood::Down => (true, true),
         }
@@ -177,6 +191,14 @@ impl ObjectStore for FaultyStore {
         payload: PutPayload,
         options: PutOptions,
     ) -> Result<PutResult> {
+        let creates = options.mode == PutMode::Create;
+        if creates && self.mood() == Mood::Contested && self.dice.chance(0.5) {
+            self.conflicts.fetch_add(1, Ordering::Relaxed);
+            return Err(object_store::Error::AlreadyExists {
+                path: location.to_string(),
+                source: "conflict".into(),
+            });
+        }
         self.call(self.inner.put_opts(location, payload, options))
             .await
     }

@@ -1,8 +1,10 @@
 //! The programs of a simulated fleet. Each is started again when it ends otherwise than well, as a
 //! supervisor would do.
 
+use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
@@ -12,6 +14,7 @@ use quartet_coordinator::server::{Coordinator, ExperimentEnd, Policy, Timing};
 use quartet_ingest::data::{Source, SyntheticSpec};
 use quartet_ingest::weights::DownloadProgress;
 use quartet_proto::channel::Connector;
+use quartet_shared::address::Address;
 use quartet_shared::secret::Secret;
 use quartet_shared::shutdown::Shutdown;
 use quartet_shared::spec::{ExperimentSpec, Preset};
@@ -27,6 +30,7 @@ use turmoil::net::{TcpListener, TcpStream};
 use super::dice::Dice;
 use super::executor::HashingExecutor;
 use super::faulty_store::FaultyStore;
+use super::stage::TICK;
 
 /// Hosts of coordinators, of which one leads at a time.
 pub(super) const COORDINATORS: [&str; 2] = ["a", "b"];
@@ -45,20 +49,28 @@ pub(super) enum Ending {
     Failed(Vec<String>),
 }
 
-/// What all hosts of a simulation share.
+/// Which coordinators there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cast {
+    /// One.
+    Single,
+    /// Two for the same experiment.
+    Spare,
+    /// Two, each with an experiment of its own under the same names.
+    Stranger,
+}
+
+/// An experiment with its store.
 #[derive(Clone)]
-pub(super) struct World {
+pub(super) struct Simulated {
     pub(super) spec: ExperimentSpec,
-    step: Duration,
-    dice: Arc<Dice>,
+    pub(super) objects: FaultyStore,
     store: Store,
-    folder: Arc<TempDir>,
-    started: Arc<AtomicU64>,
     ending: Arc<Mutex<Option<Ending>>>,
 }
 
-impl World {
-    pub(super) fn new(dice: &Arc<Dice>, objects: &FaultyStore) -> Self {
+impl Simulated {
+    fn new(dice: &Arc<Dice>) -> Self {
         let mut spec = Preset::Demo.spec();
         spec.name = "simulated".parse().expect("a valid name");
         spec.epochs = dice.within(2..7) as u32;
@@ -68,33 +80,91 @@ impl World {
             // Of 63 bits, as a spec takes.
             run.seed = dice.number() >> 1;
         }
+        let objects = FaultyStore::new(Arc::clone(dice));
         Self {
             spec,
-            step: Duration::from_millis(dice.within(50..600)),
-            dice: Arc::clone(dice),
             store: Store::from_objects("simulated", Arc::new(objects.clone())),
-            folder: Arc::new(tempfile::tempdir().expect("there is room for temporary files")),
-            started: Arc::default(),
+            objects,
             ending: Arc::default(),
         }
     }
 
     pub(super) fn ending(&self) -> Option<Ending> {
-        self.ending
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        lock(&self.ending).clone()
+    }
+}
+
+/// What all hosts of a simulation share.
+#[derive(Clone)]
+pub(super) struct World {
+    pub(super) experiments: Vec<Simulated>,
+    cast: Cast,
+    step: Duration,
+    dice: Arc<Dice>,
+    folder: Arc<TempDir>,
+    started: Arc<AtomicU64>,
+    pauses: Arc<Mutex<BTreeMap<&'static str, Duration>>>,
+}
+
+impl World {
+    pub(super) fn new(dice: &Arc<Dice>, cast: Cast) -> Self {
+        let experiments = match cast {
+            Cast::Single | Cast::Spare => 1,
+            Cast::Stranger => 2,
+        };
+        Self {
+            experiments: (0..experiments).map(|_| Simulated::new(dice)).collect(),
+            cast,
+            step: Duration::from_millis(dice.within(50..600)),
+            dice: Arc::clone(dice),
+            folder: Arc::new(tempfile::tempdir().expect("there is room for temporary files")),
+            started: Arc::default(),
+            pauses: Arc::default(),
+        }
+    }
+
+    /// The hosts that have a coordinator.
+    fn coordinators(&self) -> &'static [&'static str] {
+        match self.cast {
+            Cast::Single => &COORDINATORS[..1],
+            Cast::Spare | Cast::Stranger => &COORDINATORS,
+        }
+    }
+
+    /// Whether all experiments have ended.
+    pub(super) fn has_ended(&self) -> bool {
+        self.experiments
+            .iter()
+            .all(|experiment| experiment.ending().is_some())
+    }
+
+    /// Has a coordinator's host not run for so long: its clock goes on, its programs do not.
+    pub(super) fn pause(&self, host: &'static str, pause: Duration) {
+        lock(&self.pauses).insert(host, pause);
+    }
+
+    async fn take_pauses(&self, host: &str) -> Infallible {
+        loop {
+            tokio::time::sleep(TICK).await;
+            let pause = lock(&self.pauses).remove(host);
+            if let Some(pause) = pause {
+                tokio::time::advance(pause).await;
+            }
+        }
     }
 
     /// Puts all programs on their hosts.
     pub(super) fn start(&self, sim: &mut Sim<'_>) {
-        for host in COORDINATORS {
+        for (index, host) in self.coordinators().iter().enumerate() {
             let world = self.clone();
-            sim.host(host, move || {
+            sim.host(*host, move || {
                 let world = world.clone();
                 async move {
-                    world.supervise_coordinator(host).await;
-                    Ok(())
+                    let experiment = &world.experiments[index % world.experiments.len()];
+                    tokio::select! {
+                        () = supervise_coordinator(experiment, host) => Ok(()),
+                        never = world.take_pauses(host) => match never {},
+                    }
                 }
             });
         }
@@ -110,60 +180,20 @@ impl World {
         }
     }
 
-    async fn supervise_coordinator(&self, host: &str) {
-        loop {
-            let ended = match self.coordinate(host).await {
-                Ok(ExperimentEnd::Finished(_)) => Ending::Finished,
-                Ok(ExperimentEnd::Failed(reasons)) => Ending::Failed(reasons),
-                Ok(ExperimentEnd::Interrupted) => return,
-                Err(error) => {
-                    tracing::info!(host, error = format!("{error:#}"), "the coordinator ended");
-                    tokio::time::sleep(RESTART).await;
-                    continue;
-                }
-            };
-            let mut ending = self.ending.lock().unwrap_or_else(PoisonError::into_inner);
-            return *ending = Some(ended);
-        }
-    }
-
-    async fn coordinate(&self, host: &str) -> anyhow::Result<ExperimentEnd> {
-        let synthetic = SyntheticSpec {
-            train: 14,
-            valid: 7,
-            test: 7,
-            ..SyntheticSpec::default()
-        };
-        let (source, address) = (Source::Synthetic, format!("{host}:{PORT}"));
-        let mut request = Request::new(self.spec.clone(), source, address, connector());
-        request.spec_is_explicit = true;
-        request.data.synthetic = synthetic;
-        let mut progress = DownloadProgress::new(Box::new(std::io::sink()), Mode::Lines);
-        let experiment = Experiment::open(self.store.clone(), request, &mut progress).await?;
-        let timing = Timing {
-            heartbeat_interval: Duration::from_millis(200),
-            lease: Duration::from_secs(3),
-            progress_timeout: Duration::from_secs(20),
-            checkpoint_interval: Duration::from_millis(700),
-            ..Timing::default()
-        };
-        let coordinator =
-            Coordinator::new(experiment, WORKERS.len() as u32, timing, Policy::Local).await?;
-        let listener = TcpListener::bind(("0.0.0.0", PORT)).await?;
-        let incoming = futures::stream::unfold(listener, |listener| async {
-            let accepted = listener.accept().await.map(|(stream, _)| Accepted(stream));
-            Some((accepted, listener))
-        });
-        coordinator.serve(Box::pin(incoming), Shutdown::new()).await
-    }
-
     async fn supervise_worker(&self, host: &str) {
-        loop {
+        let mut coordinators: Vec<Address> = self
+            .coordinators()
+            .iter()
+            .map(|host| format!("{host}:{PORT}").parse().expect("an address"))
+            .collect();
+        if host == WORKERS[0] {
+            // So each coordinator has a worker from the start.
+            coordinators.reverse();
+        }
+        while !self.has_ended() {
             let started = self.started.fetch_add(1, Ordering::Relaxed);
             let settings = Settings {
-                coordinators: COORDINATORS
-                    .map(|host| format!("{host}:{PORT}").parse().expect("an address"))
-                    .into(),
+                coordinators: coordinators.clone(),
                 name: host.to_owned(),
                 cache_dir: self.folder.path().join(host),
                 give_up_after: Duration::from_secs(600),
@@ -180,14 +210,65 @@ impl World {
                 dice: Arc::clone(&self.dice),
             };
             match quartet_agent::run(settings, Arc::new(executor), Shutdown::new()).await {
-                Ok(_) => return,
+                Ok(_) => {}
                 Err(error) => {
                     tracing::info!(host, error = format!("{error:#}"), "the worker ended");
-                    tokio::time::sleep(RESTART).await;
                 }
             }
+            tokio::time::sleep(RESTART).await;
         }
     }
+}
+
+/// Has a coordinator on this host until the experiment has ended.
+async fn supervise_coordinator(experiment: &Simulated, host: &str) {
+    loop {
+        let ended = match coordinate(experiment, host).await {
+            Ok(ExperimentEnd::Finished(_)) => Ending::Finished,
+            Ok(ExperimentEnd::Failed(reasons)) => Ending::Failed(reasons),
+            Ok(ExperimentEnd::Interrupted) => return,
+            Err(error) => {
+                tracing::info!(host, error = format!("{error:#}"), "the coordinator ended");
+                tokio::time::sleep(RESTART).await;
+                continue;
+            }
+        };
+        return *lock(&experiment.ending) = Some(ended);
+    }
+}
+
+async fn coordinate(simulated: &Simulated, host: &str) -> anyhow::Result<ExperimentEnd> {
+    let synthetic = SyntheticSpec {
+        train: 14,
+        valid: 7,
+        test: 7,
+        ..SyntheticSpec::default()
+    };
+    let (source, address) = (Source::Synthetic, format!("{host}:{PORT}"));
+    let mut request = Request::new(simulated.spec.clone(), source, address, connector());
+    request.spec_is_explicit = true;
+    request.data.synthetic = synthetic;
+    let mut progress = DownloadProgress::new(Box::new(std::io::sink()), Mode::Lines);
+    let experiment = Experiment::open(simulated.store.clone(), request, &mut progress).await?;
+    let timing = Timing {
+        heartbeat_interval: Duration::from_millis(200),
+        lease: Duration::from_secs(3),
+        progress_timeout: Duration::from_secs(20),
+        checkpoint_interval: Duration::from_millis(700),
+        ..Timing::default()
+    };
+    let coordinator =
+        Coordinator::new(experiment, WORKERS.len() as u32, timing, Policy::Local).await?;
+    let listener = TcpListener::bind(("0.0.0.0", PORT)).await?;
+    let incoming = futures::stream::unfold(listener, |listener| async {
+        let accepted = listener.accept().await.map(|(stream, _)| Accepted(stream));
+        Some((accepted, listener))
+    });
+    coordinator.serve(Box::pin(incoming), Shutdown::new()).await
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Connects over the simulated network.

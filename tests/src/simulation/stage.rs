@@ -10,35 +10,32 @@ use tokio::runtime::Runtime;
 use turmoil::Sim;
 
 use super::Played;
-use super::check::{self, read};
+use super::check::{self, Coverage, read};
 use super::dice::Dice;
-use super::faulty_store::FaultyStore;
-use super::hosts::World;
+use super::faulty_store::Mood;
+use super::hosts::{Cast, Simulated, World};
 
 /// Virtual time between two looks at the network.
-const TICK: Duration = Duration::from_millis(20);
+pub(super) const TICK: Duration = Duration::from_millis(20);
 /// Virtual time after which an experiment that nothing disturbs any more must have finished.
 const PATIENCE: Duration = Duration::from_secs(240);
 
 pub(super) struct Stage {
     seed: u64,
     pub(super) dice: Arc<Dice>,
-    pub(super) objects: FaultyStore,
-    world: World,
+    pub(super) world: World,
     /// Runs what is no part of the simulation.
     pub(super) outside: Runtime,
 }
 
 impl Stage {
-    pub(super) fn new(seed: u64) -> Result<Self, String> {
+    pub(super) fn new(seed: u64, cast: Cast) -> Result<Self, String> {
         let dice = Arc::new(Dice::new(seed));
-        let objects = FaultyStore::new(Arc::clone(&dice));
         let outside = tokio::runtime::Builder::new_current_thread().build();
         Ok(Self {
             seed,
-            world: World::new(&dice, &objects),
+            world: World::new(&dice, cast),
             dice,
-            objects,
             outside: outside.map_err(|e| e.to_string())?,
         })
     }
@@ -59,7 +56,7 @@ impl Stage {
             .tcp_capacity(1024)
             .build();
         self.world.start(&mut sim);
-        while self.world.ending().is_none() {
+        while !self.world.has_ended() {
             let now = sim.elapsed();
             disturb(now, &mut sim);
             if now > end + PATIENCE {
@@ -67,31 +64,42 @@ impl Stage {
             }
             sim.step().map_err(|e| e.to_string())?;
         }
-        let checked = check::check(&self.world, &self.objects);
+        let mut coverage = Coverage::default();
+        for experiment in &self.world.experiments {
+            coverage += self.outside.block_on(check::check(experiment))?;
+        }
         Ok(Played {
-            coverage: self.outside.block_on(checked)?,
+            coverage,
             took: sim.elapsed(),
             next_number: self.dice.number(),
         })
     }
 
+    /// Has all stores behave like this.
+    pub(super) fn set(&self, mood: Mood) {
+        for experiment in &self.world.experiments {
+            experiment.objects.set(mood);
+        }
+    }
+
     /// Changes a byte of the first run's best weights, if all runs have finished.
     pub(super) fn damage_best_of_finished(&self) -> bool {
-        let layout = Layout::new(self.world.spec.name.clone());
+        let Simulated { spec, objects, .. } = &self.world.experiments[0];
+        let layout = Layout::new(spec.name.clone());
         self.outside.block_on(async {
             let mut best = None;
-            for run in self.world.spec.runs.iter().rev() {
+            for run in spec.runs.iter().rev() {
                 let outcome = layout.outcome(&run.name);
-                let Ok(outcome) = read::<Outcome>(&self.objects, &outcome).await else {
+                let Ok(outcome) = read::<Outcome>(objects, &outcome).await else {
                     return false;
                 };
                 best = Some(layout.manifest(&run.name, outcome.best_epoch));
             }
             let best = best.expect("an experiment has runs");
-            let Ok(best) = read::<Manifest>(&self.objects, &best).await else {
+            let Ok(best) = read::<Manifest>(objects, &best).await else {
                 return false;
             };
-            self.objects.damage(&best.weights.key).await
+            objects.damage(&best.weights.key).await
         })
     }
 }

@@ -110,10 +110,8 @@ pub(crate) fn evaluator_killed(harness: &mut Harness) {
     let evaluator = harness.until(|snapshot| snapshot.evaluator().map(str::to_owned));
     harness.kill_worker(&evaluator);
     harness.to_coordinator.set(Mode::Pass);
-    harness.until(|snapshot| {
-        let second = snapshot.evaluator().filter(|worker| *worker != evaluator);
-        (second.is_some() && snapshot.evaluation_attempt() == 2).then_some(())
-    });
+    // The second evaluator takes a tenth of a second, so it may have finished before it is seen.
+    harness.until(|snapshot| (snapshot.evaluation_attempt() == 2).then_some(()));
 }
 
 pub(crate) fn stopped(harness: &mut Harness) {
