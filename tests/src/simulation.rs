@@ -47,14 +47,14 @@ pub fn run(seed: u64) -> Result<Played, String> {
     play(&stage, FaultPlan::new(&stage.dice))
 }
 
-/// Simulates a fleet whose coordinators have two experiments, of the same name and with the same runs, so that
-/// workers come to the one with leases of the other.
+/// Simulates a fleet whose coordinator's host takes turns at two experiments, of the same name and with the
+/// same runs, so that workers come to the one with leases of the other.
 ///
 /// # Errors
 /// What is not as it must be.
 pub fn run_with_another_experiment(seed: u64) -> Result<Played, String> {
     let stage = Stage::new(seed, Cast::Stranger)?;
-    play(&stage, FaultPlan::new(&stage.dice))
+    play(&stage, FaultPlan::restarts(&stage.dice))
 }
 
 /// Simulates a fleet in which nothing goes wrong, but that its coordinator does not run for a while.

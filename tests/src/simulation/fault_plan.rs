@@ -53,6 +53,18 @@ impl FaultPlan {
         Self::of(events.collect())
     }
 
+    /// Nothing but restarts of the only coordinator.
+    pub(super) fn restarts(dice: &Dice) -> Self {
+        let (mut events, mut at) = (Vec::new(), Duration::ZERO);
+        for _ in 0..2 + dice.below(8) {
+            at += Duration::from_millis(dice.within(500..8_000));
+            events.push((at, Event::Crash(COORDINATORS[0])));
+            at += Duration::from_millis(dice.within(50..2_000));
+            events.push((at, Event::Start(COORDINATORS[0])));
+        }
+        Self::of(events)
+    }
+
     pub(super) fn new(dice: &Dice) -> Self {
         let mut events = Vec::new();
         let hosts = [&COORDINATORS[..], &WORKERS[..]].concat();

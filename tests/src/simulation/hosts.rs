@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -56,7 +56,7 @@ pub(super) enum Cast {
     Single,
     /// Two for the same experiment.
     Spare,
-    /// Two, each with an experiment of its own under the same names.
+    /// One, which takes turns at two experiments of the same names.
     Stranger,
 }
 
@@ -103,6 +103,7 @@ pub(super) struct World {
     dice: Arc<Dice>,
     folder: Arc<TempDir>,
     started: Arc<AtomicU64>,
+    coordinator_starts: Arc<[AtomicUsize; COORDINATORS.len()]>,
     pauses: Arc<Mutex<BTreeMap<&'static str, Duration>>>,
 }
 
@@ -119,6 +120,7 @@ impl World {
             dice: Arc::clone(dice),
             folder: Arc::new(tempfile::tempdir().expect("there is room for temporary files")),
             started: Arc::default(),
+            coordinator_starts: Arc::default(),
             pauses: Arc::default(),
         }
     }
@@ -126,8 +128,8 @@ impl World {
     /// The hosts that have a coordinator.
     fn coordinators(&self) -> &'static [&'static str] {
         match self.cast {
-            Cast::Single => &COORDINATORS[..1],
-            Cast::Spare | Cast::Stranger => &COORDINATORS,
+            Cast::Single | Cast::Stranger => &COORDINATORS[..1],
+            Cast::Spare => &COORDINATORS,
         }
     }
 
@@ -160,9 +162,8 @@ impl World {
             sim.host(*host, move || {
                 let world = world.clone();
                 async move {
-                    let experiment = &world.experiments[index % world.experiments.len()];
                     tokio::select! {
-                        () = supervise_coordinator(experiment, host) => Ok(()),
+                        () = world.supervise_coordinator(index, host) => Ok(()),
                         never = world.take_pauses(host) => match never {},
                     }
                 }
@@ -177,6 +178,31 @@ impl World {
                     Ok(())
                 }
             });
+        }
+    }
+
+    /// Has a coordinator on this host until all experiments have ended: each time that one is started, of
+    /// the next experiment.
+    async fn supervise_coordinator(&self, index: usize, host: &str) {
+        loop {
+            let start = self.coordinator_starts[index].fetch_add(1, Ordering::Relaxed);
+            let mut open = self.experiments.clone();
+            open.rotate_left((index + start) % self.experiments.len());
+            open.retain(|experiment| experiment.ending().is_none());
+            let Some(experiment) = open.first() else {
+                return;
+            };
+            let ended = match coordinate(experiment, host).await {
+                Ok(ExperimentEnd::Finished(_)) => Ending::Finished,
+                Ok(ExperimentEnd::Failed(reasons)) => Ending::Failed(reasons),
+                Ok(ExperimentEnd::Interrupted) => return,
+                Err(error) => {
+                    tracing::info!(host, error = format!("{error:#}"), "the coordinator ended");
+                    tokio::time::sleep(RESTART).await;
+                    continue;
+                }
+            };
+            *lock(&experiment.ending) = Some(ended);
         }
     }
 
@@ -217,23 +243,6 @@ impl World {
             }
             tokio::time::sleep(RESTART).await;
         }
-    }
-}
-
-/// Has a coordinator on this host until the experiment has ended.
-async fn supervise_coordinator(experiment: &Simulated, host: &str) {
-    loop {
-        let ended = match coordinate(experiment, host).await {
-            Ok(ExperimentEnd::Finished(_)) => Ending::Finished,
-            Ok(ExperimentEnd::Failed(reasons)) => Ending::Failed(reasons),
-            Ok(ExperimentEnd::Interrupted) => return,
-            Err(error) => {
-                tracing::info!(host, error = format!("{error:#}"), "the coordinator ended");
-                tokio::time::sleep(RESTART).await;
-                continue;
-            }
-        };
-        return *lock(&experiment.ending) = Some(ended);
     }
 }
 
