@@ -9,10 +9,11 @@ use futures::stream::{self, Stream};
 
 use crate::blocking;
 
-/// Bytes that are read at once, and sent in one message.
-pub const CHUNK_SIZE: usize = 1 << 20;
+/// Bytes that are read at once, and sent in one message: what a link that breaks costs, and what counts as
+/// progress.
+pub const CHUNK_SIZE: usize = 64 << 10;
 
-/// All bytes from where the file stands, in chunks of a mebibyte, read on a thread that may block.
+/// All bytes from where the file stands, in chunks, read on a thread that may block.
 pub fn of_file(file: File) -> impl Stream<Item = io::Result<Bytes>> + Send {
     stream::try_unfold(Arc::new(file), |file| async {
         let reads = Arc::clone(&file);

@@ -154,6 +154,12 @@ impl Harness {
         self.timers.checkpoint_interval = interval;
     }
 
+    /// Has the coordinator, which is not started yet, give a run to another worker after so long without
+    /// progress.
+    pub fn give_up_without_progress_for(&mut self, timeout: Duration) {
+        self.timers.progress_timeout = timeout;
+    }
+
     /// Has the coordinator, which is not started yet, listen on this address of this machine, for which it
     /// needs keys.
     pub fn listen_on(&mut self, address: Ipv4Addr) {

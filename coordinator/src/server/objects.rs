@@ -9,6 +9,7 @@ use bytes::Bytes;
 use futures::stream::{self, BoxStream};
 use futures::{Stream, StreamExt};
 use quartet_proto::v1;
+use quartet_shared::chunks::CHUNK_SIZE;
 use quartet_store::{PIECE_SIZE, PIECES_ASKED_FOR, Store, StoreError, pieces};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::AbortHandle;
@@ -19,13 +20,6 @@ use super::shell::Shell;
 
 /// Pieces of objects that are in memory for all downloads together: 32 MiB.
 const PIECES_IN_MEMORY: usize = (32 << 20) / PIECE_SIZE;
-
-/// Largest part of an object in one message.
-const LARGEST_MESSAGE: usize = 1 << 20;
-
-/// The first message of a download. Each has twice the size of the one before: what nobody reads waits in the
-/// connection's buffer, and that should not be much.
-const FIRST_MESSAGE: usize = 64 << 10;
 
 /// How long a reader may leave the next message unread.
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
@@ -127,8 +121,6 @@ struct State {
     /// What is being sent. It stays until the next message is asked for: until then the last one is in the
     /// connection's buffer.
     piece: Option<Piece>,
-    /// Size of the next message.
-    message: usize,
     /// When the last message was given; `None` while the reader waits for one.
     given: Option<Instant>,
     /// The end is one that the reader has not been told of.
@@ -140,7 +132,6 @@ impl Download {
         let state = Arc::new(Mutex::new(State {
             pieces: Some(pieces),
             piece: None,
-            message: FIRST_MESSAGE,
             given: None,
             unread: false,
         }));
@@ -175,8 +166,7 @@ impl State {
             if let Some(Piece { bytes, .. }) = &mut self.piece
                 && !bytes.is_empty()
             {
-                let message = bytes.split_to(bytes.len().min(self.message));
-                self.message = (2 * self.message).min(LARGEST_MESSAGE);
+                let message = bytes.split_to(bytes.len().min(CHUNK_SIZE));
                 self.given = Some(Instant::now());
                 return Poll::Ready(Some(Ok(message)));
             }

@@ -69,6 +69,8 @@ matrix! {
     worker_killed_within_an_epoch: [local s3] => workers::killed_within_an_epoch;
     /// The worker that evaluates the ensemble is killed.
     evaluator_killed: [local s3] => workers::evaluator_killed;
+    /// A checkpoint takes longer than the progress timeout to its next worker, over a link that is cut twice.
+    slow_link: [local s3] => workers::behind_a_slow_link;
     /// A worker is stopped for longer than its lease and goes on.
     worker_stopped: [local s3] => workers::stopped;
     /// The network between a worker and the coordinator is gone for longer than the lease.

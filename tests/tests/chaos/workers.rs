@@ -114,6 +114,51 @@ pub(crate) fn evaluator_killed(harness: &mut Harness) {
     harness.until(|snapshot| (snapshot.evaluation_attempt() == 2).then_some(()));
 }
 
+/// A link over which a checkpoint takes longer than a run may go without progress.
+const SLOW_BYTES_PER_SECOND: u32 = 100_000;
+const PROGRESS_TIMEOUT: Duration = Duration::from_secs(4);
+/// Bytes after which the link is cut, once in the run's weights and once again in the rest of its state.
+const CUTS: [u64; 2] = [150_000, 300_000];
+/// Bytes that both cuts together may cost.
+const LOSS: u64 = 250_000;
+
+pub(crate) fn behind_a_slow_link(harness: &mut Harness) {
+    harness.give_up_without_progress_for(PROGRESS_TIMEOUT);
+    harness.begin(&[]);
+    let run = RUNS[0];
+    let loser = harness.until(|snapshot| Some(snapshot.run(run).worker()?.to_owned()));
+    harness.to_coordinator.set(Mode::SlowAnswers {
+        bytes_per_second: SLOW_BYTES_PER_SECOND,
+    });
+    harness.kill_worker(&loser);
+    harness.start_worker_behind_proxy("heir");
+    let (epoch, _) = given_away(harness, run, 2);
+    let mut slowed = harness.to_coordinator.counters().slowed;
+    for cut in CUTS {
+        slowed += cut;
+        let link = &harness.to_coordinator;
+        link.wait_until(LIMIT, |counters| counters.slowed >= slowed);
+        link.reset();
+    }
+    let more = u64::from(epoch.next().0);
+    harness.until(|snapshot| {
+        let run = snapshot.run(run);
+        assert_eq!(run.attempt(), 2, "a lease was lost to a slow link");
+        (run.committed() >= more).then_some(())
+    });
+    let counters = harness.to_coordinator.counters();
+    assert_eq!(counters.reset, CUTS.len() as u64);
+    // What had arrived is not sent again.
+    let manifest = &manifests_of(harness, run)[&epoch];
+    let size = manifest.weights.blob.size + manifest.training_state.blob.size;
+    assert!(
+        counters.slowed > size && counters.slowed < size + LOSS,
+        "{counters:?} for {size} bytes"
+    );
+    harness.to_coordinator.set(Mode::Pass);
+    assert_first_attempt_ended(harness, run, epoch);
+}
+
 pub(crate) fn stopped(harness: &mut Harness) {
     harness.begin(&[]);
     let run = run_of(harness, "one");

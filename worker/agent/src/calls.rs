@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quartet_proto::v1::fleet_client::FleetClient;
+use quartet_shared::chunks::CHUNK_SIZE;
 use quartet_shared::progress::Progress;
 use quartet_shared::secret::Secret;
 use tonic::transport::Channel;
@@ -51,10 +52,10 @@ impl Calls {
         self.secret.bytes()
     }
 
-    /// Reports how much of an object has come: with every mebibyte the task makes progress.
+    /// Reports how much of an object has come: with every chunk the task makes progress.
     pub(super) fn report_download(&self, bytes: u64, of: u64) {
-        let mebibytes = |bytes: u64| u32::try_from(bytes >> 20).unwrap_or(u32::MAX);
-        let (step, steps) = (mebibytes(bytes), mebibytes(of));
+        let chunks = |bytes: u64| u32::try_from(bytes / CHUNK_SIZE as u64).unwrap_or(u32::MAX);
+        let (step, steps) = (chunks(bytes), chunks(of));
         let preparing = Progress::preparing(0);
         self.control.set_progress(Progress {
             step,

@@ -19,7 +19,7 @@ async fn read_all(download: &mut Download) -> Result<Vec<u8>, DownloadError> {
     let mut all = Vec::new();
     while let Some(message) = download.next().await {
         let message = message?;
-        assert!(message.len() <= LARGEST_MESSAGE);
+        assert!(message.len() <= CHUNK_SIZE);
         all.extend_from_slice(&message);
     }
     Ok(all)

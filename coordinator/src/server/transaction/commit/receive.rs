@@ -3,15 +3,13 @@
 use bytes::Bytes;
 use quartet_proto::v1::{self, commit_checkpoint_request::Part};
 use quartet_shared::blob::BlobRef;
+use quartet_shared::chunks::CHUNK_SIZE;
 use quartet_shared::position::Position;
 use quartet_shared::task::LeaseId;
 use tonic::{Status, Streaming};
 
 use super::sender::Sender;
 use crate::server::shell::Shell;
-
-/// Bytes between two reports of progress.
-const REPORT_INTERVAL: u64 = 1 << 20;
 
 /// The messages of a worker that commits.
 type Parts = Sender<Streaming<v1::CommitCheckpointRequest>>;
@@ -111,7 +109,7 @@ impl<'a> Receiver<'a> {
             None => return Ok(None),
         };
         self.received += chunk.len() as u64;
-        if self.received - self.reported >= REPORT_INTERVAL {
+        if self.received - self.reported >= CHUNK_SIZE as u64 {
             self.reported = self.received;
             let (lease, position, bytes) = (self.lease, self.position, self.received);
             self.shell
