@@ -7,7 +7,7 @@
 //! - `driver`: carries the scheduler's decisions out
 //! - `fleet_service`: the workers' service, with `worker_stream` and `objects`
 //! - `assignment`: what a worker gets with its lease
-//! - `status_service`, `snapshots`: what people watch
+//! - `status_service`, `snapshots`: what people watch; `store_trouble`: whether the store works
 //! - `transaction`: writes to the store under a lease: grant, commit, completion, rollback
 //! - `retention`: deletes checkpoints that are no longer needed
 //! - `refusal`: errors as gRPC codes
@@ -26,10 +26,12 @@ mod scheduler_handle;
 mod shell;
 mod snapshots;
 mod status_service;
+mod store_trouble;
 mod timing;
 mod transaction;
 mod worker_stream;
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -65,6 +67,8 @@ const MAX_STREAMS: u32 = 100;
 const FAREWELL: Duration = Duration::from_secs(5);
 /// How often a coordinator that has nothing to write verifies that it is still the leader.
 const LEADERSHIP_INTERVAL: Duration = Duration::from_secs(5);
+/// How long the store may take to answer until people hear of it: its client tries for minutes.
+const SILENCE: Duration = Duration::from_secs(5);
 /// How long the services may take to answer their last calls.
 const LAST_CALLS: Duration = Duration::from_secs(2);
 
@@ -201,8 +205,13 @@ impl Coordinator {
         let watch = async {
             loop {
                 tokio::time::sleep(LEADERSHIP_INTERVAL).await;
+                let mut verified = pin!(self.shell.verify_leadership());
+                let in_time = tokio::time::timeout(SILENCE, &mut verified).await;
                 // A store that fails for a while is no reason to stop.
-                let _ = self.shell.verify_leadership().await;
+                if in_time.is_err() {
+                    self.shell.store_is_silent(SILENCE);
+                    let _ = verified.await;
+                }
             }
         };
         tokio::select! {

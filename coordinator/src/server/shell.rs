@@ -1,10 +1,12 @@
 //! The shell around the scheduler: everything that the services and the driver share.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use futures::TryStreamExt;
 use quartet_proto::v1::{self, coordinator_message::Message};
 use quartet_shared::dataset::{DatasetError, Summary};
+use quartet_shared::human;
 use quartet_shared::ids::{RunName, WorkerId};
 use quartet_shared::secret::Secret;
 use tokio::sync::OnceCell;
@@ -16,6 +18,7 @@ use super::connections::Connections;
 use super::objects::Downloads;
 use super::refusal::{self, bad};
 use super::scheduler_handle::SchedulerHandle;
+use super::store_trouble::Trouble;
 use crate::experiment::{Experiment, LeadershipError, read_committed};
 use crate::scheduler::{Committed, Scheduler};
 use quartet_store::StoreError;
@@ -29,6 +32,7 @@ pub(super) struct Shell {
     pub(super) policy: Policy,
     attaching: Mutex<()>,
     pub(super) downloads: Downloads,
+    pub(super) store_trouble: Trouble,
     dataset: OnceCell<Summary>,
 }
 
@@ -42,6 +46,7 @@ impl Shell {
             policy,
             attaching: Mutex::default(),
             downloads: Downloads::default(),
+            store_trouble: Trouble::default(),
             dataset: OnceCell::new(),
         }
     }
@@ -119,6 +124,10 @@ impl Shell {
     /// coordinator.
     pub(super) fn store_failed(&self, error: StoreError) -> Status {
         tracing::error!(%error, "the store failed");
+        if !matches!(error, StoreError::NotFound { .. }) {
+            self.store_trouble.begin(&error.to_string());
+            self.scheduler.mark_changed();
+        }
         let status = refusal::store_failed(&error);
         if error.is_permanent() {
             self.give_up(
@@ -128,6 +137,15 @@ impl Shell {
             );
         }
         status
+    }
+
+    /// The store has not answered for so long, which is no failure yet.
+    pub(super) fn store_is_silent(&self, silence: Duration) {
+        let (silence, store) = (human::duration(silence), &self.experiment.store);
+        let reason = format!("{} has not answered for {silence}", store.location());
+        tracing::warn!(%reason, "the store is silent");
+        self.store_trouble.begin(&reason);
+        self.scheduler.mark_changed();
     }
 
     /// How far a run is in the store.
@@ -165,7 +183,13 @@ impl Shell {
     /// Verifies that this coordinator is still the experiment's leader. If it is not, it ends.
     pub(super) async fn verify_leadership(&self) -> Result<(), Status> {
         match self.experiment.verify_leadership().await {
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                if self.store_trouble.end() {
+                    tracing::info!("the store works again");
+                    self.scheduler.mark_changed();
+                }
+                Ok(())
+            }
             Err(LeadershipError::Store(error)) => Err(self.store_failed(error)),
             Err(LeadershipError::Replaced(replaced)) => {
                 let status = refusal::replaced(&replaced);

@@ -66,6 +66,7 @@ pub(super) fn snapshot(shell: &Shell) -> Snapshot {
         uptime: now.0,
         evaluation: evaluation_status(scheduler, splits, now),
         insecure: shell.policy == Policy::Insecure,
+        store_trouble: shell.store_trouble.now(),
     })
 }
 

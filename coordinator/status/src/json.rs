@@ -39,9 +39,16 @@ struct Snapshot<'a> {
     workers_present: usize,
     uptime_seconds: f64,
     insecure: bool,
+    store_trouble: Option<StoreTrouble<'a>>,
     runs: Vec<Run<'a>>,
     evaluation: Evaluation<'a>,
     workers: Vec<Worker<'a>>,
+}
+
+#[derive(Serialize)]
+struct StoreTrouble<'a> {
+    seconds: f64,
+    reason: &'a str,
 }
 
 #[derive(Serialize)]
@@ -138,6 +145,10 @@ impl<'a> From<&'a snapshot::Snapshot> for Event<'a> {
             workers_present: from.workers_present(),
             uptime_seconds: from.uptime.as_secs_f64(),
             insecure: from.insecure,
+            store_trouble: from.store_trouble.as_ref().map(|trouble| StoreTrouble {
+                seconds: trouble.since.as_secs_f64(),
+                reason: &trouble.reason,
+            }),
             runs: from.runs.iter().map(run).collect(),
             evaluation: evaluation(&from.evaluation),
             workers: from.workers.iter().map(worker).collect(),

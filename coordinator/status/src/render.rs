@@ -12,7 +12,7 @@ use quartet_shared::human;
 use quartet_shared::label::one_line;
 use quartet_shared::progress::Phase;
 
-use super::snapshot::{EvaluationStatus, RunStatus, Snapshot};
+use super::snapshot::{EvaluationStatus, RunStatus, Snapshot, StoreTrouble};
 
 pub use lines::lines;
 pub use table::table;
@@ -67,6 +67,12 @@ fn finished(run: &RunStatus) -> String {
 fn stall(stalled: Duration, worker: Option<&str>) -> String {
     let worker = worker.map_or_else(String::new, |worker| format!(" on {}", one_line(worker)));
     format!("no progress for {}{worker}", human::duration(stalled))
+}
+
+/// `the store has failed for 12 s, and is tried again: cannot read ...`.
+fn trouble(trouble: &StoreTrouble) -> String {
+    let (since, reason) = (human::duration(trouble.since), one_line(&trouble.reason));
+    format!("the store has failed for {since}, and is tried again: {reason}")
 }
 
 /// `waits for gpu-1@node7 to come back, 14 s at most`.

@@ -32,8 +32,19 @@ pub struct Snapshot {
     pub uptime: Duration,
     /// Whoever reaches the coordinator may do everything: it uses no keys, and other machines reach it.
     pub insecure: bool,
+    /// Set while the store fails.
+    pub store_trouble: Option<StoreTrouble>,
     /// The ensemble's evaluation.
     pub evaluation: EvaluationStatus,
+}
+
+/// A store that fails, and is tried again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreTrouble {
+    /// Since its first failure.
+    pub since: Duration,
+    /// Its last failure.
+    pub reason: String,
 }
 
 impl Snapshot {

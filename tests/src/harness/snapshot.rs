@@ -56,6 +56,12 @@ impl<'a> Snapshot<'a> {
         self.0["uptime_seconds"].as_f64().unwrap_or_default()
     }
 
+    /// How the store fails, while it does.
+    #[must_use]
+    pub fn store_trouble(self) -> Option<&'a str> {
+        self.0["store_trouble"]["reason"].as_str()
+    }
+
     fn workers(self) -> impl Iterator<Item = &'a Value> {
         self.0["workers"].as_array().into_iter().flatten()
     }

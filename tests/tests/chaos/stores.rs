@@ -30,7 +30,7 @@ pub(crate) fn gone(harness: &mut Harness) {
     to_store(harness).wait_until(LIMIT, |counters| counters.withheld + counters.stranded > 0);
     // The fleet goes on without it, for many times a lease, and says so.
     let lease = harness.timers().lease.as_secs_f64();
-    let mut since = None;
+    let (mut since, mut trouble_seen) = (None, false);
     harness.until(|snapshot| {
         assert!(
             snapshot
@@ -39,10 +39,13 @@ pub(crate) fn gone(harness: &mut Harness) {
         );
         assert!(snapshot.longest_silence() < lease, "heartbeats go on");
         let since = *since.get_or_insert(snapshot.uptime());
+        trouble_seen |= snapshot.store_trouble().is_some();
         (snapshot.uptime() > since + OUTAGE.as_secs_f64()).then_some(())
     });
     assert_eq!(committed(harness), before, "nothing can be committed");
+    assert!(trouble_seen, "people see that the store is gone");
     to_store(harness).set(Mode::Pass);
+    harness.until(|snapshot| snapshot.store_trouble().is_none().then_some(()));
     harness.expect_attempts(1);
 }
 

@@ -193,9 +193,9 @@ async fn every_source_is_fetched_and_stored_once() {
     let (sum, ours_sum) = (Checksum::of(&published), Checksum::of(&ours));
     let short = |sum: Checksum| sum.to_string()[..8].to_owned();
     let [of_hub, of_file] = [
-        format!("from {repository} (1.6 MB, sha256 {}...)", short(sum)),
+        format!("from {repository} (98 kB, sha256 {}...)", short(sum)),
         format!(
-            "from {} (1.6 MB, sha256 {}...)",
+            "from {} (98 kB, sha256 {}...)",
             file.display(),
             short(ours_sum)
         ),

@@ -7,7 +7,7 @@ use quartet_shared::ids::{Epoch, WorkerId};
 use quartet_shared::label::one_line;
 use quartet_shared::position::Position;
 
-use super::{accuracies, finished, headline, percent, stall, wait};
+use super::{accuracies, finished, headline, percent, stall, trouble, wait};
 use crate::snapshot::{
     EvaluationStatus, RunStatus, Snapshot, TaskState, WorkerState, WorkerStatus,
 };
@@ -43,6 +43,12 @@ pub fn lines(previous: Option<&Snapshot>, now: &Snapshot) -> Vec<String> {
     let awaited_before = evaluation_before.and_then(|before| before.awaited);
     if let (Some(awaited), None) = (now.evaluation.awaited, awaited_before) {
         lines.push(format!("ensemble  {}", wait(awaited, worker)));
+    }
+    let trouble_before = previous.and_then(|previous| previous.store_trouble.as_ref());
+    match (trouble_before, &now.store_trouble) {
+        (None, Some(now)) => lines.push(trouble(now)),
+        (Some(_), None) => lines.push("the store works again".to_owned()),
+        _ => {}
     }
     if previous.is_some_and(|previous| previous.state != now.state) {
         lines.push(headline(now));

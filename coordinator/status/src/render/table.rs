@@ -7,7 +7,7 @@ use quartet_shared::label::one_line;
 use quartet_shared::progress::{Phase, Progress};
 
 use super::columns::{Column, layout};
-use super::{accuracies, headline, loss_and_accuracy, percent, phase, stall, wait};
+use super::{accuracies, headline, loss_and_accuracy, percent, phase, stall, trouble, wait};
 use crate::snapshot::{ExperimentState, RunStatus, Snapshot, TaskState, WorkerState, WorkerStatus};
 
 /// The whole state: headline, runs, workers, the ensemble, and why something failed. The tables are at most
@@ -38,6 +38,7 @@ pub fn table(snapshot: &Snapshot, width: u16) -> String {
         .flat_map(|run| [run_note(run), stall_note(run), wait_note(run)])
         .flatten()
         .chain(ensemble_note(snapshot))
+        .chain(snapshot.store_trouble.as_ref().map(trouble))
         .chain(insecure_note(snapshot))
         .collect();
     if !notes.is_empty() {

@@ -160,6 +160,21 @@ fn the_first_lines_say_all() {
 }
 
 #[test]
+fn a_store_that_fails_is_seen() {
+    let before = sample::training();
+    let mut now = before.clone();
+    now.store_trouble = Some(StoreTrouble {
+        since: Duration::from_secs(12),
+        reason: "cannot create \"a.json\" in s3://b: it does not\nanswer".into(),
+    });
+    let failing = "the store has failed for 12 s, and is tried again: cannot create \"a.json\" in s3://b: it \
+                   does not answer";
+    assert!(table(&now, 80).ends_with(&format!("{failing}\n")));
+    assert_eq!(lines(Some(&before), &now), [failing]);
+    assert_eq!(lines(Some(&now), &before), ["the store works again"]);
+}
+
+#[test]
 fn nothing_new_is_no_line() {
     for before in sample::all() {
         let mut now = before.clone();

@@ -7,7 +7,7 @@ use std::time::Duration;
 use quartet_proto::v1;
 use quartet_shared::ids::{Attempt, Term};
 
-use super::{EvaluationStatus, RunStatus, Snapshot, SplitAccuracy, WorkerStatus};
+use super::{EvaluationStatus, RunStatus, Snapshot, SplitAccuracy, StoreTrouble, WorkerStatus};
 
 /// A message that is no snapshot.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -73,6 +73,10 @@ impl TryFrom<v1::Snapshot> for Snapshot {
                 .collect::<Checked<_>>()?,
             uptime: Duration::from_millis(message.uptime_ms),
             insecure: message.insecure,
+            store_trouble: message.store_trouble.map(|trouble| StoreTrouble {
+                since: Duration::from_millis(trouble.since_ms),
+                reason: trouble.reason,
+            }),
             evaluation: evaluation.try_into()?,
         })
     }
@@ -89,6 +93,10 @@ impl From<Snapshot> for v1::Snapshot {
             workers: snapshot.workers.into_iter().map(Into::into).collect(),
             uptime_ms: millis(snapshot.uptime),
             insecure: snapshot.insecure,
+            store_trouble: snapshot.store_trouble.map(|trouble| v1::StoreTrouble {
+                since_ms: millis(trouble.since),
+                reason: trouble.reason,
+            }),
             evaluation: Some(snapshot.evaluation.into()),
         }
     }

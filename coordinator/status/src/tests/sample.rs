@@ -35,6 +35,7 @@ pub(crate) fn waiting() -> Snapshot {
         workers: vec![],
         uptime: Duration::from_secs(3),
         insecure: false,
+        store_trouble: None,
         evaluation: EvaluationStatus {
             stalled: None,
             awaited: None,

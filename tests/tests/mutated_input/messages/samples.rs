@@ -218,6 +218,10 @@ pub(super) fn snapshots() -> Vec<Vec<u8>> {
     ];
     let message = v1::Snapshot {
         insecure: true,
+        store_trouble: Some(v1::StoreTrouble {
+            since_ms: 12_000,
+            reason: "it does not answer".to_owned(),
+        }),
         experiment: "fer2013".to_owned(),
         term: 3,
         state: v1::ExperimentState::Training.into(),
