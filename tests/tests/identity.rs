@@ -92,7 +92,7 @@ fn each_may_do_what_its_keys_say() {
     assert_eq!(code, Some(1));
     assert!(errors.contains("--tls"), "{errors}");
     let (_, errors, ended) = output(&mut worker(address, &cache, None));
-    assert_eq!(ended.code(), Some(1));
+    assert_eq!(ended.code(), Some(2));
     assert!(
         errors.contains("refuses") && errors.contains("--tls"),
         "{errors}"

@@ -69,14 +69,18 @@ fn list(folder: &KeyFolder) -> Result<String, KeyError> {
             Path::display(path)
         );
     }
+    for concern in folder.concerns()? {
+        let _ = writeln!(out, "warning: {concern}");
+    }
     Ok(out)
 }
 
 /// When a certificate expires, or that it has.
 fn expiry(expires: OffsetDateTime) -> String {
     let left = expires - OffsetDateTime::now_utc();
-    match left.is_negative() {
-        true => format!("EXPIRED {}", date(expires)),
-        false => format!("{} ({} days)", date(expires), left.whole_days() + 1),
+    match left.whole_days() + 1 {
+        _ if left.is_negative() => format!("EXPIRED {}", date(expires)),
+        1 => format!("{} (1 day)", date(expires)),
+        days => format!("{} ({days} days)", date(expires)),
     }
 }

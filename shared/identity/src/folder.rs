@@ -7,7 +7,7 @@
 
 use std::fs;
 use std::io::{self, ErrorKind, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use rcgen::KeyPair;
@@ -259,6 +259,29 @@ impl KeyFolder {
             keys.extend(Self(folder).own_keys()?);
         }
         Ok(keys)
+    }
+
+    /// What is wrong with private keys, the authority's included, and what to do.
+    ///
+    /// # Errors
+    /// A certificate cannot be read.
+    pub fn concerns(&self) -> Result<Vec<String>, KeyError> {
+        let keys = self.keys()?.into_iter();
+        let mut paths: Vec<_> = keys.map(|key| key.path.with_extension("key")).collect();
+        let authority = self.0.join(CA_KEY);
+        // Whoever got keys from another machine has none.
+        if authority.exists() {
+            paths.push(authority);
+        }
+        let concern = |path: &PathBuf| match path.metadata() {
+            Err(error) if is_absence(&error) => Some(format!("{} is missing", path.display())),
+            Ok(metadata) if metadata.mode() & 0o077 != 0 => {
+                let path = path.display();
+                Some(format!("others can read {path}: chmod 600 {path}"))
+            }
+            _ => None,
+        };
+        Ok(paths.iter().filter_map(concern).collect())
     }
 
     fn own_keys(&self) -> Result<Vec<Key>, KeyError> {

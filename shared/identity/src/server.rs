@@ -10,6 +10,7 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant, SystemTime};
 
 use rustls::ServerConfig;
+use time::OffsetDateTime;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
@@ -37,7 +38,12 @@ struct Current {
     config: Arc<ServerConfig>,
     files: Vec<FileVersion>,
     looked_at: Instant,
+    expires: OffsetDateTime,
+    warned_at: Instant,
 }
+
+/// How often people are told that the certificate expires soon.
+const WARN_INTERVAL: Duration = Duration::from_secs(24 * 3600);
 
 /// How often the files are looked at, at most.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
@@ -72,6 +78,10 @@ impl ServerKeys {
             return Arc::clone(&current.config);
         }
         current.looked_at = Instant::now();
+        if current.warned_at.elapsed() > WARN_INTERVAL {
+            current.warned_at = Instant::now();
+            warn_of_expiry(&self.folder.certificate(Role::Coordinator), current.expires);
+        }
         let files = versions(&self.folder);
         if files != current.files {
             match Current::read(&self.folder) {
@@ -94,12 +104,15 @@ impl Current {
         let files = versions(folder);
         let path = folder.certificate(Role::Coordinator);
         let credentials = Credentials::read(folder, Role::Coordinator)?;
-        warn_of_expiry(&path, credentials.expires);
+        let expires = credentials.expires;
+        warn_of_expiry(&path, expires);
         let config = Arc::new(credentials.server(&path)?);
         Ok(Self {
             config,
             files,
             looked_at: Instant::now(),
+            expires,
+            warned_at: Instant::now(),
         })
     }
 }

@@ -109,6 +109,28 @@ fn keys_are_private_and_made_once() {
 }
 
 #[test]
+fn private_keys_that_others_read_or_that_are_gone_are_a_concern() {
+    let (_dir, folder) = made();
+    assert_eq!(folder.concerns().unwrap(), Vec::<String>::new());
+    for key in [
+        folder.path().join("ca.key"),
+        folder.private_key(Role::Worker),
+    ] {
+        fs::set_permissions(&key, fs::Permissions::from_mode(0o640)).unwrap();
+    }
+    fs::remove_file(folder.private_key(Role::Viewer)).unwrap();
+    let concerns = folder.concerns().unwrap().join("\n");
+    for part in [
+        "ca.key: chmod 600",
+        "worker.key: chmod 600",
+        "viewer.key is missing",
+    ] {
+        assert!(concerns.contains(part), "{concerns}");
+    }
+    assert_eq!(concerns.lines().count(), 3);
+}
+
+#[test]
 fn of_many_that_make_keys_at_once_one_makes_them_all() {
     let dir = tempfile::tempdir().unwrap();
     let folder = KeyFolder::new(dir.path().join("below/keys"));

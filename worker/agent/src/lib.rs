@@ -2,7 +2,7 @@
 //!
 //! From top to bottom; each uses only those below it:
 //!
-//! - `session`: one connection, from hello to its end
+//! - `session`: one connection, from hello to its end; `session_error`: when that is no good one
 //! - `current_task`: the worker's task, which outlives connections, and how it comes to its end
 //! - `running`: starts a task apart from the session, so that heartbeats never wait for it
 //! - `training`, `evaluation`: what a task does
@@ -26,6 +26,7 @@ mod objects;
 mod random;
 mod running;
 mod session;
+mod session_error;
 mod spool;
 mod task_error;
 mod training;
@@ -46,7 +47,8 @@ use tokio::time::Instant;
 use executor::Executor;
 pub use executor::Link;
 use random::{Backoff, Random};
-use session::SessionError;
+pub use session_error::Refused;
+use session_error::SessionError;
 
 /// A worker's settings.
 #[derive(Debug)]
@@ -83,7 +85,7 @@ pub enum Departure {
 /// Works for the coordinator until dismissed or shut down.
 ///
 /// # Errors
-/// When no coordinator answers for `give_up_after`, when it refuses this worker, when the executor does not
+/// When no coordinator answers for `give_up_after`, when it refuses this worker ([`Refused`]), when the executor does not
 /// compute in the experiment's precision ([`executor::UnsupportedPrecision`]), when the task does not
 /// stop within `drain_grace`, or when the cache folder cannot be used.
 pub async fn run(
@@ -139,10 +141,11 @@ pub async fn run(
         }
         return ended.map_err(|error| match error {
             SessionError::Unsupported(unsupported) => unsupported.into(),
-            SessionError::Refused(reason) => anyhow::anyhow!(
-                "the coordinator at {} refuses this worker: {reason}",
-                session.coordinators
-            ),
+            SessionError::Refused(reason) => Refused {
+                coordinator: session.coordinators.to_string(),
+                reason,
+            }
+            .into(),
             error => error.into(),
         });
     }

@@ -18,7 +18,7 @@ use quartet_shared::wire;
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Code, Status, Streaming};
+use tonic::{Status, Streaming};
 
 use super::calls::{Calls, limited, root_cause};
 use super::context::Context;
@@ -27,51 +27,16 @@ use super::current_task::{CurrentTask, Event};
 use super::objects::Objects;
 use super::random::Random;
 use super::running::LeaseStatus;
+use super::session_error::SessionError;
 use super::spool::Spool;
 use super::{Departure, Settings};
-use crate::executor::{Executor, TaskControl, UnsupportedPrecision};
+use crate::executor::{Executor, TaskControl};
 
 /// How long a coordinator may take to welcome a worker.
 const WELCOME_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// How long a worker that shuts down tries to hand its task back once its state is committed.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(3);
-
-/// Why a connection ended although the worker is neither dismissed nor drained.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum SessionError {
-    /// The connection is gone, or was never there.
-    #[error("{reason}")]
-    Lost { reason: String, was_attached: bool },
-    /// This worker can never work for this coordinator.
-    #[error("the coordinator refuses this worker: {0}")]
-    Refused(String),
-    /// The executor does not compute in the experiment's precision.
-    #[error(transparent)]
-    Unsupported(UnsupportedPrecision),
-    /// The task does not stop.
-    #[error("{0}")]
-    Stuck(String),
-}
-
-impl SessionError {
-    fn lost(reason: impl Into<String>, was_attached: bool) -> Self {
-        Self::Lost {
-            reason: reason.into(),
-            was_attached,
-        }
-    }
-
-    fn from_status(status: &Status, was_attached: bool) -> Self {
-        match status.code() {
-            Code::FailedPrecondition
-            | Code::InvalidArgument
-            | Code::PermissionDenied
-            | Code::Unauthenticated => Self::Refused(status.message().to_owned()),
-            _ => Self::lost(root_cause(status), was_attached),
-        }
-    }
-}
 
 /// What a worker keeps over its connections.
 pub(super) struct Session {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quartet_agent::executor::UnsupportedPrecision;
-use quartet_agent::{Departure, Settings};
+use quartet_agent::{Departure, Refused, Settings};
 use quartet_identity::{KeyError, Role};
 use quartet_shared::label;
 use quartet_shared::secret::Secret;
@@ -34,7 +34,11 @@ pub(super) fn run(args: ServeArgs, device: &DeviceArgs) -> ExitCode {
         }
         Ok(Departure::Drained) => ExitCode::SUCCESS,
         // Starting it again would not help.
-        Err(error) if error.is::<UnsupportedPrecision>() || error.is::<KeyError>() => {
+        Err(error)
+            if error.is::<UnsupportedPrecision>()
+                || error.is::<KeyError>()
+                || error.is::<Refused>() =>
+        {
             fail(&error, USAGE)
         }
         Err(error) => fail(&error, 1),
