@@ -38,8 +38,11 @@ pub use weights::{HubFile, UnknownWeights, Weights};
 pub enum Precision {
     /// 32-bit floats throughout.
     F32,
+    /// As [`Self::F32`] on CPUs. GPUs round the factors of products and convolutions to TensorFloat-32, with a
+    /// mantissa of 10 bits, as TensorFlow has them do.
+    Tf32,
     /// Mixed: the backbone's convolutions and activations in bfloat16; weights, batch normalisation, the
-    /// head, the loss and the optimizer in 32-bit floats. LibTorch only.
+    /// head, the loss and the optimizer in 32-bit floats, on GPUs as with [`Self::Tf32`]. LibTorch only.
     Bf16,
 }
 
@@ -49,6 +52,7 @@ impl Precision {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::F32 => "f32",
+            Self::Tf32 => "tf32",
             Self::Bf16 => "bf16",
         }
     }
@@ -64,7 +68,7 @@ impl FromStr for Precision {
     type Err = UnknownPrecision;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let known = [Self::F32, Self::Bf16];
+        let known = [Self::F32, Self::Tf32, Self::Bf16];
         let found = known.into_iter().find(|known| known.as_str() == text);
         found.ok_or_else(|| UnknownPrecision(text.to_owned()))
     }
@@ -72,7 +76,7 @@ impl FromStr for Precision {
 
 /// A text that names no precision.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is neither \"f32\" nor \"bf16\"")]
+#[error("{0:?} is none of \"f32\", \"tf32\" and \"bf16\"")]
 pub struct UnknownPrecision(pub String);
 
 /// The ranges of random changes to training images, as Keras' `ImageDataGenerator` has them.
@@ -154,6 +158,10 @@ pub struct ExperimentSpec {
     pub batch_norm_momentum: f64,
     /// Arithmetic.
     pub precision: Precision,
+    /// Whether GPUs compute only in ways that give the same bytes each time. CPUs always do.
+    // One that was stored before there was this has none, and keeps its identity.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub deterministic: bool,
     /// Augmentation of training images.
     pub augmentation: Augmentation,
     /// The runs, at least one.

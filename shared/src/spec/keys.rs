@@ -93,10 +93,19 @@ pub(super) const EXPERIMENT: Table<ExperimentSpec> = Table {
         ),
         Key::new(
             "precision",
-            "Arithmetic: \"f32\" (32-bit floats), or \"bf16\": \
-             convolutions and activations of the backbone in bfloat16, all else in 32-bit\n\
-             floats. \"bf16\" needs workers that are built with LibTorch (feature tch).",
+            "Arithmetic: \"f32\" (32-bit floats); \"tf32\", the same, but that GPUs multiply in TensorFloat-32; \
+             or \"bf16\":\n\
+             convolutions and activations of the backbone in bfloat16, all else as in \"tf32\". \"bf16\" needs \
+             workers\n\
+             that are built with LibTorch (feature tch).",
             text!(precision),
+        ),
+        Key::new(
+            "deterministic",
+            "Whether GPUs compute only in ways that give the same bytes each time, so that a run that was \
+             resumed ends\n\
+             as one that was not, on the same kind of GPU. It costs speed there. CPUs always do.",
+            Kind::Flag(field!(deterministic)),
         ),
     ],
 };
@@ -266,7 +275,9 @@ mod tests {
 
     #[test]
     fn every_field_has_a_row_and_every_row_a_field() {
-        let spec = Preset::Fer2013.spec();
+        let mut spec = Preset::Fer2013.spec();
+        // It is left out where it is not.
+        spec.deterministic = true;
         assert_eq!(rows(&RUN), fields(&spec.runs[0]));
         assert_eq!(rows(&AUGMENTATION), fields(&spec.augmentation));
 

@@ -99,7 +99,8 @@ fn fer2013() -> ExperimentSpec {
         epochs: 50,
         patience: 10,
         batch_norm_momentum: 0.99,
-        precision: Precision::F32,
+        precision: Precision::Tf32,
+        deterministic: false,
         augmentation: Augmentation {
             height_shift: 0.1,
             width_shift: 0.1,

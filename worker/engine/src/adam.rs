@@ -95,18 +95,21 @@ impl Adam {
     pub fn step<M: Module>(&mut self, module: M, gradients: Gradients) -> M {
         let learning_rate = self.learning_rate();
         self.updates += 1;
-        module.map(&mut Update {
-            update: AdamUpdate {
+        let mut update = Update {
+            adam: quartet_kernels::Adam::new(AdamUpdate {
                 learning_rate,
                 beta1: BETA1,
                 beta2: BETA2,
                 epsilon: self.config.epsilon,
                 number: self.updates,
-            },
+            }),
             gradients,
             moments: &mut self.moments,
             path: Path::default(),
-        })
+        };
+        let module = module.map(&mut update);
+        update.adam.finish();
+        module
     }
 
     /// Learning rate of the next update, decayed.
@@ -146,7 +149,7 @@ impl ModuleVisitor for Zeros {
 }
 
 struct Update<'a> {
-    update: AdamUpdate,
+    adam: quartet_kernels::Adam,
     gradients: Gradients,
     moments: &'a mut BTreeMap<String, Moments>,
     path: Path,
@@ -172,8 +175,7 @@ impl ModuleMapper for Update<'_> {
                     .remove(&path)
                     .expect("every trainable parameter has moments");
                 let value = tensor.inner();
-                let AdamState { value, m, v } =
-                    quartet_kernels::adam(AdamState { value, m, v }, gradient, self.update);
+                let AdamState { value, m, v } = self.adam.add(AdamState { value, m, v }, gradient);
                 self.moments.insert(path, Moments { shape, m, v });
                 Tensor::from_inner(value).require_grad()
             }

@@ -17,7 +17,7 @@ use quartet_shared::report::{
 use crate::batches::{batches, inference_batch};
 use crate::checkpoint::{CheckpointError, load_run};
 use crate::input::Input;
-use crate::models::{Network, NetworkConfig, check_precision};
+use crate::models::{Network, NetworkConfig, precision};
 use crate::progress::ProgressReporter;
 
 /// Why the ensemble cannot be evaluated.
@@ -58,7 +58,7 @@ pub fn evaluate(
         members,
         dataset,
     } = task;
-    check_precision(experiment.precision, device)?;
+    precision::prepare(experiment, device)?;
     let splits: Vec<Split> = EVALUATED
         .into_iter()
         .filter(|&split| !dataset.split(split).labels.is_empty())

@@ -26,6 +26,7 @@
 #include <memory>
 #include <optional>
 #include <tuple>
+#include <vector>
 
 using at::Tensor;
 
@@ -155,35 +156,53 @@ int32_t quartet_add_scaled(const Tensor *x, const Tensor *y, double scale, Tenso
   });
 }
 
-// PyTorch's Adam, in place: update `step` (from 1) of a contiguous parameter and its moments, which may be
-// flat.
-int32_t quartet_adam(const Tensor *value, const Tensor *gradient, const Tensor *m, const Tensor *v,
-                     double rate, double beta1, double beta2, double epsilon, double step, char **message) {
+// PyTorch's Adam, in place: update `step` (from 1) of `count` contiguous parameters of one type on one device,
+// and of their moments, which may be flat.
+int32_t quartet_adam(size_t count, const Tensor *const *values, const Tensor *const *gradients,
+                     const Tensor *const *m, const Tensor *const *v, double rate, double beta1, double beta2,
+                     double epsilon, double step, char **message) {
   return guarded(message, [&] {
-    // LibTorch takes sizes and types for granted here.
-    for (const Tensor *other : {gradient, m, v}) {
-      TORCH_CHECK(other->numel() == value->numel(), "a tensor of ", other->numel(), " elements instead of ",
-                  value->numel());
-      TORCH_CHECK(other->scalar_type() == value->scalar_type(),
-                  "a tensor of another type than the parameter's");
-      TORCH_CHECK(other->device() == value->device(), "a tensor on another device than the parameter's");
+    if (count == 0) {
+      return;
     }
-    // `view` fails where it would have to copy.
-    const auto steps = at::full({}, step, value->options().dtype(at::kFloat));
-    at::_fused_adam_({value->view(-1)}, {gradient->reshape(-1)}, {m->view(-1)}, {v->view(-1)}, {}, {steps},
-                     rate, beta1, beta2, 0.0, epsilon, false, false);
+    std::array<std::vector<Tensor>, 4> flat;
+    for (size_t i = 0; i < count; ++i) {
+      const Tensor &value = *values[i];
+      // LibTorch takes sizes and types for granted here.
+      for (const Tensor *other : {gradients[i], m[i], v[i]}) {
+        TORCH_CHECK(other->numel() == value.numel(), "a tensor of ", other->numel(), " elements instead of ",
+                    value.numel());
+        TORCH_CHECK(other->scalar_type() == values[0]->scalar_type() &&
+                        other->scalar_type() == value.scalar_type(),
+                    "a tensor of another type than the parameter's");
+        TORCH_CHECK(other->device() == values[0]->device() && other->device() == value.device(),
+                    "a tensor on another device than the parameter's");
+      }
+      // `view` fails where it would have to copy.
+      flat[0].push_back(value.view(-1));
+      flat[1].push_back(gradients[i]->reshape(-1));
+      flat[2].push_back(m[i]->view(-1));
+      flat[3].push_back(v[i]->view(-1));
+    }
+    const std::vector<Tensor> steps(count, at::full({}, step, values[0]->options().dtype(at::kFloat)));
+    at::_fused_adam_(flat[0], flat[1], flat[2], flat[3], {}, steps, rate, beta1, beta2, 0.0, epsilon, false,
+                     false);
   });
 }
 
-// TF32 for products and convolutions of float32 on GPUs, as TensorFlow has it, and the fastest of cuDNN's
-// algorithms for each shape, which it finds by trying them. For the whole process; the CPU's results do not
-// depend on it.
-int32_t quartet_tune_gpus(char **message) {
-  return guarded(message, [] {
+// For the whole process: whether GPUs compute products and convolutions of float32 in TF32, as TensorFlow has
+// them do, and whether in the same way each time. Else cuDNN takes the fastest of its algorithms for each
+// shape, which it finds by trying them. The CPU's results do not depend on it.
+int32_t quartet_set_gpu_arithmetic(bool tf32, bool deterministic, char **message) {
+  return guarded(message, [&] {
     auto &context = at::globalContext();
-    context.setAllowTF32CuBLAS(true);
-    context.setAllowTF32CuDNN(true);
-    context.setBenchmarkCuDNN(true);
+    context.setAllowTF32CuBLAS(tf32);
+    context.setAllowTF32CuDNN(tf32);
+    context.setBenchmarkCuDNN(!deterministic);
+    context.setDeterministicCuDNN(deterministic);
+    // An operation that has no deterministic form warns of it.
+    context.setDeterministicAlgorithms(deterministic, true);
+    context.setDeterministicFillUninitializedMemory(false);
   });
 }
 

@@ -2,7 +2,7 @@
 //!
 //! On LibTorch (feature `tch`) they are LibTorch's, forward and backward; on every other backend they are
 //! burn's. Callers need not know which: [`upload`], [`conv2d`], [`batch_norm`], [`relu`], [`add_scaled`],
-//! [`max_pool`], [`avg_pool_3x3_same`], [`global_avg_pool`], [`adam`]; [`channels_last`] puts images into the
+//! [`max_pool`], [`avg_pool_3x3_same`], [`global_avg_pool`], [`Adam`]; [`channels_last`] puts images into the
 //! layout that they are fastest in.
 //!
 //! - `fallback`: burn's operations
@@ -77,12 +77,24 @@ pub fn is_native(device: &Device) -> bool {
     }
 }
 
-/// Has LibTorch compute as fast as a training needs it on the GPUs of this process: products and convolutions
-/// of 32-bit floats in TF32, as TensorFlow does, and the algorithms for them chosen by trying. Rounding may
-/// then differ from one process to the next.
-pub fn tune_gpus() {
+/// How LibTorch computes on GPUs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GpuArithmetic {
+    /// Whether the factors of products and convolutions of 32-bit floats are rounded to TensorFloat-32.
+    pub tf32: bool,
+    /// Whether the same is computed in the same way each time. Else the fastest algorithm for each shape is
+    /// found by trying, and rounding may differ from one process to the next.
+    pub deterministic: bool,
+}
+
+/// Has LibTorch compute in this way on the GPUs of this process from now on, if `device` is one of them.
+pub fn set_gpu_arithmetic(device: &Device, arithmetic: GpuArithmetic) {
     #[cfg(feature = "tch")]
-    torch::tune_gpus();
+    if torch::gpu(device).is_some() {
+        torch::set_gpu_arithmetic(arithmetic);
+    }
+    #[cfg(not(feature = "tch"))]
+    let _ = (device, arithmetic);
 }
 
 /// Floats on a device that is without autodiff. The host does not wait for the copy to a GPU of LibTorch's.
@@ -216,17 +228,43 @@ pub fn channels_last_bf16(x: Tensor<4>) -> Tensor<4> {
     x
 }
 
-/// One update of a parameter by its `gradient`. Where no other tensor shares their memory, value and moments
-/// are updated in place.
-#[must_use]
-pub fn adam<const D: usize>(
-    state: AdamState<D>,
-    gradient: Tensor<D>,
+/// One update of all parameters of a network, of which LibTorch computes all at once.
+#[derive(Debug)]
+pub struct Adam {
     update: AdamUpdate,
-) -> AdamState<D> {
     #[cfg(feature = "tch")]
-    if is_native(&state.value.device()) {
-        return torch::adam(state, gradient, update);
+    native: torch::AdamList,
+}
+
+impl Adam {
+    /// An update of no parameter yet.
+    #[must_use]
+    pub fn new(update: AdamUpdate) -> Self {
+        Self {
+            update,
+            #[cfg(feature = "tch")]
+            native: torch::AdamList::default(),
+        }
     }
-    fallback::adam(state, gradient, update)
+
+    /// A parameter to update by its `gradient`. What is returned has its new values once [`finish`](Self::finish)
+    /// was called. Where no other tensor shares their memory, value and moments are updated in place.
+    #[must_use]
+    pub fn add<const D: usize>(
+        &mut self,
+        state: AdamState<D>,
+        gradient: Tensor<D>,
+    ) -> AdamState<D> {
+        #[cfg(feature = "tch")]
+        if is_native(&state.value.device()) {
+            return self.native.add(state, gradient);
+        }
+        fallback::adam(state, gradient, self.update)
+    }
+
+    /// Updates what was added.
+    pub fn finish(self) {
+        #[cfg(feature = "tch")]
+        self.native.update(self.update);
+    }
 }

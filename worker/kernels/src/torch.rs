@@ -30,8 +30,8 @@ use burn::tensor::Device;
 pub(crate) use conv::conv2d;
 pub(crate) use elementwise::{add_scaled, channels_last, global_avg_pool, relu};
 pub(crate) use norm::batch_norm;
-pub(crate) use optimizer::adam;
-pub(crate) use transfer::{gpu, tune_gpus, upload, upload_bytes};
+pub(crate) use optimizer::AdamList;
+pub(crate) use transfer::{gpu, set_gpu_arithmetic, upload, upload_bytes};
 
 pub(crate) fn is_torch(device: &Device) -> bool {
     matches!(

@@ -42,7 +42,7 @@ struct Step {
     /// Images per step instead of the preset's.
     #[arg(long, num_args = 1..)]
     batch: Vec<u32>,
-    /// Precisions instead of the preset's: f32, bf16.
+    /// Precisions instead of the preset's: f32, tf32, bf16.
     #[arg(long, num_args = 1..)]
     precision: Vec<Precision>,
     /// Backends.
@@ -75,7 +75,7 @@ struct Compute {
     /// GPU, from 0; without it the CPU computes.
     #[arg(long)]
     gpu: Option<usize>,
-    /// CPU threads; all cores by default.
+    /// CPU threads; all cores by default, 2 beside a GPU.
     #[arg(long)]
     threads: Option<usize>,
 }
@@ -308,7 +308,7 @@ impl Row {
 
 fn select(backend: BackendChoice, compute: &Compute) -> Result<device::TrainingDevice> {
     let Compute { gpu, threads } = *compute;
-    device::set_openmp_threads(backend, gpu, threads)?;
+    device::set_threads(backend, gpu, threads)?;
     Ok(device::select(backend, gpu, threads)?)
 }
 

@@ -89,7 +89,7 @@ impl Executor for Scripted {
 
     fn check_precision(&self, precision: Precision) -> Result<(), UnsupportedPrecision> {
         match precision {
-            Precision::F32 => Ok(()),
+            Precision::F32 | Precision::Tf32 => Ok(()),
             Precision::Bf16 => Err(UnsupportedPrecision(precision)),
         }
     }

@@ -23,7 +23,7 @@ mod network;
 mod ops;
 mod parameter_count;
 pub mod parameters;
-mod precision;
+pub(crate) mod precision;
 mod resnet50;
 mod vgg16;
 

@@ -32,7 +32,7 @@ impl Mode {
 /// activations. The operations below keep both.
 pub(super) fn images(x: Tensor<4>, precision: Precision) -> Tensor<4> {
     match precision {
-        Precision::F32 => quartet_kernels::channels_last(x),
+        Precision::F32 | Precision::Tf32 => quartet_kernels::channels_last(x),
         Precision::Bf16 => quartet_kernels::channels_last_bf16(x),
     }
 }
@@ -40,7 +40,7 @@ pub(super) fn images(x: Tensor<4>, precision: Precision) -> Tensor<4> {
 /// The backbone's output as the head takes it.
 pub(super) fn feature_map(x: Tensor<4>, precision: Precision) -> Tensor<4> {
     match precision {
-        Precision::F32 => x,
+        Precision::F32 | Precision::Tf32 => x,
         Precision::Bf16 => x.cast(FloatDType::F32),
     }
 }

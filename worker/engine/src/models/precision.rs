@@ -1,8 +1,9 @@
-//! Which precisions a device computes in.
+//! Which precisions a device computes in, and that it does.
 
 use burn::tensor::Device;
 use quartet_agent::executor::UnsupportedPrecision;
-use quartet_shared::spec::Precision;
+use quartet_kernels::GpuArithmetic;
+use quartet_shared::spec::{ExperimentSpec, Precision};
 
 /// Whether `device` computes in this precision.
 ///
@@ -13,8 +14,25 @@ pub fn check_precision(precision: Precision, device: &Device) -> Result<(), Unsu
         Precision::Bf16 if !quartet_kernels::is_native(device) => {
             Err(UnsupportedPrecision(precision))
         }
-        Precision::F32 | Precision::Bf16 => Ok(()),
+        Precision::F32 | Precision::Tf32 | Precision::Bf16 => Ok(()),
     }
+}
+
+/// Has `device` compute as the experiment says.
+///
+/// # Errors
+/// It does not compute in its precision.
+pub(crate) fn prepare(
+    experiment: &ExperimentSpec,
+    device: &Device,
+) -> Result<(), UnsupportedPrecision> {
+    check_precision(experiment.precision, device)?;
+    let arithmetic = GpuArithmetic {
+        tf32: experiment.precision != Precision::F32,
+        deterministic: experiment.deterministic,
+    };
+    quartet_kernels::set_gpu_arithmetic(device, arithmetic);
+    Ok(())
 }
 
 #[cfg(test)]
@@ -26,7 +44,9 @@ mod tests {
     fn flex_computes_in_f32_only() {
         let flex = Device::flex();
         for device in [flex.clone(), flex.autodiff()] {
-            assert_eq!(check_precision(Precision::F32, &device), Ok(()));
+            for precision in [Precision::F32, Precision::Tf32] {
+                assert_eq!(check_precision(precision, &device), Ok(()));
+            }
             let error = check_precision(Precision::Bf16, &device).unwrap_err();
             let text = error.to_string();
             let parts = [

@@ -11,7 +11,7 @@ use super::train_loop::first_steps;
 use crate::adam::AdamConfig;
 use crate::checkpoint::{load_run, load_training_state, mismatch};
 use crate::metrics::MetricTotals;
-use crate::models::{Network, NetworkConfig, check_precision};
+use crate::models::{Network, NetworkConfig, precision};
 use crate::weights::{WeightsError, WeightsFile};
 
 /// The state before the first step, or as it was at the position to resume from, with the totals of the epoch
@@ -28,7 +28,7 @@ pub(super) fn prepare(
         resume,
         ..
     } = task;
-    check_precision(experiment.precision, device)?;
+    precision::prepare(experiment, device)?;
     let config = NetworkConfig::of_run(experiment, run, &dataset.classes);
     let device = device.clone().autodiff();
     let network = match (resume, weights) {

@@ -14,6 +14,8 @@ use std::ptr::{null, null_mut};
 use tch::Tensor;
 use torch_sys::C_tensor;
 
+use crate::GpuArithmetic;
+
 type Ref = *const C_tensor;
 
 /// What LibTorch has to say about a call that failed.
@@ -80,10 +82,11 @@ unsafe extern "C" {
         message: *mut *mut c_char,
     ) -> i32;
     fn quartet_adam(
-        value: Ref,
-        gradient: Ref,
-        m: Ref,
-        v: Ref,
+        count: usize,
+        values: *const Ref,
+        gradients: *const Ref,
+        m: *const Ref,
+        v: *const Ref,
         rate: f64,
         beta1: f64,
         beta2: f64,
@@ -91,7 +94,11 @@ unsafe extern "C" {
         step: f64,
         message: *mut *mut c_char,
     ) -> i32;
-    fn quartet_tune_gpus(message: *mut *mut c_char) -> i32;
+    fn quartet_set_gpu_arithmetic(
+        tf32: bool,
+        deterministic: bool,
+        message: *mut *mut c_char,
+    ) -> i32;
 }
 
 /// Stride, padding, dilation (each of height and width) and groups of a convolution.
@@ -241,18 +248,30 @@ pub(super) struct TorchAdam {
 
 /// Updates `value` and its moments, which are contiguous, in place.
 pub(super) fn adam(
-    value: &mut Tensor,
-    gradient: &Tensor,
-    [m, v]: [&mut Tensor; 2],
+    values: &mut [Tensor],
+    gradients: &[Tensor],
+    [m, v]: [&mut [Tensor]; 2],
     update: TorchAdam,
 ) -> Result<(), TorchError> {
     let [beta1, beta2] = update.betas;
+    let lists = [&*values, gradients, &*m, &*v].map(|list| {
+        let tensors = list.iter().map(Tensor::as_ptr);
+        tensors.collect::<Vec<Ref>>()
+    });
+    let [values, gradients, m, v] = &lists;
+    let count = values.len();
+    assert!(
+        lists.iter().all(|list| list.len() == count),
+        "a gradient and two moments for each parameter"
+    );
     call("Adam", |message| {
-        // SAFETY: the tensors live through the call; those that it writes to are borrowed mutably.
+        // SAFETY: the tensors and the lists, of which each has `count`, live through the call; those tensors that
+        // it writes to are borrowed mutably.
         unsafe {
             quartet_adam(
-                value.as_ptr(),
-                gradient.as_ptr(),
+                count,
+                values.as_ptr(),
+                gradients.as_ptr(),
                 m.as_ptr(),
                 v.as_ptr(),
                 update.rate,
@@ -266,11 +285,15 @@ pub(super) fn adam(
     })
 }
 
-/// TF32, and the fastest of cuDNN's algorithms: for GPUs, and for the whole process.
-pub(super) fn tune_gpus() -> Result<(), TorchError> {
+/// How GPUs compute, for the whole process.
+pub(super) fn set_gpu_arithmetic(arithmetic: GpuArithmetic) -> Result<(), TorchError> {
+    let GpuArithmetic {
+        tf32,
+        deterministic,
+    } = arithmetic;
     call("settings of GPUs", |message| {
-        // SAFETY: the call takes nothing but a place for its message.
-        unsafe { quartet_tune_gpus(message) }
+        // SAFETY: the call takes nothing but two values and a place for its message.
+        unsafe { quartet_set_gpu_arithmetic(tf32, deterministic, message) }
     })
 }
 

@@ -8,33 +8,51 @@ use super::ffi::{self, TorchAdam};
 use super::{done, fresh};
 use crate::{AdamState, AdamUpdate};
 
-/// PyTorch's fused Adam. It has `sqrt(v) / sqrt(1 - beta2^t) + epsilon` where Keras has `sqrt(v) + epsilon`
-/// times the correction: with `epsilon / sqrt(1 - beta2^t)` they are the same.
-pub(crate) fn adam<const D: usize>(
-    AdamState { value, m, v }: AdamState<D>,
-    gradient: Tensor<D>,
-    update: AdamUpdate,
-) -> AdamState<D> {
-    let (mut value, gradient) = (writable(value), primitive(gradient));
-    let (mut m, mut v) = (writable(m), writable(v));
-    let step = update.number as f64;
-    let update = TorchAdam {
-        rate: update.learning_rate,
-        betas: [update.beta1, update.beta2],
-        epsilon: update.epsilon / (1.0 - update.beta2.powf(step)).sqrt(),
-        step,
-    };
-    let moments = [&mut m.tensor, &mut v.tensor];
-    done(ffi::adam(
-        &mut value.tensor,
-        &gradient.tensor,
-        moments,
-        update,
-    ));
-    AdamState {
-        value: Tensor::from_primitive::<LibTorch>(value),
-        m: Tensor::from_primitive::<LibTorch>(m),
-        v: Tensor::from_primitive::<LibTorch>(v),
+/// Parameters with their gradients and moments, which share their memory with the tensors that burn has of
+/// them.
+#[derive(Debug, Default)]
+pub(crate) struct AdamList {
+    values: Vec<tch::Tensor>,
+    gradients: Vec<tch::Tensor>,
+    m: Vec<tch::Tensor>,
+    v: Vec<tch::Tensor>,
+}
+
+impl AdamList {
+    pub(crate) fn add<const D: usize>(
+        &mut self,
+        AdamState { value, m, v }: AdamState<D>,
+        gradient: Tensor<D>,
+    ) -> AdamState<D> {
+        let [value, m, v] = [writable(value), writable(m), writable(v)];
+        self.values.push(value.tensor.shallow_clone());
+        self.gradients.push(primitive(gradient).tensor);
+        self.m.push(m.tensor.shallow_clone());
+        self.v.push(v.tensor.shallow_clone());
+        AdamState {
+            value: Tensor::from_primitive::<LibTorch>(value),
+            m: Tensor::from_primitive::<LibTorch>(m),
+            v: Tensor::from_primitive::<LibTorch>(v),
+        }
+    }
+
+    /// PyTorch's fused Adam. It has `sqrt(v) / sqrt(1 - beta2^t) + epsilon` where Keras has `sqrt(v) +
+    /// epsilon` times the correction: with `epsilon / sqrt(1 - beta2^t)` they are the same.
+    pub(crate) fn update(mut self, update: AdamUpdate) {
+        let step = update.number as f64;
+        let update = TorchAdam {
+            rate: update.learning_rate,
+            betas: [update.beta1, update.beta2],
+            epsilon: update.epsilon / (1.0 - update.beta2.powf(step)).sqrt(),
+            step,
+        };
+        let moments = [&mut self.m[..], &mut self.v[..]];
+        done(ffi::adam(
+            &mut self.values,
+            &self.gradients,
+            moments,
+            update,
+        ));
     }
 }
 
@@ -79,6 +97,33 @@ mod tests {
         epsilon: 1e-7,
         number: 1,
     };
+
+    /// One update of one parameter.
+    fn adam<const D: usize>(
+        state: AdamState<D>,
+        gradient: Tensor<D>,
+        update: AdamUpdate,
+    ) -> AdamState<D> {
+        let mut list = AdamList::default();
+        let state = list.add(state, gradient);
+        list.update(update);
+        state
+    }
+
+    #[test]
+    fn many_at_once_are_updated_as_each_alone() {
+        let state = |value| AdamState {
+            value: tensor(value, [2, 3]),
+            ..state()
+        };
+        let alone = [1.0, -2.0]
+            .map(|value| values(adam(state(value), tensor(value, [2, 3]), UPDATE).value));
+        let mut list = AdamList::default();
+        let together = [1.0, -2.0].map(|value| list.add(state(value), tensor(value, [2, 3])));
+        list.update(UPDATE);
+        assert_eq!(together.map(|state| values(state.value)), alone);
+        AdamList::default().update(UPDATE);
+    }
 
     fn state() -> AdamState<2> {
         AdamState {

@@ -6,10 +6,11 @@ use burn::backend::libtorch::{LibTorchDevice, TchTensor};
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 
 use super::{done, ffi, fresh};
+use crate::GpuArithmetic;
 
 /// Settings for the GPUs that this process uses.
-pub(crate) fn tune_gpus() {
-    done(ffi::tune_gpus());
+pub(crate) fn set_gpu_arithmetic(arithmetic: GpuArithmetic) {
+    done(ffi::set_gpu_arithmetic(arithmetic));
 }
 
 /// Which GPU of LibTorch's a device is.

@@ -160,8 +160,16 @@ fn convolutions_of_3x3_are_winograds() {
 }
 
 #[test]
-fn gpus_can_be_tuned_where_there_are_none() {
-    assert_eq!(tune_gpus(), Ok(()));
+fn how_gpus_compute_can_be_said_where_there_are_none() {
+    for deterministic in [true, false] {
+        for tf32 in [false, true] {
+            let arithmetic = GpuArithmetic {
+                tf32,
+                deterministic,
+            };
+            assert_eq!(set_gpu_arithmetic(arithmetic), Ok(()));
+        }
+    }
 }
 
 #[test]
@@ -178,9 +186,11 @@ fn moments_that_do_not_fit_are_refused() {
         (4, Kind::Double, Some("another type")),
     ] {
         let zeros = |n: i64, kind| Tensor::zeros([n], (kind, Device::Cpu));
-        let (mut value, gradient) = (zeros(4, Kind::Float), zeros(4, Kind::Float));
-        let (mut m, mut v) = (zeros(4, Kind::Float), zeros(size, kind));
-        let result = adam(&mut value, &gradient, [&mut m, &mut v], update);
+        // The second parameter is the one that may not fit.
+        let list = |size, kind| [zeros(2, Kind::Float), zeros(size, kind)];
+        let [mut values, gradients, mut m] = [(); 3].map(|()| list(4, Kind::Float));
+        let mut v = list(size, kind);
+        let result = adam(&mut values, &gradients, [&mut m, &mut v], update);
         match refused {
             None => assert_eq!(result, Ok(())),
             Some(reason) => {
