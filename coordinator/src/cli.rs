@@ -24,7 +24,7 @@ use tokio::sync::watch;
 
 use crate::experiment::{Experiment, Mismatch, OtherLeader, Request};
 use crate::listener;
-use crate::local::{LocalFleet, LocalFleetConfig};
+use crate::local::{DEFAULT_WORKERS, LocalFleet, LocalFleetConfig};
 use crate::server::{Coordinator, ExperimentEnd, Policy, Snapshots, Timing};
 use quartet_ingest::data::DataError;
 use quartet_ingest::weights::{DownloadProgress, WeightsError};
@@ -191,16 +191,23 @@ async fn coordinate(args: Args, mut request: Request, timing: Timing) -> anyhow:
             say(&format!("weights: {weights}"));
         }
     }
-    let coordinator = Coordinator::new(experiment, args.workers, timing, policy).await?;
+    let fleet = match args.local {
+        true => {
+            let keys = keys.as_ref().map(|keys| keys.path().to_owned());
+            Some(LocalFleetConfig::new(args.workers, args.cpu, address, keys).await?)
+        }
+        false => None,
+    };
+    let workers = match &fleet {
+        Some(fleet) => fleet.workers,
+        None => args.workers.unwrap_or(DEFAULT_WORKERS),
+    };
+    let coordinator = Coordinator::new(experiment, workers, timing, policy).await?;
     let (stop, stopped) = watch::channel(false);
     let screen = tokio::spawn(show(coordinator.snapshots(), stopped));
-    let mut local = match args.local {
-        true => Some(LocalFleet::start(&LocalFleetConfig::new(
-            args.workers,
-            address,
-            keys.as_ref().map(|keys| keys.path().to_owned()),
-        )?)?),
-        false => {
+    let mut local = match &fleet {
+        Some(fleet) => Some(LocalFleet::start(fleet)?),
+        None => {
             let port = address.port();
             let from = match (address.ip().is_loopback(), &keys) {
                 (true, Some(_)) => format!(

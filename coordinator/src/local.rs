@@ -1,7 +1,7 @@
 //! `--local`: worker processes on this machine, started, restarted after a crash, and stopped at the end.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -10,6 +10,10 @@ use tokio::process::{Child, ChildStdin, Command};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+/// Workers of a fleet of which nothing is said.
+pub const DEFAULT_WORKERS: u32 = 4;
+/// How long a worker program may take to say which GPUs it sees: their driver may have to be loaded.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 /// Crashes in a row, each within [`HEALTHY`] of its start, after which a worker is given up.
 const MAX_CRASHES: u32 = 5;
 /// A worker that ran this long was fine when it started.
@@ -33,6 +37,18 @@ struct LocalWorker {
     lifeline: Option<ChildStdin>,
 }
 
+/// What local workers compute on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Devices {
+    /// The CPU, each with so many threads.
+    Cpu {
+        /// Threads of each.
+        threads: u32,
+    },
+    /// These GPUs, each in turn.
+    Gpus(Vec<usize>),
+}
+
 /// How to start local workers.
 #[derive(Clone, Debug)]
 pub struct LocalFleetConfig {
@@ -42,16 +58,19 @@ pub struct LocalFleetConfig {
     pub coordinator: SocketAddr,
     /// The program.
     pub program: PathBuf,
-    /// CPU threads of each.
-    pub threads: u32,
+    /// What they compute on.
+    pub devices: Devices,
     /// Folder of the keys, if any are used.
     pub keys: Option<PathBuf>,
 }
 
 impl LocalFleetConfig {
-    /// Workers of the program beside this one (or of the PATH), with the machine's CPUs divided among them.
-    pub fn new(
-        workers: u32,
+    /// Workers of the program beside this one (or of the PATH), one for each GPU that the program sees, unless
+    /// it is said how many. Without a GPU, or if they are to compute on the `cpu`, there are four, and the
+    /// machine's CPUs are divided among them.
+    pub async fn new(
+        workers: Option<u32>,
+        cpu: bool,
         coordinator: SocketAddr,
         keys: Option<PathBuf>,
     ) -> anyhow::Result<Self> {
@@ -61,14 +80,37 @@ impl LocalFleetConfig {
         } else {
             PathBuf::from("worker")
         };
-        let cpus = std::thread::available_parallelism().map_or(1, |n| n.get() as u32);
+        let gpus = match cpu {
+            true => Vec::new(),
+            false => gpus(&program).await,
+        };
+        let (workers, devices) = match &gpus[..] {
+            [] => {
+                let workers = workers.unwrap_or(DEFAULT_WORKERS);
+                let cpus = std::thread::available_parallelism().map_or(1, |n| n.get() as u32);
+                let threads = (cpus / workers.max(1)).max(1);
+                (workers, Devices::Cpu { threads })
+            }
+            [_, ..] => {
+                let workers = workers.unwrap_or(u32::try_from(gpus.len())?);
+                (workers, Devices::Gpus(gpus))
+            }
+        };
         Ok(Self {
             workers,
             coordinator,
             program,
-            threads: (cpus / workers.max(1)).max(1),
+            devices,
             keys,
         })
+    }
+
+    /// What a worker is told to compute on.
+    fn device(&self, index: u32) -> String {
+        match &self.devices {
+            Devices::Cpu { threads } => format!("--threads={threads}"),
+            Devices::Gpus(gpus) => format!("--gpu={}", gpus[index as usize % gpus.len()]),
+        }
     }
 
     fn start(&self, index: u32) -> anyhow::Result<LocalWorker> {
@@ -76,7 +118,7 @@ impl LocalFleetConfig {
         command
             .arg(format!("--coordinator={}", self.coordinator))
             .arg(format!("--name=local-{index}"))
-            .arg(format!("--threads={}", self.threads))
+            .arg(self.device(index))
             // The worker hands its task back and exits when this end of its input closes, even if we are
             // killed.
             .arg("--exit-with-parent")
@@ -103,6 +145,27 @@ impl LocalFleetConfig {
         let lifeline = child.stdin.take();
         Ok(LocalWorker { child, lifeline })
     }
+}
+
+/// The GPUs that a worker program computes on. One that cannot say so has none.
+async fn gpus(program: &Path) -> Vec<usize> {
+    let asked = Command::new(program)
+        .arg("gpus")
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .output();
+    let answer = tokio::time::timeout(ANSWER_TIMEOUT, asked).await;
+    let text = match answer {
+        Ok(Ok(answer)) if answer.status.success() => answer.stdout,
+        // What is wrong with the program is said when a worker is started.
+        _ => return Vec::new(),
+    };
+    let text = String::from_utf8_lossy(&text);
+    let numbers = text
+        .lines()
+        .filter_map(|line| line.split_whitespace().next()?.parse().ok());
+    numbers.collect()
 }
 
 impl LocalFleet {
@@ -200,4 +263,49 @@ async fn look_after(
 /// Resolves when the fleet is to stop, or is gone.
 async fn stopped(stop: &mut tokio::sync::watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    /// A worker program that answers `gpus` with this.
+    fn program(answer: &str) -> (tempfile::TempDir, PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("worker");
+        std::fs::write(&path, format!("#!/bin/sh\n[ \"$1\" = gpus ] && {answer}\n")).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700)).unwrap();
+        (folder, path)
+    }
+
+    #[tokio::test]
+    async fn gpus_are_those_that_the_worker_program_sees() {
+        for (answer, expected) in [
+            ("printf '0  LibTorch\\n1  LibTorch\\n'", &[0, 1][..]),
+            ("true", &[]),
+            ("echo no GPU", &[]),
+            ("{ echo 0; exit 2; }", &[]),
+        ] {
+            let (_folder, path) = program(answer);
+            assert_eq!(gpus(&path).await, expected, "{answer}");
+        }
+        assert!(gpus(Path::new("/nowhere/worker")).await.is_empty());
+    }
+
+    #[test]
+    fn workers_take_gpus_in_turn() {
+        let config = |devices| LocalFleetConfig {
+            workers: 3,
+            coordinator: ([127, 0, 0, 1], 7).into(),
+            program: "worker".into(),
+            devices,
+            keys: None,
+        };
+        let on_gpus = config(Devices::Gpus(vec![0, 1]));
+        let devices = [0, 1, 2].map(|index| on_gpus.device(index));
+        assert_eq!(devices, ["--gpu=0", "--gpu=1", "--gpu=0"]);
+        assert_eq!(config(Devices::Cpu { threads: 2 }).device(5), "--threads=2");
+    }
 }

@@ -85,6 +85,22 @@ fn a_gpu_that_this_build_cannot_use_is_refused_with_the_way_out() {
 }
 
 #[test]
+fn several_gpus_are_several_workers() {
+    let worker = |args: &[&str]| {
+        let (text, errors, status) = output(command("worker").args(args));
+        assert_eq!((status.code(), &text[..]), (Some(2), ""), "{errors}");
+        errors
+    };
+    // Both say that they cannot have their GPU.
+    let errors = worker(&["--gpu", "998,999", "--insecure"]);
+    assert_eq!(errors.matches("error: ").count(), 2, "{errors}");
+    assert_names(&worker(&["--gpu", "1,1"]), &["--gpu", "1 is named twice"]);
+    let (text, _, status) = output(command("worker").arg("gpus"));
+    assert!(status.success());
+    assert!(text.lines().all(|line| line.starts_with(char::is_numeric)));
+}
+
+#[test]
 fn programs_without_their_coordinator_say_so() {
     let (_, errors, status) = output(command("status").args(["--coordinator", "127.0.0.1:1"]));
     assert_eq!(status.code(), Some(1));

@@ -5,6 +5,7 @@ mod embed;
 mod export;
 mod predict;
 mod serve;
+mod several;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -43,6 +44,10 @@ pub fn run(args: Args) -> ExitCode {
         Some(Command::Embed(args)) => embed::run(&args),
         Some(Command::Predict(args)) => predict::run(&args),
         Some(Command::Export(args)) => export::run(&args),
+        Some(Command::Gpus) => {
+            print(&gpus());
+            Ok(())
+        }
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -56,9 +61,17 @@ fn fail(error: &anyhow::Error, code: u8) -> ExitCode {
 }
 
 fn select(args: &DeviceArgs) -> anyhow::Result<TrainingDevice> {
-    let threads = args.threads.map(usize::from);
-    device::set_openmp_threads(args.backend, args.gpu, threads)?;
-    Ok(device::select(args.backend, args.gpu, threads)?)
+    let (gpu, threads) = (args.single_gpu()?, args.threads.map(usize::from));
+    device::set_threads(args.backend, gpu, threads)?;
+    Ok(device::select(args.backend, gpu, threads)?)
+}
+
+/// A line for each GPU.
+fn gpus() -> String {
+    let gpus = device::gpus();
+    gpus.iter()
+        .map(|(gpu, backend)| format!("{gpu}  {backend}\n"))
+        .collect()
 }
 
 /// The images of files.

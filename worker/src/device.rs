@@ -83,7 +83,7 @@ const CUDA: bool = cfg!(feature = "cuda");
 ///
 /// `gpu` counts from 0. `threads` is for the CPU: flex computes in rayon's global pool, which has a thread
 /// for every core (or `RAYON_NUM_THREADS`) unless `threads` is given. LibTorch reads `OMP_NUM_THREADS` once
-/// when it is loaded: see [`set_openmp_threads`].
+/// when it is loaded: see [`set_threads`].
 ///
 /// # Errors
 /// A backend that is not compiled, a GPU that is not there, a pool that is running already.
@@ -118,38 +118,82 @@ fn resolve(choice: BackendChoice, gpu: Option<usize>) -> BackendChoice {
 /// OpenMP's variable, which it reads when the program is loaded.
 const OMP_NUM_THREADS: &str = "OMP_NUM_THREADS";
 
+/// CPU threads beside a GPU, if nothing else is said: the host launches what the GPU computes, and little else.
+/// Threads for all cores would only be in the way of other workers on the machine.
+const THREADS_BESIDE_GPU: usize = 2;
+
+#[cfg(feature = "tch")]
 fn has_openmp_threads(threads: usize) -> bool {
     std::env::var(OMP_NUM_THREADS).ok() == Some(threads.to_string())
 }
 
 /// Gives LibTorch so many CPU threads, if it is what will compute: starts this program again, as the same
-/// process with the same arguments, with `OMP_NUM_THREADS` set. To be called before [`select`] and before the
-/// program has begun anything.
+/// process with the same arguments, with the variables set that are read when a program is loaded. To be called
+/// before [`select`] and before the program has begun anything.
+///
+/// Beside a GPU there are two threads unless `threads` or the environment says otherwise, and they sleep while
+/// they wait.
 ///
 /// # Errors
 /// The program cannot be started again.
-pub fn set_openmp_threads(
+pub fn set_threads(
     choice: BackendChoice,
     gpu: Option<usize>,
     threads: Option<usize>,
 ) -> Result<(), DeviceError> {
-    let Some(threads) = threads.filter(|&n| n > 0 && !has_openmp_threads(n)) else {
-        return Ok(());
-    };
     if !TCH || resolve(choice, gpu) != BackendChoice::Tch {
+        return Ok(());
+    }
+    let variables = thread_variables(gpu.is_some(), threads, |name| std::env::var(name).ok());
+    if variables.is_empty() {
         return Ok(());
     }
     let program = std::env::current_exe();
     let started = program.map(|program| {
         std::process::Command::new(program)
             .args(std::env::args_os().skip(1))
-            .env(OMP_NUM_THREADS, threads.to_string())
+            .envs(variables)
             .exec()
     });
     let reason = match started {
         Ok(error) | Err(error) => format!("cannot start again: {error}"),
     };
-    Err(DeviceError::Threads { threads, reason })
+    Err(DeviceError::Threads {
+        threads: threads.unwrap_or(THREADS_BESIDE_GPU),
+        reason,
+    })
+}
+
+/// What is to be set in the environment, which has what `get` returns.
+fn thread_variables(
+    on_gpu: bool,
+    threads: Option<usize>,
+    get: impl Fn(&str) -> Option<String>,
+) -> Vec<(&'static str, String)> {
+    let mut variables = Vec::new();
+    match threads {
+        // It is refused later.
+        Some(0) => return variables,
+        Some(threads) if get(OMP_NUM_THREADS) != Some(threads.to_string()) => {
+            variables.push((OMP_NUM_THREADS, threads.to_string()));
+        }
+        _ => {}
+    }
+    if on_gpu {
+        let threads = threads.unwrap_or(THREADS_BESIDE_GPU).to_string();
+        let defaults = [
+            (OMP_NUM_THREADS, threads.clone()),
+            // Threads that wait would compute nothing, and take a core each.
+            ("OMP_WAIT_POLICY", "PASSIVE".to_owned()),
+            ("RAYON_NUM_THREADS", threads),
+        ];
+        for (name, value) in defaults {
+            if get(name).is_none() && !variables.iter().any(|(set, _)| *set == name) {
+                variables.push((name, value));
+            }
+        }
+    }
+    variables
 }
 
 #[cfg(feature = "flex")]
@@ -198,12 +242,7 @@ fn tch(gpu: Option<usize>, threads: Option<usize>) -> Result<TrainingDevice, Dev
             description: "CPU (LibTorch)".to_owned(),
         });
     };
-    // Lists the GPUs only.
-    let found = count(|| {
-        Device::enumerate(burn::tensor::DeviceType::LibTorch)
-            .into_vec()
-            .len()
-    });
+    let found = tch_gpus();
     if gpu >= found {
         return Err(DeviceError::NoSuchGpu {
             gpu,
@@ -212,9 +251,15 @@ fn tch(gpu: Option<usize>, threads: Option<usize>) -> Result<TrainingDevice, Dev
             hint: "it needs NVIDIA's driver, and a LibTorch with CUDA (deploy/libtorch.sh --pytorch)",
         });
     }
-    quartet_kernels::tune_gpus();
+    let device = Device::libtorch_cuda(gpu);
+    // A task may say otherwise.
+    let fast = quartet_kernels::GpuArithmetic {
+        tf32: true,
+        deterministic: false,
+    };
+    quartet_kernels::set_gpu_arithmetic(&device, fast);
     Ok(TrainingDevice {
-        device: Device::libtorch_cuda(gpu),
+        device,
         description: format!("GPU {gpu} (LibTorch)"),
     })
 }
@@ -229,11 +274,7 @@ fn tch(_gpu: Option<usize>, _threads: Option<usize>) -> Result<TrainingDevice, D
 
 #[cfg(feature = "cuda")]
 fn cuda(gpu: usize) -> Result<TrainingDevice, DeviceError> {
-    let found = count(|| {
-        Device::enumerate(burn::tensor::DeviceType::Cuda)
-            .into_vec()
-            .len()
-    });
+    let found = cuda_gpus();
     if gpu >= found {
         return Err(DeviceError::NoSuchGpu {
             gpu,
@@ -256,10 +297,112 @@ fn cuda(_gpu: usize) -> Result<TrainingDevice, DeviceError> {
     })
 }
 
+/// The GPUs that a worker of this program can have, by number, each with what computes on it. None where none
+/// is there, or no backend for one is compiled.
+#[must_use]
+pub fn gpus() -> Vec<(usize, &'static str)> {
+    let (found, backend) = match resolve(BackendChoice::Auto, Some(0)) {
+        BackendChoice::Tch => (tch_gpus(), "LibTorch"),
+        BackendChoice::Cuda => (cuda_gpus(), "CUDA"),
+        BackendChoice::Flex | BackendChoice::Auto => (0, ""),
+    };
+    (0..found).map(|gpu| (gpu, backend)).collect()
+}
+
+#[cfg(feature = "tch")]
+fn tch_gpus() -> usize {
+    // Lists the GPUs only.
+    count(|| {
+        Device::enumerate(burn::tensor::DeviceType::LibTorch)
+            .into_vec()
+            .len()
+    })
+}
+
+#[cfg(not(feature = "tch"))]
+fn tch_gpus() -> usize {
+    0
+}
+
+#[cfg(feature = "cuda")]
+fn cuda_gpus() -> usize {
+    count(|| {
+        Device::enumerate(burn::tensor::DeviceType::Cuda)
+            .into_vec()
+            .len()
+    })
+}
+
+#[cfg(not(feature = "cuda"))]
+fn cuda_gpus() -> usize {
+    0
+}
+
 /// Drivers that are missing make some backends panic.
 #[cfg(any(feature = "tch", feature = "cuda"))]
 fn count(devices: impl FnOnce() -> usize) -> usize {
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(devices)).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod thread_tests {
+    use super::*;
+
+    /// The variables for an environment of these.
+    fn variables(
+        on_gpu: bool,
+        threads: Option<usize>,
+        environment: &[(&str, &str)],
+    ) -> Vec<(&'static str, String)> {
+        thread_variables(on_gpu, threads, |name| {
+            let found = environment.iter().find(|(known, _)| *known == name)?;
+            Some(found.1.to_owned())
+        })
+    }
+
+    #[test]
+    fn beside_a_gpu_there_are_few_threads_that_do_not_spin() {
+        let set = variables(true, None, &[]);
+        let expected = [
+            ("OMP_NUM_THREADS", "2".to_owned()),
+            ("OMP_WAIT_POLICY", "PASSIVE".to_owned()),
+            ("RAYON_NUM_THREADS", "2".to_owned()),
+        ];
+        assert_eq!(set, expected);
+        // Once they are set, the program is not started again.
+        let set: Vec<_> = set
+            .iter()
+            .map(|(name, value)| (*name, &value[..]))
+            .collect();
+        assert_eq!(variables(true, None, &set), []);
+        let expected = [
+            ("OMP_NUM_THREADS", "6".to_owned()),
+            ("OMP_WAIT_POLICY", "PASSIVE".to_owned()),
+            ("RAYON_NUM_THREADS", "6".to_owned()),
+        ];
+        assert_eq!(variables(true, Some(6), &[]), expected);
+        assert_eq!(
+            variables(
+                true,
+                None,
+                &[("OMP_NUM_THREADS", "9"), ("RAYON_NUM_THREADS", "5")]
+            ),
+            [("OMP_WAIT_POLICY", "PASSIVE".to_owned())],
+            "what is set by hand stays"
+        );
+    }
+
+    #[test]
+    fn on_the_cpu_all_cores_compute_unless_it_is_said() {
+        assert_eq!(variables(false, None, &[]), []);
+        assert_eq!(variables(false, Some(0), &[]), []);
+        let three = [("OMP_NUM_THREADS", "3".to_owned())];
+        assert_eq!(
+            variables(false, Some(3), &[("OMP_NUM_THREADS", "9")]),
+            three
+        );
+        assert_eq!(variables(false, Some(3), &[("OMP_NUM_THREADS", "3")]), []);
+    }
 }
 
 #[cfg(all(test, not(any(feature = "tch", feature = "cuda"))))]

@@ -36,17 +36,17 @@ weights, 130 stopped by a signal.";
 pub struct Args {
     #[command(subcommand)]
     pub(super) command: Option<Command>,
-    /// Workers that the fleet is expected to have; work begins with the first.
-    #[arg(
-        long,
-        value_name = "N",
-        default_value_t = 4,
-        value_parser = clap::value_parser!(u32).range(1..=10_000)
-    )]
-    pub workers: u32,
-    /// Start the workers on this machine, restart those that crash, stop them at the end.
+    /// Workers that the fleet is expected to have; work begins with the first [default: 4; with --local one
+    /// for each GPU, if there are any].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub workers: Option<u32>,
+    /// Start the workers on this machine, restart those that crash, stop them at the end. They compute on its
+    /// GPUs, or on the CPU if there are none.
     #[arg(long)]
     pub local: bool,
+    /// With --local: compute on the CPU, whatever GPUs there are.
+    #[arg(long, requires = "local")]
+    pub cpu: bool,
     /// FER2013-like CSV, folder with such files, folder of images (train|valid|test/CLASS/*), or "synthetic"
     /// [default: synthetic].
     #[arg(long, value_name = "PATH|synthetic")]

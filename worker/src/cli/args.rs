@@ -15,7 +15,8 @@ use crate::device::BackendChoice;
 const EXAMPLES: &str = "\
 Examples:
   worker --coordinator host:50051                 train on this machine's CPU
-  worker --coordinator host:50051 --gpu 0         train on the first GPU; one worker for each
+  worker --coordinator host:50051 --gpu 0         train on the first GPU
+  worker --coordinator host:50051 --gpu 0,1       two workers, one for each of two GPUs
   worker --coordinator host:50051 --threads 8     train with 8 CPU threads
   worker predict --experiment runs/fer2013 face.png
 
@@ -37,15 +38,38 @@ pub struct Args {
 /// What to compute with.
 #[derive(Debug, clap::Args)]
 pub(super) struct DeviceArgs {
-    /// Compute on this GPU; without it on the CPU.
-    #[arg(long, value_name = "N")]
-    pub(super) gpu: Option<usize>,
+    /// Compute on this GPU, counted from 0; without it on the CPU. A worker takes several, separated by
+    /// commas: it starts a worker for each.
+    #[arg(long, value_name = "N", value_delimiter = ',')]
+    pub(super) gpu: Vec<usize>,
     /// What computes: flex is pure Rust, tch is LibTorch, cuda is CubeCL.
     #[arg(long, value_enum, default_value_t = BackendChoice::Auto)]
     pub(super) backend: BackendChoice,
-    /// CPU threads to compute with [default: all].
+    /// CPU threads to compute with [default: all; 2 beside a GPU].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub(super) threads: Option<u16>,
+}
+
+impl DeviceArgs {
+    /// The GPU to compute on, if it is to be one.
+    pub(super) fn single_gpu(&self) -> anyhow::Result<Option<usize>> {
+        match self.gpu[..] {
+            [] => Ok(None),
+            [gpu] => Ok(Some(gpu)),
+            _ => anyhow::bail!("--gpu: only a worker of a fleet takes several GPUs; name one"),
+        }
+    }
+
+    /// The GPUs to compute on, each of which must be named once.
+    pub(super) fn distinct_gpus(&self) -> anyhow::Result<&[usize]> {
+        for (index, gpu) in self.gpu.iter().enumerate() {
+            anyhow::ensure!(
+                !self.gpu[..index].contains(gpu),
+                "--gpu: {gpu} is named twice"
+            );
+        }
+        Ok(&self.gpu)
+    }
 }
 
 /// What a worker of a fleet needs.
@@ -101,6 +125,8 @@ pub(super) enum Command {
     ///
     /// Only the backbone is written: the head has no counterpart elsewhere.
     Export(ExportArgs),
+    /// Print the GPUs that this program computes on, one a line: its number and what sees it.
+    Gpus,
 }
 
 /// Arguments of `embed`.
@@ -203,6 +229,18 @@ mod tests {
             ),
             ("a:1", Some(2))
         );
+        let gpus = |text: &str| {
+            Args::try_parse_from(["worker", "--gpu", text])
+                .unwrap()
+                .device
+        };
+        assert_eq!(gpus("3").single_gpu().unwrap(), Some(3));
+        let error = gpus("0,3").single_gpu().unwrap_err().to_string();
+        assert!(
+            error.contains("--gpu") && error.contains("name one"),
+            "{error}"
+        );
+        assert_eq!(gpus("0,3").distinct_gpus().unwrap(), [0, 3]);
         let embed = ["worker", "embed", "--backbone", "vgg16", "--weights", "x"];
         assert!(Args::try_parse_from(embed).is_err(), "no image");
         let args = Args::try_parse_from([&embed[..], &["a.png"]].concat()).unwrap();

@@ -13,7 +13,7 @@ use quartet_shared::secret::Secret;
 use quartet_shared::shutdown::Shutdown;
 
 use super::args::{DeviceArgs, ServeArgs};
-use super::{USAGE, fail, select};
+use super::{USAGE, fail, select, several};
 use crate::device::TrainingDevice;
 use crate::on_device::OnDevice;
 
@@ -22,7 +22,13 @@ use crate::on_device::OnDevice;
 const ORPHAN_GRACE: Duration = Duration::from_secs(3);
 
 pub(super) fn run(args: ServeArgs, device: &DeviceArgs) -> ExitCode {
-    let gpu = device.gpu;
+    if let [_, _, ..] = device.gpu[..] {
+        return match device.distinct_gpus() {
+            Ok(gpus) => several::run(gpus, args.name.as_deref()),
+            Err(error) => fail(&error, USAGE),
+        };
+    }
+    let gpu = device.gpu.first().copied();
     let device = match select(device) {
         Ok(device) => device,
         Err(error) => return fail(&error, USAGE),
