@@ -4,8 +4,8 @@
 #   deploy/libtorch.sh                 CPU: downloads LibTorch (900 MB; target/libtorch keeps 490 MB of it)
 #   deploy/libtorch.sh --folder DIR    the same with LibTorch in DIR, where it may be already
 #   deploy/libtorch.sh --fetch         downloads LibTorch unless it is there, and builds nothing
-#   deploy/libtorch.sh --pytorch       CPU or CUDA: the LibTorch of the installed PyTorch 2.9.0
-#                                      (`python3 -c "import torch"`)
+#   deploy/libtorch.sh --pytorch       CPU or CUDA: the LibTorch of the installed PyTorch, 2.9, 2.10 or 2.11
+#                                      (`python3 -c "import torch"`; in a virtual environment, `python`)
 #
 # Further arguments go to `cargo build`, such as `--bin bench`. The script needs rustup, a C++ compiler, make,
 # and python3 with pip; without --pytorch it needs an x86-64 Linux. LibTorch must stay where it is, because
@@ -30,7 +30,7 @@ done
 # Extracts the needed files of the wheels into one folder that torch-sys takes for a LibTorch.
 download() {
   if [[ $(uname -sm) != "Linux x86_64" ]]; then
-    echo "there is no LibTorch to download for $(uname -sm): pip install torch==2.9.0, then $0 --pytorch" >&2
+    echo "there is no LibTorch to download for $(uname -sm): pip install torch==2.11.0, then $0 --pytorch" >&2
     return 1
   fi
   local wheels
@@ -72,8 +72,22 @@ PYTHON
 }
 
 if [[ -n $pytorch ]]; then
-  # torch-sys asks `python` in a virtual environment and `python3` elsewhere, and checks the version.
-  export LIBTORCH_USE_PYTORCH=1
+  # torch-sys asks the same.
+  python=python3
+  [[ -z ${VIRTUAL_ENV:-} ]] || python=python
+  if ! version=$("$python" -c 'import torch; print(torch.__version__, "with CUDA", torch.version.cuda)'); then
+    echo "$python has no PyTorch that works: pip install torch==2.11.0" >&2
+    exit 1
+  fi
+  case $version in
+    2.9.* | 2.10.* | 2.11.*) echo "LibTorch of PyTorch ${version/with CUDA None/for CPUs}" >&2 ;;
+    *)
+      echo "PyTorch $version is not supported: take 2.9, 2.10 or 2.11 (pip install torch==2.11.0)" >&2
+      exit 1
+      ;;
+  esac
+  # torch-sys knows of one version alone.
+  export LIBTORCH_USE_PYTORCH=1 LIBTORCH_BYPASS_VERSION_CHECK=1
   unset LIBTORCH
 else
   mkdir -p "$(dirname "$folder")"

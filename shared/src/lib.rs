@@ -3,7 +3,7 @@
 //! - [`ids`]: names and numbers of experiments, runs, workers, attempts
 //! - [`spec`]: what an experiment trains, its TOML form and its presets
 //! - [`task`], [`assignment`]: tasks and leases, and what a worker gets with a lease
-//! - [`position`], [`progress`], [`outcome`], [`report`]: how far a task is, and what comes of it
+//! - [`position`], [`progress`], [`gpu`], [`outcome`], [`report`]: how far a task is, and what comes of it
 //! - [`state`]: the states of experiments, tasks and workers
 //! - [`early_stopping`]: which epoch is best and when to stop
 //! - [`blob`], [`chunks`], [`blocking`]: checksums, files in chunks, and work that must not hold up
@@ -24,6 +24,7 @@ pub mod chunks;
 pub mod clock;
 pub mod dataset;
 pub mod early_stopping;
+pub mod gpu;
 pub mod host;
 pub mod human;
 pub mod ids;

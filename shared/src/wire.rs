@@ -4,6 +4,7 @@
 
 mod assignment;
 mod checkpoint;
+mod gpu;
 mod progress;
 mod state;
 mod task;

@@ -1,6 +1,8 @@
 //! Wrong input: a clear message on stderr, nothing on stdout, and the right exit status.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::Command;
 
 use quartet_tests::fixtures;
 use quartet_tests::processes::output;
@@ -98,6 +100,61 @@ fn several_gpus_are_several_workers() {
     let (text, _, status) = output(command("worker").arg("gpus"));
     assert!(status.success());
     assert!(text.lines().all(|line| line.starts_with(char::is_numeric)));
+}
+
+/// What `deploy/libtorch.sh --pytorch` does where Python says this of its PyTorch; cargo only says how it is
+/// called.
+fn build_with(pytorch: &str) -> (String, String, Option<i32>) {
+    let folder = tempfile::tempdir().unwrap();
+    for (program, line) in [
+        ("python3", pytorch),
+        (
+            "cargo",
+            "echo cargo $LIBTORCH_USE_PYTORCH$LIBTORCH_BYPASS_VERSION_CHECK $@",
+        ),
+    ] {
+        let path = folder.path().join(program);
+        fs::write(&path, format!("#!/bin/sh\n{line}\n")).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).unwrap();
+    }
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/libtorch.sh");
+    let mut build = Command::new("bash");
+    let path = format!("{}:{}", folder.path().display(), env!("PATH"));
+    build.env("PATH", path).env_remove("VIRTUAL_ENV");
+    let (text, errors, status) = output(build.args([script, "--pytorch", "--bin", "bench"]));
+    (text, errors, status.code())
+}
+
+#[test]
+fn the_installed_pytorch_is_taken_if_it_is_one_that_works() {
+    for (version, shown) in [
+        ("2.9.0+cu128 with CUDA 12.8", "2.9.0+cu128 with CUDA 12.8"),
+        ("2.10.1 with CUDA None", "2.10.1 for CPUs"),
+        ("2.11.0+cu130 with CUDA 13.0", "2.11.0+cu130 with CUDA 13.0"),
+    ] {
+        let (text, errors, code) = build_with(&format!("echo {version}"));
+        assert_eq!(code, Some(0), "{errors}");
+        assert_names(&errors, &[shown]);
+        assert_names(
+            &text,
+            &["cargo 11 build --release", "--features tch --bin bench"],
+        );
+    }
+    for (pytorch, words) in [
+        (
+            "echo 2.8.0 with CUDA None",
+            &["2.8.0", "2.9, 2.10 or 2.11"][..],
+        ),
+        (
+            "echo 2.12.0 with CUDA 13.0",
+            &["2.12.0", "2.9, 2.10 or 2.11"],
+        ),
+        ("exit 1", &["no PyTorch", "pip install"]),
+    ] {
+        let (text, errors, code) = build_with(pytorch);
+        assert_eq!((&text[..], code), ("", Some(1)));
+        assert_names(&errors, words);
+    }
 }
 
 #[test]

@@ -11,26 +11,47 @@ use quartet_agent::executor::{
 use quartet_engine::evaluate::evaluate;
 use quartet_engine::models::check_precision;
 use quartet_engine::train::{TrainError, train};
+use quartet_shared::gpu::GpuUse;
 use quartet_shared::spec::Precision;
 use tokio::sync::oneshot;
 
 use crate::device::TrainingDevice;
+use crate::gpu_monitor::GpuMonitor;
 
 /// Computes with burn on a device.
 #[derive(Clone, Debug)]
-pub struct OnDevice(pub TrainingDevice);
+pub struct OnDevice {
+    device: TrainingDevice,
+    monitor: Option<GpuMonitor>,
+}
+
+impl OnDevice {
+    /// On this device, which is that GPU if it is one.
+    #[must_use]
+    pub fn new(mut device: TrainingDevice, gpu: Option<usize>) -> Self {
+        let monitor = gpu.and_then(GpuMonitor::start).map(|(monitor, name)| {
+            device.description = format!("{}, {name}", device.description);
+            monitor
+        });
+        Self { device, monitor }
+    }
+}
 
 impl Executor for OnDevice {
     fn description(&self) -> String {
-        self.0.description.clone()
+        self.device.description.clone()
+    }
+
+    fn gpu(&self) -> Option<GpuUse> {
+        self.monitor.as_ref()?.latest()
     }
 
     fn check_precision(&self, precision: Precision) -> Result<(), UnsupportedPrecision> {
-        check_precision(precision, &self.0.device)
+        check_precision(precision, &self.device.device)
     }
 
     fn train(&self, task: TrainTask, link: Link) -> BoxFuture<'_, Result<Trained, ExecutorError>> {
-        let device = self.0.device.clone();
+        let device = self.device.device.clone();
         Box::pin(on_thread("train", link, move |link| {
             train(&task, &device, link).map_err(|error| train_failure(&task, error))
         }))
@@ -41,7 +62,7 @@ impl Executor for OnDevice {
         task: EvaluateTask,
         link: Link,
     ) -> BoxFuture<'_, Result<Evaluated, ExecutorError>> {
-        let device = self.0.device.clone();
+        let device = self.device.device.clone();
         Box::pin(on_thread("evaluate", link, move |link| {
             evaluate(&task, &device, link).map_err(ExecutorError::failed)
         }))

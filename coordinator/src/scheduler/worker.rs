@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use quartet_shared::gpu::GpuUse;
 use quartet_shared::ids::WorkerId;
 use quartet_shared::progress::Progress;
 use quartet_shared::secret::SecretHash;
@@ -63,6 +64,8 @@ pub struct Worker {
     pub last_seen: Now,
     /// Whether its connection stands.
     pub connected: bool,
+    /// How its GPU did when it was last heard of, if that is known.
+    pub gpu: Option<GpuUse>,
     /// Its stage.
     pub(super) stage: WorkerStage,
     /// Whether it shuts down. If so, it gets no more tasks whatever happens.
@@ -203,6 +206,7 @@ impl Scheduler {
             stage: WorkerStage::Idle,
             last_seen: now,
             connected: true,
+            gpu: None,
             draining,
             failed,
         };
@@ -275,6 +279,13 @@ impl Scheduler {
             }
             Err(refusal) => HeartbeatReply::Refused(refusal),
         })
+    }
+
+    /// How a worker's GPU does. Nothing follows from it.
+    pub fn note_gpu(&mut self, worker: &WorkerId, gpu: Option<GpuUse>) {
+        if let Ok(known) = self.connected_mut(worker) {
+            known.gpu = gpu;
+        }
     }
 
     /// The coordinator had not run for a while, which the time that it passes in leaves out. Workers whose

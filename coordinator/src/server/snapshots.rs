@@ -148,5 +148,6 @@ fn worker_status(scheduler: &Scheduler, worker: &Worker, now: Now) -> WorkerStat
         state: worker.state(scheduler.config()),
         task: worker.task().cloned(),
         since_heartbeat: now.since(worker.last_seen),
+        gpu: worker.gpu,
     }
 }

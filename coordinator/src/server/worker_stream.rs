@@ -4,6 +4,7 @@ use std::fmt;
 
 use quartet_proto::PROTOCOL_VERSION;
 use quartet_proto::v1::{self, worker_message};
+use quartet_shared::gpu::GpuUse;
 use quartet_shared::ids::WorkerId;
 use quartet_shared::label;
 use quartet_shared::secret::Secret;
@@ -78,13 +79,18 @@ pub(super) async fn listen(
             Ok(None) => return StreamEnd::Left,
             Err(status) => return broken(format!("connection lost: {}", status.message())),
         };
-        let progress = match heartbeat.progress.map(lease_and_progress).transpose() {
-            Ok(progress) => progress,
-            Err(error) => return broken(format!("it sent a bad heartbeat: {error}")),
+        let gpu = heartbeat.gpu.map(GpuUse::try_from).transpose();
+        let progress = heartbeat.progress.map(lease_and_progress).transpose();
+        let (progress, gpu) = match (progress, gpu) {
+            (Ok(progress), Ok(gpu)) => (progress, gpu),
+            (Err(error), _) | (_, Err(error)) => {
+                return broken(format!("it sent a bad heartbeat: {error}"));
+            }
         };
         let lease = progress.as_ref().map(|(lease, _)| lease.clone());
         let (back, reply) = shell.scheduler.note(|scheduler, now| {
             let back = progress.is_none() && scheduler.is_lost(worker);
+            scheduler.note_gpu(worker, gpu);
             (back, scheduler.heartbeat(worker, progress, now))
         });
         if back {

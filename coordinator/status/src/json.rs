@@ -7,6 +7,7 @@
 use serde::Serialize;
 
 use quartet_shared::early_stopping::EarlyStopping;
+use quartet_shared::gpu::GpuUse;
 use quartet_shared::progress::{EpochMetrics, Phase, Progress};
 use quartet_shared::task::Task;
 
@@ -126,6 +127,7 @@ struct Worker<'a> {
     state: &'static str,
     task: Option<Work<'a>>,
     since_heartbeat_seconds: f64,
+    gpu: Option<GpuUse>,
 }
 
 #[derive(Serialize)]
@@ -246,6 +248,7 @@ fn worker(from: &snapshot::WorkerStatus) -> Worker<'_> {
             Task::Evaluate => Work::Evaluate,
         }),
         since_heartbeat_seconds: from.since_heartbeat.as_secs_f64(),
+        gpu: from.gpu,
     }
 }
 

@@ -5,6 +5,7 @@ mod wire;
 use std::time::Duration;
 
 use quartet_shared::early_stopping::EarlyStopping;
+use quartet_shared::gpu::GpuUse;
 use quartet_shared::ids::{Attempt, ExperimentName, RunName, Term, WorkerId};
 use quartet_shared::progress::{EpochMetrics, Progress};
 use quartet_shared::spec::Backbone;
@@ -140,4 +141,6 @@ pub struct WorkerStatus {
     pub task: Option<Task>,
     /// Since its last heartbeat.
     pub since_heartbeat: Duration,
+    /// How its GPU did then, if it has one that can be asked.
+    pub gpu: Option<GpuUse>,
 }

@@ -18,6 +18,7 @@ mod queue;
 mod task;
 
 use futures::future::BoxFuture;
+use quartet_shared::gpu::GpuUse;
 use quartet_shared::spec::Precision;
 
 pub use callbacks::{Callbacks, Stop};
@@ -34,6 +35,11 @@ pub use task::{EvaluateTask, Evaluated, Member, Resume, TrainTask, Trained};
 pub trait Executor: Send + Sync {
     /// Describes the device, for people.
     fn description(&self) -> String;
+
+    /// How the GPU that it computes on does, if there is one that can be asked. It answers at once.
+    fn gpu(&self) -> Option<GpuUse> {
+        None
+    }
 
     /// Checks that it computes in this precision.
     ///

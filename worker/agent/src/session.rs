@@ -290,7 +290,8 @@ impl Session {
             return;
         }
         let progress = held.map(|task| wire::progress_message(task.lease(), &task.progress()));
-        let heartbeat = worker_message::Message::Heartbeat(v1::Heartbeat { progress });
+        let gpu = self.executor.gpu().map(Into::into);
+        let heartbeat = worker_message::Message::Heartbeat(v1::Heartbeat { progress, gpu });
         let _ = outbox.try_send(v1::WorkerMessage {
             message: Some(heartbeat),
         });

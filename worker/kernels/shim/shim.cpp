@@ -190,6 +190,17 @@ int32_t quartet_adam(size_t count, const Tensor *const *values, const Tensor *co
   });
 }
 
+// A copy of `x` on a GPU, by way of page-locked memory: it is queued, and nobody waits for it. LibTorch takes
+// that memory for something else only when the copy is done.
+int32_t quartet_to_gpu(const Tensor *x, int64_t gpu, Tensor **out, char **message) {
+  return guarded(message, [&] {
+    const at::Device device(at::kCUDA, static_cast<at::DeviceIndex>(gpu));
+    // From version 2.11 on `pin_memory` warns of a device that it is told.
+    Tensor copy = x->pin_memory().to(device, x->scalar_type(), true);
+    *out = boxed(copy).release();
+  });
+}
+
 // For the whole process: whether GPUs compute products and convolutions of float32 in TF32, as TensorFlow has
 // them do, and whether in the same way each time. Else cuDNN takes the fastest of its algorithms for each
 // shape, which it finds by trying them. The CPU's results do not depend on it.

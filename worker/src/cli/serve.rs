@@ -72,7 +72,7 @@ fn work(args: ServeArgs, gpu: Option<usize>, device: TrainingDevice) -> anyhow::
         if args.exit_with_parent {
             exit_with_parent(shutdown.clone());
         }
-        quartet_agent::run(settings, Arc::new(OnDevice(device)), shutdown).await
+        quartet_agent::run(settings, Arc::new(OnDevice::new(device, gpu)), shutdown).await
     });
     // A step that is still computing must not hold the exit up.
     runtime.shutdown_background();

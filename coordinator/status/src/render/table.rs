@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use quartet_shared::gpu::GpuUse;
 use quartet_shared::human;
 use quartet_shared::label::one_line;
 use quartet_shared::progress::{Phase, Progress};
@@ -83,7 +84,7 @@ fn run_columns() -> [Column<RunStatus>; 11] {
     ]
 }
 
-fn worker_columns() -> [Column<WorkerStatus>; 5] {
+fn worker_columns() -> [Column<WorkerStatus>; 6] {
     [
         Column::left("worker", 0, |worker| one_line(&worker.name).into()),
         Column::left("device", 2, |worker| one_line(&worker.device).into()),
@@ -94,11 +95,26 @@ fn worker_columns() -> [Column<WorkerStatus>; 5] {
                 .as_ref()
                 .map_or_else(String::new, ToString::to_string)
         }),
-        Column::right("last heartbeat", 3, |worker| match worker.state {
+        Column::left("GPU", 3, |worker| worker.gpu.map_or_else(String::new, gpu)),
+        Column::right("last heartbeat", 4, |worker| match worker.state {
             WorkerState::Lost => String::new(),
             _ => format!("{} ago", human::duration(worker.since_heartbeat)),
         }),
     ]
+}
+
+/// `87 %, 41.2 of 79.6 GiB, 63 °C`.
+fn gpu(gpu: GpuUse) -> String {
+    let gibibytes = |bytes: u64| bytes as f64 / f64::from(1 << 30);
+    let temperature = gpu
+        .temperature
+        .map_or_else(String::new, |degrees| format!(", {degrees} °C"));
+    format!(
+        "{} %, {:.1} of {:.1} GiB{temperature}",
+        gpu.busy_percent,
+        gibibytes(gpu.memory_used),
+        gibibytes(gpu.memory_total)
+    )
 }
 
 /// What a leased run is doing says more than that it is leased.

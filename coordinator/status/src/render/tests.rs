@@ -1,4 +1,5 @@
 use insta::assert_snapshot;
+use quartet_shared::gpu::GpuUse;
 
 use super::*;
 use crate::snapshot::{TaskState, WorkerState};
@@ -157,6 +158,32 @@ fn the_first_lines_say_all() {
     resnet50  finished after 8 of 8 epochs, best 60.0 % (epoch 7)
     inception_v3  finished after 8 of 8 epochs, best 61.5 % (epoch 7)
     ");
+}
+
+#[test]
+fn gpus_are_shown_where_there_is_room() {
+    let mut now = sample::training();
+    now.workers[1].gpu = Some(GpuUse {
+        busy_percent: 87,
+        memory_used: 44_238_000_000,
+        memory_total: 85_520_000_000,
+        temperature: Some(63),
+    });
+    now.workers[2].gpu = Some(GpuUse {
+        busy_percent: 0,
+        memory_used: 0,
+        memory_total: 1 << 34,
+        temperature: None,
+    });
+    let wide = table(&now, 140);
+    for part in [
+        "GPU",
+        "87 %, 41.2 of 79.6 GiB, 63 °C",
+        "0 %, 0.0 of 16.0 GiB",
+    ] {
+        assert!(wide.contains(part), "{wide}");
+    }
+    assert!(!table(&now, 80).contains("GPU  "));
 }
 
 #[test]

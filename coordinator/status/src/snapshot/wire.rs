@@ -201,6 +201,7 @@ impl TryFrom<v1::WorkerStatus> for WorkerStatus {
             state: state::<v1::WorkerState, _>(message.state)?,
             task: optional("task", message.task)?,
             since_heartbeat: Duration::from_millis(message.since_heartbeat_ms),
+            gpu: optional("gpu", message.gpu)?,
         })
     }
 }
@@ -214,6 +215,7 @@ impl From<WorkerStatus> for v1::WorkerStatus {
             state: v1::WorkerState::from(worker.state).into(),
             task: worker.task.map(Into::into),
             since_heartbeat_ms: millis(worker.since_heartbeat),
+            gpu: worker.gpu.map(Into::into),
         }
     }
 }

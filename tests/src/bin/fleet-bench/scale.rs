@@ -193,7 +193,10 @@ pub(super) async fn answer(inbox: &mut Streaming<v1::CoordinatorMessage>) -> any
 }
 
 fn heartbeat(progress: Option<v1::Progress>) -> v1::WorkerMessage {
-    let heartbeat = worker_message::Message::Heartbeat(v1::Heartbeat { progress });
+    let heartbeat = worker_message::Message::Heartbeat(v1::Heartbeat {
+        progress,
+        gpu: None,
+    });
     v1::WorkerMessage {
         message: Some(heartbeat),
     }

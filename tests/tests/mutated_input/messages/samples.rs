@@ -17,6 +17,15 @@ fn lease() -> v1::Lease {
     }
 }
 
+fn gpu() -> v1::GpuUse {
+    v1::GpuUse {
+        busy_percent: 87,
+        memory_used: 44_238_000_000,
+        memory_total: 85_520_000_000,
+        temperature: Some(63),
+    }
+}
+
 fn progress() -> v1::Progress {
     v1::Progress {
         lease: Some(lease()),
@@ -76,6 +85,7 @@ pub(super) fn worker_messages() -> Vec<Vec<u8>> {
     });
     let heartbeat = worker_message::Message::Heartbeat(v1::Heartbeat {
         progress: Some(progress()),
+        gpu: Some(gpu()),
     });
     let messages = [hello, heartbeat].map(|message| v1::WorkerMessage {
         message: Some(message),
@@ -238,6 +248,7 @@ pub(super) fn snapshots() -> Vec<Vec<u8>> {
             state: v1::WorkerState::Busy.into(),
             task: lease().task,
             since_heartbeat_ms: 200,
+            gpu: Some(gpu()),
         }],
         uptime_ms: 725_000,
         evaluation: Some(v1::EvaluationStatus {

@@ -94,6 +94,7 @@ unsafe extern "C" {
         step: f64,
         message: *mut *mut c_char,
     ) -> i32;
+    fn quartet_to_gpu(x: Ref, gpu: i64, out: *mut *mut C_tensor, message: *mut *mut c_char) -> i32;
     fn quartet_set_gpu_arithmetic(
         tf32: bool,
         deterministic: bool,
@@ -282,6 +283,15 @@ pub(super) fn adam(
                 message,
             )
         }
+    })
+}
+
+/// A copy of a tensor of the host's on a GPU, which is queued: nobody waits for it.
+pub(super) fn to_gpu(x: &Tensor, gpu: usize) -> Result<Tensor, TorchError> {
+    let gpu = i64::try_from(gpu).expect("few GPUs");
+    one("copy to a GPU", |out, message| {
+        // SAFETY: the tensor lives through the call, which only reads it; `out` has room for one.
+        unsafe { quartet_to_gpu(x.as_ptr(), gpu, out, message) }
     })
 }
 

@@ -24,21 +24,15 @@ pub(crate) fn gpu(device: &Device) -> Option<usize> {
 pub(crate) fn upload<const D: usize>(data: TensorData, gpu: usize) -> Tensor<D> {
     let host = Tensor::<D>::from_data(data, &Device::libtorch());
     let host = host.try_into_primitive::<LibTorch>();
-    let moved = moved(host.expect("it was made by LibTorch"), gpu);
-    Tensor::from_primitive::<LibTorch>(moved)
+    Tensor::from_primitive::<LibTorch>(moved(host.expect("it was made by LibTorch"), gpu))
 }
 
 pub(crate) fn upload_bytes<const D: usize>(data: TensorData, gpu: usize) -> Tensor<D, Int> {
     let host = Tensor::<D, Int>::from_data(data, (&Device::libtorch(), DType::U8));
     let host = host.try_into_primitive::<LibTorch>();
-    let moved = moved(host.expect("it was made by LibTorch"), gpu);
-    Tensor::from_primitive::<LibTorch>(moved)
+    Tensor::from_primitive::<LibTorch>(moved(host.expect("it was made by LibTorch"), gpu))
 }
 
-/// A copy on a GPU, by way of page-locked memory: the copy is queued, and nobody waits for it. LibTorch takes
-/// that memory for something else only when the copy is done.
 fn moved(host: TchTensor, gpu: usize) -> TchTensor {
-    let (device, kind) = (tch::Device::Cuda(gpu), host.tensor.kind());
-    let pinned = host.tensor.pin_memory(device);
-    fresh(pinned.to_device_(device, kind, true, false))
+    fresh(done(ffi::to_gpu(&host.tensor, gpu)))
 }

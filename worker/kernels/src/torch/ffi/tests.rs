@@ -160,6 +160,15 @@ fn convolutions_of_3x3_are_winograds() {
 }
 
 #[test]
+fn a_copy_to_a_gpu_that_is_not_there_is_refused() {
+    if tch::Cuda::is_available() {
+        return;
+    }
+    let error = to_gpu(&noise(&[3]), 7).unwrap_err().to_string();
+    assert!(error.contains("copy to a GPU"), "{error}");
+}
+
+#[test]
 fn how_gpus_compute_can_be_said_where_there_are_none() {
     for deterministic in [true, false] {
         for tf32 in [false, true] {
