@@ -27,7 +27,7 @@ pub struct PlayedWorker {
     pub client: FleetClient<Channel>,
     inbox: Streaming<v1::CoordinatorMessage>,
     /// Dropped, it ends the stream.
-    _outbox: mpsc::Sender<v1::WorkerMessage>,
+    outbox: mpsc::Sender<v1::WorkerMessage>,
 }
 
 /// Early stopping of epochs that are all as good as the first.
@@ -81,8 +81,29 @@ impl PlayedWorker {
         Ok(Self {
             client,
             inbox: inbox.into_inner(),
-            _outbox: outbox,
+            outbox,
         })
+    }
+
+    /// Sends a heartbeat of an idle worker whose GPU does so.
+    pub async fn heartbeat(&mut self, gpu: v1::GpuUse) {
+        let heartbeat = v1::Heartbeat {
+            progress: None,
+            gpu: Some(gpu),
+        };
+        let message = v1::worker_message::Message::Heartbeat(heartbeat);
+        let message = Some(message);
+        let sent = self.outbox.send(v1::WorkerMessage { message }).await;
+        sent.expect("the stream lasts");
+    }
+
+    /// Waits until the coordinator ends the stream.
+    ///
+    /// # Errors
+    /// Why, if it says so.
+    pub async fn ended(&mut self) -> Result<(), Status> {
+        while self.inbox.message().await?.is_some() {}
+        Ok(())
     }
 
     /// The next lease, and where it goes on from.

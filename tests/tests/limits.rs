@@ -113,6 +113,40 @@ async fn a_report_must_be_of_the_experiment() {
 }
 
 #[tokio::test]
+async fn gpus_are_seen_and_one_that_cannot_be_ends_the_stream() {
+    let job = Job::new(2, 16);
+    let coordinator = Coordinator::spawn(&mut job.coordinator(1, "127.0.0.1:0"));
+    let mut worker = PlayedWorker::attach(&coordinator.address, "w1").await;
+    let gpu = v1::GpuUse {
+        busy_percent: 87,
+        memory_used: 3 << 30,
+        memory_total: 16 << 30,
+        temperature: Some(63),
+    };
+    worker.heartbeat(gpu).await;
+    let mut watch = coordinator.watch();
+    let seen = move || {
+        watch.until(|snapshot| {
+            let gpu = snapshot["workers"][0]["gpu"].as_object()?;
+            Some(serde_json::Value::from(gpu.clone()))
+        })
+    };
+    let seen = tokio::task::spawn_blocking(seen).await.unwrap();
+    let expected = serde_json::json!({
+        "busy_percent": 87, "memory_used": 3_u64 << 30, "memory_total": 16_u64 << 30, "temperature": 63,
+    });
+    assert_eq!(seen, expected);
+    worker
+        .heartbeat(v1::GpuUse {
+            busy_percent: 101,
+            ..gpu
+        })
+        .await;
+    // Gracefully or not.
+    let _ = worker.ended().await;
+}
+
+#[tokio::test]
 async fn a_checkpoint_is_no_larger_than_its_network_can_be() {
     let job = Job::new(2, 16);
     let coordinator = Coordinator::spawn(&mut job.coordinator(1, "127.0.0.1:0"));

@@ -46,6 +46,15 @@ impl GpuMonitor {
     }
 }
 
+/// Bytes that are taken of the memory of the GPU that this process has under this number, by whomever.
+#[must_use]
+pub fn memory_used(gpu: usize) -> Option<u64> {
+    let nvml = Nvml::init().ok()?;
+    let visible = std::env::var("CUDA_VISIBLE_DEVICES").ok();
+    let device = Place::of(gpu, visible.as_deref())?.find(&nvml);
+    Some(device.and_then(|device| read(&device)).ok()?.memory_used)
+}
+
 /// Asks the driver until nobody wants to know any more.
 fn watch(nvml: &Nvml, place: &Place, watched: &Weak<Mutex<Option<GpuUse>>>) {
     while let Some(latest) = watched.upgrade() {

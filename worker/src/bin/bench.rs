@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use quartet_engine::train::bench::{StepCost, Work, measure, measure_inference};
 use quartet_shared::spec::{Backbone, Precision, Preset, RunSpec};
 use quartet_worker::device::{self, BackendChoice};
+use quartet_worker::gpu_monitor;
 use serde::{Deserialize, Serialize};
 
 /// Measures what training costs on this machine.
@@ -51,12 +52,16 @@ struct Step {
     /// Channel multiplier instead of the preset's.
     #[arg(long)]
     width: Option<f64>,
-    /// Steps that are timed; the table has their medians.
+    /// Steps that are timed, ten at a time, after which the host waits for the device; the table has the
+    /// median.
     #[arg(long, default_value_t = 1)]
     steps: u32,
     /// Steps before those, which are not timed.
     #[arg(long, default_value_t = 0)]
     warm_up: u32,
+    /// Times the parts of a step, too: the host waits for the device after each.
+    #[arg(long)]
+    parts: bool,
     /// Classifies, as a validation does, instead of training.
     #[arg(long)]
     inference: bool,
@@ -116,11 +121,13 @@ struct Row {
     device: String,
     seconds_per_step: f64,
     images_per_second: f64,
-    /// Seconds for input pipeline, forward, backward, optimizer.
-    parts: [f64; 4],
+    /// Seconds for input pipeline, forward, backward, optimizer, where they were timed.
+    parts: Option<[f64; 4]>,
     loss: f64,
-    /// `None` where `/proc` does not tell.
+    /// Most memory of the process; `None` where `/proc` does not tell.
     peak_bytes: Option<u64>,
+    /// By how much more of the GPU's memory is taken than before; `None` where no GPU can be asked.
+    gpu_bytes: Option<u64>,
 }
 
 fn main() -> Result<()> {
@@ -181,7 +188,7 @@ impl Step {
     fn table(&self) -> Result<()> {
         if !self.json {
             println!(
-                "{:<20} {:>5} {:>6} {:>9} {:<18} {:>8} {:>8} {:>27} {:>11} {:>8}",
+                "{:<20} {:>5} {:>6} {:>9} {:<18} {:>8} {:>8} {:>27} {:>11} {:>10} {:>8}",
                 "backbone",
                 "size",
                 "batch",
@@ -191,6 +198,7 @@ impl Step {
                 "images/s",
                 "input/forward/backward/Adam",
                 "peak memory",
+                "on the GPU",
                 "loss"
             );
         }
@@ -237,8 +245,10 @@ impl Step {
                 option(name, value);
             }
         }
-        if self.inference {
-            command.arg("--inference");
+        for (name, wanted) in [("--inference", self.inference), ("--parts", self.parts)] {
+            if wanted {
+                command.arg(name);
+            }
         }
         let output = command
             .stderr(std::process::Stdio::inherit())
@@ -258,12 +268,15 @@ impl Step {
         run.width = self.width.unwrap_or(run.width);
         experiment.batch_size = setting.batch;
         experiment.precision = setting.precision;
+        let gpu_bytes = || gpu_monitor::memory_used(self.compute.gpu?);
         let device = select(self.backend[0], &self.compute)?;
+        let before = gpu_bytes();
         let work = Work {
             experiment,
             run,
             warm_up: self.warm_up,
             steps: self.steps.max(1),
+            parts: self.parts,
         };
         let cost = match self.inference {
             true => measure_inference(work, &device.device)?,
@@ -278,6 +291,10 @@ impl Step {
             parts,
             loss,
             peak_bytes: peak_bytes(),
+            // What a training took stays with the process.
+            gpu_bytes: gpu_bytes()
+                .zip(before)
+                .map(|(now, before)| now.saturating_sub(before)),
         })
     }
 }
@@ -290,13 +307,15 @@ impl Row {
             batch,
             precision,
         } = self.setting;
-        let memory = self.peak_bytes.map_or("?".to_owned(), |b| {
-            format!("{:.2} GiB", b as f64 / f64::from(1 << 30))
+        let gibibytes = |bytes: u64| format!("{:.2} GiB", bytes as f64 / f64::from(1 << 30));
+        let memory = self.peak_bytes.map_or("?".to_owned(), gibibytes);
+        let on_gpu = self.gpu_bytes.map_or("-".to_owned(), gibibytes);
+        let parts = self.parts.map_or("-".to_owned(), |parts| {
+            parts.map(|part| format!("{part:.3}")).join(" ")
         });
-        let parts = self.parts.map(|part| format!("{part:.3}")).join(" ");
         format!(
             "{backbone:<20} {size:>5} {batch:>6} {:>9} {:<18} {:>8.3} {:>8.2} \
-             {parts:>27} {memory:>11} {:>8.4}",
+             {parts:>27} {memory:>11} {on_gpu:>10} {:>8.4}",
             precision.as_str(),
             self.device,
             self.seconds_per_step,

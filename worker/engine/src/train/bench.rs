@@ -15,13 +15,16 @@ use super::prepare::prepare;
 use crate::input::Input;
 use crate::metrics::{MetricAccumulator, cross_entropy, statistics};
 
+/// Steps after which the host waits for the device, as a training does from time to time.
+const FREE_STEPS: u32 = 10;
+
 /// The cost of a step: medians over the steps that were timed.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct StepCost {
     /// Seconds per step.
     pub total: f64,
-    /// Seconds of its parts: input pipeline, forward, backward, optimizer.
-    pub parts: [f64; 4],
+    /// Seconds of its parts, if they were timed: input pipeline, forward, backward, optimizer.
+    pub parts: Option<[f64; 4]>,
     /// Mean training loss of all steps.
     pub loss: f64,
 }
@@ -37,6 +40,9 @@ pub struct Work {
     pub warm_up: u32,
     /// Steps that are timed.
     pub steps: u32,
+    /// Whether the host waits for the device after each part of a step, to time it. Else it waits after ten
+    /// steps, whose mean counts: a device that computes while the host goes on is faster so.
+    pub parts: bool,
 }
 
 /// Classifies one batch again and again, as a validation does. Backward pass and optimizer take no time.
@@ -44,27 +50,22 @@ pub struct Work {
 /// # Errors
 /// A precision that the device does not have.
 pub fn measure_inference(work: Work, device: &Device) -> Result<StepCost, TrainError> {
-    let (task, warm_up) = (task(&work), work.warm_up);
+    let task = task(&work);
     let (state, _) = prepare(&task, device)?;
     let network = state.network.valid();
     let input = Input::new(&task.dataset, task.run.image_size, device);
     let images = task.dataset.split(Split::Train);
-    let mut laps = Laps::default();
     let mut accumulator = MetricAccumulator::default();
-    for step in 0..warm_up + work.steps {
-        let mut watch = Watch::new(device);
+    let times = timed(&work, device, |_, lap| {
         let batch = input.evaluation_batch(images, 0..images.labels.len());
-        watch.lap();
+        lap();
         let logits = network.forward(batch.images);
         let loss = cross_entropy(logits.clone(), batch.labels.clone());
         let statistics = statistics(logits, batch.labels, loss);
-        watch.lap();
+        lap();
         accumulator.push(statistics, images.labels.len());
-        if step >= warm_up {
-            laps.push(&watch.laps);
-        }
-    }
-    Ok(laps.cost(accumulator.read().loss))
+    });
+    Ok(times.cost(accumulator.read().loss))
 }
 
 /// Trains the run on made-up images.
@@ -72,14 +73,13 @@ pub fn measure_inference(work: Work, device: &Device) -> Result<StepCost, TrainE
 /// # Errors
 /// A loss that is not finite, or a precision that the device does not have.
 pub fn measure(work: Work, device: &Device) -> Result<StepCost, TrainError> {
-    let (task, warm_up) = (task(&work), work.warm_up);
-    let (mut state, _) = prepare(&task, device)?;
+    let task = task(&work);
+    let (state, _) = prepare(&task, device)?;
     let input = Input::new(&task.dataset, task.run.image_size, device);
     let indices: Vec<usize> = (0..work.experiment.batch_size as usize).collect();
     let mut accumulator = MetricAccumulator::default();
-    let mut laps = Laps::default();
-    for step in 0..warm_up + work.steps {
-        let mut watch = Watch::new(device);
+    let mut state = Some(state);
+    let times = timed(&work, device, |step, lap| {
         let batch = input.training(
             task.dataset.split(Split::Train),
             &indices,
@@ -87,25 +87,23 @@ pub fn measure(work: Work, device: &Device) -> Result<StepCost, TrainError> {
             task.run.seed,
             Epoch(step + 1),
         );
-        watch.lap();
-        let (loss, statistics) = state.forward(batch, Epoch(1), u64::from(step));
-        watch.lap();
+        lap();
+        let before = state.take().expect("each step leaves a state");
+        let (loss, statistics) = before.forward(batch, Epoch(1), u64::from(step));
+        lap();
         let gradients = loss.backward();
-        watch.lap();
-        state = state.update(gradients);
-        watch.lap();
+        lap();
+        state = Some(before.update(gradients));
+        lap();
         accumulator.push(statistics, indices.len());
-        if step >= warm_up {
-            laps.push(&watch.laps);
-        }
-    }
+    });
     let loss = accumulator.read().loss;
     match accumulator.not_finite() {
         Some(step) => Err(TrainError::Diverged {
             epoch: Epoch(1),
             step,
         }),
-        None => Ok(laps.cost(loss)),
+        None => Ok(times.cost(loss)),
     }
 }
 
@@ -122,15 +120,16 @@ fn task(work: &Work) -> TrainTask {
 
 /// The times of the steps, and of their parts.
 #[derive(Default)]
-struct Laps {
+struct Times {
     totals: Vec<f64>,
-    parts: [Vec<f64>; 4],
+    parts: Option<[Vec<f64>; 4]>,
 }
 
-impl Laps {
-    fn push(&mut self, laps: &[f64]) {
+impl Times {
+    fn push_parts(&mut self, laps: &[f64]) {
         self.totals.push(laps.iter().sum());
-        for (part, lap) in self.parts.iter_mut().zip(laps) {
+        let parts = self.parts.get_or_insert_default();
+        for (part, lap) in parts.iter_mut().zip(laps) {
             part.push(*lap);
         }
     }
@@ -138,33 +137,45 @@ impl Laps {
     fn cost(self, loss: f64) -> StepCost {
         StepCost {
             total: median(self.totals),
-            parts: self.parts.map(median),
+            parts: self.parts.map(|parts| parts.map(median)),
             loss,
         }
     }
 }
 
-/// Times parts of a step, for which it waits until the device has done them.
-struct Watch<'a> {
-    device: &'a Device,
-    since: Instant,
-    laps: Vec<f64>,
-}
-
-impl<'a> Watch<'a> {
-    fn new(device: &'a Device) -> Self {
-        Self {
-            device,
-            since: Instant::now(),
-            laps: Vec::new(),
+/// Does all steps, of which those after the warm-up are timed. A step gets its number, and what it calls after
+/// each of its parts.
+fn timed(work: &Work, device: &Device, mut step: impl FnMut(u32, &mut dyn FnMut())) -> Times {
+    let wait = || device.sync().expect("the device works");
+    for number in 0..work.warm_up {
+        step(number, &mut || {});
+    }
+    let mut times = Times::default();
+    let (mut number, end) = (work.warm_up, work.warm_up + work.steps);
+    while number < end {
+        wait();
+        let mut since = Instant::now();
+        if work.parts {
+            let mut laps = Vec::new();
+            step(number, &mut || {
+                wait();
+                laps.push(since.elapsed().as_secs_f64());
+                since = Instant::now();
+            });
+            times.push_parts(&laps);
+            number += 1;
+        } else {
+            let group = FREE_STEPS.min(end - number);
+            for number in number..number + group {
+                step(number, &mut || {});
+            }
+            wait();
+            let seconds = since.elapsed().as_secs_f64();
+            times.totals.push(seconds / f64::from(group));
+            number += group;
         }
     }
-
-    fn lap(&mut self) {
-        self.device.sync().expect("the device works");
-        self.laps.push(self.since.elapsed().as_secs_f64());
-        self.since = Instant::now();
-    }
+    times
 }
 
 /// The median; 0 without a value.
