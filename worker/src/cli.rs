@@ -16,6 +16,7 @@ use quartet_shared::picture::Picture;
 use quartet_shared::telemetry;
 
 use crate::device::{self, TrainingDevice};
+use crate::threads;
 
 pub use args::Args;
 use args::{Command, DeviceArgs};
@@ -61,9 +62,9 @@ fn fail(error: &anyhow::Error, code: u8) -> ExitCode {
 }
 
 fn select(args: &DeviceArgs) -> anyhow::Result<TrainingDevice> {
-    let (gpu, threads) = (args.single_gpu()?, args.threads.map(usize::from));
-    device::set_threads(args.backend, gpu, threads)?;
-    Ok(device::select(args.backend, gpu, threads)?)
+    let (gpu, n) = (args.single_gpu()?, args.threads.map(usize::from));
+    threads::set(args.backend, gpu, n)?;
+    Ok(device::select(args.backend, gpu, n)?)
 }
 
 /// A line for each GPU.

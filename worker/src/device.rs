@@ -1,8 +1,9 @@
 //! Which compiled backend trains, on which device, with how many threads.
 
-use std::os::unix::process::CommandExt;
-
 use burn::tensor::Device;
+
+#[cfg(feature = "tch")]
+use crate::threads::{self, OMP_NUM_THREADS};
 
 /// A backend on the command line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -76,14 +77,14 @@ const BUILD_TCH: &str = "deploy/libtorch.sh";
 const BUILD_CUDA: &str = "cargo build --release -p quartet-worker --features cuda";
 
 const FLEX: bool = cfg!(feature = "flex");
-const TCH: bool = cfg!(feature = "tch");
+pub(crate) const TCH: bool = cfg!(feature = "tch");
 const CUDA: bool = cfg!(feature = "cuda");
 
 /// Chooses a device; call it once, before any tensor is made.
 ///
 /// `gpu` counts from 0. `threads` is for the CPU: flex computes in rayon's global pool, which has a thread
 /// for every core (or `RAYON_NUM_THREADS`) unless `threads` is given. LibTorch reads `OMP_NUM_THREADS` once
-/// when it is loaded: see [`set_threads`].
+/// when it is loaded: see [`threads::set`](crate::threads::set).
 ///
 /// # Errors
 /// A backend that is not compiled, a GPU that is not there, a pool that is running already.
@@ -106,94 +107,13 @@ pub fn select(
 }
 
 /// What is meant by [`BackendChoice::Auto`].
-fn resolve(choice: BackendChoice, gpu: Option<usize>) -> BackendChoice {
+pub(crate) fn resolve(choice: BackendChoice, gpu: Option<usize>) -> BackendChoice {
     match choice {
         BackendChoice::Auto if CUDA && (gpu.is_some() || !(TCH || FLEX)) => BackendChoice::Cuda,
         BackendChoice::Auto if TCH => BackendChoice::Tch,
         BackendChoice::Auto => BackendChoice::Flex,
         chosen => chosen,
     }
-}
-
-/// OpenMP's variable, which it reads when the program is loaded.
-const OMP_NUM_THREADS: &str = "OMP_NUM_THREADS";
-
-/// CPU threads beside a GPU, if nothing else is said: the host launches what the GPU computes, and little else.
-/// Threads for all cores would only be in the way of other workers on the machine.
-const THREADS_BESIDE_GPU: usize = 2;
-
-#[cfg(feature = "tch")]
-fn has_openmp_threads(threads: usize) -> bool {
-    std::env::var(OMP_NUM_THREADS).ok() == Some(threads.to_string())
-}
-
-/// Gives LibTorch so many CPU threads, if it is what will compute: starts this program again, as the same
-/// process with the same arguments, with the variables set that are read when a program is loaded. To be called
-/// before [`select`] and before the program has begun anything.
-///
-/// Beside a GPU there are two threads unless `threads` or the environment says otherwise, and they sleep while
-/// they wait.
-///
-/// # Errors
-/// The program cannot be started again.
-pub fn set_threads(
-    choice: BackendChoice,
-    gpu: Option<usize>,
-    threads: Option<usize>,
-) -> Result<(), DeviceError> {
-    if !TCH || resolve(choice, gpu) != BackendChoice::Tch {
-        return Ok(());
-    }
-    let variables = thread_variables(gpu.is_some(), threads, |name| std::env::var(name).ok());
-    if variables.is_empty() {
-        return Ok(());
-    }
-    let program = std::env::current_exe();
-    let started = program.map(|program| {
-        std::process::Command::new(program)
-            .args(std::env::args_os().skip(1))
-            .envs(variables)
-            .exec()
-    });
-    let reason = match started {
-        Ok(error) | Err(error) => format!("cannot start again: {error}"),
-    };
-    Err(DeviceError::Threads {
-        threads: threads.unwrap_or(THREADS_BESIDE_GPU),
-        reason,
-    })
-}
-
-/// What is to be set in the environment, which has what `get` returns.
-fn thread_variables(
-    on_gpu: bool,
-    threads: Option<usize>,
-    get: impl Fn(&str) -> Option<String>,
-) -> Vec<(&'static str, String)> {
-    let mut variables = Vec::new();
-    match threads {
-        // It is refused later.
-        Some(0) => return variables,
-        Some(threads) if get(OMP_NUM_THREADS) != Some(threads.to_string()) => {
-            variables.push((OMP_NUM_THREADS, threads.to_string()));
-        }
-        _ => {}
-    }
-    if on_gpu {
-        let threads = threads.unwrap_or(THREADS_BESIDE_GPU).to_string();
-        let defaults = [
-            (OMP_NUM_THREADS, threads.clone()),
-            // Threads that wait would compute nothing, and take a core each.
-            ("OMP_WAIT_POLICY", "PASSIVE".to_owned()),
-            ("RAYON_NUM_THREADS", threads),
-        ];
-        for (name, value) in defaults {
-            if get(name).is_none() && !variables.iter().any(|(set, _)| *set == name) {
-                variables.push((name, value));
-            }
-        }
-    }
-    variables
 }
 
 #[cfg(feature = "flex")]
@@ -229,7 +149,7 @@ fn flex(_threads: Option<usize>) -> Result<TrainingDevice, DeviceError> {
     reason = "burn-tch is the only backend with cuDNN and oneDNN, and this project is meant to have it"
 )]
 fn tch(gpu: Option<usize>, threads: Option<usize>) -> Result<TrainingDevice, DeviceError> {
-    if let Some(threads) = threads.filter(|&n| n == 0 || !has_openmp_threads(n)) {
+    if let Some(threads) = threads.filter(|&n| n == 0 || !threads::has_openmp(n)) {
         let reason = match threads {
             0 => "at least one is needed".to_owned(),
             n => format!("LibTorch wants {OMP_NUM_THREADS}={n} in the environment"),
@@ -342,67 +262,6 @@ fn cuda_gpus() -> usize {
 #[cfg(any(feature = "tch", feature = "cuda"))]
 fn count(devices: impl FnOnce() -> usize) -> usize {
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(devices)).unwrap_or(0)
-}
-
-#[cfg(test)]
-mod thread_tests {
-    use super::*;
-
-    /// The variables for an environment of these.
-    fn variables(
-        on_gpu: bool,
-        threads: Option<usize>,
-        environment: &[(&str, &str)],
-    ) -> Vec<(&'static str, String)> {
-        thread_variables(on_gpu, threads, |name| {
-            let found = environment.iter().find(|(known, _)| *known == name)?;
-            Some(found.1.to_owned())
-        })
-    }
-
-    #[test]
-    fn beside_a_gpu_there_are_few_threads_that_do_not_spin() {
-        let set = variables(true, None, &[]);
-        let expected = [
-            ("OMP_NUM_THREADS", "2".to_owned()),
-            ("OMP_WAIT_POLICY", "PASSIVE".to_owned()),
-            ("RAYON_NUM_THREADS", "2".to_owned()),
-        ];
-        assert_eq!(set, expected);
-        // Once they are set, the program is not started again.
-        let set: Vec<_> = set
-            .iter()
-            .map(|(name, value)| (*name, &value[..]))
-            .collect();
-        assert_eq!(variables(true, None, &set), []);
-        let expected = [
-            ("OMP_NUM_THREADS", "6".to_owned()),
-            ("OMP_WAIT_POLICY", "PASSIVE".to_owned()),
-            ("RAYON_NUM_THREADS", "6".to_owned()),
-        ];
-        assert_eq!(variables(true, Some(6), &[]), expected);
-        assert_eq!(
-            variables(
-                true,
-                None,
-                &[("OMP_NUM_THREADS", "9"), ("RAYON_NUM_THREADS", "5")]
-            ),
-            [("OMP_WAIT_POLICY", "PASSIVE".to_owned())],
-            "what is set by hand stays"
-        );
-    }
-
-    #[test]
-    fn on_the_cpu_all_cores_compute_unless_it_is_said() {
-        assert_eq!(variables(false, None, &[]), []);
-        assert_eq!(variables(false, Some(0), &[]), []);
-        let three = [("OMP_NUM_THREADS", "3".to_owned())];
-        assert_eq!(
-            variables(false, Some(3), &[("OMP_NUM_THREADS", "9")]),
-            three
-        );
-        assert_eq!(variables(false, Some(3), &[("OMP_NUM_THREADS", "3")]), []);
-    }
 }
 
 #[cfg(all(test, not(any(feature = "tch", feature = "cuda"))))]

@@ -1,6 +1,7 @@
 //! Quartet's worker: joins the agent, which talks to the coordinator, and the engine, which computes.
 //!
 //! - [`device`]: backends and devices, chosen at run time
+//! - [`threads`]: CPU threads, beside a GPU or without one
 //! - [`gpu_monitor`]: what the driver says of a GPU
 //! - [`on_device`]: the agent's executor: the engine on a device
 //! - [`trained`]: a trained experiment in its store
@@ -10,4 +11,5 @@ pub mod cli;
 pub mod device;
 pub mod gpu_monitor;
 pub mod on_device;
+pub mod threads;
 pub mod trained;

@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use quartet_engine::train::bench::{StepCost, Work, measure, measure_inference};
 use quartet_shared::spec::{Backbone, Precision, Preset, RunSpec};
 use quartet_worker::device::{self, BackendChoice};
-use quartet_worker::gpu_monitor;
+use quartet_worker::{gpu_monitor, threads};
 use serde::{Deserialize, Serialize};
 
 /// Measures what training costs on this machine.
@@ -326,9 +326,9 @@ impl Row {
 }
 
 fn select(backend: BackendChoice, compute: &Compute) -> Result<device::TrainingDevice> {
-    let Compute { gpu, threads } = *compute;
-    device::set_threads(backend, gpu, threads)?;
-    Ok(device::select(backend, gpu, threads)?)
+    let Compute { gpu, threads: n } = *compute;
+    threads::set(backend, gpu, n)?;
+    Ok(device::select(backend, gpu, n)?)
 }
 
 fn input_speed(input: &Input) -> Result<()> {
