@@ -115,8 +115,8 @@ pub(crate) fn evaluator_killed(harness: &mut Harness) {
 }
 
 /// A link over which a checkpoint takes longer than a run may go without progress.
-const SLOW_BYTES_PER_SECOND: u32 = 100_000;
-const PROGRESS_TIMEOUT: Duration = Duration::from_secs(4);
+const SLOW_BYTES_PER_SECOND: u32 = 60_000;
+const PROGRESS_TIMEOUT: Duration = Duration::from_secs(7);
 /// Bytes after which the link is cut, once in the run's weights and once again in the rest of its state.
 const CUTS: [u64; 2] = [150_000, 300_000];
 /// Bytes that both cuts together may cost.
