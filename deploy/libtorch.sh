@@ -75,7 +75,8 @@ if [[ -n $pytorch ]]; then
   # torch-sys asks the same.
   python=python3
   [[ -z ${VIRTUAL_ENV:-} ]] || python=python
-  if ! version=$("$python" -c 'import torch; print(torch.__version__, "with CUDA", torch.version.cuda)'); then
+  ask='import torch; print(torch.__version__, "with CUDA", torch.version.cuda, "in", torch.__path__[0])'
+  if ! version=$("$python" -c "$ask"); then
     echo "$python has no PyTorch that works: pip install torch==2.11.0" >&2
     exit 1
   fi
@@ -86,8 +87,8 @@ if [[ -n $pytorch ]]; then
       exit 1
       ;;
   esac
-  # torch-sys knows of one version alone.
-  export LIBTORCH_USE_PYTORCH=1 LIBTORCH_BYPASS_VERSION_CHECK=1
+  # torch-sys knows of one version alone. It, and the shim, are built anew whenever this changes.
+  export LIBTORCH_USE_PYTORCH=1 LIBTORCH_BYPASS_VERSION_CHECK=$version
   unset LIBTORCH
 else
   mkdir -p "$(dirname "$folder")"

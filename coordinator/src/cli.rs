@@ -158,6 +158,17 @@ async fn coordinate(args: Args, mut request: Request, timing: Timing) -> anyhow:
         checked = store.check() => checked?,
         () = shutdown.triggered() => return Ok(ExitCode::from(INTERRUPTED)),
     }
+    let fleet = match args.local {
+        true => {
+            let keys = keys.as_ref().map(|keys| keys.path().to_owned());
+            // The GPUs' driver may take a while.
+            tokio::select! {
+                fleet = LocalFleetConfig::new(args.workers, args.cpu, address, keys) => Some(fleet?),
+                () = shutdown.triggered() => return Ok(ExitCode::from(INTERRUPTED)),
+            }
+        }
+        false => None,
+    };
     request.address = match address.ip().is_unspecified() {
         true => format!("{}:{}", quartet_shared::host::name(), address.port()),
         false => address.to_string(),
@@ -191,13 +202,6 @@ async fn coordinate(args: Args, mut request: Request, timing: Timing) -> anyhow:
             say(&format!("weights: {weights}"));
         }
     }
-    let fleet = match args.local {
-        true => {
-            let keys = keys.as_ref().map(|keys| keys.path().to_owned());
-            Some(LocalFleetConfig::new(args.workers, args.cpu, address, keys).await?)
-        }
-        false => None,
-    };
     let workers = match &fleet {
         Some(fleet) => fleet.workers,
         None => args.workers.unwrap_or(DEFAULT_WORKERS),

@@ -82,7 +82,10 @@ impl LocalFleetConfig {
         };
         let gpus = match cpu {
             true => Vec::new(),
-            false => gpus(&program).await,
+            false => gpus(&program).await.unwrap_or_else(|reason| {
+                tracing::warn!(%reason, "it is not known which GPUs there are; local workers take the CPU");
+                Vec::new()
+            }),
         };
         let (workers, devices) = match &gpus[..] {
             [] => {
@@ -147,8 +150,8 @@ impl LocalFleetConfig {
     }
 }
 
-/// The GPUs that a worker program computes on. One that cannot say so has none.
-async fn gpus(program: &Path) -> Vec<usize> {
+/// The GPUs that a worker program computes on, or why it does not say so.
+async fn gpus(program: &Path) -> Result<Vec<usize>, String> {
     let asked = Command::new(program)
         .arg("gpus")
         .stdin(Stdio::null())
@@ -156,16 +159,18 @@ async fn gpus(program: &Path) -> Vec<usize> {
         .kill_on_drop(true)
         .output();
     let answer = tokio::time::timeout(ANSWER_TIMEOUT, asked).await;
+    let shown = program.display();
     let text = match answer {
         Ok(Ok(answer)) if answer.status.success() => answer.stdout,
-        // What is wrong with the program is said when a worker is started.
-        _ => return Vec::new(),
+        Ok(Ok(answer)) => return Err(format!("`{shown} gpus` ended with {}", answer.status)),
+        Ok(Err(error)) => return Err(format!("cannot start {shown}: {error}")),
+        Err(_) => return Err(format!("`{shown} gpus` does not answer")),
     };
     let text = String::from_utf8_lossy(&text);
     let numbers = text
         .lines()
         .filter_map(|line| line.split_whitespace().next()?.parse().ok());
-    numbers.collect()
+    Ok(numbers.collect())
 }
 
 impl LocalFleet {
@@ -286,12 +291,14 @@ mod tests {
             ("printf '0  LibTorch\\n1  LibTorch\\n'", &[0, 1][..]),
             ("true", &[]),
             ("echo no GPU", &[]),
-            ("{ echo 0; exit 2; }", &[]),
         ] {
             let (_folder, path) = program(answer);
-            assert_eq!(gpus(&path).await, expected, "{answer}");
+            assert_eq!(gpus(&path).await.unwrap(), expected, "{answer}");
         }
-        assert!(gpus(Path::new("/nowhere/worker")).await.is_empty());
+        let (_folder, path) = program("{ echo 0; exit 2; }");
+        assert!(gpus(&path).await.unwrap_err().contains("exit status: 2"));
+        let nowhere = gpus(Path::new("/nowhere/worker")).await;
+        assert!(nowhere.unwrap_err().contains("/nowhere/worker"));
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! What a worker sends has to fit what the coordinator knows: reports, sizes, speeds. The worker is the test
 //! itself.
 
+use std::time::Duration;
+
 use quartet_proto::v1::{self, commit_checkpoint_request::Part, complete_request};
 use quartet_shared::dataset::Dataset;
 use quartet_shared::ids::Epoch;
@@ -118,7 +120,7 @@ async fn gpus_are_seen_and_one_that_cannot_be_ends_the_stream() {
     let coordinator = Coordinator::spawn(&mut job.coordinator(1, "127.0.0.1:0"));
     let mut worker = PlayedWorker::attach(&coordinator.address, "w1").await;
     let gpu = v1::GpuUse {
-        busy_percent: 87,
+        busy_percent: Some(87),
         memory_used: 3 << 30,
         memory_total: 16 << 30,
         temperature: Some(63),
@@ -138,12 +140,13 @@ async fn gpus_are_seen_and_one_that_cannot_be_ends_the_stream() {
     assert_eq!(seen, expected);
     worker
         .heartbeat(v1::GpuUse {
-            busy_percent: 101,
+            busy_percent: Some(101),
             ..gpu
         })
         .await;
     // Gracefully or not.
-    let _ = worker.ended().await;
+    let ended = tokio::time::timeout(Duration::from_secs(60), worker.ended()).await;
+    assert!(ended.is_ok(), "the stream goes on");
 }
 
 #[tokio::test]

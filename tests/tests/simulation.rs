@@ -42,6 +42,7 @@ fn simulate_all(seeds: Range<u64>) {
         discarded,
         store_failures,
         conflicts,
+        pauses,
     } = coverage;
     for fired in [
         further_attempts,
@@ -50,6 +51,7 @@ fn simulate_all(seeds: Range<u64>) {
         discarded,
         store_failures,
         conflicts,
+        pauses,
     ] {
         assert!(fired > 0);
     }
@@ -73,7 +75,11 @@ fn nothing_of_another_experiment_is_accepted() {
 
 #[test]
 fn no_lease_is_lost_by_a_pause() {
-    simulate(0..200, simulation::run_with_pauses);
+    let coverage = simulate(0..200, simulation::run_with_pauses);
+    assert!(
+        coverage.is_none_or(|coverage| coverage.pauses > 200),
+        "{coverage:?}"
+    );
 }
 
 #[test]

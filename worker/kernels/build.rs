@@ -10,6 +10,8 @@ fn shim() {
     println!("cargo:rerun-if-changed=shim");
     println!("cargo:rerun-if-env-changed=DEP_TCH_LIBTORCH_LIB");
     println!("cargo:rerun-if-env-changed=LIBTORCH_CXX11_ABI");
+    // deploy/libtorch.sh says there which PyTorch it takes.
+    println!("cargo:rerun-if-env-changed=LIBTORCH_BYPASS_VERSION_CHECK");
     // Set by torch-sys, which has `links = "tch"`.
     let lib = std::env::var("DEP_TCH_LIBTORCH_LIB").expect("torch-sys says where LibTorch is");
     let include = std::path::Path::new(&lib)

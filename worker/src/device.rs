@@ -172,12 +172,12 @@ fn tch(gpu: Option<usize>, threads: Option<usize>) -> Result<TrainingDevice, Dev
         });
     }
     let device = Device::libtorch_cuda(gpu);
-    // A task may say otherwise.
-    let fast = quartet_kernels::GpuArithmetic {
-        tf32: true,
+    // An experiment may say otherwise.
+    let exact = quartet_kernels::GpuArithmetic {
+        tf32: false,
         deterministic: false,
     };
-    quartet_kernels::set_gpu_arithmetic(&device, fast);
+    quartet_kernels::set_gpu_arithmetic(&device, exact);
     Ok(TrainingDevice {
         device,
         description: format!("GPU {gpu} (LibTorch)"),

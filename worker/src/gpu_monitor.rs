@@ -25,8 +25,7 @@ impl GpuMonitor {
         let nvml = Nvml::init()
             .inspect_err(|error| tracing::debug!(%error, "NVML is not there"))
             .ok()?;
-        let visible = std::env::var("CUDA_VISIBLE_DEVICES").ok();
-        let place = Place::of(gpu, visible.as_deref())?;
+        let place = Place::of_process(gpu, &nvml)?;
         let device = place
             .find(&nvml)
             .inspect_err(|error| tracing::debug!(%error, "NVML does not know the GPU"));
@@ -50,9 +49,8 @@ impl GpuMonitor {
 #[must_use]
 pub fn memory_used(gpu: usize) -> Option<u64> {
     let nvml = Nvml::init().ok()?;
-    let visible = std::env::var("CUDA_VISIBLE_DEVICES").ok();
-    let device = Place::of(gpu, visible.as_deref())?.find(&nvml);
-    Some(device.and_then(|device| read(&device)).ok()?.memory_used)
+    let device = Place::of_process(gpu, &nvml)?.find(&nvml).ok()?;
+    Some(device.memory_info().ok()?.used)
 }
 
 /// Asks the driver until nobody wants to know any more.
@@ -68,7 +66,11 @@ fn watch(nvml: &Nvml, place: &Place, watched: &Weak<Mutex<Option<GpuUse>>>) {
 fn read(device: &Device<'_>) -> Result<GpuUse, NvmlError> {
     let memory = device.memory_info()?;
     Ok(GpuUse {
-        busy_percent: device.utilization_rates()?.gpu.min(100),
+        // Some virtual GPUs do not say so.
+        busy_percent: device
+            .utilization_rates()
+            .ok()
+            .map(|rates| rates.gpu.min(100)),
         memory_used: memory.used.min(memory.total),
         memory_total: memory.total,
         temperature: device.temperature(TemperatureSensor::Gpu).ok(),
@@ -83,15 +85,24 @@ enum Place {
 }
 
 impl Place {
-    /// The place of CUDA's GPU of this number; `None` if it is not visible, or is a slice of one, of which the
-    /// driver says little.
-    fn of(gpu: usize, visible: Option<&str>) -> Option<Self> {
+    /// The place of this process' GPU.
+    fn of_process(gpu: usize, nvml: &Nvml) -> Option<Self> {
+        let of = |name| std::env::var(name).ok();
+        let one_order = of("CUDA_DEVICE_ORDER").as_deref() == Some("PCI_BUS_ID")
+            || nvml.device_count().ok()? == 1;
+        Self::of(gpu, of("CUDA_VISIBLE_DEVICES").as_deref(), one_order)
+    }
+
+    /// The place of CUDA's GPU of this number. `None` if it is not visible, if CUDA may number them in another
+    /// order than NVML, or if it is a slice of a GPU, of which the driver says little.
+    fn of(gpu: usize, visible: Option<&str>, one_order: bool) -> Option<Self> {
+        let at = |index| one_order.then_some(Self::Index(index));
         let Some(visible) = visible else {
-            return Some(Self::Index(u32::try_from(gpu).ok()?));
+            return at(u32::try_from(gpu).ok()?);
         };
         let entry = visible.split(',').nth(gpu)?.trim();
         match entry.parse() {
-            Ok(index) => Some(Self::Index(index)),
+            Ok(index) => at(index),
             Err(_) if entry.starts_with("GPU-") => Some(Self::Uuid(entry.to_owned())),
             Err(_) => None,
         }
@@ -112,15 +123,21 @@ mod tests {
     #[test]
     fn the_place_follows_what_is_visible() {
         let index = |index| Some(Place::Index(index));
-        assert_eq!(Place::of(1, None), index(1));
-        assert_eq!(Place::of(0, Some("3, 5")), index(3));
-        assert_eq!(Place::of(1, Some("3, 5")), index(5));
-        assert_eq!(Place::of(2, Some("3, 5")), None);
+        let of = |gpu, visible| Place::of(gpu, visible, true);
+        assert_eq!(of(1, None), index(1));
+        assert_eq!(of(0, Some("3, 5")), index(3));
+        assert_eq!(of(1, Some("3, 5")), index(5));
+        assert_eq!(of(2, Some("3, 5")), None);
+        assert_eq!(Place::of(1, None, false), None, "it may be another one");
+        assert_eq!(Place::of(1, Some("3, 5"), false), None);
         let uuid = "GPU-5f1f9a6c-6c1f-2d7e-9b1e-1d2f3a4b5c6d";
-        let found = Place::of(1, Some(&format!("0,{uuid}")));
-        assert_eq!(found, Some(Place::Uuid(uuid.to_owned())));
-        assert_eq!(Place::of(0, Some("MIG-5f1f9a6c")), None);
-        assert_eq!(Place::of(0, Some("")), None);
+        let visible = format!("0,{uuid}");
+        for one_order in [true, false] {
+            let found = Place::of(1, Some(&visible), one_order);
+            assert_eq!(found, Some(Place::Uuid(uuid.to_owned())));
+        }
+        assert_eq!(of(0, Some("MIG-5f1f9a6c")), None);
+        assert_eq!(of(0, Some("")), None);
     }
 
     #[test]

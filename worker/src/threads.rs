@@ -1,4 +1,4 @@
-//! How many CPU threads compute.
+//! How many CPU threads compute, and what else has to stand in the environment when a program is loaded.
 
 use std::os::unix::process::CommandExt;
 
@@ -75,6 +75,10 @@ fn variables(
             // Threads that wait would compute nothing, and take a core each.
             ("OMP_WAIT_POLICY", "PASSIVE".to_owned()),
             ("RAYON_NUM_THREADS", threads),
+            // What cuBLAS needs to compute the same each time, where that is asked for.
+            ("CUBLAS_WORKSPACE_CONFIG", ":4096:8".to_owned()),
+            // GPUs have the numbers that nvidia-smi and NVML give them.
+            ("CUDA_DEVICE_ORDER", "PCI_BUS_ID".to_owned()),
         ];
         for (name, value) in defaults {
             if get(name).is_none() && !missing.iter().any(|(set, _)| *set == name) {
@@ -108,6 +112,8 @@ mod tests {
             ("OMP_NUM_THREADS", "2".to_owned()),
             ("OMP_WAIT_POLICY", "PASSIVE".to_owned()),
             ("RAYON_NUM_THREADS", "2".to_owned()),
+            ("CUBLAS_WORKSPACE_CONFIG", ":4096:8".to_owned()),
+            ("CUDA_DEVICE_ORDER", "PCI_BUS_ID".to_owned()),
         ];
         assert_eq!(set, expected);
         // Once they are set, the program is not started again.
@@ -116,18 +122,17 @@ mod tests {
             .map(|(name, value)| (*name, &value[..]))
             .collect();
         assert_eq!(missing(true, None, &set), []);
-        let expected = [
-            ("OMP_NUM_THREADS", "6".to_owned()),
-            ("OMP_WAIT_POLICY", "PASSIVE".to_owned()),
-            ("RAYON_NUM_THREADS", "6".to_owned()),
+        let six = missing(true, Some(6), &[]);
+        assert_eq!(six[0], ("OMP_NUM_THREADS", "6".to_owned()));
+        assert!(six.contains(&("RAYON_NUM_THREADS", "6".to_owned())));
+        let by_hand = [
+            ("OMP_NUM_THREADS", "9"),
+            ("RAYON_NUM_THREADS", "5"),
+            ("CUDA_DEVICE_ORDER", "FASTEST_FIRST"),
+            ("CUBLAS_WORKSPACE_CONFIG", ":16:8"),
         ];
-        assert_eq!(missing(true, Some(6), &[]), expected);
         assert_eq!(
-            missing(
-                true,
-                None,
-                &[("OMP_NUM_THREADS", "9"), ("RAYON_NUM_THREADS", "5")]
-            ),
+            missing(true, None, &by_hand),
             [("OMP_WAIT_POLICY", "PASSIVE".to_owned())],
             "what is set by hand stays"
         );

@@ -10,6 +10,7 @@ use quartet_shared::human;
 use quartet_shared::ids::{RunName, WorkerId};
 use quartet_shared::secret::Secret;
 use tokio::sync::OnceCell;
+use tokio::time::Instant;
 use tonic::Status;
 
 use super::access::Policy;
@@ -18,7 +19,7 @@ use super::connections::Connections;
 use super::objects::Downloads;
 use super::refusal::{self, bad};
 use super::scheduler_handle::SchedulerHandle;
-use super::store_trouble::Trouble;
+use super::store_trouble::{Proof, Trouble};
 use crate::experiment::{Experiment, LeadershipError, read_committed};
 use crate::scheduler::{Committed, Scheduler};
 use quartet_store::StoreError;
@@ -125,7 +126,12 @@ impl Shell {
     pub(super) fn store_failed(&self, error: StoreError) -> Status {
         tracing::error!(%error, "the store failed");
         if !matches!(error, StoreError::NotFound { .. }) {
-            self.store_trouble.begin(&error.to_string());
+            let ended_by = match error.is_of_write() {
+                true => Proof::Write,
+                false => Proof::Read,
+            };
+            self.store_trouble
+                .begin(Instant::now(), &error.to_string(), ended_by);
             self.scheduler.mark_changed();
         }
         let status = refusal::store_failed(&error);
@@ -141,11 +147,24 @@ impl Shell {
 
     /// The store has not answered for so long, which is no failure yet.
     pub(super) fn store_is_silent(&self, silence: Duration) {
-        let (silence, store) = (human::duration(silence), &self.experiment.store);
-        let reason = format!("{} has not answered for {silence}", store.location());
+        let location = self.experiment.store.location();
+        let reason = format!(
+            "{location} has not answered for {}",
+            human::duration(silence)
+        );
         tracing::warn!(%reason, "the store is silent");
-        self.store_trouble.begin(&reason);
+        let now = Instant::now();
+        let since = now.checked_sub(silence).unwrap_or(now);
+        self.store_trouble.begin(since, &reason, Proof::Read);
         self.scheduler.mark_changed();
+    }
+
+    /// The store has done what this proves.
+    pub(super) fn store_works(&self, proof: Proof) {
+        if self.store_trouble.end(proof) {
+            tracing::info!("the store works again");
+            self.scheduler.mark_changed();
+        }
     }
 
     /// How far a run is in the store.
@@ -184,10 +203,7 @@ impl Shell {
     pub(super) async fn verify_leadership(&self) -> Result<(), Status> {
         match self.experiment.verify_leadership().await {
             Ok(()) => {
-                if self.store_trouble.end() {
-                    tracing::info!("the store works again");
-                    self.scheduler.mark_changed();
-                }
+                self.store_works(Proof::Read);
                 Ok(())
             }
             Err(LeadershipError::Store(error)) => Err(self.store_failed(error)),

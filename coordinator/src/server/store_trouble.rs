@@ -16,22 +16,36 @@ pub(super) struct Trouble(Mutex<Option<Failures>>);
 struct Failures {
     first: Instant,
     last: String,
+    /// What ends them: that it can be read proves nothing of a store that takes no objects.
+    ended_by: Proof,
+}
+
+/// What a call of the store has proven to work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Proof {
+    Read,
+    Write,
 }
 
 impl Trouble {
-    /// The store has failed.
-    pub(super) fn begin(&self, reason: &str) {
+    /// The store has failed since then, until a call proves otherwise.
+    pub(super) fn begin(&self, since: Instant, reason: &str, ended_by: Proof) {
         let last = shortened(reason, LONGEST_REASON);
         let mut failures = self.lock();
-        let first = failures
-            .as_ref()
-            .map_or_else(Instant::now, |failures| failures.first);
-        *failures = Some(Failures { first, last });
+        let (first, ended_by) = failures.as_ref().map_or((since, ended_by), |failures| {
+            (failures.first, failures.ended_by.max(ended_by))
+        });
+        *failures = Some(Failures {
+            first,
+            last,
+            ended_by,
+        });
     }
 
-    /// The store works; whether it had failed before.
-    pub(super) fn end(&self) -> bool {
-        self.lock().take().is_some()
+    /// A call has worked; whether the store had failed before, and now works.
+    pub(super) fn end(&self, proof: Proof) -> bool {
+        let proves = |failures: &mut Failures| proof >= failures.ended_by;
+        self.lock().take_if(proves).is_some()
     }
 
     /// What people see of it.
@@ -44,5 +58,27 @@ impl Trouble {
 
     fn lock(&self) -> MutexGuard<'_, Option<Failures>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_store_that_takes_no_objects_fails_although_it_can_be_read() {
+        let trouble = Trouble::default();
+        assert_eq!((trouble.now(), trouble.end(Proof::Write)), (None, false));
+        let now = Instant::now();
+        trouble.begin(now, "it is silent", Proof::Read);
+        trouble.begin(now + Duration::from_secs(5), "it is full", Proof::Write);
+        assert!(!trouble.end(Proof::Read));
+        assert_eq!(trouble.now().unwrap().reason, "it is full");
+        assert!(trouble.end(Proof::Write));
+        trouble.begin(now, "it is silent", Proof::Read);
+        assert!(trouble.end(Proof::Read));
+        assert_eq!(trouble.now(), None);
     }
 }

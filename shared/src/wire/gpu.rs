@@ -31,9 +31,10 @@ impl TryFrom<v1::GpuUse> for GpuUse {
             })
         };
         match gpu {
-            v1::GpuUse { busy_percent, .. } if busy_percent > 100 => {
-                out_of("busy_percent", "at most 100", busy_percent.into())
-            }
+            v1::GpuUse {
+                busy_percent: Some(percent),
+                ..
+            } if percent > 100 => out_of("busy_percent", "at most 100", percent.into()),
             v1::GpuUse {
                 memory_used,
                 memory_total,
@@ -63,7 +64,7 @@ mod tests {
     #[test]
     fn what_no_gpu_does_is_refused() {
         let good = GpuUse {
-            busy_percent: 100,
+            busy_percent: Some(100),
             memory_used: 80,
             memory_total: 80,
             temperature: Some(63),
@@ -72,7 +73,7 @@ mod tests {
         assert_eq!(GpuUse::try_from(message), Ok(good));
         for bad in [
             v1::GpuUse {
-                busy_percent: 101,
+                busy_percent: Some(101),
                 ..message
             },
             v1::GpuUse {

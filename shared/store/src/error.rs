@@ -50,6 +50,12 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Whether an object could not be written.
+    #[must_use]
+    pub fn is_of_write(&self) -> bool {
+        matches!(self, Self::Operation { operation, .. } if ["create", "write"].contains(operation))
+    }
+
     /// Whether a retry cannot help before a person has acted: the disk is full, the store may not be
     /// written to, it is gone, or an object in it is not what it should be.
     #[must_use]

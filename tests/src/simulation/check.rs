@@ -29,6 +29,8 @@ pub struct Coverage {
     pub discarded: u64,
     /// Calls of the store that failed.
     pub store_failures: u64,
+    /// Pauses of coordinators.
+    pub pauses: u64,
     /// Creations that lost against a writer who did not write either.
     pub conflicts: u64,
 }
@@ -41,6 +43,7 @@ impl AddAssign for Coverage {
         self.discarded += other.discarded;
         self.store_failures += other.store_failures;
         self.conflicts += other.conflicts;
+        self.pauses += other.pauses;
     }
 }
 

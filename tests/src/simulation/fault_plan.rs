@@ -46,7 +46,8 @@ impl FaultPlan {
     /// Nothing but pauses of the only coordinator.
     pub(super) fn pauses(dice: &Dice) -> Self {
         let events = (0..=dice.below(5)).map(|_| {
-            let at = Duration::from_millis(dice.within(0..TROUBLE.as_millis() as u64));
+            // While it trains, even if that does not take long.
+            let at = Duration::from_millis(dice.within(0..12_000));
             let pause = Duration::from_millis(dice.within(3_000..60_000));
             (at, Event::Pause(COORDINATORS[0], pause))
         });

@@ -105,6 +105,7 @@ pub(super) struct World {
     started: Arc<AtomicU64>,
     coordinator_starts: Arc<[AtomicUsize; COORDINATORS.len()]>,
     pauses: Arc<Mutex<BTreeMap<&'static str, Duration>>>,
+    paused: Arc<AtomicU64>,
 }
 
 impl World {
@@ -122,6 +123,7 @@ impl World {
             started: Arc::default(),
             coordinator_starts: Arc::default(),
             pauses: Arc::default(),
+            paused: Arc::default(),
         }
     }
 
@@ -140,6 +142,11 @@ impl World {
             .all(|experiment| experiment.ending().is_some())
     }
 
+    /// Pauses so far.
+    pub(super) fn paused(&self) -> u64 {
+        self.paused.load(Ordering::Relaxed)
+    }
+
     /// Has a coordinator's host not run for so long: its clock goes on, its programs do not.
     pub(super) fn pause(&self, host: &'static str, pause: Duration) {
         lock(&self.pauses).insert(host, pause);
@@ -151,6 +158,7 @@ impl World {
             let pause = lock(&self.pauses).remove(host);
             if let Some(pause) = pause {
                 tokio::time::advance(pause).await;
+                self.paused.fetch_add(1, Ordering::Relaxed);
             }
         }
     }

@@ -64,7 +64,10 @@ impl Stage {
             }
             sim.step().map_err(|e| e.to_string())?;
         }
-        let mut coverage = Coverage::default();
+        let mut coverage = Coverage {
+            pauses: self.world.paused(),
+            ..Coverage::default()
+        };
         for experiment in &self.world.experiments {
             coverage += self.outside.block_on(check::check(experiment))?;
         }

@@ -24,7 +24,7 @@ const ORPHAN_GRACE: Duration = Duration::from_secs(3);
 pub(super) fn run(args: ServeArgs, device: &DeviceArgs) -> ExitCode {
     if let [_, _, ..] = device.gpu[..] {
         return match device.distinct_gpus() {
-            Ok(gpus) => several::run(gpus, args.name.as_deref()),
+            Ok(gpus) => several::run(gpus, args.name.as_deref(), args.exit_with_parent),
             Err(error) => fail(&error, USAGE),
         };
     }
@@ -80,7 +80,7 @@ fn work(args: ServeArgs, gpu: Option<usize>, device: TrainingDevice) -> anyhow::
 }
 
 /// Shuts down as soon as the parent closes its end of our standard input, which it also does by dying.
-fn exit_with_parent(shutdown: Shutdown) {
+pub(super) fn exit_with_parent(shutdown: Shutdown) {
     std::thread::spawn(move || {
         let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
         shutdown.trigger();

@@ -12,21 +12,32 @@ use tokio::process::{Child, ChildStdin, Command};
 use tokio::task::JoinSet;
 
 use super::fail;
+use super::serve::exit_with_parent;
+
+const EXIT_WITH_PARENT: &str = "--exit-with-parent";
 
 /// Starts this program once for each GPU, hands signals on, and waits for all. The exit status is the highest
 /// of theirs; one that fails leaves the others alone.
-pub(super) fn run(gpus: &[usize], name: Option<&str>) -> ExitCode {
+pub(super) fn run(gpus: &[usize], name: Option<&str>, has_parent: bool) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
     let started = |shutdown| async move {
         let program = std::env::current_exe()?;
         let arguments = without(&["--gpu", "--name"], std::env::args_os().skip(1));
-        let arguments: Vec<_> = arguments.collect();
+        let arguments: Vec<_> = arguments
+            .filter(|argument| argument != EXIT_WITH_PARENT)
+            .collect();
         start_and_wait(&program, &arguments, (gpus, name), shutdown).await
     };
     let done = match runtime {
-        Ok(runtime) => runtime.block_on(async { started(Shutdown::on_signals()?).await }),
+        Ok(runtime) => runtime.block_on(async {
+            let shutdown = Shutdown::on_signals()?;
+            if has_parent {
+                exit_with_parent(shutdown.clone());
+            }
+            started(shutdown).await
+        }),
         Err(error) => Err(error.into()),
     };
     match done {
@@ -70,7 +81,7 @@ fn start(
     command
         .args(arguments)
         .arg(format!("--gpu={gpu}"))
-        .arg("--exit-with-parent")
+        .arg(EXIT_WITH_PARENT)
         .stdin(Stdio::piped())
         // A signal from the terminal goes to this process, which hands it on.
         .process_group(0);

@@ -16,6 +16,7 @@ use crate::scheduler::{CommitEnd, CommitTicket, Refusal};
 use crate::server::refusal::refused;
 use crate::server::retention;
 use crate::server::shell::Shell;
+use crate::server::store_trouble::Proof;
 use manifest::AnyManifest;
 use quartet_store::Creation;
 use receive::Receiver;
@@ -82,6 +83,7 @@ pub(in crate::server) async fn commit(
     if manifest.create(&shell).await? == Creation::Exists && !manifest.is_stored(&shell).await? {
         return Err(superseded(&shell, transaction, &manifest).await);
     }
+    shell.store_works(Proof::Write);
     let end = manifest.end();
     transaction.end(|scheduler, ticket, now| scheduler.end_commit(ticket, end, now));
     tracing::info!(

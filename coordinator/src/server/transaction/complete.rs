@@ -16,6 +16,7 @@ use super::catch_up::catch_up;
 use crate::scheduler::{CompleteTicket, Completion, Refusal, Run, Scheduler};
 use crate::server::refusal::{bad, refused};
 use crate::server::shell::Shell;
+use crate::server::store_trouble::Proof;
 
 /// Begins a completion. `None` if this lease has completed the task before, and the worker missed the
 /// answer.
@@ -74,6 +75,7 @@ pub(in crate::server) async fn complete_run(
         .create_json(&key, &outcome)
         .await
         .map_err(|error| shell.store_failed(error))?;
+    shell.store_works(Proof::Write);
     end(transaction, Completion::Trained(outcome));
     tracing::info!(
         %run,
@@ -112,6 +114,7 @@ pub(in crate::server) async fn complete_evaluation(
         .create_json(&layout.evaluation(), &report)
         .await
         .map_err(|error| shell.store_failed(error))?;
+    shell.store_works(Proof::Write);
     shell.conclusion.set_report(report);
     end(transaction, Completion::Evaluated);
     tracing::info!("the ensemble is evaluated");

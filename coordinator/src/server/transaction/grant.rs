@@ -17,6 +17,7 @@ use super::rollback::roll_back;
 use crate::scheduler::Grant;
 use crate::server::assignment::{self, AssignmentError, MissingObject};
 use crate::server::shell::Shell;
+use crate::server::store_trouble::Proof;
 use quartet_store::Creation;
 
 const FIRST_TERM: Term = Term(1);
@@ -120,7 +121,10 @@ async fn record(shell: &Shell, grant: &Grant) -> bool {
         }
     };
     match written.await {
-        Ok(true) => true,
+        Ok(true) => {
+            shell.store_works(Proof::Write);
+            true
+        }
         Ok(false) => {
             tracing::warn!(%lease, "another coordinator has granted this attempt");
             let _ = shell.verify_leadership().await;

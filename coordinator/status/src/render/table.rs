@@ -106,15 +106,12 @@ fn worker_columns() -> [Column<WorkerStatus>; 6] {
 /// `87 %, 41.2 of 79.6 GiB, 63 °C`.
 fn gpu(gpu: GpuUse) -> String {
     let gibibytes = |bytes: u64| bytes as f64 / f64::from(1 << 30);
-    let temperature = gpu
-        .temperature
-        .map_or_else(String::new, |degrees| format!(", {degrees} °C"));
-    format!(
-        "{} %, {:.1} of {:.1} GiB{temperature}",
-        gpu.busy_percent,
-        gibibytes(gpu.memory_used),
-        gibibytes(gpu.memory_total)
-    )
+    let busy = gpu.busy_percent.map(|percent| format!("{percent} %"));
+    let (used, total) = (gibibytes(gpu.memory_used), gibibytes(gpu.memory_total));
+    let memory = Some(format!("{used:.1} of {total:.1} GiB"));
+    let temperature = gpu.temperature.map(|degrees| format!("{degrees} °C"));
+    let known: Vec<_> = [busy, memory, temperature].into_iter().flatten().collect();
+    known.join(", ")
 }
 
 /// What a leased run is doing says more than that it is leased.

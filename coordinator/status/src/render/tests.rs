@@ -164,23 +164,19 @@ fn the_first_lines_say_all() {
 fn gpus_are_shown_where_there_is_room() {
     let mut now = sample::training();
     now.workers[1].gpu = Some(GpuUse {
-        busy_percent: 87,
+        busy_percent: Some(87),
         memory_used: 44_238_000_000,
         memory_total: 85_520_000_000,
         temperature: Some(63),
     });
     now.workers[2].gpu = Some(GpuUse {
-        busy_percent: 0,
+        busy_percent: None,
         memory_used: 0,
         memory_total: 1 << 34,
         temperature: None,
     });
     let wide = table(&now, 140);
-    for part in [
-        "GPU",
-        "87 %, 41.2 of 79.6 GiB, 63 °C",
-        "0 %, 0.0 of 16.0 GiB",
-    ] {
+    for part in ["GPU", "87 %, 41.2 of 79.6 GiB, 63 °C", " 0.0 of 16.0 GiB"] {
         assert!(wide.contains(part), "{wide}");
     }
     assert!(!table(&now, 80).contains("GPU  "));

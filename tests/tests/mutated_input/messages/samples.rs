@@ -19,7 +19,7 @@ fn lease() -> v1::Lease {
 
 fn gpu() -> v1::GpuUse {
     v1::GpuUse {
-        busy_percent: 87,
+        busy_percent: Some(87),
         memory_used: 44_238_000_000,
         memory_total: 85_520_000_000,
         temperature: Some(63),
