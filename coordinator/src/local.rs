@@ -65,9 +65,9 @@ pub struct LocalFleetConfig {
 }
 
 impl LocalFleetConfig {
-    /// Workers of the program beside this one (or of the PATH), one for each GPU that the program sees, unless
-    /// it is said how many. Without a GPU, or if they are to compute on the `cpu`, there are four, and the
-    /// machine's CPUs are divided among them.
+    /// Workers of the program beside this one (or of the PATH), one for each GPU that the program sees,
+    /// unless it is said how many. Without a GPU, or if they are to compute on the `cpu`, there are four, and
+    /// the machine's CPUs are divided among them.
     pub async fn new(
         workers: Option<u32>,
         cpu: bool,

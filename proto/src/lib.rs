@@ -8,12 +8,12 @@ pub mod channel;
 /// The version of the protocol that this build speaks; checked when a worker attaches.
 pub const PROTOCOL_VERSION: u32 = 6;
 
-/// Largest HTTP/2 frame in bytes that both sides take. HTTP/2's default of 16 KiB would cut up the messages in
-/// which objects come.
+/// Largest HTTP/2 frame in bytes that both sides take. HTTP/2's default of 16 KiB would cut up the messages
+/// in which objects come.
 pub const MAX_FRAME_SIZE: u32 = 1 << 20;
 
-/// Largest message in bytes that a coordinator takes: 1 MiB of an object, as workers may send it, with what is
-/// around it.
+/// Largest message in bytes that a coordinator takes: 1 MiB of an object, as workers may send it, with what
+/// is around it.
 pub const MAX_MESSAGE_SIZE: usize = (1 << 20) + (64 << 10);
 
 /// Largest snapshot in bytes that is taken from a coordinator: one of ten thousand workers has a fifth of it.

@@ -93,8 +93,8 @@ impl Place {
         Self::of(gpu, of("CUDA_VISIBLE_DEVICES").as_deref(), one_order)
     }
 
-    /// The place of CUDA's GPU of this number. `None` if it is not visible, if CUDA may number them in another
-    /// order than NVML, or if it is a slice of a GPU, of which the driver says little.
+    /// The place of CUDA's GPU of this number. `None` if it is not visible, if CUDA may number them in
+    /// another order than NVML, or if it is a slice of a GPU, of which the driver says little.
     fn of(gpu: usize, visible: Option<&str>, one_order: bool) -> Option<Self> {
         let at = |index| one_order.then_some(Self::Index(index));
         let Some(visible) = visible else {

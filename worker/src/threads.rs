@@ -7,8 +7,8 @@ use crate::device::{BackendChoice, DeviceError, TCH, resolve};
 /// OpenMP's variable, which it reads when the program is loaded.
 pub(crate) const OMP_NUM_THREADS: &str = "OMP_NUM_THREADS";
 
-/// CPU threads beside a GPU, if nothing else is said: the host launches what the GPU computes, and little else.
-/// Threads for all cores would only be in the way of other workers on the machine.
+/// CPU threads beside a GPU, if nothing else is said: the host launches what the GPU computes, and little
+/// else. Threads for all cores would only be in the way of other workers on the machine.
 const THREADS_BESIDE_GPU: usize = 2;
 
 #[cfg(feature = "tch")]
@@ -17,11 +17,11 @@ pub(crate) fn has_openmp(threads: usize) -> bool {
 }
 
 /// Gives LibTorch so many CPU threads, if it is what will compute: starts this program again, as the same
-/// process with the same arguments, with the variables set that are read when a program is loaded. To be called
-/// before [`select`](crate::device::select) and before the program has begun anything.
+/// process with the same arguments, with the variables set that are read when a program is loaded. To be
+/// called before [`select`](crate::device::select) and before the program has begun anything.
 ///
-/// Beside a GPU there are two threads unless `threads` or the environment says otherwise, and they sleep while
-/// they wait.
+/// Beside a GPU there are two threads unless `threads` or the environment says otherwise, and they sleep
+/// while they wait.
 ///
 /// # Errors
 /// The program cannot be started again.

@@ -93,10 +93,10 @@ pub(super) const EXPERIMENT: Table<ExperimentSpec> = Table {
         ),
         Key::new(
             "precision",
-            "Arithmetic: \"f32\" (32-bit floats); \"tf32\", the same, but that GPUs multiply in TensorFloat-32; \
-             or \"bf16\":\n\
-             convolutions and activations of the backbone in bfloat16, all else as in \"tf32\". \"bf16\" needs \
-             workers\n\
+            "Arithmetic: \"f32\" (32-bit floats); \"tf32\", the same, but that GPUs multiply in \
+             TensorFloat-32; or \"bf16\":\n\
+             convolutions and activations of the backbone in bfloat16, all else as in \"tf32\". \
+             \"bf16\" needs workers\n\
              that are built with LibTorch (feature tch).",
             text!(precision),
         ),

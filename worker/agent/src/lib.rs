@@ -85,9 +85,9 @@ pub enum Departure {
 /// Works for the coordinator until dismissed or shut down.
 ///
 /// # Errors
-/// When no coordinator answers for `give_up_after`, when it refuses this worker ([`Refused`]), when the executor does not
-/// compute in the experiment's precision ([`executor::UnsupportedPrecision`]), when the task does not
-/// stop within `drain_grace`, or when the cache folder cannot be used.
+/// When no coordinator answers for `give_up_after`, when it refuses this worker ([`Refused`]), when the
+/// executor does not compute in the experiment's precision ([`executor::UnsupportedPrecision`]), when the
+/// task does not stop within `drain_grace`, or when the cache folder cannot be used.
 pub async fn run(
     settings: Settings,
     executor: Arc<dyn Executor>,

@@ -247,8 +247,9 @@ impl Adam {
         }
     }
 
-    /// A parameter to update by its `gradient`. What is returned has its new values once [`finish`](Self::finish)
-    /// was called. Where no other tensor shares their memory, value and moments are updated in place.
+    /// A parameter to update by its `gradient`. What is returned has its new values once
+    /// [`finish`](Self::finish) was called. Where no other tensor shares their memory, value and moments are
+    /// updated in place.
     #[must_use]
     pub fn add<const D: usize>(
         &mut self,

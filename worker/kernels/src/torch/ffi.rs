@@ -266,8 +266,8 @@ pub(super) fn adam(
         "a gradient and two moments for each parameter"
     );
     call("Adam", |message| {
-        // SAFETY: the tensors and the lists, of which each has `count`, live through the call; those tensors that
-        // it writes to are borrowed mutably.
+        // SAFETY: the tensors and the lists, of which each has `count`, live through the call; those tensors
+        // that it writes to are borrowed mutably.
         unsafe {
             quartet_adam(
                 count,
