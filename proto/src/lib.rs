@@ -12,8 +12,8 @@ pub const PROTOCOL_VERSION: u32 = 6;
 /// in which objects come.
 pub const MAX_FRAME_SIZE: u32 = 1 << 20;
 
-/// Largest message in bytes that a coordinator takes: 1 MiB of an object, as workers may send it, with what
-/// is around it.
+/// Largest message in bytes that a coordinator takes: 1 MiB, for the report of an evaluation with many
+/// classes, and what is around it.
 pub const MAX_MESSAGE_SIZE: usize = (1 << 20) + (64 << 10);
 
 /// Largest snapshot in bytes that is taken from a coordinator: one of ten thousand workers has a fifth of it.

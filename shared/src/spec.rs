@@ -38,8 +38,8 @@ pub use weights::{HubFile, UnknownWeights, Weights};
 pub enum Precision {
     /// 32-bit floats throughout.
     F32,
-    /// As [`Self::F32`] on CPUs. GPUs round the factors of products and convolutions to TensorFloat-32, with a
-    /// mantissa of 10 bits, as TensorFlow has them do.
+    /// As [`Self::F32`] on CPUs. LibTorch on GPUs rounds the factors of products and convolutions to
+    /// TensorFloat-32, with a mantissa of 10 bits, as TensorFlow does.
     Tf32,
     /// Mixed: the backbone's convolutions and activations in bfloat16; weights, batch normalisation, the
     /// head, the loss and the optimizer in 32-bit floats, on GPUs as with [`Self::Tf32`]. LibTorch only.

@@ -232,11 +232,7 @@ pub fn gpus() -> Vec<(usize, &'static str)> {
 #[cfg(feature = "tch")]
 fn tch_gpus() -> usize {
     // Lists the GPUs only.
-    count(|| {
-        Device::enumerate(burn::tensor::DeviceType::LibTorch)
-            .into_vec()
-            .len()
-    })
+    count(burn::tensor::DeviceType::LibTorch)
 }
 
 #[cfg(not(feature = "tch"))]
@@ -246,11 +242,7 @@ fn tch_gpus() -> usize {
 
 #[cfg(feature = "cuda")]
 fn cuda_gpus() -> usize {
-    count(|| {
-        Device::enumerate(burn::tensor::DeviceType::Cuda)
-            .into_vec()
-            .len()
-    })
+    count(burn::tensor::DeviceType::Cuda)
 }
 
 #[cfg(not(feature = "cuda"))]
@@ -260,8 +252,9 @@ fn cuda_gpus() -> usize {
 
 /// Drivers that are missing make some backends panic.
 #[cfg(any(feature = "tch", feature = "cuda"))]
-fn count(devices: impl FnOnce() -> usize) -> usize {
-    std::panic::catch_unwind(std::panic::AssertUnwindSafe(devices)).unwrap_or(0)
+fn count(kind: burn::tensor::DeviceType) -> usize {
+    let found = std::panic::catch_unwind(move || Device::enumerate(kind).into_vec().len());
+    found.unwrap_or(0)
 }
 
 #[cfg(all(test, not(any(feature = "tch", feature = "cuda"))))]

@@ -104,7 +104,7 @@ pub(super) const EXPERIMENT: Table<ExperimentSpec> = Table {
             "deterministic",
             "Whether GPUs compute only in ways that give the same bytes each time, so that a run that was \
              resumed ends\n\
-             as one that was not, on the same kind of GPU. It costs speed there. CPUs always do.",
+             as one that was not, on the same kind of GPU. It may cost speed there. CPUs always do.",
             Kind::Flag(field!(deterministic)),
         ),
     ],

@@ -143,8 +143,8 @@ impl Times {
     }
 }
 
-/// Does all steps, of which those after the warm-up are timed. A step gets its number, and what it calls after
-/// each of its parts.
+/// Does all steps, of which those after the warm-up are timed. A step gets its number, and what it calls
+/// after each of its parts.
 fn timed(work: &Work, device: &Device, mut step: impl FnMut(u32, &mut dyn FnMut())) -> Times {
     let wait = || device.sync().expect("the device works");
     for number in 0..work.warm_up {
