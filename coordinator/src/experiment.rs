@@ -11,6 +11,7 @@ use bytes::Bytes;
 use quartet_proto::channel::Connector;
 use quartet_shared::blob::{Blob, BlobRef, Checksum};
 use quartet_shared::blocking;
+use quartet_shared::clock::Timestamp;
 use quartet_shared::human;
 use quartet_shared::ids::{ExperimentId, Term};
 use quartet_shared::spec::{self, ExperimentSpec};
@@ -312,6 +313,7 @@ async fn create(
         experiment: request.spec,
         dataset,
         weights,
+        created_at: Some(Timestamp::now()),
     };
     if store.create_json(&layout.spec(), &spec).await? == Creation::Exists {
         bail!(

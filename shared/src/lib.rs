@@ -4,6 +4,7 @@
 //! - [`spec`]: what an experiment trains, its TOML form and its presets
 //! - [`task`], [`assignment`]: tasks and leases, and what a worker gets with a lease
 //! - [`position`], [`progress`], [`gpu`], [`outcome`], [`report`]: how far a task is, and what comes of it
+//! - [`event`]: what happens to an experiment, as its history keeps it
 //! - [`state`]: the states of experiments, tasks and workers
 //! - [`early_stopping`]: which epoch is best and when to stop
 //! - [`blob`], [`chunks`], [`blocking`]: checksums, files in chunks, and work that must not hold up
@@ -24,6 +25,7 @@ pub mod chunks;
 pub mod clock;
 pub mod dataset;
 pub mod early_stopping;
+pub mod event;
 pub mod gpu;
 pub mod host;
 pub mod human;

@@ -83,6 +83,7 @@ impl Fenced {
             epoch,
             attempt: lease.attempt,
             worker: lease.worker.clone(),
+            committed_at: None,
             metrics: EpochMetrics::default(),
             early_stopping: early_stopping(epoch),
             weights: object(self.layout.weights(run, position, lease.attempt)),

@@ -6,6 +6,7 @@
 //! <experiment>/spec.json
 //! <experiment>/coordinators/<term>.json
 //! <experiment>/closed/<term>.json
+//! <experiment>/events/<term>-<number>.json
 //! <experiment>/runs/<run>/attempts/<attempt>.json
 //! <experiment>/runs/<run>/epochs/<epoch>.json
 //! <experiment>/runs/<run>/steps/<epoch>-<step>.json
@@ -73,6 +74,18 @@ impl Layout {
     #[must_use]
     pub fn closed(&self, term: Term) -> String {
         format!("{}/{:06}.json", self.all_closed(), term.0)
+    }
+
+    /// The folder of what has happened.
+    #[must_use]
+    pub fn all_events(&self) -> String {
+        format!("{}/events", self.experiment)
+    }
+
+    /// Some of what happened in a term: a list of events; numbers begin at 1.
+    #[must_use]
+    pub fn events(&self, term: Term, number: u32) -> String {
+        format!("{}/{:06}-{number:06}.json", self.all_events(), term.0)
     }
 
     fn run(&self, run: &RunName) -> String {

@@ -325,6 +325,17 @@ impl Store {
         Ok(keys)
     }
 
+    /// The names of the folders that lie directly in a folder, sorted; in the whole store for an empty name.
+    pub async fn folders(&self, folder: &str) -> Result<Vec<String>, StoreError> {
+        let path = (!folder.is_empty()).then(|| Path::from(folder));
+        let listed = self.inner.list_with_delimiter(path.as_ref()).await;
+        let listed = listed.map_err(|e| self.error("list", folder, e))?;
+        let names = listed.common_prefixes.iter().filter_map(Path::filename);
+        let mut names: Vec<String> = names.map(str::to_owned).collect();
+        names.sort_unstable();
+        Ok(names)
+    }
+
     /// The newest of the numbered objects in a folder, also where numbers have outgrown their leading zeros.
     pub async fn newest(&self, folder: &str) -> Result<Option<String>, StoreError> {
         let is_numbered = |key: &String| {

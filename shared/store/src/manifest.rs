@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use quartet_shared::blob::BlobRef;
+use quartet_shared::clock::Timestamp;
 use quartet_shared::early_stopping::EarlyStopping;
 use quartet_shared::ids::{Attempt, Epoch, ExperimentId, RunName, Term, WorkerId};
 use quartet_shared::position::Position;
@@ -26,6 +27,9 @@ pub struct StoredSpec {
     /// Initial weights of the runs that do not start from random ones.
     #[serde(default)]
     pub weights: BTreeMap<RunName, BlobRef>,
+    /// When it was created; earlier versions did not say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub created_at: Option<Timestamp>,
 }
 
 /// The manifest of a committed epoch, at [`crate::layout::Layout::manifest`].
@@ -39,6 +43,9 @@ pub struct Manifest {
     pub attempt: Attempt,
     /// The worker that trained it.
     pub worker: WorkerId,
+    /// When it was committed, by the clock of the coordinator's machine; earlier versions did not say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub committed_at: Option<Timestamp>,
     /// The epoch's metrics.
     pub metrics: EpochMetrics,
     /// Best epoch and patience after it.

@@ -69,6 +69,7 @@ impl Kept {
             epoch,
             attempt: Attempt(attempt),
             worker: "w".parse().unwrap(),
+            committed_at: None,
             metrics: EpochMetrics::default(),
             early_stopping: EarlyStopping {
                 best_epoch: epoch,

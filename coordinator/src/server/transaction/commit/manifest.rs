@@ -2,6 +2,7 @@
 
 use quartet_proto::v1;
 use quartet_shared::blob::{Blob, BlobRef};
+use quartet_shared::clock::Timestamp;
 use quartet_shared::early_stopping::EarlyStopping;
 use quartet_shared::ids::RunName;
 use quartet_shared::position::Position;
@@ -68,6 +69,7 @@ impl AnyManifest {
             epoch: position.epoch,
             attempt,
             worker,
+            committed_at: None,
             metrics,
             early_stopping,
             weights,
@@ -142,7 +144,10 @@ impl AnyManifest {
     }
 
     /// Creates the manifest, which makes the checkpoint exist.
-    pub(super) async fn create(&self, shell: &Shell) -> Result<Creation, Status> {
+    pub(super) async fn create(&mut self, shell: &Shell) -> Result<Creation, Status> {
+        if let Self::Epoch(manifest) = self {
+            manifest.committed_at = Some(Timestamp::now());
+        }
         let experiment = &shell.experiment;
         let key = self.key(&experiment.layout);
         let created = match self {
@@ -152,7 +157,7 @@ impl AnyManifest {
         created.map_err(|error| shell.store_failed(error))
     }
 
-    /// Whether exactly this manifest is in the store.
+    /// Whether this manifest is in the store, at whatever time it was written.
     pub(super) async fn is_stored(&self, shell: &Shell) -> Result<bool, Status> {
         let experiment = &shell.experiment;
         let key = self.key(&experiment.layout);
@@ -166,7 +171,14 @@ impl AnyManifest {
             Self::Epoch(manifest) => serde_json::to_value(manifest),
             Self::MidEpoch(manifest) => serde_json::to_value(manifest),
         };
-        Ok(stored.is_some_and(|stored| this.is_ok_and(|this| this == stored)))
+        let timeless = |mut manifest: serde_json::Value| {
+            if let Some(manifest) = manifest.as_object_mut() {
+                manifest.remove("committed_at");
+            }
+            manifest
+        };
+        let this = this.ok().map(timeless);
+        Ok(this.is_some() && stored.map(timeless) == this)
     }
 
     /// The end of the commit, once the manifest is in the store.
