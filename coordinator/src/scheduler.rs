@@ -20,12 +20,13 @@
 //! - `config`, `time`: timers and budgets, and the time that the caller passes in
 //! - `history`: what the store knows when a coordinator starts
 //! - `refusal`: why a worker's request is refused
-//! - `view`: what people see
+//! - `view`: what people see; `occurrences`: what has happened, for the history
 
 mod assignment;
 mod config;
 mod history;
 mod lease;
+mod occurrences;
 mod refusal;
 mod release;
 mod run;
@@ -41,6 +42,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 
+use quartet_shared::event::Occurrence;
 use quartet_shared::ids::{ExperimentId, RunName, WorkerId};
 use quartet_shared::task::{LeaseId, Task};
 
@@ -74,6 +76,8 @@ pub struct Scheduler {
     workers: BTreeMap<WorkerId, Worker>,
     /// No worker that is not connected loses its lease to a spare before.
     earliest_reclaim: Now,
+    /// What has happened and was not taken yet.
+    occurrences: Vec<Occurrence>,
 }
 
 impl Scheduler {
@@ -109,6 +113,7 @@ impl Scheduler {
             evaluation: TaskRecord::new(newest),
             workers: BTreeMap::new(),
             earliest_reclaim: Now::default(),
+            occurrences: Vec::new(),
         };
         if history.evaluated {
             scheduler.evaluation.finish(Completion::Evaluated);
@@ -178,8 +183,10 @@ impl Scheduler {
     /// Ends a live lease without a result, now or when it is no longer pinned, and frees its worker.
     fn end_lease(&mut self, lease: &LeaseId, ending: Ending, now: Now) {
         let config = self.config;
-        if let Ok(record) = self.record_mut(&lease.task) {
-            record.close(ending, &config, now);
+        let record = self.record_mut(&lease.task).ok();
+        let ended = record.and_then(|record| record.close(ending, &config, now));
+        if let Some(ended) = ended {
+            self.note_ended(ended);
         }
         self.free_worker(lease);
     }

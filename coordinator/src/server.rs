@@ -9,6 +9,7 @@
 //! - `assignment`: what a worker gets with its lease
 //! - `status_service`, `snapshots`: what people watch; `store_trouble`: whether the store works
 //! - `transaction`: writes to the store under a lease: grant, commit, completion, rollback
+//! - `history`: what has become of the experiment, in memory; `recorder`: writes what is new of it
 //! - `retention`: deletes checkpoints that are no longer needed
 //! - `refusal`: errors as gRPC codes
 
@@ -19,7 +20,9 @@ mod conclusion;
 mod connections;
 mod driver;
 mod fleet_service;
+mod history;
 mod objects;
+mod recorder;
 mod refusal;
 mod retention;
 mod scheduler_handle;
@@ -41,6 +44,8 @@ use quartet_identity::Access;
 use quartet_proto::v1::fleet_server::FleetServer;
 use quartet_proto::v1::status_server::StatusServer;
 use quartet_proto::{MAX_FRAME_SIZE, MAX_MESSAGE_SIZE};
+use quartet_shared::event::Occurrence;
+use quartet_shared::label::{self, MAX_REASON};
 use quartet_shared::report::EvaluationReport;
 use quartet_shared::shutdown::Shutdown;
 use quartet_shared::state::ExperimentState;
@@ -54,6 +59,7 @@ use crate::experiment::{self, Experiment};
 use crate::scheduler::{Config, RunSettings, Scheduler};
 use clock::PULSE;
 use fleet_service::FleetService;
+use recorder::Recorder;
 use shell::Shell;
 use status_service::StatusService;
 
@@ -84,6 +90,15 @@ pub enum ExperimentEnd {
     Failed(Vec<String>),
     /// A signal stopped the coordinator; started again, it goes on.
     Interrupted,
+}
+
+/// Why a coordinator stops before the end.
+fn why_stopped(interrupted: bool, error: Option<&anyhow::Error>) -> Option<String> {
+    match (interrupted, error) {
+        (_, Some(error)) => Some(label::shortened(&format!("{error:#}"), MAX_REASON)),
+        (true, None) => Some("it was told to".to_owned()),
+        (false, None) => None,
+    }
 }
 
 /// A coordinator that is ready to serve.
@@ -171,6 +186,7 @@ impl Coordinator {
                 let _ = stopped.wait_for(|stop| *stop).await;
             });
         let mut server = tokio::spawn(server);
+        let recorder = Recorder::start(&self.shell);
         let interrupted = tokio::select! {
             biased;
             () = self.lead() => false,
@@ -181,6 +197,11 @@ impl Coordinator {
             }
         };
         let error = self.shell.conclusion.take_error();
+        if let Some(reason) = why_stopped(interrupted, error.as_ref()) {
+            self.shell
+                .history
+                .add(Occurrence::CoordinatorStopped { reason });
+        }
         if !interrupted && error.is_none() {
             self.farewell().await;
         }
@@ -188,6 +209,7 @@ impl Coordinator {
         if error.is_none() {
             self.close_term().await;
         }
+        recorder.finish().await;
         stop.send_replace(true);
         if tokio::time::timeout(LAST_CALLS, &mut server).await.is_err() {
             server.abort();

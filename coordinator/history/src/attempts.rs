@@ -1,61 +1,76 @@
-//! What records and events say of attempts.
+//! Attempts at a task: from their records, and from events, which say how they ended.
 
 use quartet_shared::clock::Timestamp;
 use quartet_shared::event::{Event, Occurrence};
-use quartet_shared::ids::Attempt;
-use quartet_shared::task::Task;
+use quartet_shared::ids::{Attempt, Term};
 use quartet_store::manifest::AttemptRecord;
 
 use crate::record::{AttemptResult, AttemptSummary};
 
-/// The attempts at a task: from their records, which are all there, and from events, which say how they ended
-/// and may be missing.
-pub(crate) fn attempts(
-    task: &Task,
-    records: Vec<AttemptRecord>,
-    events: &[Event],
-) -> Vec<AttemptSummary> {
-    let mut attempts: Vec<AttemptSummary> = records
-        .into_iter()
-        .map(|record| AttemptSummary {
-            attempt: record.attempt,
-            worker: record.name,
-            term: record.term,
-            started_at: Timestamp::from_seconds(record.granted_at),
-            resume: record.resume,
-            result: None,
-        })
-        .collect();
+/// The attempts that these records tell of, in order.
+pub(crate) fn recorded(records: Vec<AttemptRecord>) -> Vec<AttemptSummary> {
+    let summary = |record: AttemptRecord| AttemptSummary {
+        attempt: record.attempt,
+        worker: record.name,
+        term: record.term,
+        started_at: Timestamp::from_seconds(record.granted_at),
+        resume: record.resume,
+        result: None,
+    };
+    let mut attempts: Vec<_> = records.into_iter().map(summary).collect();
     attempts.sort_by_key(|attempt| attempt.attempt);
-    let at = |number: Attempt| move |attempt: &AttemptSummary| attempt.attempt.cmp(&number);
-    let about_it = events
-        .iter()
-        .filter(|event| event.what.task().as_ref() == Some(task));
-    for Event { at: time, what } in about_it {
-        let (number, result) = match what {
-            Occurrence::AttemptStarted { attempt, .. } => (*attempt, None),
-            Occurrence::AttemptEnded {
-                attempt,
-                how,
-                reason,
-                ..
-            } => (*attempt, Some((Some(*how), reason.clone()))),
-            Occurrence::RunFinished { attempt, .. } | Occurrence::Evaluated { attempt } => {
-                (*attempt, Some((None, None)))
-            }
-            _ => continue,
-        };
-        let Ok(index) = attempts.binary_search_by(at(number)) else {
-            continue;
-        };
-        match result {
-            // To the millisecond instead of the second.
-            None => attempts[index].started_at = *time,
-            Some((how, reason)) => {
-                let at = *time;
-                attempts[index].result = Some(AttemptResult { at, how, reason });
+    attempts
+}
+
+/// Adds what an event says of the attempts at its task.
+pub(crate) fn happened(attempts: &mut Vec<AttemptSummary>, event: &Event, term: Term) {
+    let at = event.at;
+    match &event.what {
+        Occurrence::AttemptStarted {
+            attempt,
+            worker,
+            resume,
+            ..
+        } => {
+            match find(attempts, *attempt) {
+                // To the millisecond instead of the second.
+                Ok(index) => attempts[index].started_at = at,
+                Err(index) => attempts.insert(
+                    index,
+                    AttemptSummary {
+                        attempt: *attempt,
+                        worker: worker.name.clone(),
+                        term,
+                        started_at: at,
+                        resume: *resume,
+                        result: None,
+                    },
+                ),
             }
         }
+        Occurrence::AttemptEnded {
+            attempt,
+            how,
+            reason,
+            ..
+        } => {
+            let (how, reason) = (Some(*how), reason.clone());
+            end(attempts, *attempt, AttemptResult { at, how, reason });
+        }
+        Occurrence::RunFinished { attempt, .. } | Occurrence::Evaluated { attempt } => {
+            let (how, reason) = (None, None);
+            end(attempts, *attempt, AttemptResult { at, how, reason });
+        }
+        _ => {}
     }
-    attempts
+}
+
+fn find(attempts: &[AttemptSummary], attempt: Attempt) -> Result<usize, usize> {
+    attempts.binary_search_by_key(&attempt, |summary| summary.attempt)
+}
+
+fn end(attempts: &mut [AttemptSummary], attempt: Attempt, result: AttemptResult) {
+    if let Ok(index) = find(attempts, attempt) {
+        attempts[index].result = Some(result);
+    }
 }

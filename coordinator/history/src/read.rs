@@ -2,17 +2,16 @@
 
 use futures::{StreamExt, TryStreamExt, stream};
 use quartet_shared::event::Event;
-use quartet_shared::ids::{ExperimentName, InvalidName, Term};
-use quartet_shared::outcome::Outcome;
+use quartet_shared::ids::{ExperimentName, RunName, Term};
 use quartet_shared::spec::RunSpec;
 use quartet_shared::task::Task;
 use quartet_store::layout::{Layout, SHARED};
-use quartet_store::manifest::{Manifest, StepManifest, StoredSpec};
+use quartet_store::manifest::{Manifest, StoredSpec};
 use quartet_store::{Store, StoreError};
 use serde::de::DeserializeOwned;
 
-use crate::attempts::attempts;
-use crate::record::{EpochSummary, ExperimentRecord, RunRecord, failure};
+use crate::attempts::recorded;
+use crate::record::{EpochSummary, ExperimentRecord, RunRecord};
 
 /// Objects that are read at once: a server answers each after tens of milliseconds.
 const AT_ONCE: usize = 32;
@@ -20,7 +19,7 @@ const AT_ONCE: usize = 32;
 /// Why an experiment cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum HistoryError {
-    /// The store fails, or an object in it cannot be read.
+    /// The store fails, or the experiment's spec cannot be read.
     #[error(transparent)]
     Store(#[from] StoreError),
     /// There is no such experiment.
@@ -33,9 +32,6 @@ pub enum HistoryError {
         /// The experiments that it has.
         others: Vec<ExperimentName>,
     },
-    /// A part of its place is no name.
-    #[error(transparent)]
-    Name(#[from] InvalidName),
 }
 
 fn known(names: &[ExperimentName]) -> String {
@@ -70,8 +66,21 @@ pub async fn experiments(store: &Store) -> Result<Vec<ExperimentName>, StoreErro
 /// Reads all that a store says of an experiment.
 ///
 /// # Errors
-/// There is no such experiment, the store fails, or an object in it cannot be read.
+/// There is no such experiment, or the store fails.
 pub async fn read(store: &Store, name: &ExperimentName) -> Result<ExperimentRecord, HistoryError> {
+    read_before(store, name, None).await
+}
+
+/// The same without the events of the term `before` and of those after it: for the coordinator that claims
+/// it, which knows them.
+///
+/// # Errors
+/// There is no such experiment, or the store fails.
+pub async fn read_before(
+    store: &Store,
+    name: &ExperimentName,
+    before: Option<Term>,
+) -> Result<ExperimentRecord, HistoryError> {
     let layout = Layout::new(name.clone());
     let Some(spec) = store.read_json::<StoredSpec>(&layout.spec()).await? else {
         return Err(HistoryError::Missing {
@@ -80,77 +89,139 @@ pub async fn read(store: &Store, name: &ExperimentName) -> Result<ExperimentReco
             others: experiments(store).await?,
         });
     };
-    let events = read_events(store, &layout).await?;
+    let mut reader = Reader {
+        store,
+        unreadable: Vec::new(),
+    };
     let mut runs = Vec::with_capacity(spec.experiment.runs.len());
     for run in &spec.experiment.runs {
-        runs.push(read_run(store, &layout, run, &events).await?);
+        runs.push(reader.run(&layout, run).await?);
     }
-    let records = read_all(store, &layout.attempts(&Task::Evaluate)).await?;
-    let term = newest_term(store, &layout.coordinators()).await?;
-    Ok(ExperimentRecord {
+    let evaluation_attempts = recorded(reader.all(&layout.attempts(&Task::Evaluate)).await?);
+    let newest = newest_term(store, &layout.coordinators()).await?;
+    let closed = newest_term(store, &layout.all_closed()).await?;
+    let report = reader.one(&layout.evaluation()).await?;
+    let end = before.map(|term| layout.events(term, 0));
+    let events = reader.events(&layout, end.as_deref()).await?;
+    let mut record = ExperimentRecord {
         runs,
-        evaluation_attempts: attempts(&Task::Evaluate, records, &events),
-        report: store.read_json(&layout.evaluation()).await?,
-        events,
-        term,
-        closed: term.is_some() && newest_term(store, &layout.all_closed()).await? == term,
+        evaluation_attempts,
+        evaluation_failure: None,
+        report,
+        events: Vec::new(),
+        term: None,
+        closed: false,
+        unreadable: reader.unreadable,
         spec,
-    })
+    };
+    // Of epochs and outcomes the objects say more than events, of which the last may be missing.
+    let objects: Vec<_> = record
+        .runs
+        .iter_mut()
+        .map(|run| (std::mem::take(&mut run.epochs), run.outcome))
+        .collect();
+    for event in &events {
+        record.tell(event);
+    }
+    for (run, (epochs, outcome)) in record.runs.iter_mut().zip(objects) {
+        run.failure = run.failure.take().filter(|_| outcome.is_none());
+        (run.epochs, run.outcome) = (epochs, outcome);
+    }
+    record.events = events;
+    record.term = newest;
+    record.closed = newest.is_some() && closed == newest;
+    Ok(record)
 }
 
-async fn read_run(
+/// The committed epochs of a run, in order.
+///
+/// # Errors
+/// The store fails.
+pub async fn read_epochs(
     store: &Store,
     layout: &Layout,
-    run: &RunSpec,
-    events: &[Event],
-) -> Result<RunRecord, StoreError> {
-    let name = &run.name;
-    let task = Task::Train(name.clone());
-    let manifests: Vec<Manifest> = read_all(store, &layout.manifests(name)).await?;
-    let mut epochs: Vec<_> = manifests
-        .into_iter()
-        .map(|manifest| EpochSummary {
-            epoch: manifest.epoch,
-            attempt: manifest.attempt,
-            committed_at: manifest.committed_at,
-            metrics: manifest.metrics,
-            early_stopping: manifest.early_stopping,
-            weights: manifest.weights,
+    run: &RunName,
+) -> Result<Vec<EpochSummary>, StoreError> {
+    let mut reader = Reader {
+        store,
+        unreadable: Vec::new(),
+    };
+    reader.epochs(layout, run).await
+}
+
+struct Reader<'a> {
+    store: &'a Store,
+    unreadable: Vec<String>,
+}
+
+impl Reader<'_> {
+    async fn run(&mut self, layout: &Layout, run: &RunSpec) -> Result<RunRecord, StoreError> {
+        let task = Task::Train(run.name.clone());
+        Ok(RunRecord {
+            spec: run.clone(),
+            epochs: self.epochs(layout, &run.name).await?,
+            attempts: recorded(self.all(&layout.attempts(&task)).await?),
+            outcome: self.one(&layout.outcome(&run.name)).await?,
+            failure: None,
         })
-        .collect();
-    epochs.sort_by_key(|epoch| epoch.epoch);
-    let last = epochs
-        .last()
-        .map_or_else(Default::default, |epoch| epoch.epoch);
-    let steps: Vec<StepManifest> = read_all(store, &layout.step_manifests(name)).await?;
-    let positions = steps.into_iter().map(|manifest| manifest.position);
-    let outcome: Option<Outcome> = store.read_json(&layout.outcome(name)).await?;
-    let records = read_all(store, &layout.attempts(&task)).await?;
-    Ok(RunRecord {
-        mid_epoch: positions.filter(|position| position.epoch == last).max(),
-        attempts: attempts(&task, records, events),
-        failure: failure(events, &task)
-            .filter(|_| outcome.is_none())
-            .map(str::to_owned),
-        outcome,
-        epochs,
-        spec: run.clone(),
-    })
-}
+    }
 
-async fn read_events(store: &Store, layout: &Layout) -> Result<Vec<Event>, StoreError> {
-    let lists: Vec<Vec<Event>> = read_all(store, &layout.all_events()).await?;
-    Ok(lists.into_iter().flatten().collect())
-}
+    async fn epochs(
+        &mut self,
+        layout: &Layout,
+        run: &RunName,
+    ) -> Result<Vec<EpochSummary>, StoreError> {
+        let manifests: Vec<Manifest> = self.all(&layout.manifests(run)).await?;
+        let mut epochs: Vec<_> = manifests.into_iter().map(EpochSummary::from).collect();
+        epochs.sort_by_key(|epoch| epoch.epoch);
+        Ok(epochs)
+    }
 
-/// The values of the JSON objects of a folder, in the order of their keys. One that vanishes meanwhile, as
-/// manifests do after a commit, is left out.
-async fn read_all<T: DeserializeOwned>(store: &Store, folder: &str) -> Result<Vec<T>, StoreError> {
-    let keys = store.list(folder).await?;
-    let keys = keys.into_iter().filter(|key| key.ends_with(".json"));
-    let values = stream::iter(keys).map(|key| async move { store.read_json::<T>(&key).await });
-    let values: Vec<Option<T>> = values.buffered(AT_ONCE).try_collect().await?;
-    Ok(values.into_iter().flatten().collect())
+    async fn events(
+        &mut self,
+        layout: &Layout,
+        end: Option<&str>,
+    ) -> Result<Vec<Event>, StoreError> {
+        let mut keys = self.store.list(&layout.all_events()).await?;
+        keys.retain(|key| end.is_none_or(|end| &key[..] < end));
+        let lists: Vec<Vec<Event>> = self.values(keys).await?;
+        Ok(lists.into_iter().flatten().collect())
+    }
+
+    async fn one<T: DeserializeOwned>(&mut self, key: &str) -> Result<Option<T>, StoreError> {
+        let value = self.values(vec![key.to_owned()]).await?.pop();
+        Ok(value)
+    }
+
+    /// The values of the JSON objects of a folder, in the order of their keys.
+    async fn all<T: DeserializeOwned>(&mut self, folder: &str) -> Result<Vec<T>, StoreError> {
+        let keys = self.store.list(folder).await?;
+        self.values(keys).await
+    }
+
+    /// The values of JSON objects. One that vanishes meanwhile is left out; one that cannot be read is noted.
+    async fn values<T: DeserializeOwned>(
+        &mut self,
+        keys: Vec<String>,
+    ) -> Result<Vec<T>, StoreError> {
+        let store = self.store;
+        let keys = keys.into_iter().filter(|key| key.ends_with(".json"));
+        let reads = stream::iter(keys).map(|key| async move {
+            match store.read_json::<T>(&key).await {
+                Err(error) if error.is_of_content() => Ok(Err(error.to_string())),
+                read => read.map(Ok),
+            }
+        });
+        let read: Vec<Result<Option<T>, String>> = reads.buffered(AT_ONCE).try_collect().await?;
+        let mut values = Vec::with_capacity(read.len());
+        for value in read {
+            match value {
+                Ok(value) => values.extend(value),
+                Err(reason) => self.unreadable.push(reason),
+            }
+        }
+        Ok(values)
+    }
 }
 
 /// The newest term that has an object in a folder.

@@ -14,7 +14,7 @@ use quartet_shared::report::EvaluationReport;
 use quartet_shared::spec::RunSpec;
 use quartet_shared::state::TaskState;
 use quartet_shared::task::Task;
-use quartet_store::manifest::StoredSpec;
+use quartet_store::manifest::{Manifest, StoredSpec};
 use serde::Serialize;
 
 /// All that a store says of an experiment.
@@ -26,6 +26,8 @@ pub struct ExperimentRecord {
     pub runs: Vec<RunRecord>,
     /// The attempts to evaluate the ensemble.
     pub evaluation_attempts: Vec<AttemptSummary>,
+    /// Why the evaluation has failed for good.
+    pub evaluation_failure: Option<String>,
     /// The ensemble's evaluation.
     pub report: Option<EvaluationReport>,
     /// What happened, in order; experiments of earlier versions have nothing here.
@@ -34,6 +36,8 @@ pub struct ExperimentRecord {
     pub term: Option<Term>,
     /// Whether that coordinator has recorded that it ended, and nobody worked any more.
     pub closed: bool,
+    /// Objects that cannot be read, each with the reason. What they say is missing here.
+    pub unreadable: Vec<String>,
 }
 
 /// Where an experiment stands, as far as a store can say.
@@ -70,8 +74,6 @@ pub struct RunRecord {
     pub spec: RunSpec,
     /// Its committed epochs, in order.
     pub epochs: Vec<EpochSummary>,
-    /// The position of its newest mid-epoch checkpoint, if that is later than its last epoch.
-    pub mid_epoch: Option<Position>,
     /// Its attempts, in order.
     pub attempts: Vec<AttemptSummary>,
     /// Its result, once it is trained.
@@ -95,6 +97,19 @@ pub struct EpochSummary {
     pub early_stopping: EarlyStopping,
     /// Its weights; those of epochs that are neither the best nor the latest are deleted.
     pub weights: BlobRef,
+}
+
+impl From<Manifest> for EpochSummary {
+    fn from(manifest: Manifest) -> Self {
+        Self {
+            epoch: manifest.epoch,
+            attempt: manifest.attempt,
+            committed_at: manifest.committed_at,
+            metrics: manifest.metrics,
+            early_stopping: manifest.early_stopping,
+            weights: manifest.weights,
+        }
+    }
 }
 
 /// An attempt at a task.
@@ -152,8 +167,7 @@ impl ExperimentRecord {
             let reason = run.failure.as_deref()?;
             Some((run.spec.name.to_string(), reason))
         });
-        let evaluation = failure(&self.events, &Task::Evaluate);
-        let evaluation = evaluation.filter(|_| self.report.is_none());
+        let evaluation = self.evaluation_failure.as_deref();
         runs.chain(evaluation.map(|reason| (Task::Evaluate.to_string(), reason)))
     }
 
@@ -260,17 +274,4 @@ impl RunRecord {
         let speeds: Vec<f64> = speeds.filter(|speed| speed.is_finite()).collect();
         (!speeds.is_empty()).then(|| speeds.iter().sum::<f64>() / speeds.len() as f64)
     }
-}
-
-/// Why a task has failed for good, unless it was begun again since.
-pub(crate) fn failure<'a>(events: &'a [Event], task: &Task) -> Option<&'a str> {
-    let last = events.iter().rev().find_map(|event| match &event.what {
-        Occurrence::TaskFailed {
-            task: failed,
-            reason,
-        } if failed == task => Some(Some(&reason[..])),
-        Occurrence::AttemptStarted { task: begun, .. } if begun == task => Some(None),
-        _ => None,
-    });
-    last.flatten()
 }

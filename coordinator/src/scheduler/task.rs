@@ -9,6 +9,7 @@ use quartet_shared::task::LeaseId;
 
 use super::config::Config;
 use super::lease::{Ending, LastLease, Lease};
+use super::occurrences::EndedLease;
 use super::refusal::Refusal;
 use super::time::Now;
 
@@ -168,31 +169,47 @@ impl TaskRecord {
     }
 
     /// Ends the live lease without a result. A lease pinned by a transaction ends with the transaction.
-    pub(super) fn close(&mut self, ending: Ending, config: &Config, now: Now) {
+    pub(super) fn close(
+        &mut self,
+        ending: Ending,
+        config: &Config,
+        now: Now,
+    ) -> Option<EndedLease> {
         match &mut self.stage {
             TaskStage::Leased(lease) if lease.pin.is_some() => {
                 lease.ending.get_or_insert(ending);
+                None
             }
             TaskStage::Leased(lease) => {
-                let worker = lease.id.worker.clone();
-                self.end(ending, worker, config, now);
+                let (lease, restored_name) = (lease.id.clone(), lease.restored_name().cloned());
+                let failure = self.end(ending.clone(), lease.worker.clone(), config, now);
+                Some(EndedLease {
+                    lease,
+                    restored_name,
+                    ending,
+                    failure,
+                })
             }
-            _ => {}
+            _ => None,
         }
     }
 
     /// Removes the pin. The lease ends if an ending waited for that.
-    pub(super) fn unpin(&mut self, config: &Config, now: Now) {
-        let Some(lease) = self.leased_mut() else {
-            return;
-        };
+    pub(super) fn unpin(&mut self, config: &Config, now: Now) -> Option<EndedLease> {
+        let lease = self.leased_mut()?;
         lease.pin = None;
-        if let Some(ending) = lease.ending.take() {
-            self.close(ending, config, now);
-        }
+        let ending = lease.ending.take()?;
+        self.close(ending, config, now)
     }
 
-    fn end(&mut self, ending: Ending, worker: WorkerId, config: &Config, now: Now) {
+    /// Ends the lease. Returns why the task has failed for good, if it has.
+    fn end(
+        &mut self,
+        ending: Ending,
+        worker: WorkerId,
+        config: &Config,
+        now: Now,
+    ) -> Option<String> {
         let (failed, not_before) = match ending {
             Ending::HandedBack => {
                 self.last_reason = None;
@@ -215,10 +232,11 @@ impl TaskRecord {
                 (failed, now + wait)
             }
         };
-        self.stage = match failed {
+        self.stage = match failed.clone() {
             Some(reason) => TaskStage::Failed { reason },
             None => TaskStage::Pending { not_before },
         };
+        failed
     }
 
     pub(super) fn finish(&mut self, completion: Completion) {

@@ -14,6 +14,7 @@ use super::*;
 
 mod commits;
 mod failures;
+mod occurrences;
 mod restart;
 mod workers;
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use quartet_shared::event::Occurrence;
 use quartet_shared::task::LeaseId;
 
 use super::Scheduler;
@@ -25,10 +26,15 @@ impl Scheduler {
     #[must_use]
     pub fn expire_leases(&mut self, now: Now) -> Vec<Expired> {
         let config = self.config;
+        let mut silent = Vec::new();
         for worker in self.workers.values_mut() {
             if worker.is_free() && worker.last_seen + config.lease <= now {
                 worker.stage = WorkerStage::Lost;
+                silent.push(worker.info.id.clone());
             }
+        }
+        for worker in silent {
+            self.note_of(&worker, |worker| Occurrence::WorkerLost { worker });
         }
         let leases = self.records().filter_map(TaskRecord::lease);
         let mut expired: Vec<_> = leases
@@ -55,6 +61,7 @@ impl Scheduler {
         self.end_lease(lease, Ending::Lost(reason.to_string()), now);
         // Not idle before it says so: it may not know yet that the lease has ended.
         self.set_stage(&lease.worker, WorkerStage::Lost);
+        self.note_of(&lease.worker, |worker| Occurrence::WorkerLost { worker });
     }
 
     /// The lease that has waited longest for a worker that did not come back in time, if a spare worker

@@ -49,8 +49,9 @@ impl Scheduler {
     /// Removes the pin. The lease ends if an ending waited for that.
     fn unpin(&mut self, id: &LeaseId, now: Now) {
         let config = self.config;
-        if let Ok(record) = self.record_mut(&id.task) {
-            record.unpin(&config, now);
+        let record = self.record_mut(&id.task).ok();
+        if let Some(ended) = record.and_then(|record| record.unpin(&config, now)) {
+            self.note_ended(ended);
         }
     }
 }

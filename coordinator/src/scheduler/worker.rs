@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use quartet_shared::event::Occurrence;
 use quartet_shared::gpu::GpuUse;
 use quartet_shared::ids::WorkerId;
 use quartet_shared::progress::Progress;
@@ -199,6 +200,8 @@ impl Scheduler {
             !gone || known.info.name != info.name || known.info.id == id
         });
         let known = self.workers.remove(&id);
+        let is_new = known.is_none();
+        let device = info.device.clone();
         let (draining, failed) =
             known.map_or_else(Default::default, |known| (known.draining, known.failed));
         let mut worker = Worker {
@@ -213,19 +216,33 @@ impl Scheduler {
         // A lease that the worker keeps is set below.
         worker.set_free();
         self.workers.insert(id.clone(), worker);
-        let Some(lease) = held else {
-            return Joined::Free;
+        let joined = match held {
+            Some(lease) => self.take_back(&id, lease, now),
+            None => Joined::Free,
         };
+        self.note_of(&id, |worker| match &joined {
+            Joined::Reattached(LeaseId { task, .. }) => Occurrence::WorkerReturned {
+                worker,
+                task: Some(task.clone()),
+            },
+            _ if is_new => Occurrence::WorkerJoined { worker, device },
+            _ => Occurrence::WorkerReturned { worker, task: None },
+        });
+        joined
+    }
+
+    /// A worker that has joined goes on under the lease that it names, if that is live.
+    fn take_back(&mut self, id: &WorkerId, lease: LeaseId, now: Now) -> Joined {
         let config = self.config;
-        match self.lease_held_by(&id, &lease) {
+        match self.lease_held_by(id, &lease) {
             Ok(live) => {
                 live.renew(&config, now);
-                self.set_stage(&id, WorkerStage::Busy(lease.task.clone()));
+                self.set_stage(id, WorkerStage::Busy(lease.task.clone()));
                 Joined::Reattached(lease)
             }
             Err(refusal) => {
                 // It is busy with what it lost until a heartbeat says that it is not.
-                self.set_stage(&id, WorkerStage::Lost);
+                self.set_stage(id, WorkerStage::Lost);
                 Joined::Refused { lease, refusal }
             }
         }
@@ -268,6 +285,10 @@ impl Scheduler {
         let Some((lease, progress)) = progress else {
             if known.stage == WorkerStage::Lost {
                 known.set_free();
+                self.note_of(worker, |worker| Occurrence::WorkerReturned {
+                    worker,
+                    task: None,
+                });
             }
             return Ok(HeartbeatReply::Accepted);
         };
@@ -296,7 +317,7 @@ impl Scheduler {
 
     /// A worker's connection has ended. Its lease lasts for the grace time, or, without a spare worker,
     /// until it expires: the worker may join again.
-    pub fn disconnected(&mut self, worker: &WorkerId, now: Now) {
+    fn disconnect(&mut self, worker: &WorkerId, now: Now) {
         let (config, earliest) = (self.config, self.earliest_reclaim);
         let lease = self.lease_of(worker);
         let Some(known) = self.workers.get_mut(worker) else {
@@ -313,6 +334,20 @@ impl Scheduler {
                 known.stage = WorkerStage::Lost;
                 self.forget_some();
             }
+        }
+    }
+
+    /// A worker's connection has ended otherwise than by its exit.
+    pub fn disconnected(&mut self, worker: &WorkerId, now: Now) {
+        let was_lost = self
+            .workers
+            .get(worker)
+            .is_none_or(|w| w.stage == WorkerStage::Lost);
+        self.disconnect(worker, now);
+        match self.holds_lease(worker) {
+            true => self.note_of(worker, |worker| Occurrence::WorkerDisconnected { worker }),
+            false if was_lost => {}
+            false => self.note_of(worker, |worker| Occurrence::WorkerLost { worker }),
         }
     }
 
@@ -334,7 +369,8 @@ impl Scheduler {
     /// A worker has closed its connection, as it does when it exits. Without a lease it is forgotten
     /// instead of lost.
     pub fn left(&mut self, worker: &WorkerId, now: Now) {
-        self.disconnected(worker, now);
+        self.disconnect(worker, now);
+        self.note_of(worker, |worker| Occurrence::WorkerLeft { worker });
         if !self.holds_lease(worker) {
             self.workers.remove(worker);
         }
@@ -355,9 +391,12 @@ impl Scheduler {
     /// Asks a worker to hand its task back and leave: it gets no more tasks.
     pub fn drain(&mut self, worker: &WorkerId) -> Result<(), UnknownWorker> {
         let known = self.connected_mut(worker)?;
-        known.draining = true;
+        let was_draining = std::mem::replace(&mut known.draining, true);
         if known.stage == WorkerStage::Idle {
             known.stage = WorkerStage::Draining;
+        }
+        if !was_draining {
+            self.note_of(worker, |worker| Occurrence::WorkerDrained { worker });
         }
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! The scheduler behind its lock, with its clock and its alarm.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use quartet_shared::human;
@@ -8,6 +8,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::clock::{self, Clock, PULSE};
+use super::history::History;
 use crate::scheduler::{Now, Scheduler};
 
 /// The scheduler and its time: under one lock, so that no call is earlier than the one before.
@@ -23,10 +24,12 @@ pub(super) struct SchedulerHandle {
     wake: Notify,
     /// Counts the changes that people can see.
     version: watch::Sender<u64>,
+    /// Hears what has happened.
+    history: Arc<History>,
 }
 
 impl SchedulerHandle {
-    pub(super) fn new(scheduler: Scheduler) -> Self {
+    pub(super) fn new(scheduler: Scheduler, history: Arc<History>) -> Self {
         Self {
             timed: Mutex::new(Timed {
                 scheduler,
@@ -34,6 +37,7 @@ impl SchedulerHandle {
             }),
             wake: Notify::new(),
             version: watch::Sender::new(0),
+            history,
         }
     }
 
@@ -60,7 +64,10 @@ impl SchedulerHandle {
             tracing::warn!(%gap, "this coordinator did not run for a while; all leases last as much longer");
             scheduler.resumed(now);
         }
-        call(scheduler, now)
+        let returned = call(scheduler, now);
+        // Under the lock, so that they stay in order.
+        self.history.add_all(scheduler.take_occurrences());
+        returned
     }
 
     /// Tells the scheduler a fact from which nothing follows except that a deadline is later: thousands

@@ -1,6 +1,6 @@
 //! The shell around the scheduler: everything that the services and the driver share.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::TryStreamExt;
@@ -16,6 +16,7 @@ use tonic::Status;
 use super::access::Policy;
 use super::conclusion::Conclusion;
 use super::connections::Connections;
+use super::history::History;
 use super::objects::Downloads;
 use super::refusal::{self, bad};
 use super::scheduler_handle::SchedulerHandle;
@@ -28,6 +29,7 @@ use quartet_store::StoreError;
 pub(super) struct Shell {
     pub(super) experiment: Experiment,
     pub(super) scheduler: SchedulerHandle,
+    pub(super) history: Arc<History>,
     pub(super) connections: Connections,
     pub(super) conclusion: Conclusion,
     pub(super) policy: Policy,
@@ -39,9 +41,11 @@ pub(super) struct Shell {
 
 impl Shell {
     pub(super) fn new(experiment: Experiment, scheduler: Scheduler, policy: Policy) -> Self {
+        let history = Arc::new(History::default());
         Self {
             experiment,
-            scheduler: SchedulerHandle::new(scheduler),
+            scheduler: SchedulerHandle::new(scheduler, Arc::clone(&history)),
+            history,
             connections: Connections::default(),
             conclusion: Conclusion::default(),
             policy,

@@ -5,6 +5,7 @@
 //! - [`json`]: a snapshot as JSON
 //! - [`live`]: a screen that is drawn anew, or a log that grows; the coordinator shows progress with it too
 //! - [`options`]: the command line
+//! - [`stored`]: experiments as their store has them, without a coordinator
 //! - `client`, `follow`: the connection, and how `--follow` outlives it
 
 mod client;
@@ -14,6 +15,7 @@ pub mod live;
 pub mod options;
 pub mod render;
 pub mod snapshot;
+pub mod stored;
 #[cfg(test)]
 mod tests;
 

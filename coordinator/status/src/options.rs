@@ -8,6 +8,8 @@ use clap_complete::Shell;
 use quartet_identity::KeyChoice;
 pub use quartet_shared::address::Address;
 
+use crate::stored::{DEFAULT_STORE, FormatFlags};
+
 const EXAMPLES: &str = "\
 Examples:
   status                                      the coordinator on this machine, once
@@ -16,6 +18,9 @@ Examples:
   status --json | jq '.runs[].metrics'        for scripts
   status --follow --json                      one JSON object per line and change
   status drain gpu-3@node7                    have a worker hand its run back and exit
+  status list runs                            all experiments of a store, running or not
+  status show runs/fer2013                    one of them; --json has all, --csv a line for each epoch
+  status compare runs/fer2013 runs/other      accuracies, times, and where their settings differ
   status --completions bash                   completions for a shell
 
 Exit status:
@@ -52,6 +57,33 @@ pub enum Command {
         /// Use no keys; given before `drain` it says the same.
         #[arg(long)]
         insecure: bool,
+    },
+    /// List the experiments of a store, running or not. Asks no coordinator.
+    List {
+        /// A directory, or s3://bucket/prefix.
+        #[arg(value_name = "STORE", default_value = DEFAULT_STORE)]
+        store: String,
+        /// How to print it.
+        #[command(flatten)]
+        format: FormatFlags,
+    },
+    /// Show an experiment of a store, running or not. Asks no coordinator.
+    Show {
+        /// The store and the experiment's name in it, such as runs/fer2013.
+        #[arg(value_name = "STORE/NAME")]
+        place: String,
+        /// How to print it.
+        #[command(flatten)]
+        format: FormatFlags,
+    },
+    /// Compare experiments: accuracies, times, speeds, and the settings that differ.
+    Compare {
+        /// Stores and the experiments' names in them.
+        #[arg(value_name = "STORE/NAME", required = true, num_args = 2..)]
+        places: Vec<String>,
+        /// How to print it.
+        #[command(flatten)]
+        format: FormatFlags,
     },
 }
 

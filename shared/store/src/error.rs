@@ -56,6 +56,12 @@ impl StoreError {
         matches!(self, Self::Operation { operation, .. } if ["create", "write"].contains(operation))
     }
 
+    /// Whether an object is there and is not what it should be.
+    #[must_use]
+    pub fn is_of_content(&self) -> bool {
+        matches!(self, Self::Operation { cause, .. } if cause.is::<serde_json::Error>())
+    }
+
     /// Whether a retry cannot help before a person has acted: the disk is full, the store may not be
     /// written to, it is gone, or an object in it is not what it should be.
     #[must_use]

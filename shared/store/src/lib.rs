@@ -120,6 +120,21 @@ impl Store {
         })
     }
 
+    /// Opens a store that is there, to read it.
+    ///
+    /// # Errors
+    /// There is no such directory, or [`Store::open`] refuses the location.
+    pub fn open_existing(location: &str) -> Result<Self, StoreError> {
+        let path = location.strip_prefix("file://").unwrap_or(location);
+        if !path.contains("://") && !FsPath::new(path).is_dir() {
+            return Err(StoreError::Location {
+                location: location.to_owned(),
+                reason: "there is no such directory".into(),
+            });
+        }
+        Self::open(location)
+    }
+
     /// A store within this process, or any other that behaves like one: for tests and simulations.
     #[must_use]
     pub fn from_objects(location: &str, objects: Arc<dyn ObjectStore>) -> Self {

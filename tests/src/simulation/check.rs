@@ -2,11 +2,14 @@
 
 use std::ops::AddAssign;
 
+use quartet_history::{ExperimentRecord, Standing};
 use quartet_shared::blob::Blob;
+use quartet_shared::event::{Event, Occurrence};
 use quartet_shared::ids::{Epoch, RunName};
 use quartet_shared::outcome::Outcome;
 use quartet_shared::report::EvaluationReport;
 use quartet_shared::spec::RunSpec;
+use quartet_shared::state::TaskState;
 use quartet_shared::task::Task;
 use quartet_store::layout::Layout;
 use quartet_store::manifest::{AttemptRecord, Manifest};
@@ -60,6 +63,7 @@ pub(super) async fn check(experiment: &Simulated) -> Result<Coverage, String> {
         conflicts: objects.conflicts(),
         ..Coverage::default()
     };
+    let history = history(experiment).await?;
     let report: EvaluationReport = read(objects, &layout.evaluation()).await?;
     report.validate().map_err(|e| e.to_string())?;
     for run in &spec.runs {
@@ -69,6 +73,7 @@ pub(super) async fn check(experiment: &Simulated) -> Result<Coverage, String> {
             run,
         };
         let (outcome, states) = undisturbed(spec, run);
+        check_history(&history, run, &states)?;
         checker.outcome(outcome).await?;
         checker.epochs(&states, &outcome).await?;
         checker.attempts(&mut coverage).await?;
@@ -80,6 +85,35 @@ pub(super) async fn check(experiment: &Simulated) -> Result<Coverage, String> {
         coverage.discarded += discarded.len() as u64;
     }
     Ok(coverage)
+}
+
+/// What people are shown of it.
+async fn history(experiment: &Simulated) -> Result<ExperimentRecord, String> {
+    let read = quartet_history::read(&experiment.objects.healthy(), &experiment.spec.name).await;
+    let record = read.map_err(|e| e.to_string())?;
+    equal(&record.standing(), &Standing::Finished, || {
+        "standing".to_owned()
+    })?;
+    equal(&record.unreadable, &Vec::new(), || {
+        "unreadable objects".to_owned()
+    })?;
+    let started = |event: &&Event| matches!(event.what, Occurrence::CoordinatorStarted { .. });
+    match record.events.iter().find(started) {
+        Some(_) => Ok(record),
+        None => Err("the history has no coordinator".to_owned()),
+    }
+}
+
+/// The history of a run is that of the undisturbed one.
+fn check_history(record: &ExperimentRecord, run: &RunSpec, states: &[State]) -> Result<(), String> {
+    let known = record.runs.iter().find(|known| known.spec == *run);
+    let known = known.ok_or_else(|| format!("the history has no {}", run.name))?;
+    let shown: Vec<_> = known.epochs.iter().map(|epoch| epoch.metrics).collect();
+    let expected: Vec<_> = states.iter().map(|state| metrics(*state)).collect();
+    equal(&shown, &expected, || format!("the history of {}", run.name))?;
+    equal(&known.state(), &TaskState::Finished, || {
+        format!("the state of {}", run.name)
+    })
 }
 
 struct Checker<'a> {

@@ -16,6 +16,8 @@ use object_store::{
     ObjectStoreExt, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
 
+use quartet_store::Store;
+
 use super::dice::Dice;
 
 /// How the store behaves.
@@ -57,6 +59,11 @@ const MOODS: [Mood; 6] = [
 ];
 
 impl FaultyStore {
+    /// The same objects in a store that works.
+    pub(super) fn healthy(&self) -> Store {
+        Store::from_objects("simulated", self.inner.clone())
+    }
+
     /// An empty store that works.
     #[must_use]
     pub(super) fn new(dice: Arc<Dice>) -> Self {

@@ -1,5 +1,6 @@
 //! Completions: the result of a task.
 
+use quartet_shared::event::Occurrence;
 use quartet_shared::task::{LeaseId, Task};
 
 use crate::scheduler::Scheduler;
@@ -59,6 +60,15 @@ impl Scheduler {
         if let Ok(record) = self.record_mut(&lease.task) {
             record.finish(completion);
         }
+        let attempt = lease.attempt;
+        self.note(match (completion, &lease.task) {
+            (Completion::Trained(outcome), Task::Train(run)) => Occurrence::RunFinished {
+                run: run.clone(),
+                attempt,
+                outcome,
+            },
+            _ => Occurrence::Evaluated { attempt },
+        });
         self.reset_worker(&lease);
         self.free_worker(&lease);
         self.unblock_evaluation();

@@ -1,10 +1,12 @@
 //! The end of a grant: the lease is recorded, or could not be.
 
-use quartet_shared::task::LeaseId;
+use quartet_shared::event::Occurrence;
+use quartet_shared::task::{LeaseId, Task};
 
 use crate::scheduler::Scheduler;
 use crate::scheduler::lease::{Ending, Pin};
 use crate::scheduler::refusal::Refusal;
+use crate::scheduler::run::Run;
 use crate::scheduler::time::Now;
 
 impl Scheduler {
@@ -20,6 +22,17 @@ impl Scheduler {
                 self.end_lease(id, Ending::Unrecorded, now);
             }
         }
-        self.check_lease(id)
+        self.check_lease(id)?;
+        let resume = match &id.task {
+            Task::Train(run) => self.run(run).map(Run::position),
+            Task::Evaluate => None,
+        };
+        self.note_of(&id.worker, |worker| Occurrence::AttemptStarted {
+            task: id.task.clone(),
+            attempt: id.attempt,
+            worker,
+            resume: resume.unwrap_or_default(),
+        });
+        Ok(())
     }
 }

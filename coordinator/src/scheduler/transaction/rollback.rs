@@ -1,5 +1,6 @@
 //! Rollbacks: a checkpoint turned out to be corrupt, and its run goes back to a sound one.
 
+use quartet_shared::event::Occurrence;
 use quartet_shared::ids::RunName;
 use quartet_shared::task::LeaseId;
 
@@ -52,8 +53,13 @@ impl Scheduler {
         };
         self.end_lease(&lease, Ending::HandedBack, now);
         if let Some(run) = self.run_mut(&name) {
-            run.roll_back(committed, reason, now);
+            run.roll_back(committed, reason.clone(), now);
         }
+        self.note(Occurrence::RolledBack {
+            run: name,
+            to: committed.position,
+            reason,
+        });
         self.block_evaluation();
     }
 }

@@ -19,6 +19,7 @@ pub(super) async fn catch_up(shell: &Shell, lease: &LeaseId) -> Result<Option<Po
     if moved != Ok(true) {
         return Ok(None);
     }
+    shell.history.reread(run);
     tracing::warn!(%run, %position, "an older coordinator committed this late");
     Ok(Some(position))
 }

@@ -85,6 +85,9 @@ pub(in crate::server) async fn commit(
     }
     shell.store_works(Proof::Write);
     let end = manifest.end();
+    if let Some((run, epoch)) = manifest.epoch_summary() {
+        shell.history.committed(run, epoch);
+    }
     transaction.end(|scheduler, ticket, now| scheduler.end_commit(ticket, end, now));
     tracing::info!(
         run = %manifest.run(),
@@ -115,6 +118,7 @@ async fn superseded(
         Ok(stored) => stored,
         Err(status) => return status,
     };
+    shell.history.reread(manifest.run());
     transaction.end(|scheduler, ticket, now| scheduler.supersede(ticket, stored, now));
     tracing::warn!(
         run = %manifest.run(),

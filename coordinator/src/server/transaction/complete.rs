@@ -115,6 +115,7 @@ pub(in crate::server) async fn complete_evaluation(
         .await
         .map_err(|error| shell.store_failed(error))?;
     shell.store_works(Proof::Write);
+    shell.history.evaluated(report.clone());
     shell.conclusion.set_report(report);
     end(transaction, Completion::Evaluated);
     tracing::info!("the ensemble is evaluated");

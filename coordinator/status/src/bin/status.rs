@@ -9,6 +9,7 @@ use clap::{CommandFactory, Parser};
 use quartet_identity::KeyChoice;
 use quartet_shared::terminal::Mode;
 use quartet_status::options::{Cli, Command, Options};
+use quartet_status::stored::{self, StoredError};
 use quartet_status::{ClientError, StatusError};
 
 /// 128 + SIGINT, as shells have it.
@@ -25,9 +26,14 @@ fn main() -> ExitCode {
     }
     show(&cli).unwrap_or_else(|error| {
         let _ = writeln!(io::stderr(), "error: {error:#}");
-        match error.downcast_ref() {
-            Some(StatusError::Client(ClientError::Keys(_))) => ExitCode::from(USAGE),
-            _ => ExitCode::FAILURE,
+        let keys = matches!(
+            error.downcast_ref(),
+            Some(StatusError::Client(ClientError::Keys(_)))
+        );
+        let stored: Option<&StoredError> = error.downcast_ref();
+        match keys || stored.is_some_and(StoredError::is_usage) {
+            true => ExitCode::from(USAGE),
+            false => ExitCode::FAILURE,
         }
     })
 }
@@ -37,6 +43,9 @@ fn show(cli: &Cli) -> anyhow::Result<ExitCode> {
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
+    if let Some(shown) = runtime.block_on(show_stored(cli)) {
+        return shown.map(|()| ExitCode::SUCCESS);
+    }
     if let Some(Command::Drain {
         worker,
         folder,
@@ -65,4 +74,23 @@ fn show(cli: &Cli) -> anyhow::Result<ExitCode> {
             _ = tokio::signal::ctrl_c() => Ok(ExitCode::from(INTERRUPTED)),
         }
     })
+}
+
+/// Runs a command that reads a store; `None` if it is another one.
+async fn show_stored(cli: &Cli) -> Option<anyhow::Result<()>> {
+    let (width, out) = (Mode::of_stdout().size().columns, io::stdout());
+    let shown = match cli.command.as_ref()? {
+        Command::List { store, format } => stored::list(store, (*format).into(), width, out).await,
+        Command::Show { place, format } => stored::show(place, (*format).into(), width, out).await,
+        Command::Compare { places, format } => {
+            stored::compare(places, (*format).into(), width, out).await
+        }
+        Command::Drain { .. } => return None,
+    };
+    match shown {
+        Err(StoredError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
+            Some(Ok(()))
+        }
+        shown => Some(shown.map_err(Into::into)),
+    }
 }

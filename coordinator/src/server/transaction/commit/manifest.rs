@@ -1,5 +1,6 @@
 //! The manifest that a checkpoint's header describes.
 
+use quartet_history::EpochSummary;
 use quartet_proto::v1;
 use quartet_shared::blob::{Blob, BlobRef};
 use quartet_shared::clock::Timestamp;
@@ -118,6 +119,14 @@ impl AnyManifest {
         match self {
             Self::Epoch(manifest) => Position::end_of(manifest.epoch),
             Self::MidEpoch(manifest) => manifest.position,
+        }
+    }
+
+    /// What the history keeps of it, if it is the manifest of an epoch.
+    pub(super) fn epoch_summary(&self) -> Option<(RunName, EpochSummary)> {
+        match self {
+            Self::Epoch(manifest) => Some((manifest.run.clone(), manifest.clone().into())),
+            Self::MidEpoch(_) => None,
         }
     }
 

@@ -1,0 +1,111 @@
+//! How a record goes on while an experiment is coordinated.
+
+use quartet_shared::event::{Event, Occurrence};
+use quartet_shared::ids::RunName;
+use quartet_shared::report::EvaluationReport;
+use quartet_shared::task::Task;
+
+use crate::attempts;
+use crate::record::{EpochSummary, ExperimentRecord, RunRecord};
+
+/// Events of a record that is kept in memory; the oldest of the fleet are forgotten.
+const MAX_EVENTS: usize = 20_000;
+
+/// Something that is new in the store, or will be soon.
+#[derive(Clone, Debug)]
+pub enum Update {
+    /// Something has happened.
+    Happened(Event),
+    /// An epoch of a run is committed.
+    Committed(RunName, Box<EpochSummary>),
+    /// The epochs of a run were read again.
+    Reread(RunName, Vec<EpochSummary>),
+    /// The ensemble is evaluated.
+    Evaluated(Box<EvaluationReport>),
+}
+
+impl ExperimentRecord {
+    /// Takes something new. What is known already changes nothing.
+    pub fn apply(&mut self, update: Update) {
+        match update {
+            Update::Happened(event) => {
+                self.tell(&event);
+                self.events.push(event);
+                self.forget_some();
+            }
+            Update::Committed(run, epoch) => {
+                let Some(run) = self.run_mut(&run) else {
+                    return;
+                };
+                // One that is trained again follows the epochs before it.
+                run.epochs.retain(|known| known.epoch < epoch.epoch);
+                run.epochs.push(*epoch);
+            }
+            Update::Reread(run, epochs) => {
+                if let Some(run) = self.run_mut(&run) {
+                    run.epochs = epochs;
+                }
+            }
+            Update::Evaluated(report) => self.report = Some(*report),
+        }
+    }
+
+    /// Adds what an event says to the tasks that it is about.
+    pub(crate) fn tell(&mut self, event: &Event) {
+        if let Occurrence::CoordinatorStarted { term, .. } = &event.what {
+            self.term = Some(*term);
+            self.closed = false;
+        }
+        let term = self.term.unwrap_or_default();
+        match event.what.task() {
+            Some(Task::Train(run)) => {
+                if let Some(run) = self.run_mut(&run) {
+                    run.tell(event);
+                    attempts::happened(&mut run.attempts, event, term);
+                }
+            }
+            Some(Task::Evaluate) => {
+                attempts::happened(&mut self.evaluation_attempts, event, term);
+                match &event.what {
+                    Occurrence::TaskFailed { reason, .. } => {
+                        self.evaluation_failure = Some(reason.clone());
+                    }
+                    _ => self.evaluation_failure = None,
+                }
+            }
+            None => {}
+        }
+    }
+
+    fn run_mut(&mut self, name: &RunName) -> Option<&mut RunRecord> {
+        self.runs.iter_mut().find(|run| run.spec.name == *name)
+    }
+
+    fn forget_some(&mut self) {
+        if self.events.len() > MAX_EVENTS {
+            let oldest = self
+                .events
+                .iter()
+                .position(|event| event.what.is_of_fleet());
+            self.events.remove(oldest.unwrap_or(0));
+        }
+    }
+}
+
+impl RunRecord {
+    fn tell(&mut self, event: &Event) {
+        match &event.what {
+            Occurrence::TaskFailed { reason, .. } => self.failure = Some(reason.clone()),
+            Occurrence::AttemptStarted { .. } => self.failure = None,
+            Occurrence::RunFinished { outcome, .. } => {
+                self.outcome = Some(*outcome);
+                self.failure = None;
+            }
+            Occurrence::RolledBack { to, .. } => {
+                self.outcome = None;
+                self.epochs.retain(|epoch| epoch.epoch <= to.epoch);
+            }
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! Writes what is new of the history to the store: events, and what follows from committed epochs. It runs
+//! beside the experiment and holds nothing up.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use quartet_shared::event::{Event, Occurrence};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::shell::Shell;
+use quartet_history::HistoryError;
+use quartet_store::StoreError;
+
+/// How long events are gathered before they are written.
+const GATHER: Duration = Duration::from_secs(1);
+/// The same of events of the fleet alone: a worker that comes and goes fills no store.
+const GATHER_FLEET: Duration = Duration::from_secs(30);
+/// Wait after a failure of the store.
+const PAUSE: Duration = Duration::from_secs(5);
+/// How long the last writes may take.
+const LAST_WRITES: Duration = Duration::from_secs(10);
+
+/// Writes what is new of the history to the store, until it is told to finish.
+pub(super) struct Recorder {
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl Recorder {
+    /// Begins with the start of this coordinator.
+    pub(super) fn start(shell: &Arc<Shell>) -> Self {
+        shell.history.add(Occurrence::CoordinatorStarted {
+            term: shell.experiment.term,
+            host: quartet_shared::host::name(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        });
+        let stop = CancellationToken::new();
+        let writer = Writer {
+            shell: Arc::clone(shell),
+            stop: stop.clone(),
+            lists: 0,
+            unwritten: None,
+        };
+        Self {
+            stop,
+            task: tokio::spawn(writer.run()),
+        }
+    }
+
+    /// Writes what is left, and ends.
+    pub(super) async fn finish(mut self) {
+        self.stop.cancel();
+        if tokio::time::timeout(LAST_WRITES, &mut self.task)
+            .await
+            .is_err()
+        {
+            self.task.abort();
+            tracing::warn!("the store is too slow to take the last events");
+        }
+    }
+}
+
+struct Writer {
+    shell: Arc<Shell>,
+    stop: CancellationToken,
+    /// Lists of events that are in the store.
+    lists: u32,
+    /// A list that was not written, or whose answer was lost.
+    unwritten: Option<Vec<Event>>,
+}
+
+impl Writer {
+    async fn run(mut self) {
+        self.read().await;
+        loop {
+            self.gather().await;
+            let stopping = self.stop.is_cancelled();
+            let written = self.write().await;
+            if let Err(error) = &written {
+                tracing::debug!(%error, "the store does not take the history; trying again");
+                self.pause(PAUSE).await;
+            }
+            if stopping && (written.is_err() || self.shell.history.is_written()) {
+                return;
+            }
+        }
+    }
+
+    /// Reads the record, however often it takes.
+    async fn read(&mut self) {
+        let experiment = &self.shell.experiment;
+        let (name, term) = (&experiment.spec.experiment.name, experiment.term);
+        loop {
+            match quartet_history::read_before(&experiment.store, name, Some(term)).await {
+                Ok(record) => {
+                    for reason in &record.unreadable {
+                        tracing::warn!("missing in the history: {reason}");
+                    }
+                    return self.shell.history.set(record);
+                }
+                Err(HistoryError::Store(error)) => {
+                    tracing::debug!(%error, "the history cannot be read; trying again");
+                }
+                Err(error) => tracing::warn!(%error, "the history cannot be read; trying again"),
+            }
+            if self.stop.is_cancelled() {
+                return;
+            }
+            self.pause(PAUSE).await;
+        }
+    }
+
+    async fn pause(&self, pause: Duration) {
+        tokio::select! {
+            biased;
+            () = self.stop.cancelled() => {}
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+
+    /// Resolves when something is to be written.
+    async fn gather(&self) {
+        let history = &self.shell.history;
+        while history.is_written() && self.unwritten.is_none() {
+            tokio::select! {
+                biased;
+                () = self.stop.cancelled() => return,
+                () = history.news() => {}
+            }
+        }
+        let urgent = async {
+            while !history.is_urgent() {
+                history.news().await;
+            }
+            tokio::time::sleep(GATHER).await;
+        };
+        tokio::select! {
+            biased;
+            () = self.stop.cancelled() => {}
+            () = urgent => {}
+            () = tokio::time::sleep(GATHER_FLEET) => {}
+        }
+    }
+
+    async fn write(&mut self) -> Result<(), StoreError> {
+        self.write_events().await?;
+        let events = self.shell.history.take_events();
+        self.unwritten = Some(events).filter(|events| !events.is_empty());
+        self.write_events().await?;
+        while let Some(run) = self.shell.history.to_reread() {
+            let experiment = &self.shell.experiment;
+            let read = quartet_history::read_epochs(&experiment.store, &experiment.layout, &run);
+            let epochs = read.await?;
+            self.shell.history.set_epochs(run, epochs);
+        }
+        Ok(())
+    }
+
+    /// Writes the list of events that is left over. If it is there already, a first try was written although
+    /// it was reported as failed.
+    async fn write_events(&mut self) -> Result<(), StoreError> {
+        let Some(events) = &self.unwritten else {
+            return Ok(());
+        };
+        let experiment = &self.shell.experiment;
+        let key = experiment.layout.events(experiment.term, self.lists + 1);
+        experiment.store.create_json(&key, events).await?;
+        self.lists += 1;
+        self.unwritten = None;
+        Ok(())
+    }
+}

@@ -1,0 +1,156 @@
+//! Experiments as their store has them, without a coordinator: `status list`, `show` and `compare`.
+//!
+//! - `place`: what the user names: a store, or an experiment in it
+//! - `table`: rows for people, as CSV and as JSON
+//! - `list`, `show`, `compare`: the commands; pure functions from records to tables and text
+
+mod compare;
+mod list;
+mod place;
+mod show;
+mod table;
+#[cfg(test)]
+mod tests;
+
+use std::io::{self, Write};
+
+use clap::Args;
+use quartet_history::{ExperimentRecord, HistoryError};
+use quartet_shared::clock::Timestamp;
+use quartet_store::{Store, StoreError};
+
+pub use place::{InvalidPlace, Place};
+
+/// Where the coordinator keeps experiments unless it is told otherwise.
+pub const DEFAULT_STORE: &str = "./runs";
+
+/// In which form something is printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    /// For people.
+    #[default]
+    Text,
+    /// JSON.
+    Json,
+    /// Comma-separated values, with a header.
+    Csv,
+}
+
+/// The flags that choose a [`Format`].
+#[derive(Clone, Copy, Debug, Default, Args)]
+pub struct FormatFlags {
+    /// JSON instead of tables.
+    #[arg(long, conflicts_with = "csv")]
+    pub json: bool,
+    /// Comma-separated values instead of tables.
+    #[arg(long)]
+    pub csv: bool,
+}
+
+impl From<FormatFlags> for Format {
+    fn from(flags: FormatFlags) -> Self {
+        match (flags.json, flags.csv) {
+            (true, _) => Self::Json,
+            (_, true) => Self::Csv,
+            _ => Self::Text,
+        }
+    }
+}
+
+/// Why a store cannot be shown.
+#[derive(Debug, thiserror::Error)]
+pub enum StoredError {
+    /// An argument names no place.
+    #[error(transparent)]
+    Place(#[from] InvalidPlace),
+    /// There is no such experiment, or the store fails.
+    #[error(transparent)]
+    History(#[from] HistoryError),
+    /// The store cannot be opened or fails.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The output cannot be written.
+    #[error("cannot write the output: {0}")]
+    Output(#[from] io::Error),
+}
+
+impl StoredError {
+    /// Whether other arguments would help.
+    #[must_use]
+    pub fn is_usage(&self) -> bool {
+        matches!(
+            self,
+            Self::Place(_)
+                | Self::History(HistoryError::Missing { .. })
+                | Self::Store(StoreError::Location { .. })
+        )
+    }
+}
+
+/// Lists the experiments of a store.
+///
+/// # Errors
+/// The store cannot be read, or the output cannot be written.
+pub async fn list(
+    store: &str,
+    format: Format,
+    width: u16,
+    mut out: impl Write,
+) -> Result<(), StoredError> {
+    let store = Store::open_existing(store)?;
+    let mut records = Vec::new();
+    for name in quartet_history::experiments(&store).await? {
+        records.push(quartet_history::read(&store, &name).await?);
+    }
+    if records.is_empty() && format == Format::Text {
+        writeln!(out, "{} has no experiments", store.location())?;
+        return Ok(());
+    }
+    // The newest first.
+    records.sort_by_key(|record| std::cmp::Reverse(record.began_at()));
+    let table = list::table(&records, Timestamp::now());
+    Ok(out.write_all(table.render(format, width).as_bytes())?)
+}
+
+/// Shows one experiment.
+///
+/// # Errors
+/// It cannot be read, or the output cannot be written.
+pub async fn show(
+    place: &str,
+    format: Format,
+    width: u16,
+    mut out: impl Write,
+) -> Result<(), StoredError> {
+    let record = read(place).await?;
+    let shown = match format {
+        Format::Text => show::text(&record, Timestamp::now(), width),
+        Format::Json => show::json(&record),
+        Format::Csv => show::epochs(&record).render(format, width),
+    };
+    Ok(out.write_all(shown.as_bytes())?)
+}
+
+/// Compares experiments.
+///
+/// # Errors
+/// One cannot be read, or the output cannot be written.
+pub async fn compare(
+    places: &[String],
+    format: Format,
+    width: u16,
+    mut out: impl Write,
+) -> Result<(), StoredError> {
+    let mut records = Vec::with_capacity(places.len());
+    for place in places {
+        records.push(read(place).await?);
+    }
+    let table = compare::table(&records);
+    Ok(out.write_all(table.render(format, width).as_bytes())?)
+}
+
+async fn read(place: &str) -> Result<ExperimentRecord, StoredError> {
+    let Place { store, experiment } = place.parse()?;
+    let store = Store::open_existing(&store)?;
+    Ok(quartet_history::read(&store, &experiment).await?)
+}
