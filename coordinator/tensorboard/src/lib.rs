@@ -5,7 +5,7 @@
 //! files of its own, which follow from its manifest: whoever finds one missing can create it.
 //!
 //! - [`files`]: which files an experiment has, and what they say
-//! - [`write`]: creates in a store what is missing there
+//! - [`mod@write`]: creates files in a store, or what is missing there
 //! - `hyperparameters`: what TensorBoard's HParams page shows of a run
 //! - `event_file`: events and summaries, as TensorFlow writes them
 //! - `record`: the framing of events in a file
@@ -21,4 +21,4 @@ mod tests;
 pub mod write;
 
 pub use files::{EventFiles, File};
-pub use write::write_missing;
+pub use write::{write, write_missing};

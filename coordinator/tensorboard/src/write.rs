@@ -12,10 +12,26 @@ use crate::files::{EventFiles, File};
 /// Folders that are written at once: a server answers each creation after tens of milliseconds.
 const AT_ONCE: usize = 16;
 
+/// Creates event files, one after the other, and returns how many are new. What is there stays as it is.
+///
+/// # Errors
+/// The store fails. The files before this one are there, those after it are not.
+pub async fn write(
+    store: &Store,
+    files: impl IntoIterator<Item = File>,
+) -> Result<usize, StoreError> {
+    let mut created = 0;
+    for file in files {
+        if store.create_watched(&file.key, file.bytes).await? == Creation::Created {
+            created += 1;
+        }
+    }
+    Ok(created)
+}
+
 /// Creates the event files of an experiment that its store does not have. Returns how many it has created.
 ///
-/// The files of a folder are created one after the other, by number: see [`EventFiles::epoch`]. What is
-/// there stays as it is. `training_images` is how many images of the data set are trained on.
+/// Within a folder, smaller numbers come first: see [`EventFiles::epoch`]. `training_images` is how many images of the data set are trained on.
 ///
 /// # Errors
 /// The store fails. Another call goes on from there.
@@ -36,19 +52,8 @@ pub async fn write_missing(
         }
     }
     stream::iter(folders.into_values())
-        .map(|files| create(store, files))
+        .map(|files| write(store, files))
         .buffer_unordered(AT_ONCE)
         .try_fold(0, |sum, created| async move { Ok(sum + created) })
         .await
-}
-
-/// Creates files in this order; returns how many were not there.
-async fn create(store: &Store, files: Vec<File>) -> Result<usize, StoreError> {
-    let mut created = 0;
-    for file in files {
-        if store.create(&file.key, file.bytes).await? == Creation::Created {
-            created += 1;
-        }
-    }
-    Ok(created)
 }
