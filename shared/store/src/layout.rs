@@ -19,8 +19,13 @@
 //! <experiment>/evaluation/attempts/<attempt>.json
 //! <experiment>/evaluation.json
 //! <experiment>/evaluation.txt
+//! <experiment>/tensorboard/<event file>
+//! <experiment>/tensorboard/<run>/<event file>
+//! <experiment>/tensorboard/<run>/train/<event file>
+//! <experiment>/tensorboard/<run>/validation/<event file>
 //! ```
-//! Epochs and attempts are written with leading zeros, so that a listing is in order.
+//! Epochs and attempts are written with leading zeros, so that a listing is in order. An event file's name is
+//! `events.out.tfevents.<number>.quartet`.
 
 use quartet_shared::blob::Checksum;
 use quartet_shared::ids::{Attempt, Epoch, ExperimentName, RunName, Term};
@@ -244,6 +249,39 @@ impl Layout {
     pub fn evaluation_text(&self) -> String {
         format!("{}/evaluation.txt", self.experiment)
     }
+
+    /// The folder that holds all of TensorBoard's event files: its `--logdir`.
+    #[must_use]
+    pub fn tensorboard(&self) -> String {
+        format!("{}/tensorboard", self.experiment)
+    }
+
+    /// An event file. TensorBoard takes files whose names contain `tfevents` and reads those of a folder in
+    /// the order of their names; the number has up to 10 digits.
+    #[must_use]
+    pub fn event_file(&self, folder: EventFolder<'_>, number: u64) -> String {
+        let root = self.tensorboard();
+        let folder = match folder {
+            EventFolder::Experiment => root,
+            EventFolder::Run(run) => format!("{root}/{run}"),
+            EventFolder::Train(run) => format!("{root}/{run}/train"),
+            EventFolder::Validation(run) => format!("{root}/{run}/validation"),
+        };
+        format!("{folder}/events.out.tfevents.{number:010}.quartet")
+    }
+}
+
+/// What a folder of TensorBoard's event files is about. TensorBoard shows each folder as a run of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EventFolder<'a> {
+    /// The experiment.
+    Experiment,
+    /// A run.
+    Run(&'a RunName),
+    /// The training of a run.
+    Train(&'a RunName),
+    /// The validation of a run.
+    Validation(&'a RunName),
 }
 
 /// The folders of packed data sets and of initial weights, which all experiments of a store share.
@@ -347,6 +385,10 @@ mod tests {
         let run = "a".parse().unwrap();
         let key = |epoch, step| layout.step_manifest(&run, Position::within(Epoch(epoch), step));
         let keys = [key(9, 10), key(9, 200), key(10, 1)];
+        assert!(keys.is_sorted(), "{keys:?}");
+        let folder = EventFolder::Train(&run);
+        let numbers = [0, 9, 10, u64::from(u32::MAX), 9_999_999_999];
+        let keys = numbers.map(|number| layout.event_file(folder, number));
         assert!(keys.is_sorted(), "{keys:?}");
     }
 }

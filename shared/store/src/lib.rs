@@ -9,6 +9,7 @@ pub mod layout;
 mod leftovers;
 pub mod manifest;
 mod upload;
+mod watched;
 
 use std::io;
 use std::ops::Range;

@@ -35,6 +35,57 @@ async fn an_object_is_created_once() {
 }
 
 #[tokio::test]
+async fn a_watched_object_is_created_once() {
+    let (dir, local) = open();
+    let remote = Store::from_objects("memory", Arc::new(InMemory::new()));
+    for store in [&local, &remote] {
+        let create = |content: &'static str| store.create_watched("a/b.x", content.into());
+        assert_eq!(create("1").await.unwrap(), Creation::Created);
+        assert_eq!(create("2").await.unwrap(), Creation::Exists);
+        assert_eq!(store.list("a").await.unwrap(), ["a/b.x"]);
+        assert_eq!(read_all(store, "a/b.x").await, b"1");
+        let writers = (0..20).map(|_| store.create_watched("a/c.x", "3".into()));
+        let created = futures::future::try_join_all(writers).await.unwrap();
+        let is_new = |created: &&Creation| **created == Creation::Created;
+        assert_eq!(created.iter().filter(is_new).count(), 1, "{created:?}");
+    }
+    let names = std::fs::read_dir(dir.path().join("a")).unwrap();
+    assert_eq!(names.count(), 2);
+}
+
+/// No file whose name contains the object's is ever beside it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_watches_a_folder_sees_whole_objects_only() {
+    let (dir, store) = open();
+    let folder = dir.path().join("a");
+    std::fs::create_dir(&folder).unwrap();
+    let writer = tokio::spawn(async move {
+        for number in 0..50 {
+            let key = format!("a/object-{number}");
+            store.create_watched(&key, "whole".into()).await.unwrap();
+        }
+    });
+    let (mut others, mut found) = (0, 0);
+    while !writer.is_finished() || found < 50 {
+        found = 0;
+        for entry in std::fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_str().unwrap();
+            if name.contains("object") {
+                assert!(!name.contains('#'), "{name}");
+                assert_eq!(std::fs::read(&path).unwrap(), b"whole", "{name}");
+                found += 1;
+            } else {
+                others += 1;
+            }
+        }
+        tokio::task::yield_now().await;
+    }
+    writer.await.unwrap();
+    assert!(others > 0, "no file in the making was seen");
+}
+
+#[tokio::test]
 async fn the_newest_object_has_the_greatest_number() {
     let (_dir, store) = open();
     assert_eq!(store.newest("a").await.unwrap(), None);
