@@ -1,0 +1,111 @@
+//! Whether probabilities mean what they say.
+//!
+//! C. Guo, G. Pleiss, Y. Sun, K. Q. Weinberger: On Calibration of Modern Neural Networks, ICML 2017
+//! (<https://arxiv.org/abs/1706.04599>), section 2 and equation 3.
+
+use crate::predictions::Predictions;
+
+/// Bins of equal width, as in the paper.
+pub const BINS: usize = 15;
+
+/// The predictions of a split by their confidence.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Calibration {
+    /// Bin `b` has the confidences in `(b / BINS, (b + 1) / BINS]`; 0 belongs to the first.
+    pub bins: [Bin; BINS],
+    /// Expected calibration error: the mean over images of the distance between the accuracy and the mean
+    /// confidence of their bin, a fraction of 1.
+    pub expected_error: f64,
+}
+
+/// The predictions of similar confidence.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Bin {
+    /// How many there are.
+    pub count: u64,
+    /// Fraction of them that are right; 0 for none.
+    pub accuracy: f64,
+    /// Mean of their confidences; 0 for none.
+    pub confidence: f64,
+}
+
+impl Calibration {
+    /// Sorts predictions, which must be valid for so many classes, into bins. The confidence of a prediction is
+    /// the probability of the predicted class.
+    #[must_use]
+    pub fn of(predictions: &Predictions, classes: usize) -> Self {
+        let mut bins = [Bin::default(); BINS];
+        for row in predictions.rows(classes) {
+            let bin = &mut bins[bin_of(row.confidence)];
+            bin.count += 1;
+            bin.accuracy += f64::from(u8::from(row.predicted == row.label));
+            bin.confidence += f64::from(row.confidence);
+        }
+        let images: u64 = bins.iter().map(|bin| bin.count).sum();
+        let mut error = 0.0;
+        for bin in bins.iter_mut().filter(|bin| bin.count > 0) {
+            error += (bin.accuracy - bin.confidence).abs() / images as f64;
+            bin.accuracy /= bin.count as f64;
+            bin.confidence /= bin.count as f64;
+        }
+        Self {
+            bins,
+            expected_error: error,
+        }
+    }
+}
+
+fn bin_of(confidence: f32) -> usize {
+    // In single precision, so that 0.2 as a confidence is the edge 3 / 15.
+    let above = (confidence * BINS as f32).ceil() as usize;
+    above.saturating_sub(1).min(BINS - 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use quartet_shared::dataset::Split;
+
+    use super::*;
+
+    /// Predictions of two classes, as the probability of the first one, with the label.
+    fn of(said: &[(f32, u8)]) -> Calibration {
+        let predictions = Predictions {
+            split: Split::Test,
+            labels: said.iter().map(|(_, label)| *label).collect(),
+            probabilities: said.iter().flat_map(|(p, _)| [*p, 1.0 - p]).collect(),
+            images: None,
+        };
+        predictions.check(2).unwrap();
+        Calibration::of(&predictions, 2)
+    }
+
+    /// Bin 12 (0.8 to 0.867) has 0.85 right, 0.85 right and 0.81 wrong: accuracy 2/3, confidence 2.51/3. Bin 8
+    /// (0.533 to 0.6) has 0.55 wrong: accuracy 0. So the error is
+    /// 3/4 * |2/3 - 2.51/3| + 1/4 * 0.55 = (0.51 + 0.55) / 4 = 0.265.
+    #[test]
+    fn the_error_is_the_one_worked_out_by_hand() {
+        let calibration = of(&[(0.85, 0), (0.15, 1), (0.81, 1), (0.55, 1)]);
+        assert!((calibration.expected_error - 0.265).abs() < 1e-7);
+        let bin = calibration.bins[12];
+        assert_eq!(bin.count, 3);
+        assert!((bin.accuracy - 2.0 / 3.0).abs() < 1e-12);
+        assert!((bin.confidence - 2.51 / 3.0).abs() < 1e-7);
+        assert_eq!(calibration.bins[8].count, 1);
+        assert_eq!(calibration.bins[8].accuracy, 0.0);
+    }
+
+    #[test]
+    fn who_is_sure_and_right_has_no_error() {
+        let calibration = of(&[(1.0, 0), (0.0, 1)]);
+        assert_eq!(calibration.expected_error, 0.0);
+        assert_eq!(calibration.bins[BINS - 1].count, 2);
+    }
+
+    #[test]
+    fn a_bin_holds_its_upper_edge() {
+        assert_eq!(
+            [0.0, 0.01, 0.2, 0.200_001, 1.0].map(bin_of),
+            [0, 0, 2, 3, 14]
+        );
+    }
+}

@@ -1,0 +1,27 @@
+//! What became of an experiment, as one HTML file that needs nothing else, and as figures.
+//!
+//! Everything here is a pure function of an [`ExperimentRecord`](quartet_history::ExperimentRecord), of [`Predictions`] if there are any, and of the
+//! time that is passed in: no store, no clock, no file. Equal input gives equal output.
+//!
+//! - [`html`]: the report; its templates are in `templates/`, its view in `page`
+//! - [`figures`], [`curves`], [`accuracies`]: the figures as SVG
+//! - [`png`]: an SVG of this crate as a picture
+//! - [`calibration`], [`mistakes`]: what predictions tell beyond the scores of the evaluation
+//! - `text`: foreign text and numbers for readers
+//!
+//! The figures are drawn by plotters: of the maintained libraries under a permissive licence, it alone writes SVG
+//! without a browser, a script engine or fonts of its own, and needs two small crates to do so.
+//! poloto writes smaller files, but draws lines and bars only; charming and plotly need JavaScript.
+
+pub mod calibration;
+mod figures;
+pub mod mistakes;
+mod page;
+mod png;
+mod predictions;
+mod text;
+
+pub use figures::{Figure, accuracies, curves, figures};
+pub use page::html;
+pub use png::{PngError, png};
+pub use predictions::{Images, InvalidPredictions, Predictions};
