@@ -12,6 +12,7 @@ use std::time::Duration;
 use anyhow::Context;
 use quartet_identity::folder::DEFAULT_DAYS;
 use quartet_identity::server::ServerKeys;
+use quartet_identity::session::Sessions;
 use quartet_identity::{KeyError, KeyFolder, Role, client};
 use quartet_proto::channel::Connector;
 use quartet_shared::label;
@@ -140,6 +141,7 @@ async fn coordinate(args: Args, mut request: Request, timing: Timing) -> anyhow:
         (None, false) => return Err(Unprotected(args.listen).into()),
     };
     let server_keys = keys.as_ref().map(ServerKeys::read).transpose()?;
+    let sessions = keys.as_ref().map(Sessions::of).transpose()?;
     if let Some(keys) = &keys {
         request.connector = client::connector(keys, Role::Coordinator)?;
         request.plain_connector = Some(Connector::tcp());
@@ -206,7 +208,7 @@ async fn coordinate(args: Args, mut request: Request, timing: Timing) -> anyhow:
         Some(fleet) => fleet.workers,
         None => args.workers.unwrap_or(DEFAULT_WORKERS),
     };
-    let coordinator = Coordinator::new(experiment, workers, timing, policy).await?;
+    let coordinator = Coordinator::new(experiment, workers, timing, policy, sessions).await?;
     let (stop, stopped) = watch::channel(false);
     let screen = tokio::spawn(show(coordinator.snapshots(), stopped));
     let mut local = match &fleet {

@@ -8,6 +8,7 @@
 //! - `fleet_service`: the workers' service, with `worker_stream` and `objects`
 //! - `assignment`: what a worker gets with its lease
 //! - `status_service`, `snapshots`: what people watch; `store_trouble`: whether the store works
+//! - `web`: the page, and what monitoring asks for; `counters`: what it counts
 //! - `transaction`: writes to the store under a lease: grant, commit, completion, rollback
 //! - `history`: what has become of the experiment, in memory; `recorder`: writes what is new of it
 //! - `retention`: deletes checkpoints that are no longer needed
@@ -18,6 +19,7 @@ mod assignment;
 mod clock;
 mod conclusion;
 mod connections;
+mod counters;
 mod driver;
 mod fleet_service;
 mod history;
@@ -32,6 +34,7 @@ mod status_service;
 mod store_trouble;
 mod timing;
 mod transaction;
+mod web;
 mod worker_stream;
 
 use std::pin::pin;
@@ -41,6 +44,7 @@ use std::time::Duration;
 use anyhow::Context;
 use futures::Stream;
 use quartet_identity::Access;
+use quartet_identity::session::Sessions;
 use quartet_proto::v1::fleet_server::FleetServer;
 use quartet_proto::v1::status_server::StatusServer;
 use quartet_proto::{MAX_FRAME_SIZE, MAX_MESSAGE_SIZE};
@@ -51,6 +55,7 @@ use quartet_shared::shutdown::Shutdown;
 use quartet_shared::state::ExperimentState;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch as watch_channel;
+use tonic::service::Routes;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Server;
 use tonic::transport::server::Connected;
@@ -105,15 +110,17 @@ fn why_stopped(interrupted: bool, error: Option<&anyhow::Error>) -> Option<Strin
 pub struct Coordinator {
     shell: Arc<Shell>,
     timing: Timing,
+    sessions: Option<Arc<Sessions>>,
 }
 
 impl Coordinator {
-    /// Reads from the store how far the experiment is.
+    /// Reads from the store how far the experiment is. Browsers need a session where keys are used.
     pub async fn new(
         experiment: Experiment,
         workers_expected: u32,
         timing: Timing,
         policy: Policy,
+        sessions: Option<Sessions>,
     ) -> anyhow::Result<Self> {
         let spec = &experiment.spec.experiment;
         let runs = RunSettings::of(spec);
@@ -138,6 +145,7 @@ impl Coordinator {
         Ok(Self {
             shell: Arc::new(shell),
             timing,
+            sessions: sessions.map(Arc::new),
         })
     }
 
@@ -169,10 +177,15 @@ impl Coordinator {
         };
         let status = StatusService {
             shell: Arc::clone(&self.shell),
+            sessions: self.sessions.clone(),
         };
         let fleet = FleetServer::new(fleet).max_decoding_message_size(MAX_MESSAGE_SIZE);
         let status = StatusServer::new(status).max_decoding_message_size(MAX_MESSAGE_SIZE);
         let policy = self.shell.policy;
+        let services = Routes::new(InterceptedService::new(fleet, policy.guard(Access::Work)))
+            .add_service(InterceptedService::new(status, policy.guard(Access::Watch)));
+        let pages = web::routes(&self.shell, self.sessions.clone());
+        let services = Routes::from(services.into_axum_router().merge(pages));
         let (stop, mut stopped) = watch_channel::channel(false);
         let server = Server::builder()
             // A silent connection is given up, but not before the lease has expired for the same silence.
@@ -180,8 +193,9 @@ impl Coordinator {
             .http2_keepalive_timeout(Some(self.timing.lease))
             .max_concurrent_streams(MAX_STREAMS)
             .max_frame_size(MAX_FRAME_SIZE)
-            .add_service(InterceptedService::new(fleet, policy.guard(Access::Work)))
-            .add_service(InterceptedService::new(status, policy.guard(Access::Watch)))
+            // Browsers speak HTTP/1 where there is no TLS.
+            .accept_http1(true)
+            .add_routes(services)
             .serve_with_incoming_shutdown(incoming, async move {
                 let _ = stopped.wait_for(|stop| *stop).await;
             });

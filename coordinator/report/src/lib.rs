@@ -5,6 +5,7 @@
 //!
 //! - [`html`]: the report; its templates are in `templates/`, its view in `page`
 //! - [`figures`], [`curves`], [`accuracies`]: the figures as SVG
+//! - [`style`], [`sentence`]: what a live page has in common with the report
 //! - [`png`]: an SVG of this crate as a picture
 //! - [`calibration`], [`mistakes`]: what predictions tell beyond the scores of the evaluation
 //! - `text`: foreign text and numbers for readers
@@ -19,9 +20,11 @@ pub mod mistakes;
 mod page;
 mod png;
 mod predictions;
+mod sentence;
 mod text;
 
-pub use figures::{Figure, accuracies, curves, figures};
-pub use page::html;
+pub use figures::{Figure, accuracies, confusion_matrices, curves, figures};
+pub use page::{html, style};
 pub use png::{PngError, png};
 pub use predictions::{Images, InvalidPredictions, Predictions};
+pub use sentence::sentence;

@@ -3,7 +3,6 @@
 mod citation;
 mod evaluation;
 mod history;
-mod occurrence;
 mod overview;
 
 use askama::Template;
@@ -17,6 +16,19 @@ use citation::Citation;
 use evaluation::{PredictionView, SplitView};
 use history::{EventRow, TaskRow};
 use overview::{Headline, Overview, RunRow};
+
+#[derive(Template)]
+#[template(path = "style.css", escape = "none")]
+struct Style {
+    dark: Vec<(String, &'static str)>,
+}
+
+/// The report's style sheet, which its figures need to be seen on dark paper.
+#[must_use]
+pub fn style() -> String {
+    let dark = figures::dark().collect();
+    Style { dark }.render().unwrap_or_default()
+}
 
 #[derive(Template)]
 #[template(path = "report.html")]

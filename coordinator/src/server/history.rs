@@ -1,7 +1,7 @@
 //! What has become of the experiment, in memory: a cache of the store, for all who show it.
 
 use std::collections::BTreeSet;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use quartet_history::{EpochSummary, ExperimentRecord, Update};
 use quartet_shared::clock::Timestamp;
@@ -9,6 +9,8 @@ use quartet_shared::event::{Event, Occurrence};
 use quartet_shared::ids::RunName;
 use quartet_shared::report::EvaluationReport;
 use tokio::sync::Notify;
+
+use super::counters::Counters;
 
 /// Events that wait until the store takes them. Of a fleet that comes and goes while the store is away, the
 /// oldest are forgotten.
@@ -18,38 +20,25 @@ const MAX_UNWRITTEN: usize = 10_000;
 #[derive(Default)]
 pub(super) struct History {
     inner: Mutex<Inner>,
+    pub(super) counters: Counters,
     /// Tells the recorder that something is to be written.
     news: Notify,
 }
 
 #[derive(Default)]
 struct Inner {
-    /// Absent until it is read from the store.
-    record: Option<ExperimentRecord>,
+    /// Absent until it is read from the store. Shared with those who are showing it.
+    record: Option<Arc<ExperimentRecord>>,
+    /// Counts the changes.
+    version: u64,
     /// What came before it was read.
     early: Vec<Update>,
-    unwritten: Unwritten,
-}
-
-/// What the store is yet to have.
-#[derive(Default)]
-struct Unwritten {
-    /// What has happened.
-    events: Vec<Event>,
+    /// Events that the store is yet to have.
+    unwritten: Vec<Event>,
     /// Runs whose epochs are to be read again.
     to_reread: BTreeSet<RunName>,
-}
-
-impl Unwritten {
-    fn is_empty(&self) -> bool {
-        self.events.is_empty() && self.to_reread.is_empty()
-    }
-
-    /// Whether it is about the fleet alone, and can wait.
-    fn can_wait(&self) -> bool {
-        let of_fleet = self.events.iter().all(|event| event.what.is_of_fleet());
-        of_fleet && self.to_reread.is_empty()
-    }
+    /// Something is to be written that is not about the fleet alone.
+    is_urgent: bool,
 }
 
 impl History {
@@ -57,9 +46,14 @@ impl History {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reads the record; `None` until it was read from the store.
-    pub(super) fn read<T>(&self, read: impl FnOnce(&ExperimentRecord) -> T) -> Option<T> {
-        self.lock().record.as_ref().map(read)
+    /// The record as it is now; `None` until it was read from the store.
+    pub(super) fn record(&self) -> Option<Arc<ExperimentRecord>> {
+        self.lock().record.clone()
+    }
+
+    /// Changes with every change of the record.
+    pub(super) fn version(&self) -> u64 {
+        self.lock().version
     }
 
     /// Takes the record that was read from the store. What came meanwhile is added.
@@ -68,7 +62,8 @@ impl History {
         for update in std::mem::take(&mut inner.early) {
             record.apply(update);
         }
-        inner.record = Some(record);
+        inner.record = Some(Arc::new(record));
+        inner.version += 1;
         drop(inner);
         self.news.notify_one();
     }
@@ -86,12 +81,14 @@ impl History {
         let at = Timestamp::now();
         let mut inner = self.lock();
         for what in occurrences {
+            self.counters.count(&what);
             let event = Event { at, what };
             inner.update(Update::Happened(event.clone()));
-            inner.unwritten.events.push(event);
+            inner.is_urgent |= !event.what.is_of_fleet();
+            inner.unwritten.push(event);
         }
-        let surplus = inner.unwritten.events.len().saturating_sub(MAX_UNWRITTEN);
-        inner.unwritten.events.drain(..surplus);
+        let surplus = inner.unwritten.len().saturating_sub(MAX_UNWRITTEN);
+        inner.unwritten.drain(..surplus);
         drop(inner);
         self.news.notify_one();
     }
@@ -100,20 +97,24 @@ impl History {
     pub(super) fn committed(&self, run: RunName, epoch: EpochSummary) {
         let mut inner = self.lock();
         inner.update(Update::Committed(run, Box::new(epoch)));
+        inner.is_urgent = true;
         drop(inner);
         self.news.notify_one();
     }
 
     /// The store has other epochs of a run than this coordinator committed: they are to be read again.
     pub(super) fn reread(&self, run: &RunName) {
-        self.lock().unwritten.to_reread.insert(run.clone());
+        let mut inner = self.lock();
+        inner.to_reread.insert(run.clone());
+        inner.is_urgent = true;
+        drop(inner);
         self.news.notify_one();
     }
 
     /// The epochs of a run were read again.
     pub(super) fn set_epochs(&self, run: RunName, epochs: Vec<EpochSummary>) {
         let mut inner = self.lock();
-        inner.unwritten.to_reread.remove(&run);
+        inner.to_reread.remove(&run);
         inner.update(Update::Reread(run, epochs));
     }
 
@@ -124,22 +125,25 @@ impl History {
 
     /// Takes the events that the store is yet to have.
     pub(super) fn take_events(&self) -> Vec<Event> {
-        std::mem::take(&mut self.lock().unwritten.events)
+        let mut inner = self.lock();
+        inner.is_urgent = false;
+        std::mem::take(&mut inner.unwritten)
     }
 
     /// A run whose epochs are to be read again.
     pub(super) fn to_reread(&self) -> Option<RunName> {
-        self.lock().unwritten.to_reread.first().cloned()
+        self.lock().to_reread.first().cloned()
     }
 
     /// Whether there is something that the store is to have soon.
     pub(super) fn is_urgent(&self) -> bool {
-        !self.lock().unwritten.can_wait()
+        self.lock().is_urgent
     }
 
-    /// Whether the store has all.
+    /// Whether the store has all events, and nothing is to be read again.
     pub(super) fn is_written(&self) -> bool {
-        self.lock().unwritten.is_empty()
+        let inner = self.lock();
+        inner.unwritten.is_empty() && inner.to_reread.is_empty()
     }
 
     /// Resolves when something has come since the last call.
@@ -150,8 +154,9 @@ impl History {
 
 impl Inner {
     fn update(&mut self, update: Update) {
+        self.version += 1;
         match &mut self.record {
-            Some(record) => record.apply(update),
+            Some(record) => Arc::make_mut(record).apply(update),
             None => self.early.push(update),
         }
     }

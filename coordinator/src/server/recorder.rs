@@ -1,6 +1,8 @@
 //! Writes what is new of the history to the store: events, and what follows from committed epochs. It runs
 //! beside the experiment and holds nothing up.
 
+mod projections;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +11,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::shell::Shell;
+use projections::{Written, write_report};
 use quartet_history::HistoryError;
 use quartet_store::StoreError;
 
@@ -41,6 +44,8 @@ impl Recorder {
             stop: stop.clone(),
             lists: 0,
             unwritten: None,
+            event_files: Written::default(),
+            version: None,
         };
         Self {
             stop,
@@ -68,23 +73,41 @@ struct Writer {
     lists: u32,
     /// A list that was not written, or whose answer was lost.
     unwritten: Option<Vec<Event>>,
+    /// TensorBoard's event files that are written.
+    event_files: Written,
+    /// The version of the history that all is written of.
+    version: Option<u64>,
 }
 
 impl Writer {
     async fn run(mut self) {
         self.read().await;
+        let mut failed = false;
         loop {
-            self.gather().await;
+            if !failed {
+                self.gather().await;
+            }
             let stopping = self.stop.is_cancelled();
             let written = self.write().await;
-            if let Err(error) = &written {
+            failed = written.is_err();
+            if let Err(error) = written {
                 tracing::debug!(%error, "the store does not take the history; trying again");
                 self.pause(PAUSE).await;
             }
-            if stopping && (written.is_err() || self.shell.history.is_written()) {
-                return;
+            if stopping && (failed || self.is_written()) {
+                break;
             }
         }
+        if let Some(record) = self.shell.history.record()
+            && let Err(error) = write_report(&self.shell, &record).await
+        {
+            tracing::warn!(%error, "the report is not in the store: `status report` makes one");
+        }
+    }
+
+    fn is_written(&self) -> bool {
+        let history = &self.shell.history;
+        history.is_written() && self.version == Some(history.version())
     }
 
     /// Reads the record, however often it takes.
@@ -122,7 +145,7 @@ impl Writer {
     /// Resolves when something is to be written.
     async fn gather(&self) {
         let history = &self.shell.history;
-        while history.is_written() && self.unwritten.is_none() {
+        while self.is_written() && self.unwritten.is_none() {
             tokio::select! {
                 biased;
                 () = self.stop.cancelled() => return,
@@ -154,6 +177,11 @@ impl Writer {
             let epochs = read.await?;
             self.shell.history.set_epochs(run, epochs);
         }
+        let version = self.shell.history.version();
+        if let Some(record) = self.shell.history.record() {
+            self.event_files.update(&self.shell, &record).await?;
+        }
+        self.version = Some(version);
         Ok(())
     }
 

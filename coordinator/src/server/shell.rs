@@ -128,6 +128,7 @@ impl Shell {
     /// The status for a failure of the store, which a worker may retry. A permanent failure ends this
     /// coordinator.
     pub(super) fn store_failed(&self, error: StoreError) -> Status {
+        self.history.counters.store_failed();
         tracing::error!(%error, "the store failed");
         if !matches!(error, StoreError::NotFound { .. }) {
             let ended_by = match error.is_of_write() {

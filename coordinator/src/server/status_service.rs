@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use futures::{Stream, StreamExt};
 use quartet_identity::Access;
+use quartet_identity::session::Sessions;
 use quartet_proto::v1;
+use quartet_shared::clock;
 use quartet_shared::ids::WorkerId;
 use tonic::{Request, Response, Status};
 
@@ -21,6 +23,7 @@ const MAX_INTERVAL: Duration = Duration::from_secs(60);
 
 pub(super) struct StatusService {
     pub(super) shell: Arc<Shell>,
+    pub(super) sessions: Option<Arc<Sessions>>,
 }
 
 #[tonic::async_trait]
@@ -54,6 +57,17 @@ impl v1::status_server::Status for StatusService {
         tracing::info!(%worker, name, by, "draining");
         Ok(Response::new(v1::DrainWorkerResponse {
             worker_id: worker.to_string(),
+        }))
+    }
+
+    async fn create_page_link(
+        &self,
+        _: Request<v1::CreatePageLinkRequest>,
+    ) -> Result<Response<v1::CreatePageLinkResponse>, Status> {
+        let sessions = self.sessions.as_ref();
+        let token = sessions.map(|sessions| sessions.create_token(clock::unix_seconds()));
+        Ok(Response::new(v1::CreatePageLinkResponse {
+            token: token.unwrap_or_default(),
         }))
     }
 

@@ -142,6 +142,20 @@ impl Client {
         }
     }
 
+    /// A token for a link to the coordinator's page, empty where it needs none, and where the page is.
+    pub(super) async fn create_page_link(mut self) -> Result<(Address, String), ClientError> {
+        let answer = self.service.create_page_link(v1::CreatePageLinkRequest {});
+        let token = answered(&self.address, answer).await?.into_inner().token;
+        // What a stranger says goes into an address.
+        if token.chars().all(|c| c.is_ascii_alphanumeric()) {
+            return Ok((self.address, token));
+        }
+        Err(unreachable(
+            &self.address,
+            "its answer makes no sense".into(),
+        ))
+    }
+
     /// The state now and after every change.
     pub(super) async fn watch(mut self) -> Result<Watch, ClientError> {
         let answer = self.service.watch(v1::WatchRequest { min_interval_ms: 0 });

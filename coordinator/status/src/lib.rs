@@ -112,6 +112,31 @@ pub async fn drain(
     Ok(())
 }
 
+/// Prints a link to the coordinator's page. What a browser will make of it goes to `err`.
+///
+/// # Errors
+/// The coordinator cannot be asked, or the output cannot be written.
+pub async fn page(
+    options: &Options,
+    mut out: impl Write,
+    mut err: impl Write,
+) -> Result<(), StatusError> {
+    let (address, token) = Client::connect(options).await?.create_page_link().await?;
+    match &token[..] {
+        "" => writeln!(out, "http://{address}/")?,
+        token => {
+            writeln!(out, "https://{address}/?token={token}")?;
+            // A closed stderr is no reason to fail.
+            let _ = writeln!(
+                err,
+                "good once, for 5 minutes. The browser does not know the fleet's certificate and asks whether \
+                 to go on."
+            );
+        }
+    }
+    Ok(())
+}
+
 /// Where snapshots go.
 enum View<W> {
     Screen(Box<Screen<W>>),

@@ -21,6 +21,8 @@ Examples:
   status list runs                            all experiments of a store, running or not
   status show runs/fer2013                    one of them; --json has all, --csv a line for each epoch
   status compare runs/fer2013 runs/other      accuracies, times, and where their settings differ
+  status report runs/fer2013                  report.html: curves, confusion matrices, all settings
+  status page                                 a link to the coordinator's page, live in a browser
   status --completions bash                   completions for a shell
 
 Exit status:
@@ -51,12 +53,15 @@ pub enum Command {
     Drain {
         /// Its name, or its id where several have the name.
         worker: String,
-        /// Folder of an admin's keys; given before `drain` it says the same.
-        #[arg(long = "tls", value_name = "DIR")]
-        folder: Option<PathBuf>,
-        /// Use no keys; given before `drain` it says the same.
-        #[arg(long)]
-        insecure: bool,
+        /// Which keys to show.
+        #[command(flatten)]
+        keys: KeysHere,
+    },
+    /// Print a link to the coordinator's page, for a browser. Where keys are used, it is good once.
+    Page {
+        /// Which keys to show.
+        #[command(flatten)]
+        keys: KeysHere,
     },
     /// List the experiments of a store, running or not. Asks no coordinator.
     List {
@@ -76,6 +81,18 @@ pub enum Command {
         #[command(flatten)]
         format: FormatFlags,
     },
+    /// Write the report of an experiment, finished or not, as one HTML file. Asks no coordinator.
+    Report {
+        /// The store and the experiment's name in it, such as runs/fer2013.
+        #[arg(value_name = "STORE/NAME")]
+        place: String,
+        /// The file to write; - for standard output.
+        #[arg(long, value_name = "FILE", default_value = "report.html")]
+        out: PathBuf,
+        /// Writes the figures as PNG files, too, into this folder.
+        #[arg(long, value_name = "DIR")]
+        png: Option<PathBuf>,
+    },
     /// Compare experiments: accuracies, times, speeds, and the settings that differ.
     Compare {
         /// Stores and the experiments' names in them.
@@ -85,6 +102,32 @@ pub enum Command {
         #[command(flatten)]
         format: FormatFlags,
     },
+}
+
+/// Which keys a command shows, where that is said after its name.
+#[derive(Clone, Debug, Args)]
+pub struct KeysHere {
+    /// Folder of the keys; given before the command it says the same.
+    #[arg(long = "tls", value_name = "DIR")]
+    folder: Option<PathBuf>,
+    /// Use no keys; given before the command it says the same.
+    #[arg(long)]
+    insecure: bool,
+}
+
+impl KeysHere {
+    /// The options with these keys, if any are named here.
+    #[must_use]
+    pub fn within(&self, options: &Options) -> Options {
+        let here = KeyChoice {
+            folder: self.folder.clone(),
+            insecure: self.insecure,
+        };
+        Options {
+            keys: here.or(&options.keys),
+            ..options.clone()
+        }
+    }
 }
 
 /// What to show.

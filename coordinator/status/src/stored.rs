@@ -1,4 +1,4 @@
-//! Experiments as their store has them, without a coordinator: `status list`, `show` and `compare`.
+//! Experiments as their store has them, without a coordinator: `status list`, `show`, `compare` and `report`.
 //!
 //! - `place`: what the user names: a store, or an experiment in it
 //! - `table`: rows for people, as CSV and as JSON
@@ -13,6 +13,7 @@ mod table;
 mod tests;
 
 use std::io::{self, Write};
+use std::path::Path;
 
 use clap::Args;
 use quartet_history::{ExperimentRecord, HistoryError};
@@ -23,6 +24,9 @@ pub use place::{InvalidPlace, Place};
 
 /// Where the coordinator keeps experiments unless it is told otherwise.
 pub const DEFAULT_STORE: &str = "./runs";
+
+/// Pixels of a PNG figure for each of the figure's own.
+const PNG_SCALE: f32 = 2.0;
 
 /// In which form something is printed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -72,15 +76,32 @@ pub enum StoredError {
     /// The output cannot be written.
     #[error("cannot write the output: {0}")]
     Output(#[from] io::Error),
+    /// A file cannot be written.
+    #[error("cannot write {path}: {source}")]
+    File {
+        /// The file, or the folder.
+        path: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// A figure cannot be drawn.
+    #[error(transparent)]
+    Png(#[from] quartet_report::PngError),
 }
 
 impl StoredError {
+    fn file(path: &Path, source: io::Error) -> Self {
+        let path = path.display().to_string();
+        Self::File { path, source }
+    }
+
     /// Whether other arguments would help.
     #[must_use]
     pub fn is_usage(&self) -> bool {
         matches!(
             self,
             Self::Place(_)
+                | Self::File { .. }
                 | Self::History(HistoryError::Missing { .. })
                 | Self::Store(StoreError::Location { .. })
         )
@@ -147,6 +168,44 @@ pub async fn compare(
     }
     let table = compare::table(&records);
     Ok(out.write_all(table.render(format, width).as_bytes())?)
+}
+
+/// Writes the report of an experiment, and its figures as PNG files if a folder for them is given. Where they
+/// lie is said on `out`, unless the report itself goes there.
+///
+/// # Errors
+/// The experiment cannot be read, or a file cannot be written.
+pub async fn report(
+    place: &str,
+    file: &Path,
+    png: Option<&Path>,
+    mut out: impl Write,
+) -> Result<(), StoredError> {
+    let record = read(place).await?;
+    let report = quartet_report::html(&record, &[], Timestamp::now());
+    let to_stdout = file == Path::new("-");
+    match to_stdout {
+        true => out.write_all(report.as_bytes())?,
+        false => {
+            write_file(file, report.as_bytes())?;
+            writeln!(out, "{}", file.display())?;
+        }
+    }
+    let Some(folder) = png else { return Ok(()) };
+    std::fs::create_dir_all(folder).map_err(|source| StoredError::file(folder, source))?;
+    for figure in quartet_report::figures(&record, &[]) {
+        let picture = quartet_report::png(&figure.svg, PNG_SCALE)?;
+        let path = folder.join(figure.name).with_added_extension("png");
+        write_file(&path, &picture)?;
+        if !to_stdout {
+            writeln!(out, "{}", path.display())?;
+        }
+    }
+    Ok(())
+}
+
+fn write_file(path: &Path, bytes: &[u8]) -> Result<(), StoredError> {
+    std::fs::write(path, bytes).map_err(|source| StoredError::file(path, source))
 }
 
 async fn read(place: &str) -> Result<ExperimentRecord, StoredError> {

@@ -129,7 +129,6 @@ fn record() -> ExperimentRecord {
         .map(|(spec, epochs)| RunRecord {
             spec: spec.clone(),
             epochs: (1..=epochs).map(epoch).collect(),
-            mid_epoch: None,
             attempts: Vec::new(),
             outcome: None,
             failure: None,
@@ -165,6 +164,8 @@ fn record() -> ExperimentRecord {
         events,
         term: None,
         closed: false,
+        evaluation_failure: None,
+        unreadable: Vec::new(),
     }
 }
 

@@ -98,7 +98,8 @@ impl Credentials {
             .with_client_cert_verifier(verifier)
             .with_single_cert(self.chain, self.key)
             .map_err(invalid)?;
-        config.alpn_protocols = vec![ALPN.to_vec()];
+        // Workers and `status` speak HTTP/2, as do browsers; some tools do not.
+        config.alpn_protocols = vec![ALPN.to_vec(), b"http/1.1".to_vec()];
         // Each connection shows its certificate anew: one that has expired since does not come in.
         config.send_tls13_tickets = 0;
         config.session_storage = Arc::new(NoServerSessionStorage {});

@@ -9,6 +9,7 @@
 //! - [`folder`]: the folder that keys are kept in, from their making to their renewal
 //! - [`choice`]: the flags that name it
 //! - [`client`]: connections that show a certificate
+//! - [`session`]: sessions of browsers, which show no certificate
 //! - [`server`]: connections of which the holder is known
 
 mod authority;
@@ -19,6 +20,7 @@ mod credentials;
 pub mod folder;
 pub mod role;
 pub mod server;
+pub mod session;
 #[cfg(test)]
 mod tests;
 

@@ -19,6 +19,7 @@
 //! <experiment>/evaluation/attempts/<attempt>.json
 //! <experiment>/evaluation.json
 //! <experiment>/evaluation.txt
+//! <experiment>/report.html
 //! <experiment>/tensorboard/<event file>
 //! <experiment>/tensorboard/<run>/<event file>
 //! <experiment>/tensorboard/<run>/train/<event file>
@@ -242,6 +243,12 @@ impl Layout {
     #[must_use]
     pub fn evaluation(&self) -> String {
         format!("{}/evaluation.json", self.experiment)
+    }
+
+    /// The report of a finished experiment, for people.
+    #[must_use]
+    pub fn report(&self) -> String {
+        format!("{}/report.html", self.experiment)
     }
 
     /// The ensemble's evaluation as a table for people.

@@ -274,8 +274,14 @@ async fn coordinate(simulated: &Simulated, host: &str) -> anyhow::Result<Experim
         checkpoint_interval: Duration::from_millis(700),
         ..Timing::default()
     };
-    let coordinator =
-        Coordinator::new(experiment, WORKERS.len() as u32, timing, Policy::Local).await?;
+    let coordinator = Coordinator::new(
+        experiment,
+        WORKERS.len() as u32,
+        timing,
+        Policy::Local,
+        None,
+    )
+    .await?;
     let listener = TcpListener::bind(("0.0.0.0", PORT)).await?;
     let incoming = futures::stream::unfold(listener, |listener| async {
         let accepted = listener.accept().await.map(|(stream, _)| Accepted(stream));

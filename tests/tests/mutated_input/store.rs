@@ -128,7 +128,8 @@ async fn go_on(objects: &Objects) -> anyhow::Result<()> {
         let _ = scheduler.assign(now);
         let _ = (scheduler.next_deadline(), scheduler.experiment_state());
     }
-    let coordinator = Coordinator::new(experiment, 1, Timing::default(), Policy::Local).await?;
+    let coordinator =
+        Coordinator::new(experiment, 1, Timing::default(), Policy::Local, None).await?;
     let snapshot = coordinator.snapshots().now();
     let _ = (render::table(&snapshot, 80), json::pretty(&snapshot));
     Ok(())

@@ -7,7 +7,7 @@ use quartet_shared::human;
 use quartet_shared::label::MAX_LABEL;
 use quartet_shared::task::Task;
 
-use super::occurrence;
+use crate::sentence;
 use crate::text::{clean, plural, reason};
 
 /// Events that a report tells, the latest ones.
@@ -104,8 +104,8 @@ pub(super) fn events(events: &[Event]) -> (Vec<EventRow>, String) {
     let earlier = events.len().saturating_sub(EVENTS);
     let rows = events[earlier..].iter().map(|event| EventRow {
         at: second(event.at),
-        what: occurrence::sentence(&event.what),
-        is_bad: occurrence::is_bad(&event.what),
+        what: sentence::sentence(&event.what),
+        is_bad: sentence::is_bad(&event.what),
     });
     let note = match earlier {
         0 => String::new(),

@@ -184,12 +184,9 @@ pub(super) fn run(run: &RunRecord) -> RunRow {
 
 fn epochs(run: &RunRecord) -> String {
     let done = run.epochs.last().map_or(0, |epoch| epoch.epoch.0);
-    let position = run
-        .mid_epoch
-        .map(|position| format!("{done}, step {}", count(position.step.into())));
     match run.outcome.map(|outcome| outcome.stop_reason) {
         Some(StopReason::EarlyStopping) => format!("{done}, stopped early"),
         Some(StopReason::Epochs) => format!("{done}, all"),
-        None => position.unwrap_or_else(|| done.to_string()),
+        None => done.to_string(),
     }
 }

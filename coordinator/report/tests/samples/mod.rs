@@ -89,6 +89,8 @@ pub(crate) fn begun(runs: usize, epochs: u32) -> ExperimentRecord {
         events: Vec::new(),
         term: Some(Term(1)),
         closed: false,
+        evaluation_failure: None,
+        unreadable: Vec::new(),
         spec: StoredSpec {
             format: 1,
             id: Some("q7f3k2m9".parse().unwrap()),
@@ -110,7 +112,6 @@ fn untrained(run: &RunSpec) -> RunRecord {
     RunRecord {
         spec: run.clone(),
         epochs: Vec::new(),
-        mid_epoch: None,
         attempts: Vec::new(),
         outcome: None,
         failure: None,

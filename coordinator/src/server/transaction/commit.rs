@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use quartet_proto::v1::{self, commit_checkpoint_request::Part};
 use quartet_shared::human;
+use tokio::time::Instant;
 use tonic::{Status, Streaming};
 
 use super::Transaction;
@@ -36,6 +37,7 @@ pub(in crate::server) async fn commit(
             "the first message must be a header",
         ));
     };
+    let began = Instant::now();
     let secret = header.secret.clone();
     let (lease, mut manifest) = AnyManifest::from_header(&shell.experiment.layout, header)?;
     shell.verify_secret(&lease.worker, &secret)?;
@@ -85,6 +87,7 @@ pub(in crate::server) async fn commit(
     }
     shell.store_works(Proof::Write);
     let end = manifest.end();
+    shell.history.counters.committed(size, began.elapsed());
     if let Some((run, epoch)) = manifest.epoch_summary() {
         shell.history.committed(run, epoch);
     }

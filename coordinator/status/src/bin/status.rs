@@ -6,9 +6,8 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{CommandFactory, Parser};
-use quartet_identity::KeyChoice;
 use quartet_shared::terminal::Mode;
-use quartet_status::options::{Cli, Command, Options};
+use quartet_status::options::{Cli, Command};
 use quartet_status::stored::{self, StoredError};
 use quartet_status::{ClientError, StatusError};
 
@@ -46,22 +45,18 @@ fn show(cli: &Cli) -> anyhow::Result<ExitCode> {
     if let Some(shown) = runtime.block_on(show_stored(cli)) {
         return shown.map(|()| ExitCode::SUCCESS);
     }
-    if let Some(Command::Drain {
-        worker,
-        folder,
-        insecure,
-    }) = &cli.command
-    {
-        let here = KeyChoice {
-            folder: folder.clone(),
-            insecure: *insecure,
-        };
-        let options = Options {
-            keys: here.or(&cli.options.keys),
-            ..cli.options.clone()
-        };
-        runtime.block_on(quartet_status::drain(&options, worker, io::stdout()))?;
-        return Ok(ExitCode::SUCCESS);
+    match &cli.command {
+        Some(Command::Drain { worker, keys }) => {
+            let options = keys.within(&cli.options);
+            runtime.block_on(quartet_status::drain(&options, worker, io::stdout()))?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        Some(Command::Page { keys }) => {
+            let options = keys.within(&cli.options);
+            runtime.block_on(quartet_status::page(&options, io::stdout(), io::stderr()))?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        _ => {}
     }
     runtime.block_on(async {
         let shown =
@@ -85,7 +80,12 @@ async fn show_stored(cli: &Cli) -> Option<anyhow::Result<()>> {
         Command::Compare { places, format } => {
             stored::compare(places, (*format).into(), width, out).await
         }
-        Command::Drain { .. } => return None,
+        Command::Report {
+            place,
+            out: file,
+            png,
+        } => stored::report(place, file, png.as_deref(), out).await,
+        Command::Drain { .. } | Command::Page { .. } => return None,
     };
     match shown {
         Err(StoredError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {

@@ -50,6 +50,14 @@ impl StatusService for Service {
         Err(Status::unimplemented("nothing drains here"))
     }
 
+    async fn create_page_link(
+        &self,
+        _: Request<v1::CreatePageLinkRequest>,
+    ) -> Result<Response<v1::CreatePageLinkResponse>, Status> {
+        let token = "t0ken".to_owned();
+        Ok(Response::new(v1::CreatePageLinkResponse { token }))
+    }
+
     async fn watch(
         &self,
         _: Request<v1::WatchRequest>,

@@ -7,7 +7,7 @@ use quartet_shared::position::Position;
 use crate::text::{clean, percent, reason};
 
 /// Whether it is something that one would rather not read.
-pub(super) fn is_bad(what: &Occurrence) -> bool {
+pub(crate) fn is_bad(what: &Occurrence) -> bool {
     match what {
         Occurrence::WorkerLost { .. }
         | Occurrence::RolledBack { .. }
@@ -17,8 +17,9 @@ pub(super) fn is_bad(what: &Occurrence) -> bool {
     }
 }
 
-/// What happened, without a full stop. It contains foreign text.
-pub(super) fn sentence(what: &Occurrence) -> String {
+/// What happened, in English and without a full stop. It contains foreign text, on one line.
+#[must_use]
+pub fn sentence(what: &Occurrence) -> String {
     match what {
         Occurrence::CoordinatorStarted {
             term,

@@ -1,0 +1,184 @@
+//! The coordinator's page, and what monitoring asks for: HTTP on the port of the services.
+//!
+//! - `live`: parts of the page as they change, rendered once for all who watch
+//! - `entry`: who may look
+//! - `metrics`: for Prometheus
+
+mod entry;
+mod live;
+mod metrics;
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
+use axum::http::{Response, StatusCode};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::IntoResponse;
+use axum::response::sse::{Event, Sse};
+use axum::routing::get;
+use quartet_identity::session::Sessions;
+use quartet_page::document;
+use quartet_shared::clock::Timestamp;
+use quartet_status::json;
+use tokio::sync::Semaphore;
+
+use super::shell::Shell;
+use super::snapshots::snapshot;
+use live::Live;
+
+/// Pages that are kept up to date at a time: each is a connection.
+const MOST_PAGES: usize = 256;
+
+/// Nothing but what this server says itself is run, shown or asked for, and no other site frames it.
+const CONTENT_SECURITY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; \
+     connect-src 'self'; img-src data:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
+
+/// What the page needs.
+pub(super) struct Web {
+    shell: Arc<Shell>,
+    sessions: Option<Arc<Sessions>>,
+    live: Live,
+    pages: Arc<Semaphore>,
+}
+
+/// The page's routes. Sessions are there where keys are used.
+pub(super) fn routes(shell: &Arc<Shell>, sessions: Option<Arc<Sessions>>) -> Router {
+    let web = Arc::new(Web {
+        shell: Arc::clone(shell),
+        sessions,
+        live: Live::start(shell),
+        pages: Arc::new(Semaphore::new(MOST_PAGES)),
+    });
+    let shown = Router::new()
+        .route("/", get(page))
+        .route("/page.js", get(script))
+        .route("/page.css", get(style))
+        .route("/events", get(events))
+        .route("/report", get(report))
+        .route("/snapshot.json", get(snapshot_json))
+        .route("/metrics", get(metrics))
+        .layer(from_fn_with_state(Arc::clone(&web), entry::check));
+    Router::new()
+        .route("/healthz", get(health))
+        .route("/readyz", get(ready))
+        .merge(shown)
+        .layer(axum::middleware::from_fn(secure))
+        .with_state(web)
+}
+
+/// Adds the headers that every answer has.
+async fn secure(request: Request, next: Next) -> Response<Body> {
+    let mut response = next.run(request).await;
+    for (name, value) in [
+        ("content-security-policy", CONTENT_SECURITY),
+        ("x-content-type-options", "nosniff"),
+        ("referrer-policy", "no-referrer"),
+    ] {
+        let name = HeaderName::from_static(name);
+        response
+            .headers_mut()
+            .insert(name, HeaderValue::from_static(value));
+    }
+    response
+        .headers_mut()
+        .entry(CACHE_CONTROL)
+        .or_insert(HeaderValue::from_static("no-store"));
+    response
+}
+
+fn text(content_type: &'static str, body: impl Into<Body>) -> Response<Body> {
+    let content_type = HeaderValue::from_static(content_type);
+    ([(CONTENT_TYPE, content_type)], body.into()).into_response()
+}
+
+fn html(body: String) -> Response<Body> {
+    text("text/html; charset=utf-8", body)
+}
+
+async fn page(State(web): State<Arc<Web>>) -> Response<Body> {
+    let snapshot = snapshot(&web.shell);
+    let record = web.shell.history.record();
+    html(document(&snapshot, record.as_deref()))
+}
+
+async fn script() -> Response<Body> {
+    text("text/javascript; charset=utf-8", quartet_page::SCRIPT)
+}
+
+async fn style() -> Response<Body> {
+    text("text/css; charset=utf-8", quartet_page::style())
+}
+
+/// The report so far.
+async fn report(State(web): State<Arc<Web>>) -> Response<Body> {
+    let Some(record) = web.shell.history.record() else {
+        return (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the history is being read from the store\n",
+        )
+            .into_response();
+    };
+    let rendered =
+        quartet_shared::blocking::run(move || quartet_report::html(&record, &[], Timestamp::now()));
+    match rendered.await {
+        Ok(report) => html(report),
+        Err(error) => {
+            tracing::error!(%error, "the report cannot be made");
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        }
+    }
+}
+
+async fn snapshot_json(State(web): State<Arc<Web>>) -> Response<Body> {
+    text(
+        "application/json",
+        json::pretty(&snapshot(&web.shell)) + "\n",
+    )
+}
+
+async fn metrics(State(web): State<Arc<Web>>) -> Response<Body> {
+    let snapshot = snapshot(&web.shell);
+    match metrics::render(&snapshot, &web.shell.history.counters) {
+        Ok(metrics) => text(metrics::CONTENT_TYPE, metrics),
+        Err(error) => {
+            tracing::error!(%error, "the metrics cannot be written");
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        }
+    }
+}
+
+/// This process serves.
+async fn health() -> &'static str {
+    "ok\n"
+}
+
+/// Workers are served, and the store works.
+async fn ready(State(web): State<Arc<Web>>) -> Response<Body> {
+    let why_not = match (
+        web.shell.store_trouble.now(),
+        web.shell.connections.is_stopping(),
+    ) {
+        (_, true) => "the coordinator stops\n",
+        (Some(_), _) => "the store fails\n",
+        (None, false) => return "ok\n".into_response(),
+    };
+    (StatusCode::SERVICE_UNAVAILABLE, why_not).into_response()
+}
+
+/// The parts of the page now, and again whenever one has changed.
+async fn events(State(web): State<Arc<Web>>) -> Response<Body> {
+    let Ok(permit) = Arc::clone(&web.pages).try_acquire_owned() else {
+        return (StatusCode::SERVICE_UNAVAILABLE, "too many pages are open\n").into_response();
+    };
+    let watch = web.live.watch();
+    let stream = futures::stream::unfold((watch, permit), |(mut watch, permit)| async move {
+        let (name, data) = watch.next().await?;
+        let event = Event::default().event(name).data(&*data);
+        Some((Ok::<_, Infallible>(event), (watch, permit)))
+    });
+    Sse::new(stream).into_response()
+}

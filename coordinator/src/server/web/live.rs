@@ -1,0 +1,135 @@
+//! Parts of the page as they change. They are rendered once for all who watch, and not at all while nobody
+//! does.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use quartet_page::Part;
+use quartet_shared::blocking;
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::server::shell::Shell;
+use crate::server::snapshots::snapshot;
+
+/// Time between two renderings.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// The parts of the page, in the order of [`Part::ALL`].
+pub(super) struct Live {
+    parts: Arc<Parts>,
+    over: CancellationToken,
+}
+
+struct Parts {
+    senders: [watch::Sender<Arc<str>>; Part::ALL.len()],
+    /// Somebody watches.
+    wanted: Notify,
+}
+
+impl Live {
+    /// Renders from now on whenever somebody watches.
+    pub(super) fn start(shell: &Arc<Shell>) -> Self {
+        let parts = Arc::new(Parts {
+            senders: Part::ALL.map(|_| watch::Sender::new("".into())),
+            wanted: Notify::new(),
+        });
+        let over = CancellationToken::new();
+        tokio::spawn(render(Arc::clone(shell), Arc::clone(&parts), over.clone()));
+        Self { parts, over }
+    }
+
+    /// The parts now, and again whenever one has changed.
+    pub(super) fn watch(&self) -> Watch {
+        let receivers = self.parts.senders.each_ref().map(|sender| {
+            let mut receiver = sender.subscribe();
+            receiver.mark_changed();
+            receiver
+        });
+        self.parts.wanted.notify_one();
+        Watch {
+            receivers,
+            over: self.over.clone(),
+            ended: false,
+        }
+    }
+}
+
+/// What one page gets.
+pub(super) struct Watch {
+    receivers: [watch::Receiver<Arc<str>>; Part::ALL.len()],
+    over: CancellationToken,
+    ended: bool,
+}
+
+impl Watch {
+    /// The next part that has changed, with its name; `end` comes last, with what is to be said then.
+    pub(super) async fn next(&mut self) -> Option<(&'static str, Arc<str>)> {
+        loop {
+            if self.ended {
+                return None;
+            }
+            for (part, receiver) in Part::ALL.iter().zip(&mut self.receivers) {
+                if receiver.has_changed().unwrap_or(false) {
+                    let html = Arc::clone(&receiver.borrow_and_update());
+                    if !html.is_empty() {
+                        return Some((part.id(), html));
+                    }
+                }
+            }
+            let [a, b, c] = &mut self.receivers;
+            tokio::select! {
+                biased;
+                _ = a.changed() => a.mark_changed(),
+                _ = b.changed() => b.mark_changed(),
+                _ = c.changed() => c.mark_changed(),
+                () = self.over.cancelled() => {
+                    self.ended = true;
+                    return Some(("end", "the coordinator has stopped; this is how it was".into()));
+                }
+            }
+        }
+    }
+}
+
+async fn render(shell: Arc<Shell>, parts: Arc<Parts>, over: CancellationToken) {
+    let mut known = None;
+    loop {
+        let watched = parts
+            .senders
+            .iter()
+            .any(|sender| sender.receiver_count() > 0);
+        if !watched {
+            tokio::select! {
+                biased;
+                () = shell.connections.closed() => break,
+                () = parts.wanted.notified() => {}
+            }
+        }
+        let snapshot = snapshot(&shell);
+        let version = shell.history.version();
+        for (part, sender) in Part::ALL.iter().zip(&parts.senders) {
+            // Results and events change with the history alone.
+            if *part != Part::Fleet && known == Some(version) && !sender.borrow().is_empty() {
+                continue;
+            }
+            let (part, snapshot, record) = (*part, snapshot.clone(), shell.history.record());
+            let html = blocking::run(move || part.html(&snapshot, record.as_deref()));
+            let Ok(rendered) = html.await else { continue };
+            sender.send_if_modified(|sent| {
+                let is_new = **sent != *rendered;
+                if is_new {
+                    *sent = rendered.into();
+                }
+                is_new
+            });
+        }
+        known = Some(version);
+        tokio::select! {
+            biased;
+            () = shell.connections.closed() => break,
+            () = tokio::time::sleep(INTERVAL) => {}
+        }
+    }
+    over.cancel();
+}
