@@ -99,8 +99,8 @@ impl<'a> EventFiles<'a> {
 
     /// The metrics of an epoch, of training and of validation.
     ///
-    /// TensorBoard loses what appears after a file with a greater number: create the files of an epoch after
-    /// those of the epochs before it.
+    /// Create them after those of the epochs before. A TensorBoard that has read a file of a folder passes
+    /// over smaller numbers that appear later, or drops the steps after theirs, until it is started again.
     #[must_use]
     pub fn epoch(&self, run: &RunSpec, epoch: &EpochSummary) -> [File; 2] {
         let metrics = &epoch.metrics;

@@ -31,7 +31,8 @@ pub async fn write(
 
 /// Creates the event files of an experiment that its store does not have. Returns how many it has created.
 ///
-/// Within a folder, smaller numbers come first: see [`EventFiles::epoch`]. `training_images` is how many images of the data set are trained on.
+/// Within a folder, smaller numbers come first: see [`EventFiles::epoch`]. `training_images` is how many
+/// images of the data set are trained on.
 ///
 /// # Errors
 /// The store fails. Another call goes on from there.
