@@ -32,7 +32,8 @@ pub enum PngError {
     Encoding(String),
 }
 
-/// DejaVu Sans, so that text is drawn on machines without fonts, and alike on all.
+/// DejaVu Sans, so that text is drawn on machines without fonts, and alike on all. Its licence, that of
+/// Bitstream Vera, lets programs contain it.
 static FONTS: LazyLock<Arc<Database>> = LazyLock::new(|| {
     let mut fonts = Database::new();
     fonts.load_font_data(dejavu::sans::regular().to_vec());
@@ -40,8 +41,8 @@ static FONTS: LazyLock<Arc<Database>> = LazyLock::new(|| {
     Arc::new(fonts)
 });
 
-/// An SVG, such as that of a [`Figure`](crate::Figure), as a PNG on white in its light colours. `scale` is the
-/// number of pixels for each CSS pixel: 2 for screens, 4 for print.
+/// An SVG, such as that of a [`Figure`](crate::Figure), as a PNG on white in its light colours. `scale` is
+/// the number of pixels for each CSS pixel: 2 for screens, 4 for print.
 ///
 /// # Errors
 /// The text is no SVG, or the scale leaves nothing or too much to draw.

@@ -62,14 +62,14 @@ fn meaning(record: &ExperimentRecord) -> String {
         trained,
         plural(runs.len() as u64, "run")
     );
-    match record.standing() {
-        Standing::Finished => format!("{of_all}, the ensemble is evaluated"),
-        Standing::Failed => format!("{of_all}; without all of them there is no ensemble"),
-        Standing::Stopped => {
-            format!("{of_all}; the coordinator has stopped and can be started again")
-        }
-        Standing::Unfinished => format!("{of_all}; the coordinator is at work or was killed"),
-    }
+    let rest = match record.standing() {
+        Standing::Finished => "the ensemble is evaluated",
+        Standing::Failed if trained == runs.len() => "the evaluation of the ensemble has failed",
+        Standing::Failed => "without all of them there is no ensemble",
+        Standing::Stopped => "the coordinator has stopped and can be started again",
+        Standing::Unfinished => "the coordinator is at work or was killed",
+    };
+    format!("{of_all}; {rest}")
 }
 
 fn facts(record: &ExperimentRecord) -> Vec<(&'static str, String)> {

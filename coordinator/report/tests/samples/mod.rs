@@ -39,7 +39,8 @@ pub(crate) fn trained(runs: usize, epochs: u32) -> (ExperimentRecord, Vec<Predic
     (record, predictions)
 }
 
-/// Four runs, of which one has failed after 12 epochs, one diverges, one is in its first epoch and one is done.
+/// Four runs, of which one has failed after 12 epochs, one diverges, one is in its first epoch and one is
+/// done.
 pub(crate) fn failed() -> ExperimentRecord {
     let mut record = begun(4, 30);
     train(&mut record.runs[0], 12);
