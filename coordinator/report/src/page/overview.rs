@@ -1,6 +1,7 @@
 //! What one sees first: the title, the ensemble's accuracy, the runs.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use quartet_history::{ExperimentRecord, RunRecord, Standing};
 use quartet_shared::human;
@@ -115,8 +116,10 @@ fn facts(record: &ExperimentRecord) -> Vec<(&'static str, String)> {
         spec.precision
     );
     facts.push(("schedule", schedule));
-    let trained = record.runs.iter().map(RunRecord::trained_for).sum();
-    facts.push(("trained, all runs", human::duration(trained)));
+    let trained: Duration = record.runs.iter().map(RunRecord::trained_for).sum();
+    if !trained.is_zero() {
+        facts.push(("trained, all runs", human::duration(trained)));
+    }
     facts
 }
 

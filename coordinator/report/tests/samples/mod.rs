@@ -132,7 +132,11 @@ pub(crate) fn train(run: &mut RunRecord, epochs: u32) {
         let seconds = 28_709.0 / speed + 6.0;
         run.epochs.push(EpochSummary {
             epoch: Epoch(epoch),
-            attempt: Attempt(if epoch > 11 && seed % 2 == 0 { 2 } else { 1 }),
+            attempt: Attempt(if epoch > 11 && seed.is_multiple_of(2) {
+                2
+            } else {
+                1
+            }),
             committed_at: Some(later((f64::from(epoch) * seconds) as u64 + 30)),
             metrics: EpochMetrics {
                 train_loss: 1.9 - 1.45 * learned + noise(seed, 200 + epoch) * 0.02,
