@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 use std::{env, fs, io};
 
-use quartet_report::{figures, html, png};
+use quartet_report::{accuracies, curves, figures, html, png};
 
 #[path = "../tests/samples/mod.rs"]
 mod samples;
@@ -36,6 +36,15 @@ fn main() -> Result<(), Box<dyn Error>> {
         )?;
         fs::write(folder.join(name).with_extension("html"), page)?;
     }
+    let start = Instant::now();
+    let (all, name) = (accuracies(&many.runs), &many.runs[0].spec.name);
+    let took = start.elapsed();
+    let one = curves(&many.runs, name).unwrap_or_default();
+    let (of_one, size) = (start.elapsed() - took, (all.len() + one.len()) / 1000);
+    writeln!(
+        out,
+        "accuracies: {took:.0?}, curves: {of_one:.0?}, {size} kB"
+    )?;
     for figure in figures(&finished, &predictions) {
         let start = Instant::now();
         let picture = png(&figure.svg, 2.0)?;

@@ -30,8 +30,8 @@ pub struct Bin {
 }
 
 impl Calibration {
-    /// Sorts predictions, which must be valid for so many classes, into bins. The confidence of a prediction is
-    /// the probability of the predicted class.
+    /// Sorts predictions, which must be valid for so many classes, into bins. The confidence of a prediction
+    /// is the probability of the predicted class.
     #[must_use]
     pub fn of(predictions: &Predictions, classes: usize) -> Self {
         let mut bins = [Bin::default(); BINS];
@@ -79,9 +79,9 @@ mod tests {
         Calibration::of(&predictions, 2)
     }
 
-    /// Bin 12 (0.8 to 0.867) has 0.85 right, 0.85 right and 0.81 wrong: accuracy 2/3, confidence 2.51/3. Bin 8
-    /// (0.533 to 0.6) has 0.55 wrong: accuracy 0. So the error is
-    /// 3/4 * |2/3 - 2.51/3| + 1/4 * 0.55 = (0.51 + 0.55) / 4 = 0.265.
+    /// Bin 12 (0.8 to 0.867) has 0.85 right, 0.85 right and 0.81 wrong: accuracy 2/3, confidence 2.51/3. Bin
+    /// 8 (0.533 to 0.6) has 0.55 wrong: accuracy 0. So the error is 3/4 * |2/3 - 2.51/3| + 1/4 * 0.55 = (0.51
+    /// + 0.55) / 4 = 0.265.
     #[test]
     fn the_error_is_the_one_worked_out_by_hand() {
         let calibration = of(&[(0.85, 0), (0.15, 1), (0.81, 1), (0.55, 1)]);

@@ -39,8 +39,8 @@ pub struct Figure {
     pub svg: String,
 }
 
-/// All figures of an experiment: validation accuracy and loss of all runs, the curves of each run, and what evaluation
-/// and predictions give. Predictions that do not fit the evaluation's classes have none.
+/// All figures of an experiment: validation accuracy and loss of all runs, the curves of each run, and what
+/// evaluation and predictions give. Predictions that do not fit the evaluation's classes have none.
 #[must_use]
 pub fn figures(record: &ExperimentRecord, predictions: &[Predictions]) -> Vec<Figure> {
     let scales = Scales::of(&record.runs);
@@ -63,8 +63,8 @@ pub fn figures(record: &ExperimentRecord, predictions: &[Predictions]) -> Vec<Fi
     figures
 }
 
-/// The curves of one run as SVG, on the axes that all of `runs` share; nothing if it is not among them. This takes
-/// about a millisecond.
+/// The curves of one run as SVG, on the axes that all of `runs` share; nothing if it is not among them. This
+/// takes about a millisecond.
 #[must_use]
 pub fn curves(runs: &[RunRecord], run: &RunName) -> Option<String> {
     let run = runs.iter().find(|candidate| candidate.spec.name == *run)?;

@@ -1,7 +1,8 @@
 //! What became of an experiment, as one HTML file that needs nothing else, and as figures.
 //!
-//! Everything here is a pure function of an [`ExperimentRecord`](quartet_history::ExperimentRecord), of [`Predictions`] if there are any, and of the
-//! time that is passed in: no store, no clock, no file. Equal input gives equal output.
+//! Everything here is a pure function of an [`ExperimentRecord`](quartet_history::ExperimentRecord), of
+//! [`Predictions`] if there are any, and of the time that is passed in: no store, no clock, no file. Equal
+//! input gives equal output.
 //!
 //! - [`html`]: the report; its templates are in `templates/`, its view in `page`
 //! - [`figures`], [`curves`], [`accuracies`]: the figures as SVG
@@ -10,9 +11,9 @@
 //! - [`calibration`], [`mistakes`]: what predictions tell beyond the scores of the evaluation
 //! - `text`: foreign text and numbers for readers
 //!
-//! The figures are drawn by plotters: of the maintained libraries under a permissive licence, it alone writes SVG
-//! without a browser, a script engine or fonts of its own, and needs two small crates to do so.
-//! poloto writes smaller files, but draws lines and bars only; charming and plotly need JavaScript.
+//! The figures are drawn by plotters: it tells where a value lies, so that labels can stand beside their
+//! lines, and for SVG it needs num-traits and two small crates of its own. kuva and charts-rs draw whole
+//! charts with legends; charming and plotly need JavaScript; poloto has one style of lines, points and bars.
 
 pub mod calibration;
 mod figures;

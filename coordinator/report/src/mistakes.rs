@@ -24,8 +24,8 @@ pub struct Mistake {
     pub picture: Option<String>,
 }
 
-/// The wrong predictions of the highest probabilities, at most `count`, the worst one first; of equal ones the
-/// first image. The predictions must be valid for so many classes.
+/// The wrong predictions of the highest probabilities, at most `count`, the worst one first; of equal ones
+/// the first image. The predictions must be valid for so many classes.
 #[must_use]
 pub fn worst(predictions: &Predictions, classes: usize, count: usize) -> Vec<Mistake> {
     let rows = predictions.rows(classes).enumerate();

@@ -55,8 +55,9 @@ struct Page {
     version: &'static str,
 }
 
-/// The report of an experiment as one HTML file: no script, nothing to fetch. `now` is the time that it says it was
-/// written at. Predictions are optional; those that do not fit the evaluation's classes are named and left out.
+/// The report of an experiment as one HTML file: no script, nothing to fetch. `now` is the time that it says
+/// it was written at. Predictions are optional; those that do not fit the evaluation's classes are named and
+/// left out.
 #[must_use]
 pub fn html(record: &ExperimentRecord, predictions: &[Predictions], now: Timestamp) -> String {
     let scales = Scales::of(&record.runs);

@@ -3,7 +3,7 @@
 use std::sync::{Arc, LazyLock};
 
 use resvg::tiny_skia::{Color, Pixmap, Transform};
-use resvg::usvg::fontdb::Database;
+use resvg::usvg::fontdb::{Database, Source};
 use resvg::usvg::{ImageHrefResolver, Options, Tree};
 
 /// Most pixels of a picture: 64 megapixels, 256 MB in memory.
@@ -32,16 +32,17 @@ pub enum PngError {
     Encoding(String),
 }
 
-/// DejaVu Sans, so that text is drawn on machines without fonts, and alike on all.
+/// DejaVu Sans, so that text is drawn on machines without fonts, and alike on all. Its licence, that of
+/// Bitstream Vera, lets programs contain it.
 static FONTS: LazyLock<Arc<Database>> = LazyLock::new(|| {
     let mut fonts = Database::new();
-    fonts.load_font_data(dejavu::sans::regular().to_vec());
+    fonts.load_font_source(Source::Binary(Arc::new(dejavu::sans::regular())));
     fonts.set_sans_serif_family("DejaVu Sans");
     Arc::new(fonts)
 });
 
-/// An SVG, such as that of a [`Figure`](crate::Figure), as a PNG on white in its light colours. `scale` is the
-/// number of pixels for each CSS pixel: 2 for screens, 4 for print.
+/// An SVG, such as that of a [`Figure`](crate::Figure), as a PNG on white in its light colours. `scale` is
+/// the number of pixels for each CSS pixel: 2 for screens, 4 for print.
 ///
 /// # Errors
 /// The text is no SVG, or the scale leaves nothing or too much to draw.

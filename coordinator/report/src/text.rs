@@ -3,11 +3,17 @@
 use quartet_shared::human;
 use quartet_shared::label::{MAX_REASON, one_line, shortened};
 
-/// Foreign text on one line of at most so many characters, of characters that XML allows.
+/// Foreign text on one line of at most so many characters, without those that XML forbids and those that turn
+/// the direction of what follows.
 pub(crate) fn clean(text: &str, limit: usize) -> String {
     let line = one_line(text);
-    let allowed = line.chars().filter(|&c| !matches!(c, '\u{fffe}' | '\u{ffff}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'));
+    let allowed = line.chars().filter(|&c| !is_unwanted(c));
     shortened(&allowed.take(limit + 1).collect::<String>(), limit)
+}
+
+fn is_unwanted(c: char) -> bool {
+    let turns = matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    turns || matches!(c, '\u{fffe}' | '\u{ffff}')
 }
 
 /// A foreign reason, cut.
@@ -15,7 +21,8 @@ pub(crate) fn reason(text: &str) -> String {
     clean(text, MAX_REASON)
 }
 
-/// A fraction of 1 in percent with one decimal, for figures and tables: `72.8 %`. A number that is none is a dash.
+/// A fraction of 1 in percent with one decimal, for figures and tables: `72.8 %`. A number that is none is a
+/// dash.
 pub(crate) fn percent(fraction: f64) -> String {
     if fraction.is_finite() {
         format!("{:.1}\u{a0}%", fraction * 100.0)

@@ -6,13 +6,14 @@ use plotters::coord::types::{RangedCoordf64, RangedCoordi32};
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, VPos};
 use quartet_history::RunRecord;
+use quartet_shared::ids::MAX_NUMBER;
 use quartet_shared::progress::EpochMetrics;
 
 use super::canvas::{Area, Chart, Drawn, line, px, sized, text};
 use super::theme::{AXIS, GRID, MUTED};
 
-/// Losses beyond so many times that of a usual first epoch are cut off: a run that diverges would press all other
-/// curves to the ground.
+/// Losses beyond so many times that of a usual first epoch are cut off: a run that diverges would press all
+/// other curves to the ground.
 const BEYOND: f64 = 2.5;
 
 /// Axes that the figures of several runs share, so that one can be compared with another.
@@ -42,7 +43,8 @@ impl Scales {
         let (train_loss, is_train_cut) = losses(runs, |metrics| metrics.train_loss);
         let (valid_loss, is_valid_cut) = losses(runs, |metrics| metrics.valid_loss);
         Self {
-            last: i32::try_from(last).unwrap_or(i32::MAX).max(2),
+            // plotters adds to it.
+            last: last.clamp(2, MAX_NUMBER) as i32,
             accuracy: around(train.chain(valid()), 0.1),
             valid_accuracy: around(valid(), 0.05),
             loss: 0.0..train_loss.max(valid_loss),
@@ -124,7 +126,8 @@ pub(crate) fn name_epochs(
     whole.draw_text("epoch", &style, (x.start - px(7), y.end + px(6)))
 }
 
-/// A chart over fractions of 1 that has at most so many labels below, and room for labels of rows at its left.
+/// A chart over fractions of 1 that has at most so many labels below, and room for labels of rows at its
+/// left.
 pub(crate) fn over_fractions<'a, 'b>(
     area: &'b Area<'a>,
     (left, right): (f64, f64),

@@ -3,7 +3,6 @@
 use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
-
 use quartet_shared::label::MAX_LABEL;
 
 use crate::text::clean;
@@ -11,8 +10,8 @@ use crate::text::clean;
 /// plotters rounds coordinates to whole units. A figure has so many of them for each CSS pixel.
 pub(crate) const UNIT: i32 = 10;
 
-/// Width of a figure that is not a small multiple, in CSS pixels: that of a phone, so that text is not scaled down
-/// where it would become too small.
+/// Width of a figure that is not a small multiple, in CSS pixels: that of a phone, so that text is not scaled
+/// down where it would become too small.
 pub(crate) const WIDTH: i32 = 400;
 
 /// Size of text in CSS pixels.
@@ -100,14 +99,12 @@ pub(crate) fn width_of(text: &str, size: f64) -> f64 {
     text.chars().count() as f64 * CHARACTER * size
 }
 
-/// Foreign text of a size that fits a width, both in CSS pixels. What is too long loses its middle: names of runs
-/// often differ at their end.
+/// Foreign text of a size that fits a width, both in CSS pixels. What is too long loses its middle: names of
+/// runs often differ at their end.
 pub(crate) fn fitted(text: &str, size: f64, width: f64) -> String {
     let text = clean(text, MAX_LABEL);
-    let (most, length) = (
-        (width / (CHARACTER * size)).max(1.0) as usize,
-        text.chars().count(),
-    );
+    let most = (width / (CHARACTER * size)).max(1.0) as usize;
+    let length = text.chars().count();
     if length <= most {
         return text;
     }
@@ -118,8 +115,8 @@ pub(crate) fn fitted(text: &str, size: f64, width: f64) -> String {
         .collect()
 }
 
-/// Moves labels apart that would overlap: their positions are at least `gap` from each other afterwards, in the
-/// same order, and within `low..=high` as long as there is room.
+/// Moves labels apart that would overlap: their positions are at least `gap` from each other afterwards, in
+/// the same order, and within `low..=high` as long as there is room.
 pub(crate) fn spread(positions: &mut [f64], gap: f64, low: f64, high: f64) {
     let mut order: Vec<usize> = (0..positions.len()).collect();
     order.sort_by(|&a, &b| positions[a].total_cmp(&positions[b]));
@@ -132,5 +129,28 @@ pub(crate) fn spread(positions: &mut [f64], gap: f64, low: f64, high: f64) {
     for &index in order.iter().rev() {
         positions[index] = positions[index].min(most);
         most = positions[index] - gap;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_name_keeps_its_ends() {
+        let width = 9.0 * CHARACTER * TEXT + 0.1;
+        assert_eq!(fitted("resnet-01", TEXT, width), "resnet-01");
+        assert_eq!(fitted("resnet50-01", TEXT, width), "resn…0-01");
+        assert_eq!(fitted("resnet50-01", TEXT, 0.0), "…");
+    }
+
+    #[test]
+    fn labels_are_moved_apart_within_their_room() {
+        let mut heights = [50.0, 10.0, 51.0, 98.0, 99.0];
+        spread(&mut heights, 10.0, 0.0, 100.0);
+        assert_eq!(heights, [50.0, 10.0, 60.0, 90.0, 100.0]);
+        let mut heights = [0.0, f64::NAN];
+        spread(&mut heights, 10.0, 0.0, 100.0);
+        assert!(heights.iter().all(|height| (0.0..=100.0).contains(height)));
     }
 }

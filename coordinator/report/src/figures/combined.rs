@@ -19,7 +19,8 @@ const NAME: f64 = 11.0;
 /// Most room for them.
 const NAMES: f64 = 134.0;
 
-/// Runs of a colour and a label of their own: if there are more runs, those with the best validation accuracy.
+/// Runs of a colour and a label of their own: if there are more runs, those with the best validation
+/// accuracy.
 pub(crate) const NAMED: usize = SERIES.len();
 
 /// What a figure shows of each run.

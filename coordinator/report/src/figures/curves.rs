@@ -12,7 +12,7 @@ use crate::text::percent;
 
 const SIZE: (i32, i32) = (320, 290);
 const HEAD: f64 = 22.0;
-const LEFT: f64 = 42.0;
+const LEFT: f64 = 44.0;
 const RIGHT: f64 = 40.0;
 
 /// A metric in training and validation.

@@ -19,7 +19,7 @@ const MANY: usize = 12;
 struct Row<'a> {
     name: &'a str,
     accuracy: f64,
-    /// Nothing for the ensemble.
+    is_ensemble: bool,
     weight: Option<f64>,
 }
 
@@ -31,7 +31,8 @@ pub(crate) fn title(split: &SplitReport) -> String {
     )
 }
 
-/// A square for the ensemble, above dots for its members from the best to the worst. All splits have one axis.
+/// A square for the ensemble, above dots for its members from the best to the worst. All splits have one
+/// axis.
 pub(crate) fn svg(report: &EvaluationReport, split: &SplitReport) -> String {
     let all = report.splits.iter().flat_map(|split| {
         let members = split.runs.iter().map(|run| run.scores.accuracy);
@@ -49,12 +50,12 @@ pub(crate) fn svg(report: &EvaluationReport, split: &SplitReport) -> String {
             let mark = (row.accuracy, f64::from(height));
             if row.accuracy.is_finite() {
                 chart.draw_series([PathElement::new(vec![start, mark], line(GRID, 2.0))])?;
-                if row.weight.is_some() {
-                    chart.draw_series([Circle::new(mark, px(4.5), SERIES[0].filled())])?;
-                } else {
+                if row.is_ensemble {
                     let corners = [(-px(5), -px(5)), (px(5), px(5))];
                     let square = Rectangle::new(corners, SERIES[1].filled());
                     chart.draw_series([EmptyElement::at(mark) + square])?;
+                } else {
+                    chart.draw_series([Circle::new(mark, px(4.5), SERIES[0].filled())])?;
                 }
             }
             let (_, y) = chart.backend_coord(&start);
@@ -71,28 +72,25 @@ pub(crate) fn svg(report: &EvaluationReport, split: &SplitReport) -> String {
 }
 
 fn rows<'a>(report: &'a EvaluationReport, split: &'a SplitReport) -> Vec<Row<'a>> {
-    let members = split.runs.iter().map(|run| Row {
-        name: run.run.as_str(),
-        accuracy: run.scores.accuracy,
-        weight: Some(
-            report
-                .members
-                .iter()
-                .find(|member| member.run == run.run)
-                .map_or(f64::NAN, |member| member.weight),
-        ),
-    });
-    let mut rows: Vec<Row<'_>> = members.collect();
+    let mut rows = Vec::with_capacity(split.runs.len() + 1);
+    for run in &split.runs {
+        let mut members = report.members.iter();
+        let member = members.find(|member| member.run == run.run);
+        rows.push(Row {
+            name: run.run.as_str(),
+            accuracy: run.scores.accuracy,
+            is_ensemble: false,
+            weight: member.map(|member| member.weight),
+        });
+    }
     rows.sort_by(|a, b| b.accuracy.total_cmp(&a.accuracy));
-    let (name, accuracy, weight) = ("ensemble", split.ensemble.accuracy, None);
-    rows.insert(
-        0,
-        Row {
-            name,
-            accuracy,
-            weight,
-        },
-    );
+    let ensemble = Row {
+        name: "ensemble",
+        accuracy: split.ensemble.accuracy,
+        is_ensemble: true,
+        weight: None,
+    };
+    rows.insert(0, ensemble);
     rows
 }
 

@@ -19,8 +19,8 @@ pub(crate) fn title(split: Split, calibration: &Calibration) -> String {
     format!("Reliability diagram of the {split} split; expected calibration error {error:.1} %")
 }
 
-/// A reliability diagram: the accuracy of each bin as a bar, its mean confidence as a dot, the diagonal where both
-/// are equal; below, how many predictions each bin has.
+/// A reliability diagram: the accuracy of each bin as a bar, its mean confidence as a dot, the diagonal where
+/// both are equal; below, how many predictions each bin has.
 pub(crate) fn svg(split: Split, calibration: &Calibration) -> String {
     draw(&title(split, calibration), SIZE, |area| {
         let (above, below) = area.split_vertically(px(280));

@@ -76,8 +76,8 @@ const DARK: [(RGBColor, &str); 25] = [
     (LEVELS[10], "#b8daf5"),
 ];
 
-/// Each colour as it stands in the attributes of an SVG, with its counterpart on dark paper: style sheets select
-/// by the one and set the other.
+/// Each colour as it stands in the attributes of an SVG, with its counterpart on dark paper: style sheets
+/// select by the one and set the other.
 pub(crate) fn dark() -> impl Iterator<Item = (String, &'static str)> {
     DARK.iter().map(|&(light, dark)| (hex(light), dark))
 }

@@ -79,7 +79,8 @@ fn origin(record: &ExperimentRecord, run: &RunRecord) -> Origin {
     }
 }
 
-/// The spec as TOML. Comments, which take most of its lines, are left out as long as nothing else is with them.
+/// The spec as TOML. Comments, which take most of its lines, are left out as long as nothing else is with
+/// them.
 fn without_comments(spec: &ExperimentSpec) -> String {
     let whole = to_toml(spec);
     let lines = whole.lines().filter(|line| !line.starts_with('#'));

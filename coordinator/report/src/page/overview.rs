@@ -1,6 +1,7 @@
 //! What one sees first: the title, the ensemble's accuracy, the runs.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use quartet_history::{ExperimentRecord, RunRecord, Standing};
 use quartet_shared::human;
@@ -62,14 +63,14 @@ fn meaning(record: &ExperimentRecord) -> String {
         trained,
         plural(runs.len() as u64, "run")
     );
-    match record.standing() {
-        Standing::Finished => format!("{of_all}, the ensemble is evaluated"),
-        Standing::Failed => format!("{of_all}; without all of them there is no ensemble"),
-        Standing::Stopped => {
-            format!("{of_all}; the coordinator has stopped and can be started again")
-        }
-        Standing::Unfinished => format!("{of_all}; the coordinator is at work or was killed"),
-    }
+    let rest = match record.standing() {
+        Standing::Finished => "the ensemble is evaluated",
+        Standing::Failed if trained == runs.len() => "the evaluation of the ensemble has failed",
+        Standing::Failed => "without all of them there is no ensemble",
+        Standing::Stopped => "the coordinator has stopped and can be started again",
+        Standing::Unfinished => "the coordinator is at work or was killed",
+    };
+    format!("{of_all}; {rest}")
 }
 
 fn facts(record: &ExperimentRecord) -> Vec<(&'static str, String)> {
@@ -115,8 +116,10 @@ fn facts(record: &ExperimentRecord) -> Vec<(&'static str, String)> {
         spec.precision
     );
     facts.push(("schedule", schedule));
-    let trained = record.runs.iter().map(RunRecord::trained_for).sum();
-    facts.push(("trained, all runs", human::duration(trained)));
+    let trained: Duration = record.runs.iter().map(RunRecord::trained_for).sum();
+    if !trained.is_zero() {
+        facts.push(("trained, all runs", human::duration(trained)));
+    }
     facts
 }
 

@@ -1,6 +1,8 @@
 use quartet_report::{Images, InvalidPredictions, Predictions, accuracies, curves, html, mistakes};
 use quartet_shared::dataset::Split;
+use quartet_shared::event::{Event, Occurrence};
 use quartet_shared::report::{Prediction, SplitReport};
+use quartet_shared::task::Task;
 
 use crate::{page_of, parsed, samples, text_of, whole_text};
 
@@ -106,6 +108,19 @@ fn records_with_next_to_nothing_have_a_report() {
     parsed(&html(&record, &predictions, samples::NOW));
     record.report.as_mut().unwrap().splits.clear();
     parsed(&page_of(&record));
+    // All runs are trained, but the ensemble cannot be evaluated.
+    record.report = None;
+    let (task, reason) = (Task::Evaluate, "no memory".to_owned());
+    let what = Occurrence::TaskFailed { task, reason };
+    record.events.push(Event {
+        at: samples::NOW,
+        what,
+    });
+    let text = whole_text(&page_of(&record));
+    assert!(
+        text.contains("1 of 1 run trained; the evaluation of the ensemble has failed"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -113,7 +128,7 @@ fn numbers_of_a_broken_store_do_no_harm() {
     let (mut record, _) = samples::trained(2, 3);
     for (run, value) in record.runs.iter_mut().zip([1e300, -1e300]) {
         for epoch in &mut run.epochs {
-            epoch.epoch.0 += 999_999_990;
+            epoch.epoch.0 += u32::MAX - 3;
             epoch.metrics.valid_accuracy = value;
             epoch.metrics.train_loss = value;
             epoch.metrics.seconds = value;

@@ -1,7 +1,10 @@
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use quartet_report::{Figure, PngError, figures, png};
-use resvg::usvg::roxmltree::Node;
+use resvg::tiny_skia::Rect;
+use resvg::usvg::fontdb::Database;
+use resvg::usvg::{Group, Node, Options, Tree};
 
 use crate::{parsed, samples};
 
@@ -78,47 +81,44 @@ fn numbers(text: &str) -> Vec<f64> {
 
 #[test]
 fn texts_do_not_overlap_and_are_not_cut_off() {
+    let mut fontdb = Database::new();
+    fontdb.load_font_data(dejavu::sans::regular().to_vec());
+    fontdb.set_sans_serif_family("DejaVu Sans");
+    let fontdb = Arc::new(fontdb);
     for figure in all() {
-        let document = parsed(&figure.svg);
-        let width: f64 = numbers(document.root_element().attribute("viewBox").unwrap())[2];
-        let texts = document
-            .descendants()
-            .filter(|node| node.has_tag_name("text"));
-        let boxes: Vec<_> = texts
-            .filter(|node| !node.has_attribute("transform"))
-            .map(extent)
-            .collect();
-        for (index, (a, text)) in boxes.iter().enumerate() {
-            assert!(
-                a[0] >= 0.0 && a[2] <= width,
-                "{}: {text:?} is cut off",
-                figure.name
-            );
-            for (b, other) in &boxes[index + 1..] {
-                let overlap = a[0] < b[2] && b[0] < a[2] && a[1] < b[3] && b[1] < a[3];
+        let options = Options {
+            fontdb: Arc::clone(&fontdb),
+            ..Options::default()
+        };
+        let tree = Tree::from_str(&figure.svg, &options).unwrap();
+        let size = tree.size().to_int_size().to_int_rect(0, 0);
+        let mut texts = Vec::new();
+        collect(tree.root(), &mut texts);
+        assert!(!texts.is_empty());
+        for (index, (text, at)) in texts.iter().enumerate() {
+            let inside = at.left() >= 0.0 && at.right() <= size.width() as f32;
+            let inside = inside && at.top() >= 0.0 && at.bottom() <= size.height() as f32;
+            assert!(inside, "{}: {text:?} is cut off: {at:?}", figure.name);
+            for (other, beside) in &texts[index + 1..] {
+                let overlap = at.intersect(beside).is_some();
                 assert!(!overlap, "{}: {text:?} and {other:?} overlap", figure.name);
             }
         }
     }
 }
 
-/// Left, top, right, bottom of a text, as a wide sans-serif font has them.
-fn extent(node: Node<'_, '_>) -> ([f64; 4], String) {
-    let number = |name: &str| node.attribute(name).unwrap().parse::<f64>().unwrap();
-    let text = node.text().unwrap().trim().to_owned();
-    let (size, x, y) = (number("font-size"), number("x"), number("y"));
-    let width = text.chars().count() as f64 * size * 0.58;
-    let left = match node.attribute("text-anchor").unwrap() {
-        "start" => x,
-        "middle" => x - width / 2.0,
-        _ => x - width,
-    };
-    let top = match node.attribute("dy").unwrap() {
-        "0.76em" => y,
-        "0.5ex" => y - size * 0.4,
-        _ => y - size,
-    };
-    ([left, top, left + width, top + size * 0.8], text)
+/// The texts of a figure, each with the place of its glyphs in CSS pixels.
+fn collect(group: &Group, texts: &mut Vec<(String, Rect)>) {
+    for node in group.children() {
+        match node {
+            Node::Group(group) => collect(group, texts),
+            Node::Text(text) => {
+                let place = text.flattened().abs_bounding_box();
+                texts.push((text.chunks()[0].text().trim().to_owned(), place));
+            }
+            _ => {}
+        }
+    }
 }
 
 #[test]

@@ -157,6 +157,7 @@ fn foreign_text_stays_text() {
         },
     });
     let page = html(&record, &predictions, samples::NOW);
+    assert!(!page.contains("NaN"));
     let page = parsed(&page);
     assert!(page.descendants().all(|node| !node.has_tag_name("script")));
     for id in [

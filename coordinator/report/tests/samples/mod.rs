@@ -39,7 +39,8 @@ pub(crate) fn trained(runs: usize, epochs: u32) -> (ExperimentRecord, Vec<Predic
     (record, predictions)
 }
 
-/// Four runs, of which one has failed after 12 epochs, one diverges, one is in its first epoch and one is done.
+/// Four runs, of which one has failed after 12 epochs, one diverges, one is in its first epoch and one is
+/// done.
 pub(crate) fn failed() -> ExperimentRecord {
     let mut record = begun(4, 30);
     train(&mut record.runs[0], 12);
@@ -132,7 +133,11 @@ pub(crate) fn train(run: &mut RunRecord, epochs: u32) {
         let seconds = 28_709.0 / speed + 6.0;
         run.epochs.push(EpochSummary {
             epoch: Epoch(epoch),
-            attempt: Attempt(if epoch > 11 && seed % 2 == 0 { 2 } else { 1 }),
+            attempt: Attempt(if epoch > 11 && seed.is_multiple_of(2) {
+                2
+            } else {
+                1
+            }),
             committed_at: Some(later((f64::from(epoch) * seconds) as u64 + 30)),
             metrics: EpochMetrics {
                 train_loss: 1.9 - 1.45 * learned + noise(seed, 200 + epoch) * 0.02,
