@@ -46,6 +46,8 @@ impl Results {
             }
             facts.insert(format!("{run} outcome"), text(&layout.outcome(run)));
         }
+        let event_files = store.list(&format!("{}/", layout.tensorboard()));
+        facts.insert("event files".into(), event_files.join("\n"));
         facts.insert("evaluation".into(), text(&layout.evaluation()));
         facts.insert("table".into(), text(&layout.evaluation_text()));
         Self(facts)

@@ -31,7 +31,7 @@ impl ExperimentRecord {
             Update::Happened(event) => {
                 self.tell(&event);
                 self.events.push(event);
-                self.forget_some();
+                forget_fleet(&mut self.events, MAX_EVENTS);
             }
             Update::Committed(run, epoch) => {
                 let Some(run) = self.run_mut(&run) else {
@@ -80,16 +80,19 @@ impl ExperimentRecord {
     fn run_mut(&mut self, name: &RunName) -> Option<&mut RunRecord> {
         self.runs.iter_mut().find(|run| run.spec.name == *name)
     }
+}
 
-    fn forget_some(&mut self) {
-        if self.events.len() > MAX_EVENTS {
-            let oldest = self
-                .events
-                .iter()
-                .position(|event| event.what.is_of_fleet());
-            self.events.remove(oldest.unwrap_or(0));
-        }
+/// Forgets the oldest events of the fleet, a tenth of `most` at once, if there are more events than that.
+pub fn forget_fleet(events: &mut Vec<Event>, most: usize) {
+    if events.len() <= most {
+        return;
     }
+    let mut surplus = events.len() - most + most / 10;
+    events.retain(|event| {
+        let is_kept = surplus == 0 || !event.what.is_of_fleet();
+        surplus -= usize::from(!is_kept);
+        is_kept
+    });
 }
 
 impl RunRecord {

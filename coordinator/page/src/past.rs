@@ -16,7 +16,7 @@ struct Results {
     results: Vec<(&'static str, String, u64)>,
     confusion: Vec<String>,
     accuracies: String,
-    curves: Vec<(String, String)>,
+    curves: Vec<String>,
 }
 
 /// Curves of the runs, and the ensemble's results once it is evaluated.
@@ -34,12 +34,10 @@ pub(crate) fn results(record: &ExperimentRecord) -> String {
             split.images,
         )
     });
-    let curves = record.runs.iter().filter_map(|run| {
+    let trained = record.runs.iter().filter(|run| !run.epochs.is_empty());
+    let curves = trained.filter_map(|run| {
         let name = &run.spec.name;
-        Some((
-            name.to_string(),
-            quartet_report::curves(&record.runs, name)?,
-        ))
+        quartet_report::curves(&record.runs, name)
     });
     rendered(&Results {
         results: results.collect(),

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use quartet_history::update::forget_fleet;
 use quartet_history::{EpochSummary, ExperimentRecord, Update};
 use quartet_shared::clock::Timestamp;
 use quartet_shared::event::{Event, Occurrence};
@@ -12,9 +13,9 @@ use tokio::sync::Notify;
 
 use super::counters::Counters;
 
-/// Events that wait until the store takes them. Of a fleet that comes and goes while the store is away, the
-/// oldest are forgotten.
-const MAX_UNWRITTEN: usize = 10_000;
+/// Events that wait until the store takes them. Of workers that come and go faster than that, the oldest are
+/// forgotten; what is about tasks is not.
+const MAX_UNWRITTEN: usize = 2000;
 
 /// What has become of the experiment.
 #[derive(Default)]
@@ -87,8 +88,7 @@ impl History {
             inner.is_urgent |= !event.what.is_of_fleet();
             inner.unwritten.push(event);
         }
-        let surplus = inner.unwritten.len().saturating_sub(MAX_UNWRITTEN);
-        inner.unwritten.drain(..surplus);
+        forget_fleet(&mut inner.unwritten, MAX_UNWRITTEN);
         drop(inner);
         self.news.notify_one();
     }
@@ -193,16 +193,14 @@ mod tests {
     #[test]
     fn events_that_no_store_takes_are_bounded() {
         let history = History::default();
-        history.add_all(vec![joined("first")]);
+        let stopped = Occurrence::CoordinatorStopped { reason: "x".into() };
+        history.add_all(vec![joined("first"), stopped.clone()]);
         for _ in 0..MAX_UNWRITTEN {
             history.add(joined("another"));
         }
         let unwritten = history.take_events();
-        assert_eq!(unwritten.len(), MAX_UNWRITTEN);
-        assert!(
-            unwritten
-                .iter()
-                .all(|event| event.what == joined("another"))
-        );
+        assert!(unwritten.len() <= MAX_UNWRITTEN, "{}", unwritten.len());
+        let kept = |what: &Occurrence| unwritten.iter().filter(|event| event.what == *what).count();
+        assert_eq!((kept(&stopped), kept(&joined("first"))), (1, 0));
     }
 }

@@ -22,7 +22,7 @@ const GATHER_FLEET: Duration = Duration::from_secs(30);
 /// Wait after a failure of the store.
 const PAUSE: Duration = Duration::from_secs(5);
 /// How long the last writes may take.
-const LAST_WRITES: Duration = Duration::from_secs(10);
+const LAST_WRITES: Duration = Duration::from_secs(5);
 
 /// Writes what is new of the history to the store, until it is told to finish.
 pub(super) struct Recorder {

@@ -138,7 +138,7 @@ fn runs(registry: &mut Registry, runs: &[RunStatus]) {
                 None => registry.register(name, help, family),
             }
         };
-    let ratio = Some(Unit::Ratios);
+    let ratio = Some(Unit::Other("ratio".to_owned()));
     add("run_epochs", "Epochs that a run has at most", None, |run| {
         Some(run.epochs.into())
     });

@@ -6,6 +6,7 @@
 
 mod experiment;
 mod hostile;
+mod pages;
 mod scale;
 mod worker;
 
@@ -47,6 +48,9 @@ enum Command {
         /// For how long.
         #[arg(long, default_value_t = 20)]
         seconds: u64,
+        /// So many people have the page open, and the metrics are asked for each second. Without keys only.
+        #[arg(long, default_value_t = 0)]
+        pages: usize,
     },
     /// An honest fleet of 20 workers beside clients that mean no good, one kind after the other.
     Hostile {
@@ -71,9 +75,11 @@ fn main() -> ExitCode {
         Some(Command::Start) => experiment::start(keys),
         Some(Command::Failover { times }) => experiment::failover(times, keys),
         Some(Command::Overhead) => experiment::overhead(keys),
-        Some(Command::Scale { workers, seconds }) => {
-            scale::run(workers, Duration::from_secs(seconds), keys)
-        }
+        Some(Command::Scale {
+            workers,
+            seconds,
+            pages,
+        }) => scale::run(workers, pages, Duration::from_secs(seconds), keys),
         Some(Command::Hostile { seconds }) => hostile::run(Duration::from_secs(seconds)),
         None => all(),
     };
@@ -92,9 +98,10 @@ fn all() -> anyhow::Result<()> {
         experiment::failover(15, keys)?;
         experiment::overhead(keys)?;
         for workers in [1000, 10_000] {
-            scale::run(workers, Duration::from_secs(20), keys)?;
+            scale::run(workers, 0, Duration::from_secs(20), keys)?;
         }
     }
+    scale::run(1000, 100, Duration::from_secs(20), Keys::Without)?;
     hostile::run(Duration::from_secs(15))?;
     Ok(())
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use quartet_identity::Role;
 use quartet_proto::channel::Connector;
 use quartet_proto::v1::fleet_client::FleetClient;
@@ -18,7 +18,7 @@ use tonic::Streaming;
 use tonic::transport::{Channel, Endpoint};
 
 use super::experiment::{Experiment, Keys};
-use super::say;
+use super::{pages, say};
 
 /// Streams on one connection.
 const STREAMS: usize = 90;
@@ -26,7 +26,12 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 /// Every so many workers, one asks with each heartbeat for an answer.
 const PROBES: usize = 10;
 
-pub(super) fn run(workers: usize, duration: Duration, keys: Keys) -> anyhow::Result<()> {
+pub(super) fn run(
+    workers: usize,
+    pages: usize,
+    duration: Duration,
+    keys: Keys,
+) -> anyhow::Result<()> {
     let experiment = Experiment::new(1, 1, keys)?;
     let coordinator = experiment.coordinator();
     let process = coordinator.process.id();
@@ -34,16 +39,21 @@ pub(super) fn run(workers: usize, duration: Duration, keys: Keys) -> anyhow::Res
         .worker_threads(2)
         .enable_all()
         .build()?;
-    let address = format!("http://{}", coordinator.address);
+    let address = coordinator.address.clone();
     let connector = experiment.choice().connector(&[Role::Worker], "a worker")?;
-    let (latencies, heartbeats, usage) =
-        runtime.block_on(measure(address, connector, workers, duration, process))?;
+    let (latencies, heartbeats, usage) = runtime.block_on(measure(
+        address, connector, workers, pages, duration, process,
+    ))?;
+    let beside = match pages {
+        0 => String::new(),
+        pages => format!(", {pages} pages"),
+    };
     let at = |fraction: f64| {
         let index = (latencies.len() as f64 * fraction) as usize;
         latencies[index.min(latencies.len() - 1)].as_secs_f64() * 1e3
     };
     say(
-        &format!("{workers} workers: heartbeats a second, CPU of the coordinator, memory{keys}"),
+        &format!("{workers} workers{beside}: heartbeats a second, CPU, memory{keys}"),
         &format!(
             "{:.0}/s, {:.2} cores, {:.0} MB",
             heartbeats as f64 / duration.as_secs_f64(),
@@ -52,7 +62,7 @@ pub(super) fn run(workers: usize, duration: Duration, keys: Keys) -> anyhow::Res
         ),
     )?;
     say(
-        &format!("{workers} workers: heartbeat to answer, p50 / p99{keys}"),
+        &format!("{workers} workers{beside}: heartbeat to answer, p50 / p99{keys}"),
         &format!(
             "{:.1} / {:.1} ms ({} answers)",
             at(0.5),
@@ -72,6 +82,7 @@ async fn measure(
     address: String,
     connector: Connector,
     workers: usize,
+    pages: usize,
     duration: Duration,
     process: u32,
 ) -> anyhow::Result<(Vec<Duration>, u64, Usage)> {
@@ -83,7 +94,7 @@ async fn measure(
         if index.is_multiple_of(STREAMS) {
             channel = Some(
                 connector
-                    .connect(Endpoint::from_shared(address.clone())?)
+                    .connect(Endpoint::from_shared(format!("http://{address}"))?)
                     .await?,
             );
         }
@@ -92,6 +103,7 @@ async fn measure(
         tasks.spawn(live(channel, index, workers, ready, heartbeats, duration));
     }
     ready.wait().await;
+    let mut pages = pages::open(&address, pages).await?;
     let (before, started) = (cpu(process)?, Instant::now());
     ready.wait().await;
     let usage = Usage {
@@ -99,6 +111,10 @@ async fn measure(
             .mul_f64(duration.as_secs_f64() / started.elapsed().as_secs_f64()),
         memory: peak_memory(process)?,
     };
+    if let Some(ended) = pages.try_join_next() {
+        ended??;
+        bail!("a page was closed");
+    }
     let mut latencies = Vec::new();
     while let Some(done) = tasks.join_next().await {
         latencies.extend(done??);
