@@ -20,12 +20,13 @@
 //! - `config`, `time`: timers and budgets, and the time that the caller passes in
 //! - `history`: what the store knows when a coordinator starts
 //! - `refusal`: why a worker's request is refused
-//! - `view`: what people see
+//! - `view`: what people see; `names`: what they call a worker
 
 mod assignment;
 mod config;
 mod history;
 mod lease;
+mod names;
 mod refusal;
 mod release;
 mod run;

@@ -233,9 +233,10 @@ impl TaskRecord {
         }
     }
 
-    /// Something was committed: what went wrong before counts no more.
+    /// Something was committed: what went wrong before counts no more, and is not told any more.
     pub(super) fn reset_failures(&mut self) {
         self.counts = FailureCounts::default();
+        self.last_reason = None;
     }
 
     pub(super) fn is_finished(&self) -> bool {
