@@ -4,7 +4,7 @@ mod args;
 mod keys;
 
 use std::convert::Infallible;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -20,6 +20,7 @@ use quartet_shared::report;
 use quartet_shared::shutdown::Shutdown;
 use quartet_shared::spec;
 use quartet_shared::telemetry;
+use quartet_shared::terminal::Console;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
@@ -37,6 +38,8 @@ use args::Command;
 
 /// Least time between two updates of the screen.
 const SCREEN_INTERVAL: Duration = Duration::from_millis(250);
+/// Longest time between two updates, beyond the least.
+const TICK: Duration = Duration::from_millis(750);
 
 /// Exit status for arguments and input that cannot be used.
 const USAGE: u8 = 2;
@@ -78,11 +81,9 @@ pub fn run(args: Args) -> ExitCode {
             Err(error) => fail(&error.into(), USAGE),
         };
     }
-    // The screen shows what goes on; the log is for what goes wrong, and on the same terminal it must not
-    // tear the tables.
-    let one_terminal = io::stdout().is_terminal() && io::stderr().is_terminal();
-    let filter = if one_terminal { "error" } else { "warn" };
-    if let Err(error) = telemetry::init(filter) {
+    // The screen shows what goes on; the log is for what goes wrong.
+    let console = Console::of_process();
+    if let Err(error) = telemetry::init_on("warn", console.clone()) {
         return fail(&error.into(), USAGE);
     }
     let (request, timing) = match args.request().and_then(|r| Ok((r, args.timing.timing()?))) {
@@ -102,12 +103,14 @@ pub fn run(args: Args) -> ExitCode {
         .build();
     let done = match runtime {
         Ok(runtime) => {
-            let done = runtime.block_on(coordinate(args, request, timing));
+            let done = runtime.block_on(coordinate(args, request, timing, &console));
             runtime.shutdown_timeout(Duration::from_secs(1));
             done
         }
         Err(error) => Err(error.into()),
     };
+    // What is drawn stays above the error.
+    console.keep();
     match done {
         Ok(code) => code,
         Err(error) => fail(&error, if is_usage(&error) { USAGE } else { 1 }),
@@ -131,9 +134,16 @@ fn fail(error: &anyhow::Error, code: u8) -> ExitCode {
     ExitCode::from(code)
 }
 
-async fn coordinate(args: Args, mut request: Request, timing: Timing) -> anyhow::Result<ExitCode> {
+async fn coordinate(
+    args: Args,
+    mut request: Request,
+    timing: Timing,
+    console: &Console,
+) -> anyhow::Result<ExitCode> {
+    // Someone who closed stdout does not stop the training.
+    let say = |line: &str| drop(console.say(line));
     let shutdown = Shutdown::on_signals()?;
-    let keys = keys_to_use(&args)?;
+    let keys = keys_to_use(&args, console)?;
     let policy = match (&keys, args.listen.ip().is_loopback()) {
         (Some(_), _) => Policy::Keys,
         (None, true) => Policy::Local,
@@ -176,7 +186,7 @@ async fn coordinate(args: Args, mut request: Request, timing: Timing) -> anyhow:
         false => address.to_string(),
     };
     let reached_at = request.address.clone();
-    let mut progress = DownloadProgress::on_stdout();
+    let mut progress = DownloadProgress::on(console.clone());
     let opened = tokio::select! {
         opened = Experiment::open(store.clone(), request, &mut progress) => Some(opened?),
         () = shutdown.triggered() => None,
@@ -188,15 +198,18 @@ async fn coordinate(args: Args, mut request: Request, timing: Timing) -> anyhow:
     };
     let folder = store.display_key(&experiment.layout.prefix());
     let layout = experiment.layout.clone();
+    let runs = match experiment.spec.experiment.runs.len() {
+        1 => "1 run".to_owned(),
+        runs => format!("{runs} runs"),
+    };
     let new = if experiment.created.is_some() {
         "new "
     } else {
         ""
     };
     say(&format!(
-        "{new}experiment {} · {} runs · listening on {address} · results in {folder}",
+        "{new}experiment {} · {runs} · listening on {address} · results in {folder}",
         experiment.spec.experiment.name,
-        experiment.spec.experiment.runs.len(),
     ));
     if let Some(created) = &experiment.created {
         say(&format!("data: {}", created.data));
@@ -209,10 +222,8 @@ async fn coordinate(args: Args, mut request: Request, timing: Timing) -> anyhow:
         None => args.workers.unwrap_or(DEFAULT_WORKERS),
     };
     let coordinator = Coordinator::new(experiment, workers, timing, policy, sessions).await?;
-    let (stop, stopped) = watch::channel(false);
-    let screen = tokio::spawn(show(coordinator.snapshots(), stopped));
     let mut local = match &fleet {
-        Some(fleet) => Some(LocalFleet::start(fleet)?),
+        Some(fleet) => Some(LocalFleet::start(fleet, console)?),
         None => {
             let port = address.port();
             let from = match (address.ip().is_loopback(), &keys) {
@@ -236,11 +247,13 @@ async fn coordinate(args: Args, mut request: Request, timing: Timing) -> anyhow:
             None
         }
     };
+    let (stop, stopped) = watch::channel(false);
+    let screen = tokio::spawn(show(coordinator.snapshots(), stopped, console.clone()));
     let incoming = listener::incoming(listener, server_keys);
     let ended = tokio::select! {
         ended = coordinator.serve(incoming, shutdown.clone()) => ended,
         reason = all_gone(&mut local) => Err(reason.context("no local worker is left")),
-        never = say_when_stopping(&shutdown) => match never {},
+        never = say_when_stopping(&shutdown, console) => match never {},
     };
     if let Some(local) = local {
         local.stop().await;
@@ -249,8 +262,8 @@ async fn coordinate(args: Args, mut request: Request, timing: Timing) -> anyhow:
     screen.await.context("the display panicked")?;
     match ended? {
         ExperimentEnd::Finished(report) => {
-            say(&report::render(&report));
-            say(&format!(
+            let _ = console.print(&report::render(&report));
+            let _ = console.print(&format!(
                 "evaluation: {}\nbest weights: {}runs/*/checkpoints/",
                 store.display_key(&layout.evaluation()),
                 folder
@@ -259,7 +272,7 @@ async fn coordinate(args: Args, mut request: Request, timing: Timing) -> anyhow:
         }
         ExperimentEnd::Failed(reasons) => {
             for reason in &reasons {
-                let _ = writeln!(io::stderr(), "failed: {}", label::one_line(reason));
+                console.remark(&format!("failed: {}", label::one_line(reason)));
             }
             Ok(ExitCode::FAILURE)
         }
@@ -271,7 +284,7 @@ async fn coordinate(args: Args, mut request: Request, timing: Timing) -> anyhow:
 }
 
 /// The keys that this coordinator uses; a local fleet gets some made.
-fn keys_to_use(args: &Args) -> Result<Option<KeyFolder>, KeyError> {
+fn keys_to_use(args: &Args, console: &Console) -> Result<Option<KeyFolder>, KeyError> {
     let found = args.keys.folder()?;
     if let Some(keys) = &found {
         keys.first(&[Role::Coordinator], "a coordinator")?;
@@ -288,7 +301,7 @@ fn keys_to_use(args: &Args) -> Result<Option<KeyFolder>, KeyError> {
     });
     match made {
         Ok(folder) => {
-            say(&format!("new keys in {}", folder.path().display()));
+            let _ = console.say(&format!("new keys in {}", folder.path().display()));
             Ok(Some(folder))
         }
         Err(error) => {
@@ -307,20 +320,23 @@ async fn all_gone(local: &mut Option<LocalFleet>) -> anyhow::Error {
 }
 
 /// Says what happens once a signal has come; never resolves.
-async fn say_when_stopping(shutdown: &Shutdown) -> Infallible {
+async fn say_when_stopping(shutdown: &Shutdown, console: &Console) -> Infallible {
     shutdown.triggered().await;
-    say("stopping: the workers hand their tasks back; a second signal ends this at once");
+    let stopping =
+        "stopping: the workers hand their tasks back and leave; a second signal ends this at once";
+    let _ = console.say(stopping);
     std::future::pending().await
 }
 
 /// Shows the experiment as it goes: redrawn on a terminal, else a line for each change.
-async fn show(mut snapshots: Snapshots, mut stop: watch::Receiver<bool>) {
-    let mut screen = Screen::on_stdout();
+async fn show(mut snapshots: Snapshots, mut stop: watch::Receiver<bool>, console: Console) {
+    let mut screen = Screen::new(console.clone());
     // An error means that nobody reads our output; the training goes on.
     while screen.show(&snapshots.now()).is_ok() && !*stop.borrow() {
         let next = async {
             tokio::time::sleep(SCREEN_INTERVAL).await;
-            snapshots.changed().await;
+            // Times move on although nothing changes.
+            let _ = tokio::time::timeout(TICK, snapshots.changed()).await;
         };
         tokio::select! {
             () = next => {}
@@ -328,10 +344,5 @@ async fn show(mut snapshots: Snapshots, mut stop: watch::Receiver<bool>) {
             _ = stop.wait_for(|stop| *stop) => {}
         }
     }
-    screen.release();
-}
-
-/// A line on standard output. Someone who closed it does not stop the training.
-fn say(line: &str) {
-    let _ = writeln!(io::stdout(), "{line}");
+    console.keep();
 }

@@ -6,7 +6,10 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::Context;
-use tokio::process::{Child, ChildStdin, Command};
+use quartet_shared::label::one_line;
+use quartet_shared::terminal::Console;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, ChildStderr, ChildStdin, Command};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -116,7 +119,7 @@ impl LocalFleetConfig {
         }
     }
 
-    fn start(&self, index: u32) -> anyhow::Result<LocalWorker> {
+    fn start(&self, index: u32, console: &Console) -> anyhow::Result<LocalWorker> {
         let mut command = Command::new(&self.program);
         command
             .arg(format!("--coordinator={}", self.coordinator))
@@ -135,6 +138,10 @@ impl LocalFleetConfig {
         if std::env::var_os("QUARTET_LOG").is_none() {
             command.env("QUARTET_LOG", "warn");
         }
+        if console.shares_stderr() {
+            // What it says must not be written over what is drawn.
+            command.stderr(Stdio::piped());
+        }
         // A signal from the terminal goes to the coordinator, which then stops its workers.
         command.process_group(0);
         let mut child = command.spawn().with_context(|| {
@@ -146,7 +153,21 @@ impl LocalFleetConfig {
         })?;
         // Taken out, because waiting for a child closes what is left in it.
         let lifeline = child.stdin.take();
+        if let Some(errors) = child.stderr.take() {
+            tokio::spawn(pass_on(errors, console.clone()));
+        }
         Ok(LocalWorker { child, lifeline })
+    }
+}
+
+/// Writes what a worker says to stderr, line by line.
+async fn pass_on(errors: ChildStderr, console: Console) {
+    let mut errors = BufReader::new(errors);
+    let mut line = Vec::new();
+    while let Ok(1..) = errors.read_until(b'\n', &mut line).await {
+        let text = String::from_utf8_lossy(&line);
+        console.write_error(format!("{}\n", one_line(text.trim_end())).as_bytes());
+        line.clear();
     }
 }
 
@@ -175,12 +196,18 @@ async fn gpus(program: &Path) -> Result<Vec<usize>, String> {
 
 impl LocalFleet {
     /// Starts the workers.
-    pub fn start(config: &LocalFleetConfig) -> anyhow::Result<Self> {
+    pub fn start(config: &LocalFleetConfig, console: &Console) -> anyhow::Result<Self> {
         let stop = tokio::sync::watch::Sender::new(false);
         let mut watchers = JoinSet::new();
         for index in 0..config.workers {
-            let worker = config.start(index)?;
-            watchers.spawn(look_after(config.clone(), index, worker, stop.subscribe()));
+            let worker = config.start(index, console)?;
+            watchers.spawn(look_after(
+                config.clone(),
+                index,
+                worker,
+                stop.subscribe(),
+                console.clone(),
+            ));
         }
         Ok(Self { watchers, stop })
     }
@@ -217,6 +244,7 @@ async fn look_after(
     index: u32,
     mut worker: LocalWorker,
     mut stop: tokio::sync::watch::Receiver<bool>,
+    console: Console,
 ) -> Option<anyhow::Error> {
     let mut crashes = 0;
     loop {
@@ -258,7 +286,7 @@ async fn look_after(
             () = tokio::time::sleep(pause) => {}
             () = stopped(&mut stop) => return None,
         }
-        worker = match config.start(index) {
+        worker = match config.start(index, &console) {
             Ok(worker) => worker,
             Err(error) => return Some(error),
         };

@@ -20,12 +20,14 @@
 //! - `config`, `time`: timers and budgets, and the time that the caller passes in
 //! - `history`: what the store knows when a coordinator starts
 //! - `refusal`: why a worker's request is refused
-//! - `view`: what people see; `occurrences`: what has happened, for the history
+//! - `view`: what people see; `names`: what they call a worker
+//! - `occurrences`: what has happened, for the history
 
 mod assignment;
 mod config;
 mod history;
 mod lease;
+mod names;
 mod occurrences;
 mod refusal;
 mod release;

@@ -63,6 +63,12 @@ impl Timestamp {
     pub fn minute(self) -> String {
         self.to_string()[..16].replace('T', " ")
     }
+
+    /// The time of day, in UTC as everywhere: `21:18:55`.
+    #[must_use]
+    pub fn time_of_day(self) -> String {
+        self.to_string()[11..19].to_owned()
+    }
 }
 
 impl fmt::Display for Timestamp {
@@ -107,6 +113,7 @@ mod tests {
         let time = Timestamp(1_795_727_935_042);
         assert_eq!(time.to_string(), "2026-11-26T21:18:55.042Z");
         assert_eq!(time.minute(), "2026-11-26 21:18");
+        assert_eq!(time.time_of_day(), "21:18:55");
         let json = serde_json::to_string(&time).unwrap();
         assert_eq!(serde_json::from_str::<Timestamp>(&json).unwrap(), time);
         assert_eq!(

@@ -47,6 +47,14 @@ pub enum TaskState {
     Failed,
 }
 
+impl TaskState {
+    /// Whether nothing is left to be done.
+    #[must_use]
+    pub fn has_ended(self) -> bool {
+        matches!(self, Self::Finished | Self::Failed)
+    }
+}
+
 /// The state of a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WorkerState {

@@ -4,6 +4,8 @@ use std::io::IsTerminal as _;
 
 use tracing_subscriber::EnvFilter;
 
+use crate::terminal::Console;
+
 /// The variables that set the filter, the first that is set and not empty wins.
 const FILTER_VARIABLES: [&str; 2] = ["QUARTET_LOG", "RUST_LOG"];
 
@@ -33,12 +35,20 @@ pub enum TelemetryError {
 /// # Errors
 /// A filter that cannot be parsed, or a second call.
 pub fn init(default_filter: &str) -> Result<(), TelemetryError> {
+    init_on(default_filter, Console::of_process())
+}
+
+/// The same for a program that draws on a console of its own.
+///
+/// # Errors
+/// As [`init`].
+pub fn init_on(default_filter: &str, console: Console) -> Result<(), TelemetryError> {
     let variable = |name: &str| std::env::var(name).ok();
     let filter = filter(variable, default_filter)?;
     tracing_subscriber::fmt()
         .compact()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(console)
         .with_ansi(colours(variable, std::io::stderr().is_terminal()))
         .try_init()
         .map_err(|_| TelemetryError::AlreadySet)

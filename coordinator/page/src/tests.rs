@@ -73,7 +73,7 @@ fn worker(name: &str) -> v1::WorkerStatus {
             kind: Some(v1::task::Kind::Run("first".into())),
         }),
         since_heartbeat_ms: 100,
-        gpu: None,
+        ..Default::default()
     }
 }
 

@@ -4,9 +4,9 @@ use std::fmt;
 use std::time::Duration;
 
 use quartet_shared::human;
-use quartet_shared::ids::{Attempt, ExperimentId, WorkerId};
+use quartet_shared::ids::{Attempt, Epoch, ExperimentId, WorkerId};
 use quartet_shared::position::Position;
-use quartet_shared::progress::Progress;
+use quartet_shared::progress::{Phase, Progress};
 use quartet_shared::secret::SecretHash;
 use quartet_shared::task::{LeaseId, Task};
 
@@ -46,11 +46,29 @@ pub struct Lease {
     pub(super) pin: Option<Pin>,
     /// How the lease ends once it is no longer pinned.
     pub(super) ending: Option<Ending>,
-    /// The worker's name, if an older coordinator granted the lease and the worker has not come back.
-    restored: Option<String>,
+    /// When the epoch that the worker last trained began, as far as it was heard of.
+    epoch_start: Option<EpochStart>,
+    /// When the worker's last report came.
+    reported_at: Now,
+    /// The worker's name, as the record of a lease has it that an older coordinator granted.
+    recorded_name: Option<String>,
+    /// Whether an older coordinator granted the lease, and the worker has not come back.
+    restored: bool,
     /// The hash of the worker's secret, as the record of a lease has it that an older coordinator granted.
     recorded_secret: Option<SecretHash>,
 }
+
+/// The first report of an epoch.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct EpochStart {
+    epoch: Epoch,
+    /// The steps that were done.
+    step: u32,
+    at: Now,
+}
+
+/// The least part of an epoch that tells how long the whole takes.
+const LEAST_PART: f64 = 0.02;
 
 /// A write to the store under a lease. Until it ends, the task is not leased again: the write could
 /// succeed after a newer lease was granted.
@@ -95,10 +113,7 @@ impl fmt::Display for ExpiryReason {
             Self::Silent(lease) => write!(f, "no heartbeat for {}", human::duration(*lease)),
             Self::Disconnected(grace) => {
                 let grace = human::duration(*grace);
-                write!(
-                    f,
-                    "its worker was disconnected and did not come back within {grace}"
-                )
+                write!(f, "it did not come back within {grace}")
             }
             Self::NoProgress(timeout) => write!(f, "no progress for {}", human::duration(*timeout)),
         }
@@ -144,7 +159,10 @@ impl Lease {
             stall_reported: None,
             pin: None,
             ending: None,
-            restored: None,
+            epoch_start: None,
+            reported_at: now,
+            recorded_name: None,
+            restored: false,
             recorded_secret: None,
         }
     }
@@ -162,7 +180,8 @@ impl Lease {
         let start = Now::default();
         Self {
             reclaimable_at: Some(start + config.recovery_grace),
-            restored: Some(last.name),
+            recorded_name: Some(last.name),
+            restored: true,
             recorded_secret: last.secret,
             ..Self::new(id, config, start)
         }
@@ -177,7 +196,7 @@ impl Lease {
     pub(super) fn renew(&mut self, config: &Config, now: Now) {
         self.expires_at = now + config.lease;
         self.reclaimable_at = None;
-        self.restored = None;
+        self.restored = false;
     }
 
     /// Takes its worker's report.
@@ -188,7 +207,40 @@ impl Lease {
         if self.progress.as_ref().map(place) != Some(place(&progress)) {
             self.last_progress_at = now;
         }
+        let known = self
+            .epoch_start
+            .filter(|start| start.epoch == progress.epoch);
+        self.epoch_start = match progress.phase {
+            Phase::Training => Some(known.unwrap_or(EpochStart {
+                epoch: progress.epoch,
+                step: progress.step,
+                at: now,
+            })),
+            _ => known,
+        };
+        self.reported_at = now;
         self.progress = Some(progress);
+    }
+
+    /// How long the epoch takes that is being trained, judged by the part of it that was seen. `None` while
+    /// that is too little to tell.
+    #[must_use]
+    pub fn epoch_time(&self) -> Option<Duration> {
+        let (start, progress) = (self.epoch_start?, self.progress?);
+        let part = match progress.phase {
+            Phase::Training if progress.steps > 0 => {
+                let steps = progress.step.saturating_sub(start.step);
+                f64::from(steps) / f64::from(progress.steps)
+            }
+            // What of it was not seen is taken for short.
+            Phase::Validating => 1.0,
+            _ => return None,
+        };
+        let seen = self.reported_at.since(start.at).as_secs_f64();
+        if part < LEAST_PART || seen <= 0.0 {
+            return None;
+        }
+        Duration::try_from_secs_f64(seen / part).ok()
     }
 
     /// Its worker's connection has ended. No spare takes the task over before `earliest`.
@@ -215,7 +267,7 @@ impl Lease {
         }
         self.pin = Some(pin);
         self.expires_at = self.expires_at.max(now + config.lease);
-        self.restored = None;
+        self.restored = false;
         Ok(())
     }
 
@@ -269,13 +321,13 @@ impl Lease {
 
     /// Whether an older coordinator granted the lease and its worker has not come back yet.
     pub(super) fn is_restored(&self) -> bool {
-        self.restored.is_some()
+        self.restored
     }
 
-    /// The name of a worker that has not come back since an older coordinator granted the lease.
+    /// The name of its worker, if an older coordinator granted the lease.
     #[must_use]
-    pub fn restored_name(&self) -> Option<&String> {
-        self.restored.as_ref()
+    pub fn recorded_name(&self) -> Option<&str> {
+        self.recorded_name.as_deref()
     }
 
     /// The hash of the secret of its worker, if an older coordinator granted the lease and knew it.

@@ -11,8 +11,8 @@ use super::lease::Ending;
 #[must_use]
 pub(super) struct EndedLease {
     pub(super) lease: LeaseId,
-    /// The worker's name, if the worker has not come back since an older coordinator granted the lease.
-    pub(super) restored_name: Option<String>,
+    /// The worker's name, if an older coordinator granted the lease.
+    pub(super) recorded_name: Option<String>,
     pub(super) ending: Ending,
     /// Why the task has failed for good, if it has.
     pub(super) failure: Option<String>,
@@ -38,18 +38,18 @@ impl Scheduler {
     }
 
     /// A worker with its name.
-    fn named(&self, id: &WorkerId, restored_name: Option<String>) -> Worker {
-        let known = self.workers.get(id).map(|worker| worker.info.name.clone());
+    fn named(&self, id: &WorkerId, recorded_name: Option<String>) -> Worker {
+        let known = self.workers.get(id).map(super::worker::Worker::label);
         Worker {
             id: id.clone(),
-            name: known.or(restored_name).unwrap_or_else(|| id.to_string()),
+            name: known.or(recorded_name).unwrap_or_else(|| id.to_string()),
         }
     }
 
     pub(super) fn note_ended(&mut self, ended: EndedLease) {
         let EndedLease {
             lease,
-            restored_name,
+            recorded_name,
             ending,
             failure,
         } = ended;
@@ -61,7 +61,7 @@ impl Scheduler {
             // Its worker never heard of it.
             Ending::Unrecorded => return,
         };
-        let worker = self.named(&lease.worker, restored_name);
+        let worker = self.named(&lease.worker, recorded_name);
         let LeaseId { task, attempt, .. } = lease;
         self.note(Occurrence::AttemptEnded {
             task: task.clone(),

@@ -1,5 +1,7 @@
 //! A training run: how far it is in the store, and how it goes back.
 
+use std::collections::VecDeque;
+
 use quartet_shared::early_stopping::EarlyStopping;
 use quartet_shared::ids::{Epoch, ExperimentId, RunName};
 use quartet_shared::outcome::Outcome;
@@ -92,6 +94,9 @@ impl Committed {
     }
 }
 
+/// How many committed epochs are kept in memory, for people who look now and then.
+const RECENT_EPOCHS: usize = 16;
+
 /// A training run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Run {
@@ -99,6 +104,8 @@ pub struct Run {
     pub settings: RunSettings,
     pub(super) record: TaskRecord,
     pub(super) committed: Committed,
+    /// The last committed epochs, oldest first.
+    recent: VecDeque<(Epoch, CommittedEpoch)>,
 }
 
 impl Run {
@@ -119,11 +126,14 @@ impl Run {
             Some(outcome) => record.finish(Completion::Trained(outcome)),
             None => record.open(last, config),
         }
-        Self {
+        let mut run = Self {
             settings,
             record,
             committed,
-        }
+            recent: VecDeque::new(),
+        };
+        run.remember();
+        run
     }
 
     /// Its stage, lease and attempts.
@@ -136,6 +146,24 @@ impl Run {
     #[must_use]
     pub fn committed(&self) -> &Committed {
         &self.committed
+    }
+
+    /// The last epochs that this coordinator knows of, oldest first; the last one is that of
+    /// [`committed`](Self::committed).
+    pub fn recent_epochs(&self) -> impl Iterator<Item = (Epoch, CommittedEpoch)> {
+        self.recent.iter().copied()
+    }
+
+    /// Takes the last committed epoch, unless it is known, and forgets those after it.
+    fn remember(&mut self) {
+        let epoch = self.position().epoch;
+        self.recent.retain(|(known, _)| *known < epoch);
+        if let Some(last) = self.committed.last_epoch {
+            self.recent.push_back((epoch, last));
+        }
+        if self.recent.len() > RECENT_EPOCHS {
+            self.recent.pop_front();
+        }
     }
 
     /// Where its next attempt resumes.
@@ -173,12 +201,14 @@ impl Run {
     /// Something was committed by the run's own worker, or by an older coordinator.
     pub(super) fn commit(&mut self, committed: Committed) {
         self.committed = committed;
+        self.remember();
         self.record.reset_failures();
     }
 
     /// Goes back to an earlier checkpoint, because of `reason`. A finished run is trained again.
     pub(super) fn roll_back(&mut self, committed: Committed, reason: String, now: Now) {
         self.committed = committed;
+        self.remember();
         self.record.reopen(reason, now);
     }
 }

@@ -181,11 +181,12 @@ impl TaskRecord {
                 None
             }
             TaskStage::Leased(lease) => {
-                let (lease, restored_name) = (lease.id.clone(), lease.restored_name().cloned());
+                let recorded_name = lease.recorded_name().map(str::to_owned);
+                let lease = lease.id.clone();
                 let failure = self.end(ending.clone(), lease.worker.clone(), config, now);
                 Some(EndedLease {
                     lease,
-                    restored_name,
+                    recorded_name,
                     ending,
                     failure,
                 })
@@ -251,9 +252,10 @@ impl TaskRecord {
         }
     }
 
-    /// Something was committed: what went wrong before counts no more.
+    /// Something was committed: what went wrong before counts no more, and is not told any more.
     pub(super) fn reset_failures(&mut self) {
         self.counts = FailureCounts::default();
+        self.last_reason = None;
     }
 
     pub(super) fn is_finished(&self) -> bool {

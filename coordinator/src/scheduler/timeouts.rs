@@ -58,7 +58,13 @@ impl Scheduler {
     }
 
     fn take_away(&mut self, Expired { lease, reason }: &Expired, now: Now) {
-        self.end_lease(lease, Ending::Lost(reason.to_string()), now);
+        let reason = match reason {
+            ExpiryReason::NoProgress(_) => format!("made {reason}"),
+            ExpiryReason::Silent(_) | ExpiryReason::Disconnected(_) => {
+                format!("was lost: {reason}")
+            }
+        };
+        self.end_lease(lease, Ending::Lost(self.loss(lease, &reason)), now);
         // Not idle before it says so: it may not know yet that the lease has ended.
         self.set_stage(&lease.worker, WorkerStage::Lost);
         self.note_of(&lease.worker, |worker| Occurrence::WorkerLost { worker });

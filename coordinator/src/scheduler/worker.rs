@@ -67,6 +67,8 @@ pub struct Worker {
     pub connected: bool,
     /// How its GPU did when it was last heard of, if that is known.
     pub gpu: Option<GpuUse>,
+    /// Tells it from connected workers of the same name: 1 for the first of them, which is as good as none.
+    pub number: u32,
     /// Its stage.
     pub(super) stage: WorkerStage,
     /// Whether it shuts down. If so, it gets no more tasks whatever happens.
@@ -190,7 +192,7 @@ impl Scheduler {
         for (lease, restored) in others {
             let ending = match restored {
                 true => Ending::HandedBack,
-                false => Ending::Lost("its worker came back without it".into()),
+                false => Ending::Lost(self.loss(&lease, "came back without it")),
             };
             self.end_lease(&lease, ending, now);
         }
@@ -202,6 +204,7 @@ impl Scheduler {
         let known = self.workers.remove(&id);
         let is_new = known.is_none();
         let device = info.device.clone();
+        let number = self.free_number(&info.name, known.as_ref().map(|known| known.number));
         let (draining, failed) =
             known.map_or_else(Default::default, |known| (known.draining, known.failed));
         let mut worker = Worker {
@@ -210,6 +213,7 @@ impl Scheduler {
             last_seen: now,
             connected: true,
             gpu: None,
+            number,
             draining,
             failed,
         };
@@ -379,7 +383,7 @@ impl Scheduler {
     /// A worker has gone for good, and with it its lease.
     pub fn worker_lost(&mut self, worker: &WorkerId, now: Now) {
         if let Some(lease) = self.lease_of(worker) {
-            let ending = Ending::Lost("its worker was lost".into());
+            let ending = Ending::Lost(self.loss(&lease, "was lost"));
             self.end_lease(&lease, ending, now);
         }
         if let Some(worker) = self.workers.get_mut(worker) {

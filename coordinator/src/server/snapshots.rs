@@ -1,5 +1,8 @@
 //! Snapshots: the state of the experiment and of the fleet as people see it.
 
+mod eta;
+
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,9 +10,9 @@ use tokio::sync::watch;
 
 use super::access::Policy;
 use super::shell::Shell;
-use crate::scheduler::{Lease, Now, Run, Scheduler, TaskRecord, Worker};
+use crate::scheduler::{Now, Run, Scheduler, TaskRecord, Worker};
 use quartet_status::snapshot::{
-    EvaluationStatus, RunStatus, Snapshot, SplitAccuracy, WorkerStatus,
+    EpochStatus, EvaluationStatus, RunStatus, Snapshot, SplitAccuracy, WorkerState, WorkerStatus,
 };
 
 /// A view of a coordinator that lasts while it serves.
@@ -59,11 +62,10 @@ pub(super) fn snapshot(shell: &Shell) -> Snapshot {
             .iter()
             .map(|run| run_status(scheduler, run, now))
             .collect(),
-        workers: scheduler
-            .workers()
-            .map(|worker| worker_status(scheduler, worker, now))
-            .collect(),
+        workers: workers(scheduler, now),
         uptime: now.0,
+        eta: eta::of_experiment(scheduler, now),
+        stopping: shell.connections.is_stopping(),
         evaluation: evaluation_status(scheduler, splits, now),
         insecure: shell.policy == Policy::Insecure,
         store_trouble: shell.store_trouble.now(),
@@ -72,14 +74,7 @@ pub(super) fn snapshot(shell: &Shell) -> Snapshot {
 
 /// The name of the worker that holds the task.
 fn holder(scheduler: &Scheduler, record: &TaskRecord) -> Option<String> {
-    let lease = record.lease()?;
-    let known = scheduler
-        .workers()
-        .find(|worker| worker.info.id == lease.id.worker);
-    let name = known
-        .map(|worker| &worker.info.name)
-        .or(lease.restored_name());
-    Some(name.map_or_else(|| lease.id.worker.to_string(), String::clone))
+    Some(scheduler.label_of(record.lease()?))
 }
 
 /// How long the task has made no progress although its worker is heard of, if that is long.
@@ -101,25 +96,20 @@ fn run_status(scheduler: &Scheduler, run: &Run, now: Now) -> RunStatus {
         epochs: run.settings.epochs,
         metrics: last_epoch.map(|epoch| epoch.metrics),
         early_stopping: last_epoch.map(|epoch| epoch.early_stopping),
+        recent_epochs: run
+            .recent_epochs()
+            .map(|(epoch, result)| EpochStatus {
+                epoch,
+                metrics: result.metrics,
+                early_stopping: result.early_stopping,
+            })
+            .collect(),
         progress: record.lease().and_then(|lease| lease.progress),
-        eta: record.lease().and_then(|lease| eta(run, lease)),
+        eta: eta::of_run(run, now),
         stalled: stalled(scheduler, record, now),
         awaited: record.lease().and_then(|lease| lease.awaited(now)),
         reason: record.reason().map(str::to_owned),
     }
-}
-
-/// The time until all epochs are trained, at the speed of the last one; `None` before the first.
-fn eta(run: &Run, lease: &Lease) -> Option<Duration> {
-    let (epoch, last) = (run.position().epoch, run.committed().last_epoch?);
-    let progress = lease.progress?;
-    let done = if progress.epoch > epoch && progress.steps > 0 {
-        f64::from(progress.step) / f64::from(progress.steps)
-    } else {
-        0.0
-    };
-    let left = (f64::from(run.settings.epochs.saturating_sub(epoch.0)) - done).max(0.0);
-    Duration::try_from_secs_f64(left * last.metrics.seconds).ok()
 }
 
 fn evaluation_status(
@@ -140,12 +130,37 @@ fn evaluation_status(
     }
 }
 
+/// The workers that have joined, and those that an older coordinator gave work to and that are to come back.
+fn workers(scheduler: &Scheduler, now: Now) -> Vec<WorkerStatus> {
+    let records = scheduler.runs().iter().map(Run::record);
+    let leases = records
+        .chain([scheduler.evaluation()])
+        .filter_map(TaskRecord::lease);
+    let joined: BTreeSet<_> = scheduler.workers().map(|worker| &worker.info.id).collect();
+    let awaited = leases
+        .filter(|lease| !joined.contains(&lease.id.worker))
+        .map(|lease| WorkerStatus {
+            id: lease.id.worker.clone(),
+            name: scheduler.label_of(lease),
+            device: String::new(),
+            state: WorkerState::Busy,
+            connected: false,
+            task: Some(lease.id.task.clone()),
+            since_heartbeat: now.0,
+            gpu: None,
+        });
+    let joined = scheduler.workers();
+    let joined = joined.map(|worker| worker_status(scheduler, worker, now));
+    joined.chain(awaited).collect()
+}
+
 fn worker_status(scheduler: &Scheduler, worker: &Worker, now: Now) -> WorkerStatus {
     WorkerStatus {
         id: worker.info.id.clone(),
-        name: worker.info.name.clone(),
+        name: worker.label(),
         device: worker.info.device.clone(),
         state: worker.state(scheduler.config()),
+        connected: worker.connected,
         task: worker.task().cloned(),
         since_heartbeat: now.since(worker.last_seen),
         gpu: worker.gpu,

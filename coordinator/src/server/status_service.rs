@@ -14,7 +14,7 @@ use tonic::{Request, Response, Status};
 
 use super::shell::Shell;
 use super::snapshots::snapshot;
-use crate::scheduler::Scheduler;
+use crate::scheduler::{Scheduler, Worker};
 
 /// Least time between two snapshots of a stream.
 const MIN_INTERVAL: Duration = Duration::from_millis(200);
@@ -96,13 +96,15 @@ impl v1::status_server::Status for StatusService {
 fn find(scheduler: &Scheduler, name: &str) -> Result<WorkerId, Status> {
     let present = || scheduler.workers().filter(|worker| worker.connected);
     let found: Vec<_> = present()
-        .filter(|worker| worker.info.id.as_str() == name || worker.info.name == name)
+        .filter(|worker| {
+            worker.info.id.as_str() == name || worker.info.name == name || worker.label() == name
+        })
         .map(|worker| worker.info.id.clone())
         .collect();
     match &found[..] {
         [worker] => Ok(worker.clone()),
         [] => {
-            let names: Vec<_> = present().map(|worker| &worker.info.name[..]).collect();
+            let names: Vec<_> = present().map(Worker::label).collect();
             let names = match &names[..] {
                 [] => "none is connected".to_owned(),
                 names => format!("connected are {}", names.join(", ")),
@@ -131,24 +133,31 @@ struct Watch {
 }
 
 impl Watch {
-    /// The next snapshot; the one that says that the experiment has ended is the last.
+    /// The next snapshot. The last one says that the experiment has ended, or that the coordinator has
+    /// stopped.
     async fn next(mut self) -> Option<(Result<v1::Snapshot, Status>, Self)> {
         if self.ended {
             return None;
         }
         if !std::mem::replace(&mut self.first, false) {
-            let end = self.shell.conclusion.ended();
+            let changed = async {
+                tokio::select! {
+                    biased;
+                    () = tokio::time::sleep(self.interval) => {}
+                    () = self.shell.conclusion.ended() => {}
+                }
+                // The shell, which we hold, holds the sender.
+                let _ = self.changes.changed().await;
+            };
             tokio::select! {
                 biased;
-                () = tokio::time::sleep(self.interval) => {}
-                () = end => {}
+                () = self.shell.connections.closed() => self.ended = true,
+                () = changed => {}
             }
-            // The shell, which we hold, holds the sender.
-            let _ = self.changes.changed().await;
         }
         self.changes.mark_unchanged();
         let snapshot = snapshot(&self.shell);
-        self.ended = snapshot.state.has_ended();
+        self.ended |= snapshot.state.has_ended();
         Some((Ok(snapshot.into()), self))
     }
 }

@@ -39,6 +39,8 @@ struct Snapshot<'a> {
     workers_expected: u32,
     workers_present: usize,
     uptime_seconds: f64,
+    eta_seconds: Option<f64>,
+    stopping: bool,
     insecure: bool,
     store_trouble: Option<StoreTrouble<'a>>,
     runs: Vec<Run<'a>>,
@@ -64,11 +66,19 @@ struct Run<'a> {
     epochs: u32,
     metrics: Option<Metrics>,
     early_stopping: Option<Stopping>,
+    recent_epochs: Vec<RecentEpoch>,
     progress: Option<Doing>,
     eta_seconds: Option<f64>,
     stalled_seconds: Option<f64>,
     awaited_seconds: Option<f64>,
     reason: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct RecentEpoch {
+    epoch: u32,
+    metrics: Metrics,
+    early_stopping: Stopping,
 }
 
 #[derive(Serialize)]
@@ -125,6 +135,7 @@ struct Worker<'a> {
     name: &'a str,
     device: &'a str,
     state: &'static str,
+    connected: bool,
     task: Option<Work<'a>>,
     since_heartbeat_seconds: f64,
     gpu: Option<GpuUse>,
@@ -146,6 +157,8 @@ impl<'a> From<&'a snapshot::Snapshot> for Event<'a> {
             workers_expected: from.workers_expected,
             workers_present: from.workers_present(),
             uptime_seconds: from.uptime.as_secs_f64(),
+            eta_seconds: from.eta.map(|eta| eta.as_secs_f64()),
+            stopping: from.stopping,
             insecure: from.insecure,
             store_trouble: from.store_trouble.as_ref().map(|trouble| StoreTrouble {
                 seconds: trouble.since.as_secs_f64(),
@@ -170,11 +183,20 @@ fn run(from: &snapshot::RunStatus) -> Run<'_> {
         epochs: from.epochs,
         metrics: from.metrics.as_ref().map(metrics),
         early_stopping: from.early_stopping.as_ref().map(stopping),
+        recent_epochs: from.recent_epochs.iter().map(recent_epoch).collect(),
         progress: from.progress.as_ref().map(doing),
         eta_seconds: from.eta.map(|eta| eta.as_secs_f64()),
         stalled_seconds: from.stalled.map(|stalled| stalled.as_secs_f64()),
         awaited_seconds: from.awaited.map(|awaited| awaited.as_secs_f64()),
         reason: from.reason.as_deref(),
+    }
+}
+
+fn recent_epoch(from: &snapshot::EpochStatus) -> RecentEpoch {
+    RecentEpoch {
+        epoch: from.epoch.0,
+        metrics: metrics(&from.metrics),
+        early_stopping: stopping(&from.early_stopping),
     }
 }
 
@@ -243,6 +265,7 @@ fn worker(from: &snapshot::WorkerStatus) -> Worker<'_> {
         name: &from.name,
         device: &from.device,
         state: from.state.as_str(),
+        connected: from.connected,
         task: from.task.as_ref().map(|task| match task {
             Task::Train(run) => Work::Train { run: run.as_str() },
             Task::Evaluate => Work::Evaluate,

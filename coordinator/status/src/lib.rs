@@ -26,7 +26,7 @@ use client::Client;
 use live::Screen;
 use options::Options;
 use quartet_shared::label::one_line;
-use quartet_shared::terminal::Mode;
+use quartet_shared::terminal::{Console, Mode};
 use snapshot::{ExperimentState, Snapshot};
 
 pub use client::ClientError;
@@ -77,26 +77,23 @@ impl From<Shown> for ExitCode {
 pub async fn run(
     options: &Options,
     mode: Mode,
-    out: impl Write,
-    err: impl Write,
+    out: impl Write + Send + 'static,
+    err: impl Write + Send + 'static,
 ) -> Result<Shown, StatusError> {
-    let mut view = if options.json {
-        View::Json(out)
-    } else {
-        View::Screen(Box::new(Screen::new(out, mode)))
-    };
+    let console = Console::new(mode, out, err);
     if options.follow {
-        return follow::follow(options, &mut view, err).await;
+        let mut view = match options.json {
+            true => View::Json(console.clone()),
+            false => View::Screen(Box::new(Screen::new(console.clone()))),
+        };
+        return follow::follow(options, &mut view, &console).await;
     }
     let snapshot = Client::connect(options).await?.snapshot().await?;
-    match view {
-        View::Json(mut out) => writeln!(out, "{}", json::pretty(&snapshot))?,
-        View::Screen(screen) => {
-            let mut out = screen.into_inner();
-            out.write_all(render::table(&snapshot, mode.size().columns).as_bytes())?;
-            out.flush()?;
-        }
-    }
+    let text = match options.json {
+        true => json::pretty(&snapshot),
+        false => render::table(&snapshot, mode.size().columns),
+    };
+    console.print(text.trim_end_matches('\n'))?;
     Ok(Shown::Done)
 }
 
@@ -108,7 +105,7 @@ pub async fn drain(
 ) -> Result<(), StatusError> {
     let id = Client::connect(options).await?.drain(worker).await?;
     let id = one_line(&id);
-    writeln!(out, "worker {worker} ({id}) hands its run back and exits")?;
+    writeln!(out, "worker {worker} ({id}) hands its task back and leaves")?;
     Ok(())
 }
 
@@ -138,26 +135,23 @@ pub async fn page(
 }
 
 /// Where snapshots go.
-enum View<W> {
-    Screen(Box<Screen<W>>),
-    Json(W),
+enum View {
+    Screen(Box<Screen>),
+    Json(Console),
 }
 
-impl<W: Write> View<W> {
+impl View {
     fn show(&mut self, snapshot: &Snapshot) -> io::Result<()> {
         match self {
             Self::Screen(screen) => screen.show(snapshot),
-            Self::Json(out) => {
-                writeln!(out, "{}", json::line(snapshot))?;
-                out.flush()
-            }
+            Self::Json(console) => console.print(&json::line(snapshot)),
         }
     }
 
-    /// Keeps what is shown: something else is about to be written below.
-    fn release(&mut self) {
+    /// Shows that time passes, where that is shown.
+    fn draw(&self, snapshot: &Snapshot, remark: Option<&str>) {
         if let Self::Screen(screen) = self {
-            screen.release();
+            screen.draw(snapshot, remark);
         }
     }
 }

@@ -2,9 +2,12 @@
 
 mod columns;
 mod lines;
+mod notes;
+mod runs;
 mod table;
 #[cfg(test)]
 mod tests;
+mod workers;
 
 use std::time::Duration;
 
@@ -15,7 +18,7 @@ use quartet_shared::progress::Phase;
 use super::snapshot::{EvaluationStatus, RunStatus, Snapshot, StoreTrouble};
 
 pub use lines::lines;
-pub use table::table;
+pub use table::{screen, table};
 
 /// `1.23 45.1 %`.
 fn loss_and_accuracy(loss: f64, accuracy: f64) -> String {
@@ -37,15 +40,46 @@ fn phase(phase: Phase) -> &'static str {
     }
 }
 
+/// To the minute: an estimate is no better than that.
+fn eta(eta: Duration) -> String {
+    match eta.as_secs() {
+        seconds @ 0..60 => format!("{seconds} s"),
+        seconds @ 60..3600 => format!("{} min", seconds / 60),
+        seconds @ 36_000..172_800 => format!("{} h", seconds / 3600),
+        _ => human::duration(eta),
+    }
+}
+
 /// `experiment fer2013: training, 2 of 4 workers`.
 fn headline(snapshot: &Snapshot) -> String {
-    format!(
-        "experiment {}: {}, {} of {} workers",
-        snapshot.experiment,
-        snapshot.state,
+    let (present, expected) = (
         snapshot.workers_present(),
-        snapshot.workers_expected
-    )
+        snapshot.workers_expected as usize,
+    );
+    let state = match (snapshot.state, present) {
+        (state, _) if state.has_ended() || !snapshot.stopping => state.as_str(),
+        (_, 0) => "stopped",
+        _ => "stopping",
+    };
+    let mut text = format!("experiment {}: {state}", snapshot.experiment);
+    if snapshot.state.has_ended() || (snapshot.stopping && present == 0) {
+        return text;
+    }
+    text += &format!(
+        ", {} of {}",
+        present.min(expected),
+        counted(expected, "worker")
+    );
+    if present > expected {
+        text += &format!(", {}", counted(present - expected, "spare"));
+    }
+    text
+}
+
+/// `1 worker`, `2 workers`.
+fn counted(count: usize, noun: &str) -> String {
+    let s = if count == 1 { "" } else { "s" };
+    format!("{count} {noun}{s}")
 }
 
 /// `finished after 5 of 8 epochs, best 47.0 % (epoch 3)`.
@@ -58,8 +92,9 @@ fn finished(run: &RunStatus) -> String {
         )
     });
     format!(
-        "finished after {} of {} epochs{best}",
-        run.epochs_committed, run.epochs
+        "finished after {} of {}{best}",
+        run.epochs_committed,
+        counted(run.epochs as usize, "epoch")
     )
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use quartet_shared::early_stopping::EarlyStopping;
 use quartet_shared::gpu::GpuUse;
-use quartet_shared::ids::{Attempt, ExperimentName, RunName, Term, WorkerId};
+use quartet_shared::ids::{Attempt, Epoch, ExperimentName, RunName, Term, WorkerId};
 use quartet_shared::progress::{EpochMetrics, Progress};
 use quartet_shared::spec::Backbone;
 use quartet_shared::task::Task;
@@ -31,6 +31,10 @@ pub struct Snapshot {
     pub workers: Vec<WorkerStatus>,
     /// Since this coordinator started.
     pub uptime: Duration,
+    /// Until all runs are trained by the workers that are there, were none stopped early.
+    pub eta: Option<Duration>,
+    /// The coordinator was told to stop: its workers hand their tasks back and leave.
+    pub stopping: bool,
     /// Whoever reaches the coordinator may do everything: it uses no keys, and other machines reach it.
     pub insecure: bool,
     /// Set while the store fails.
@@ -52,10 +56,30 @@ impl Snapshot {
     /// How many workers are there.
     #[must_use]
     pub fn workers_present(&self) -> usize {
-        self.workers
-            .iter()
-            .filter(|worker| worker.state != WorkerState::Lost)
-            .count()
+        let workers = self.workers.iter();
+        workers.filter(|worker| worker.is_present()).count()
+    }
+
+    /// The same, so much later, if nothing happens meanwhile.
+    #[must_use]
+    pub fn later(&self, by: Duration) -> Self {
+        let mut later = self.clone();
+        later.uptime = later.uptime.saturating_add(by);
+        for worker in &mut later.workers {
+            worker.since_heartbeat = worker.since_heartbeat.saturating_add(by);
+        }
+        if let Some(trouble) = &mut later.store_trouble {
+            trouble.since = trouble.since.saturating_add(by);
+        }
+        let runs = later.runs.iter_mut();
+        let waits = runs.map(|run| (&mut run.stalled, &mut run.awaited));
+        let evaluation = &mut later.evaluation;
+        for (stalled, awaited) in waits.chain([(&mut evaluation.stalled, &mut evaluation.awaited)])
+        {
+            *stalled = stalled.map(|stalled| stalled.saturating_add(by));
+            *awaited = awaited.map(|awaited| awaited.saturating_sub(by));
+        }
+        later
     }
 }
 
@@ -82,6 +106,8 @@ pub struct RunStatus {
     pub metrics: Option<EpochMetrics>,
     /// After the last committed epoch.
     pub early_stopping: Option<EarlyStopping>,
+    /// The last committed epochs, oldest first: snapshots may be further apart than epochs.
+    pub recent_epochs: Vec<EpochStatus>,
     /// What its worker last said.
     pub progress: Option<Progress>,
     /// Until all epochs are trained, were none stopped early.
@@ -92,6 +118,17 @@ pub struct RunStatus {
     pub awaited: Option<Duration>,
     /// Why it failed, or why its last attempt ended.
     pub reason: Option<String>,
+}
+
+/// A committed epoch.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct EpochStatus {
+    /// Its number.
+    pub epoch: Epoch,
+    /// Its metrics.
+    pub metrics: EpochMetrics,
+    /// After it.
+    pub early_stopping: EarlyStopping,
 }
 
 /// The ensemble's evaluation.
@@ -131,16 +168,26 @@ pub struct SplitAccuracy {
 pub struct WorkerStatus {
     /// Its identity.
     pub id: WorkerId,
-    /// Its name for people.
+    /// Its name for people, numbered if others have the same.
     pub name: String,
     /// What it computes on.
     pub device: String,
     /// Where it is.
     pub state: WorkerState,
+    /// Whether its connection stands; if not, it may come back.
+    pub connected: bool,
     /// What it works on.
     pub task: Option<Task>,
     /// Since its last heartbeat.
     pub since_heartbeat: Duration,
     /// How its GPU did then, if it has one that can be asked.
     pub gpu: Option<GpuUse>,
+}
+
+impl WorkerStatus {
+    /// Whether it is there.
+    #[must_use]
+    pub fn is_present(&self) -> bool {
+        self.connected && self.state != WorkerState::Lost
+    }
 }

@@ -2,6 +2,7 @@
 
 mod samples;
 
+use std::io;
 use std::time::Duration;
 
 use prost::Message;
@@ -18,7 +19,7 @@ use quartet_shared::progress::EpochMetrics;
 use quartet_shared::report::{self, EvaluationReport};
 use quartet_shared::spec::Precision;
 use quartet_shared::task::LeaseId;
-use quartet_shared::terminal::{Mode, Size};
+use quartet_shared::terminal::{Console, Mode, Size};
 use quartet_shared::wire::{lease_and_progress, required};
 use quartet_status::live::Screen;
 use quartet_status::snapshot::Snapshot;
@@ -126,7 +127,7 @@ fn snapshot(message: v1::Snapshot) -> Read {
         rows: 5,
     };
     for mode in [Mode::Redraw(size), Mode::Lines] {
-        let mut screen = Screen::new(Vec::new(), mode);
+        let mut screen = Screen::new(Console::new(mode, io::sink(), io::sink()));
         let later = Snapshot {
             uptime: snapshot.uptime.saturating_add(Duration::from_secs(9)),
             ..snapshot.clone()

@@ -1,19 +1,17 @@
 //! How far a download is, for people: one line that is drawn anew, or a line every few seconds in a log.
 
-use std::fmt;
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
 use quartet_shared::human;
 use quartet_shared::ids::RunName;
 
-use quartet_shared::terminal::Mode;
+use quartet_shared::terminal::{Console, Mode, fitted};
 
 /// Least time between two lines of a log.
 const LOG_INTERVAL: Duration = Duration::from_secs(5);
 /// Least time between two drawings on a terminal.
 const DRAW_INTERVAL: Duration = Duration::from_millis(250);
-const CLEAR: &str = "\r\x1b[K";
 
 /// Bytes of a download.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -27,31 +25,28 @@ pub(super) struct Amount {
 }
 
 /// Shows downloads, one after the other. A closed output is no error: the work goes on.
+#[derive(Debug)]
 pub struct DownloadProgress {
-    out: Box<dyn Write + Send>,
-    mode: Mode,
+    console: Console,
     label: String,
     shown: Option<Instant>,
-    is_drawn: bool,
 }
 
 impl DownloadProgress {
-    /// On stdout, in the mode that suits it.
+    /// On a console.
     #[must_use]
-    pub fn on_stdout() -> Self {
-        Self::new(Box::new(io::stdout()), Mode::of_stdout())
+    pub fn on(console: Console) -> Self {
+        Self {
+            console,
+            label: String::new(),
+            shown: None,
+        }
     }
 
     /// On any writer.
     #[must_use]
     pub fn new(out: Box<dyn Write + Send>, mode: Mode) -> Self {
-        Self {
-            out,
-            mode,
-            label: String::new(),
-            shown: None,
-            is_drawn: false,
-        }
+        Self::on(Console::new(mode, out, io::sink()))
     }
 
     /// What is shown next: the weights of these runs, from `origin`.
@@ -64,7 +59,7 @@ impl DownloadProgress {
 
     /// Shows how far it is, unless that was shown a moment before `now`.
     pub(super) fn show(&mut self, amount: Amount, now: Instant) {
-        let interval = match self.mode {
+        let interval = match self.console.mode() {
             Mode::Redraw(_) => DRAW_INTERVAL,
             Mode::Lines => LOG_INTERVAL,
         };
@@ -75,46 +70,29 @@ impl DownloadProgress {
         self.shown = Some(now);
         let (done, total) = (human::size(amount.done), human::size(amount.total));
         let line = format!("{}, {done} of {total}", self.label);
-        let _ = match self.mode {
+        match self.console.mode() {
             Mode::Redraw(size) => {
-                let columns = usize::from(size().columns).saturating_sub(1);
-                let line: String = line.chars().take(columns).collect();
-                self.is_drawn = true;
-                write!(self.out, "{CLEAR}{line}")
+                self.console.draw(&fitted(&line, size().columns.into()));
             }
-            Mode::Lines => writeln!(self.out, "{line}"),
-        };
-        let _ = self.out.flush();
+            Mode::Lines => drop(self.console.say(&line)),
+        }
     }
 
     /// Says something about it that stays.
     pub(super) fn note(&mut self, text: &str) {
         self.end();
-        let _ = writeln!(self.out, "{}: {text}", self.label);
-        let _ = self.out.flush();
+        let _ = self.console.say(&format!("{}: {text}", self.label));
     }
 
-    /// Leaves the output at the begin of a line.
+    /// Shows no download any more.
     pub(super) fn end(&mut self) {
-        if std::mem::take(&mut self.is_drawn) {
-            let _ = self.out.write_all(CLEAR.as_bytes());
-            let _ = self.out.flush();
-        }
+        self.console.clear();
     }
 }
 
 impl Drop for DownloadProgress {
     fn drop(&mut self) {
         self.end();
-    }
-}
-
-impl fmt::Debug for DownloadProgress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("DownloadProgress")
-            .field("mode", &self.mode)
-            .field("label", &self.label)
-            .finish_non_exhaustive()
     }
 }
 
@@ -158,8 +136,13 @@ mod tests {
 
     #[test]
     fn a_log_grows_by_a_line_every_few_seconds() {
+        let log = written(Mode::Lines, &[0, 1000, 4999, 5000, 5100]);
+        let lines = log.lines().map(|line| {
+            let (_time, line) = line.split_once(' ').unwrap();
+            format!("{line}\n")
+        });
         assert_eq!(
-            written(Mode::Lines, &[0, 1000, 4999, 5000, 5100]),
+            lines.collect::<String>(),
             "weights of run vgg16: timm/vgg16.tv_in1k, 0 B of 553 MB\n\
              weights of run vgg16: timm/vgg16.tv_in1k, 500 MB of 553 MB\n\
              weights of run vgg16: timm/vgg16.tv_in1k: a hitch\n"
@@ -174,8 +157,10 @@ mod tests {
         };
         assert_eq!(
             written(Mode::Redraw(narrow), &[0, 100, 300]),
-            "\r\x1b[Kweights of run vgg16: timm/vg\r\x1b[Kweights of run vgg16: timm/vg\
-             \r\x1b[Kweights of run vgg16: timm/vgg16.tv_in1k: a hitch\n"
+            "weights of run vgg16: timm/vg…\r\n\
+             \x1b[1A\r\x1b[J\r\x1b[2Kweights of run vgg16: timm/vg…\r\n\
+             \x1b[1A\r\x1b[J\r\x1b[2K\
+             weights of run vgg16: timm/vgg16.tv_in1k: a hitch\n"
         );
     }
 }

@@ -148,3 +148,29 @@ fn a_run_resumes_from_its_mid_epoch_checkpoint() {
     assert_eq!(join(&mut scheduler, "w2", None, 3), Joined::Free);
     assert_eq!(assign(&mut scheduler, 3)[0].resume, within(2, 5));
 }
+
+#[test]
+fn the_last_epochs_are_remembered_for_people() {
+    let (mut scheduler, lease) = leased();
+    let recent = |scheduler: &Scheduler| -> Vec<u32> {
+        let epochs = scheduler.runs()[0].recent_epochs();
+        epochs.map(|(epoch, _)| epoch.0).collect()
+    };
+    for epoch in 1..=2 {
+        commit_step(&mut scheduler, &lease, Position::within(Epoch(epoch), 3), 0);
+        commit(&mut scheduler, &lease, epoch, 0);
+    }
+    assert_eq!(recent(&scheduler), [1, 2]);
+    let run = &mut scheduler.runs[0];
+    run.roll_back(
+        Committed::end_of(Epoch(1), committed(1)),
+        "corrupt".into(),
+        at(1),
+    );
+    assert_eq!(recent(&scheduler), [1]);
+    for epoch in 2..=40 {
+        let run = &mut scheduler.runs[0];
+        run.commit(Committed::end_of(Epoch(epoch), committed(epoch)));
+    }
+    assert_eq!(recent(&scheduler), (25..=40).collect::<Vec<_>>());
+}

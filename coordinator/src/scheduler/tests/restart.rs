@@ -25,6 +25,18 @@ fn a_worker_goes_on_after_the_coordinator_was_started_again() {
     assert_eq!(given(&mut scheduler, 1), []);
     // Its upload may come before it has joined.
     scheduler.check_lease(&lease).unwrap();
+    let label = |scheduler: &Scheduler| {
+        let lease = scheduler.runs()[0].record().lease().unwrap();
+        scheduler.label_of(lease)
+    };
+    assert_eq!(label(&scheduler), "gpu-0");
+    let early = scheduler.begin_commit(&lease, end_of(2), at(1)).unwrap();
+    assert_eq!(
+        label(&scheduler),
+        "gpu-0",
+        "it has a name before it is back"
+    );
+    scheduler.end_commit(early, CommitEnd::GivenUp, at(1));
     assert_eq!(
         join(&mut scheduler, "w0", Some(&lease), 2),
         Joined::Reattached(lease.clone())

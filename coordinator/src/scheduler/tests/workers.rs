@@ -340,3 +340,77 @@ fn after_a_pause_workers_have_time_to_come_back() {
         Some("a (attempt 1) of worker w1 has ended; the newest attempt is 2".to_owned())
     );
 }
+
+#[test]
+fn workers_of_one_name_have_numbers_that_stay() {
+    let mut scheduler = scheduler(&[("a", 1.0)], History::default());
+    let join = |scheduler: &mut Scheduler, id: &str| {
+        let info = WorkerInfo {
+            secret: SecretHash::default(),
+            id: id.parse().unwrap(),
+            name: "cpu@vm".into(),
+            device: "cpu".into(),
+        };
+        let _ = scheduler.join(info, None, at(0));
+    };
+    let labels =
+        |scheduler: &Scheduler| -> Vec<String> { scheduler.workers().map(Worker::label).collect() };
+    for id in ["x1", "x2", "x3"] {
+        join(&mut scheduler, id);
+    }
+    assert_eq!(labels(&scheduler), ["cpu@vm", "cpu@vm #2", "cpu@vm #3"]);
+    // One that leaves gives its number back; one that joins again keeps it.
+    scheduler.left(&id("x1"), at(1));
+    join(&mut scheduler, "x3");
+    assert_eq!(labels(&scheduler), ["cpu@vm #2", "cpu@vm #3"]);
+    join(&mut scheduler, "x4");
+    assert_eq!(labels(&scheduler), ["cpu@vm #2", "cpu@vm #3", "cpu@vm"]);
+}
+
+#[test]
+fn a_lost_worker_is_named_until_its_run_is_in_the_store_again() {
+    let reason = |scheduler: &Scheduler| scheduler.runs()[0].record().reason().map(str::to_owned);
+    let (mut scheduler, lease) = leased();
+    let _ = scheduler.expire_leases(at(15));
+    let silent = "worker w1 was lost: no heartbeat for 15 s";
+    assert_eq!(reason(&scheduler).as_deref(), Some(silent));
+    assert_eq!(join(&mut scheduler, "w2", None, 15), Joined::Free);
+    let second = assign(&mut scheduler, 15).remove(0).lease;
+    assert_eq!(reason(&scheduler).as_deref(), Some(silent));
+    commit(&mut scheduler, &second, 1, 16);
+    assert_eq!(reason(&scheduler), None);
+
+    scheduler.disconnected(&id("w2"), at(17));
+    assert_eq!(join(&mut scheduler, "w3", None, 17), Joined::Free);
+    let _ = scheduler.expire_leases(at(18));
+    let gone = "worker w2 was lost: it did not come back within 0.5 s";
+    assert_eq!(reason(&scheduler).as_deref(), Some(gone));
+
+    let (mut scheduler, _) = leased();
+    scheduler.worker_lost(&lease.worker, at(1));
+    assert_eq!(reason(&scheduler).as_deref(), Some("worker w1 was lost"));
+}
+
+#[test]
+fn the_time_of_an_epoch_is_told_by_the_part_that_was_seen() {
+    let (mut scheduler, lease) = leased();
+    let time = |scheduler: &Scheduler| scheduler.runs()[0].record().lease().unwrap().epoch_time();
+    assert_eq!(time(&scheduler), None);
+    let _ = beat(&mut scheduler, &lease, 2, 10);
+    assert_eq!(time(&scheduler), None, "no part of it was seen");
+    let _ = beat(&mut scheduler, &lease, 4, 12);
+    assert_eq!(time(&scheduler), Some(Duration::from_secs(10)));
+    // Validation is a part of it.
+    let validating = Progress {
+        phase: Phase::Validating,
+        ..scheduler.runs()[0]
+            .record()
+            .lease()
+            .unwrap()
+            .progress
+            .unwrap()
+    };
+    let held = Some((lease.clone(), validating));
+    let _ = scheduler.heartbeat(&lease.worker, held, at(19)).unwrap();
+    assert_eq!(time(&scheduler), Some(Duration::from_secs(9)));
+}

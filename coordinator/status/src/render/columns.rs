@@ -1,89 +1,134 @@
 //! Tables that drop their least important columns where the terminal is narrow.
+//!
+//! Every column reserves the width of the widest thing that it may come to show, so that a table does not
+//! change its layout from one drawing to the next.
 
-use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+use quartet_shared::terminal::{columns as width_of, fitted};
 
-/// Spaces between two columns.
-const GAP: u16 = 2;
+/// Between two columns.
+const GAP: &str = "  ";
+
+/// The least width of a column of names.
+const SHORTEST_NAME: usize = 6;
+
+/// The width of a column of names, unless there is more room than the table needs.
+const USUAL_NAME: usize = 24;
 
 /// What a column shows of a row, and how much it matters.
 pub(super) struct Column<T> {
-    pub(super) title: &'static str,
-    pub(super) alignment: CellAlignment,
+    title: &'static str,
+    aligned_right: bool,
     /// Columns of higher ranks are dropped first; those of rank 0 stay.
-    pub(super) rank: u8,
-    pub(super) cell: fn(&T) -> String,
+    rank: u8,
+    /// The width that it reserves.
+    width: usize,
+    /// The width of its longest name, if it has names. Names are shortened where the terminal is narrow.
+    longest: Option<usize>,
+    cell: fn(&T) -> String,
 }
 
 impl<T> Column<T> {
-    pub(super) fn left(title: &'static str, rank: u8, cell: fn(&T) -> String) -> Self {
+    /// Text of at most so many columns.
+    pub(super) fn text(
+        title: &'static str,
+        rank: u8,
+        width: usize,
+        cell: fn(&T) -> String,
+    ) -> Self {
         Self {
             title,
-            alignment: CellAlignment::Left,
+            aligned_right: false,
             rank,
+            width: width.max(width_of(title)),
+            longest: None,
             cell,
         }
     }
 
-    pub(super) fn right(title: &'static str, rank: u8, cell: fn(&T) -> String) -> Self {
+    /// Numbers of at most so many columns.
+    pub(super) fn number(
+        title: &'static str,
+        rank: u8,
+        width: usize,
+        cell: fn(&T) -> String,
+    ) -> Self {
         Self {
-            title,
-            alignment: CellAlignment::Right,
-            rank,
-            cell,
+            aligned_right: true,
+            ..Self::text(title, rank, width, cell)
+        }
+    }
+
+    /// Names, the longest of which has so many columns.
+    pub(super) fn name(
+        title: &'static str,
+        rank: u8,
+        longest: usize,
+        cell: fn(&T) -> String,
+    ) -> Self {
+        Self {
+            longest: Some(longest),
+            ..Self::text(title, rank, longest.min(USUAL_NAME), cell)
         }
     }
 }
 
-/// The rows as a table at most `width` characters wide. Columns that are empty in all rows are left out, then
-/// those of the highest ranks until the rest fits. Where even that is too wide, cells wrap.
-pub(super) fn layout<T>(columns: &[Column<T>], rows: &[T], width: u16) -> String {
-    let mut shown: Vec<(&Column<T>, Vec<String>)> = columns
+/// A title and the rows, each a line of at most `width` columns. Columns of the highest ranks are dropped
+/// until the rest fits. Then names are shortened, or get the room that is left.
+pub(super) fn layout<T>(columns: &[Column<T>], rows: &[&T], width: u16) -> Vec<String> {
+    let width = usize::from(width);
+    let mut shown: Vec<(&Column<T>, usize)> = columns
         .iter()
-        .map(|column| (column, rows.iter().map(column.cell).collect::<Vec<_>>()))
-        .filter(|(column, cells)| column.rank == 0 || cells.iter().any(|cell| !cell.is_empty()))
+        .map(|column| (column, column.width))
         .collect();
-    loop {
-        let mut table = build(&shown);
-        let widths = table.column_max_content_widths();
-        let needed: usize = widths
-            .iter()
-            .map(|&width| usize::from(width) + usize::from(GAP))
-            .sum();
-        let least = shown
-            .iter()
-            .enumerate()
-            .max_by_key(|(_, (column, _))| column.rank);
+    while total(&shown) > width {
+        let least = shown.iter().enumerate();
+        let least = least.max_by_key(|(_, (column, _))| column.rank);
         match least {
-            Some((index, (column, _)))
-                if column.rank > 0 && needed > usize::from(width) + usize::from(GAP) =>
-            {
-                shown.remove(index);
-            }
-            _ => {
-                table
-                    .set_content_arrangement(ContentArrangement::Dynamic)
-                    .set_width(width);
-                return table.trim_fmt();
-            }
+            Some((index, (column, _))) if column.rank > 0 => drop(shown.remove(index)),
+            _ => break,
         }
     }
-}
-
-fn build<T>(shown: &[(&Column<T>, Vec<String>)]) -> Table {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING);
-    table.set_header(shown.iter().map(|(column, _)| column.title));
-    let rows = shown.first().map_or(0, |(_, cells)| cells.len());
-    for row in 0..rows {
-        table.add_row(shown.iter().map(|(_, cells)| cells[row].as_str()));
-    }
-    for (index, (column, _)) in shown.iter().enumerate() {
-        let Some(formatted) = table.column_mut(index) else {
+    let (needed, mut room) = (total(&shown), width.saturating_sub(total(&shown)));
+    let mut excess = needed.saturating_sub(width);
+    for (column, width) in &mut shown {
+        let Some(longest) = column.longest else {
             continue;
         };
-        let last = index + 1 == shown.len();
-        formatted.set_padding((0, if last { 0 } else { GAP }));
-        formatted.set_cell_alignment(column.alignment);
+        let less = excess.min(width.saturating_sub(SHORTEST_NAME));
+        let more = room.min(longest.saturating_sub(*width));
+        (excess, room) = (excess - less, room - more);
+        *width = *width + more - less;
     }
-    table
+    let titles = line(
+        shown.iter().map(|(column, _)| column.title.to_owned()),
+        &shown,
+        width,
+    );
+    let rows = rows.iter().map(|row| {
+        let cells = shown.iter().map(|(column, _)| (column.cell)(row));
+        line(cells, &shown, width)
+    });
+    std::iter::once(titles).chain(rows).collect()
+}
+
+fn total<T>(shown: &[(&Column<T>, usize)]) -> usize {
+    let gaps = GAP.len() * shown.len().saturating_sub(1);
+    shown.iter().map(|(_, width)| width).sum::<usize>() + gaps
+}
+
+fn line<T>(
+    cells: impl Iterator<Item = String>,
+    shown: &[(&Column<T>, usize)],
+    width: usize,
+) -> String {
+    let cells = cells.zip(shown).map(|(cell, (column, width))| {
+        let cell = fitted(&cell, *width);
+        let blank = " ".repeat(width - width_of(&cell));
+        match column.aligned_right {
+            true => blank + &cell,
+            false => cell + &blank,
+        }
+    });
+    let line = cells.collect::<Vec<_>>().join(GAP);
+    fitted(line.trim_end(), width)
 }

@@ -2,18 +2,19 @@
 
 use std::collections::HashMap;
 
+use quartet_shared::event::resumed_after;
 use quartet_shared::human;
 use quartet_shared::ids::{Epoch, WorkerId};
 use quartet_shared::label::one_line;
-use quartet_shared::position::Position;
 
+use super::runs::position;
 use super::{accuracies, finished, headline, percent, stall, trouble, wait};
 use crate::snapshot::{
-    EvaluationStatus, RunStatus, Snapshot, TaskState, WorkerState, WorkerStatus,
+    EpochStatus, EvaluationStatus, RunStatus, Snapshot, TaskState, WorkerState, WorkerStatus,
 };
 
 /// A line for every change worth one, or for all that there is where nothing was seen before. Progress within
-/// an epoch is no change, nor is the passing of time.
+/// an epoch is no change, nor is the passing of time. What was committed comes before who left.
 #[must_use]
 pub fn lines(previous: Option<&Snapshot>, now: &Snapshot) -> Vec<String> {
     let previous = previous.filter(|previous| previous.experiment == now.experiment);
@@ -27,11 +28,17 @@ pub fn lines(previous: Option<&Snapshot>, now: &Snapshot) -> Vec<String> {
     if previous.is_none() {
         lines.push(headline(now));
     }
-    let workers_before = previous.map_or(&[][..], |previous| &previous.workers);
-    lines.extend(worker_lines(workers_before, now));
+    let known = |run: &RunStatus| {
+        let mut before = previous?.runs.iter();
+        before.find(|before| before.name == run.name)
+    };
+    lines.extend(arrivals(previous, now));
     for run in &now.runs {
-        let before = previous.and_then(|p| p.runs.iter().find(|before| before.name == run.name));
-        run_lines(before, run, &mut lines);
+        epoch_lines(known(run), run, &mut lines);
+    }
+    lines.extend(departures(previous, now));
+    for run in &now.runs {
+        run_lines(known(run), run, &mut lines);
     }
     let evaluation_before = previous.map(|previous| &previous.evaluation);
     lines.extend(evaluation_line(evaluation_before, &now.evaluation));
@@ -50,43 +57,62 @@ pub fn lines(previous: Option<&Snapshot>, now: &Snapshot) -> Vec<String> {
         (Some(_), None) => lines.push("the store works again".to_owned()),
         _ => {}
     }
-    if previous.is_some_and(|previous| previous.state != now.state) {
+    let state = |snapshot: &Snapshot| (snapshot.state, snapshot.stopping);
+    if previous.is_some_and(|previous| state(previous) != state(now)) {
         lines.push(headline(now));
     }
     lines
 }
 
-fn worker_lines(before: &[WorkerStatus], now: &Snapshot) -> Vec<String> {
-    // There may be thousands.
-    let by_id = |workers: &'_ [WorkerStatus]| -> HashMap<WorkerId, WorkerState> {
-        let states = workers
-            .iter()
-            .map(|worker| (worker.id.clone(), worker.state));
-        states.collect()
-    };
-    let (states_before, states_now) = (by_id(before), by_id(&now.workers));
-    let left = before
-        .iter()
-        .filter(|worker| worker.state != WorkerState::Lost)
-        .filter(|worker| !states_now.contains_key(&worker.id))
-        .map(|worker| format!("worker {} left", one_line(&worker.name)));
-    let changed = now.workers.iter().filter_map(|worker| {
-        let before = states_before.get(&worker.id);
-        let before = before.copied().unwrap_or(WorkerState::Lost);
+/// There may be thousands.
+fn by_id(workers: &[WorkerStatus]) -> HashMap<&WorkerId, &WorkerStatus> {
+    let workers = workers.iter();
+    workers.map(|worker| (&worker.id, worker)).collect()
+}
+
+/// Who joined, or is back.
+fn arrivals(previous: Option<&Snapshot>, now: &Snapshot) -> Vec<String> {
+    let before = by_id(previous.map_or(&[][..], |previous| &previous.workers));
+    let present = now.workers.iter().filter(|worker| worker.is_present());
+    let arrived = present.filter_map(|worker| {
         let name = one_line(&worker.name);
-        match (before, worker.state) {
-            (WorkerState::Lost, WorkerState::Lost) => None,
-            (WorkerState::Lost, _) => Some(format!(
+        let before = before.get(&worker.id);
+        match before.map(|before| (before.state, before.connected)) {
+            None | Some((WorkerState::Lost, _)) => Some(format!(
                 "worker {name} joined, {}",
                 one_line(&worker.device)
             )),
+            Some((_, false)) => Some(format!("worker {name} is back")),
+            Some((_, true)) => None,
+        }
+    });
+    arrived.collect()
+}
+
+/// Who left, is about to, or was lost.
+fn departures(previous: Option<&Snapshot>, now: &Snapshot) -> Vec<String> {
+    let Some(previous) = previous else {
+        return Vec::new();
+    };
+    let (before, present) = (by_id(&previous.workers), by_id(&now.workers));
+    // A coordinator that was started again knows of a worker once the worker has come back.
+    let is_same = previous.term == now.term;
+    let left = previous.workers.iter();
+    let left = left
+        .filter(|worker| is_same && worker.state != WorkerState::Lost)
+        .filter(|worker| !present.contains_key(&worker.id))
+        .map(|worker| format!("worker {} left", one_line(&worker.name)));
+    let changed = now.workers.iter().filter_map(|worker| {
+        let name = one_line(&worker.name);
+        match (before.get(&worker.id)?.state, worker.state) {
+            (WorkerState::Lost, _) => None,
             (_, WorkerState::Lost) => Some(format!(
-                "worker {name} lost, last heard {} ago",
+                "worker {name} was lost, last heard of {} ago",
                 human::duration(worker.since_heartbeat)
             )),
-            (WorkerState::Draining, WorkerState::Draining) => None,
+            (WorkerState::Draining, _) => None,
             (_, WorkerState::Draining) => {
-                Some(format!("worker {name} hands its work back and leaves"))
+                Some(format!("worker {name} hands its task back and leaves"))
             }
             _ => None,
         }
@@ -94,25 +120,15 @@ fn worker_lines(before: &[WorkerStatus], now: &Snapshot) -> Vec<String> {
     left.chain(changed).collect()
 }
 
-/// Where a task was: (state, attempt, worker).
-type Place<'a> = (TaskState, u32, Option<&'a str>);
-
-fn place(run: &RunStatus) -> Place<'_> {
-    (run.state, run.attempt.0, run.worker.as_deref())
-}
-
 fn run_lines(before: Option<&RunStatus>, run: &RunStatus, lines: &mut Vec<String>) {
     let name = &run.name;
-    let committed_before = before.map_or(0, |before| before.epochs_committed);
-    let place_before = before.map_or((TaskState::Pending, 0, None), place);
-    let moved = place_before != place(run);
-    if moved && run.state == TaskState::Leased {
+    let state_before = before.map_or(TaskState::Pending, |before| before.state);
+    // The worker's name may become better known while the attempt is the same.
+    let attempt_before = before.map_or(0, |before| before.attempt.0);
+    // A coordinator that was started again waits for the workers of older attempts.
+    let is_leased = run.state == TaskState::Leased && run.awaited.is_none();
+    if is_leased && (state_before, attempt_before) != (run.state, run.attempt.0) {
         lines.push(format!("{name}  {}", started(before, run)));
-    }
-    if run.epochs_committed > committed_before
-        && (before.is_some() || run.state != TaskState::Finished)
-    {
-        lines.extend(epoch_line(run));
     }
     let worker = run.worker.as_deref();
     if let (Some(stalled), None) = (run.stalled, before.and_then(|before| before.stalled)) {
@@ -121,7 +137,7 @@ fn run_lines(before: Option<&RunStatus>, run: &RunStatus, lines: &mut Vec<String
     if let (Some(awaited), None) = (run.awaited, before.and_then(|before| before.awaited)) {
         lines.push(format!("{name}  {}", wait(awaited, worker)));
     }
-    if place_before.0 == run.state {
+    if state_before == run.state {
         return;
     }
     match run.state {
@@ -143,40 +159,51 @@ fn started(before: Option<&RunStatus>, run: &RunStatus) -> String {
         0 | 1 => String::new(),
         attempt => format!(" (attempt {attempt})"),
     };
-    match before {
-        None => format!("is trained by {worker}{attempt}"),
-        Some(_) if run.epochs_committed == 0 && run.steps_committed == 0 => {
-            format!("starts on {worker}{attempt}")
-        }
-        Some(_) => {
-            let after = Position {
-                epoch: Epoch(run.epochs_committed),
-                step: run.steps_committed,
-            };
-            format!("goes on after {after} on {worker}{attempt}")
-        }
+    match (before, resumed_after(position(run))) {
+        (None, _) => format!("is trained by {worker}{attempt}"),
+        (Some(_), None) => format!("starts on {worker}{attempt}"),
+        (Some(_), Some(after)) => format!("goes on {after} on {worker}{attempt}"),
     }
 }
 
-fn epoch_line(run: &RunStatus) -> Option<String> {
-    let metrics = run.metrics.as_ref()?;
-    let best = run.early_stopping.map_or_else(String::new, |early| {
-        format!(
-            "  best {} (epoch {})",
-            percent(early.best_valid_accuracy),
-            early.best_epoch
-        )
+/// A line for every epoch since, or for the last one where nothing was seen before.
+fn epoch_lines(before: Option<&RunStatus>, run: &RunStatus, lines: &mut Vec<String>) {
+    let committed = run.epochs_committed;
+    let first = match before {
+        Some(before) => before.epochs_committed.saturating_add(1),
+        None if run.state == TaskState::Finished => return,
+        None => committed,
+    };
+    // An older coordinator tells of the last epoch alone.
+    let last = run.metrics.zip(run.early_stopping);
+    let last = last.map(|(metrics, early_stopping)| EpochStatus {
+        epoch: Epoch(committed),
+        metrics,
+        early_stopping,
     });
-    Some(format!(
-        "{}  epoch {}/{}  train loss {:.3} acc {}  valid loss {:.3} acc {}{best}",
+    let last = last.filter(|_| run.recent_epochs.is_empty());
+    let epochs = run.recent_epochs.iter().copied().chain(last);
+    let new = epochs.filter(|epoch| (first..=committed).contains(&epoch.epoch.0));
+    lines.extend(new.map(|epoch| epoch_line(run, &epoch)));
+}
+
+fn epoch_line(run: &RunStatus, done: &EpochStatus) -> String {
+    let EpochStatus {
+        epoch,
+        metrics,
+        early_stopping: early,
+    } = done;
+    format!(
+        "{}  epoch {epoch}/{}  train loss {:.3} acc {}  valid loss {:.3} acc {}  best {} (epoch {})",
         run.name,
-        run.epochs_committed,
         run.epochs,
         metrics.train_loss,
         percent(metrics.train_accuracy),
         metrics.valid_loss,
         percent(metrics.valid_accuracy),
-    ))
+        percent(early.best_valid_accuracy),
+        early.best_epoch,
+    )
 }
 
 fn evaluation_line(before: Option<&EvaluationStatus>, now: &EvaluationStatus) -> Option<String> {

@@ -5,9 +5,11 @@ use std::fmt::Display;
 use std::time::Duration;
 
 use quartet_proto::v1;
-use quartet_shared::ids::{Attempt, Term};
+use quartet_shared::ids::{Attempt, Epoch, Term};
 
-use super::{EvaluationStatus, RunStatus, Snapshot, SplitAccuracy, StoreTrouble, WorkerStatus};
+use super::{
+    EpochStatus, EvaluationStatus, RunStatus, Snapshot, SplitAccuracy, StoreTrouble, WorkerStatus,
+};
 
 /// A message that is no snapshot.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -72,6 +74,8 @@ impl TryFrom<v1::Snapshot> for Snapshot {
                 .map(TryInto::try_into)
                 .collect::<Checked<_>>()?,
             uptime: Duration::from_millis(message.uptime_ms),
+            eta: message.eta_ms.map(Duration::from_millis),
+            stopping: message.stopping,
             insecure: message.insecure,
             store_trouble: message.store_trouble.map(|trouble| StoreTrouble {
                 since: Duration::from_millis(trouble.since_ms),
@@ -92,6 +96,8 @@ impl From<Snapshot> for v1::Snapshot {
             runs: snapshot.runs.into_iter().map(Into::into).collect(),
             workers: snapshot.workers.into_iter().map(Into::into).collect(),
             uptime_ms: millis(snapshot.uptime),
+            eta_ms: snapshot.eta.map(millis),
+            stopping: snapshot.stopping,
             insecure: snapshot.insecure,
             store_trouble: snapshot.store_trouble.map(|trouble| v1::StoreTrouble {
                 since_ms: millis(trouble.since),
@@ -117,6 +123,11 @@ impl TryFrom<v1::RunStatus> for RunStatus {
             epochs: message.epochs,
             metrics: optional("metrics", message.metrics)?,
             early_stopping: optional("early_stopping", message.early_stopping)?,
+            recent_epochs: message
+                .recent_epochs
+                .into_iter()
+                .map(TryInto::try_into)
+                .collect::<Checked<_>>()?,
             progress: optional("progress", message.progress)?,
             eta: message.eta_ms.map(Duration::from_millis),
             stalled: message.stalled_ms.map(Duration::from_millis),
@@ -139,11 +150,36 @@ impl From<RunStatus> for v1::RunStatus {
             epochs: run.epochs,
             metrics: run.metrics.map(Into::into),
             early_stopping: run.early_stopping.map(Into::into),
+            recent_epochs: run.recent_epochs.into_iter().map(Into::into).collect(),
             progress: run.progress.map(Into::into),
             eta_ms: run.eta.map(millis),
             stalled_ms: run.stalled.map(millis),
             awaited_ms: run.awaited.map(millis),
             reason: run.reason.unwrap_or_default(),
+        }
+    }
+}
+
+impl TryFrom<v1::EpochStatus> for EpochStatus {
+    type Error = InvalidSnapshot;
+
+    fn try_from(message: v1::EpochStatus) -> Checked<Self> {
+        let missing = || bad("recent epoch")("incomplete");
+        Ok(Self {
+            epoch: Epoch(message.epoch),
+            metrics: optional("metrics", message.metrics)?.ok_or_else(missing)?,
+            early_stopping: optional("early_stopping", message.early_stopping)?
+                .ok_or_else(missing)?,
+        })
+    }
+}
+
+impl From<EpochStatus> for v1::EpochStatus {
+    fn from(epoch: EpochStatus) -> Self {
+        Self {
+            epoch: epoch.epoch.0,
+            metrics: Some(epoch.metrics.into()),
+            early_stopping: Some(epoch.early_stopping.into()),
         }
     }
 }
@@ -200,6 +236,7 @@ impl TryFrom<v1::WorkerStatus> for WorkerStatus {
             device: message.device,
             state: state::<v1::WorkerState, _>(message.state)?,
             task: optional("task", message.task)?,
+            connected: !message.disconnected,
             since_heartbeat: Duration::from_millis(message.since_heartbeat_ms),
             gpu: optional("gpu", message.gpu)?,
         })
@@ -214,6 +251,7 @@ impl From<WorkerStatus> for v1::WorkerStatus {
             device: worker.device,
             state: v1::WorkerState::from(worker.state).into(),
             task: worker.task.map(Into::into),
+            disconnected: !worker.connected,
             since_heartbeat_ms: millis(worker.since_heartbeat),
             gpu: worker.gpu.map(Into::into),
         }

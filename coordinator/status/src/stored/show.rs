@@ -144,15 +144,14 @@ fn ended_attempts(record: &ExperimentRecord) -> Table {
 fn ended_row(task: &str, attempt: &AttemptSummary) -> Option<(Timestamp, Vec<Cell>)> {
     let result = attempt.result.as_ref()?;
     let how = match result.how? {
-        AttemptEnd::Lost => "worker lost",
-        AttemptEnd::Failed => "failed",
-        AttemptEnd::Rejected => "cannot be done",
+        // The reason names the worker, and says that it was lost.
+        AttemptEnd::Lost if result.reason.is_some() => "",
+        AttemptEnd::Lost => "its worker was lost",
+        AttemptEnd::Failed => "failed: ",
+        AttemptEnd::Rejected => "cannot be done: ",
         AttemptEnd::HandedBack => "handed back",
     };
-    let why = match &result.reason {
-        Some(reason) => format!("{how}: {reason}"),
-        None => how.to_owned(),
-    };
+    let why = format!("{how}{}", result.reason.as_deref().unwrap_or_default());
     let row = vec![
         Cell::time(Some(result.at)),
         Cell::text(task),

@@ -59,7 +59,7 @@ async fn store() -> TempDir {
             attempt: Attempt(1),
             worker: worker(),
             how: AttemptEnd::Lost,
-            reason: Some("no heartbeat for 15 s".into()),
+            reason: Some("worker gpu-0 was lost: no heartbeat for 15 s".into()),
         },
         Occurrence::CoordinatorStopped {
             reason: "it was told to".into(),
@@ -185,7 +185,7 @@ async fn an_experiment_is_shown() {
 
     Attempts without a result:
     ended (UTC)       run    attempt  worker  why it ended
-    2026-11-26 21:19  vgg16        1  gpu-0   worker lost: no heartbeat for 15 s
+    2026-11-26 21:19  vgg16        1  gpu-0   worker gpu-0 was lost: no heartbeat for 15 s
     ");
     assert_snapshot!(shown(Format::Csv).await, @r"
     run,epoch,attempt,committed_at,train_loss,train_accuracy,valid_loss,valid_accuracy,images_per_second,seconds

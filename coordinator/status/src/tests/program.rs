@@ -1,4 +1,3 @@
-use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -11,13 +10,11 @@ use tokio::task::JoinHandle;
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tonic::{Request, Response, Status};
 
-use super::sample;
+use super::{PATIENCE, Recorder, sample};
 use crate::options::Options;
 use crate::snapshot::Snapshot;
 use crate::{ClientError, FollowError, Shown, StatusError, run};
 use quartet_shared::terminal::Mode;
-
-const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A coordinator that shows what it is told to.
 struct Coordinator {
@@ -113,38 +110,6 @@ impl Coordinator {
     }
 }
 
-/// What the program writes, to be waited for.
-#[derive(Clone)]
-struct Recorder(watch::Sender<String>);
-
-impl Recorder {
-    fn new() -> Self {
-        Self(watch::Sender::new(String::new()))
-    }
-
-    async fn wait_for(&self, part: &str) {
-        let mut text = self.0.subscribe();
-        let found = tokio::time::timeout(PATIENCE, text.wait_for(|text| text.contains(part))).await;
-        assert!(found.is_ok(), "{part:?} is not in {:?}", self.text());
-    }
-
-    fn text(&self) -> String {
-        self.0.borrow().clone()
-    }
-}
-
-impl Write for Recorder {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0
-            .send_modify(|text| text.push_str(str::from_utf8(bytes).unwrap()));
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 fn options(address: SocketAddr) -> Options {
     Options {
         coordinator: vec![address.to_string().parse().unwrap()],
@@ -205,19 +170,46 @@ async fn follows_across_a_restart_to_the_end() {
     out.wait_for("coordinator restarted").await;
     coordinator.shows.send_replace(sample::finished());
     assert_eq!(end(program).await.unwrap(), Shown::Done);
-    assert_eq!(
-        err.text().lines().count(),
-        1,
-        "one remark per outage: {:?}",
-        err.text()
+    let remarks = err.text();
+    assert_eq!(remarks.lines().count(), 2, "for every outage: {remarks:?}");
+    assert!(
+        remarks.ends_with("contact with the coordinator again\n"),
+        "{remarks:?}"
     );
     let log = out.text();
     assert!(log.contains("72.75 % of 3589 images"));
-    let mut lines: Vec<_> = log.lines().collect();
+    let lines = log.lines().map(|line| line.split_once(' ').unwrap().1);
+    let mut lines: Vec<_> = lines.collect();
     let all = lines.len();
     lines.sort_unstable();
     lines.dedup();
     assert_eq!(lines.len(), all, "a line is repeated: {log}");
+}
+
+#[tokio::test]
+async fn a_coordinator_that_stopped_is_no_broken_connection() {
+    let coordinator = Coordinator::start(local(), sample::training()).await;
+    let (program, out, err) = start(Options {
+        follow: true,
+        give_up_after: Duration::from_millis(300),
+        ..options(coordinator.address)
+    });
+    out.wait_for("vgg16  epoch 3/8").await;
+    let mut stopping = sample::training();
+    stopping.stopping = true;
+    coordinator.shows.send_replace(stopping);
+    out.wait_for("experiment fer2013: stopping").await;
+    coordinator.stop().await;
+    assert!(matches!(
+        end(program).await,
+        Err(StatusError::Follow(FollowError { .. }))
+    ));
+    let remarks = err.text();
+    assert!(
+        remarks.contains("has stopped; waiting for 0.3 s"),
+        "{remarks}"
+    );
+    assert_eq!(remarks.lines().count(), 1, "{remarks}");
 }
 
 #[tokio::test]

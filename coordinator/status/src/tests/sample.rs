@@ -9,8 +9,8 @@ use quartet_shared::spec::Backbone;
 use quartet_shared::task::Task;
 
 use crate::snapshot::{
-    EvaluationStatus, ExperimentState, RunStatus, Snapshot, SplitAccuracy, TaskState, WorkerState,
-    WorkerStatus,
+    EpochStatus, EvaluationStatus, ExperimentState, RunStatus, Snapshot, SplitAccuracy, TaskState,
+    WorkerState, WorkerStatus,
 };
 
 const RUNS: [Backbone; 4] = [
@@ -34,6 +34,8 @@ pub(crate) fn waiting() -> Snapshot {
         runs: RUNS.map(pending).into(),
         workers: vec![],
         uptime: Duration::from_secs(3),
+        eta: None,
+        stopping: false,
         insecure: false,
         store_trouble: None,
         evaluation: EvaluationStatus {
@@ -86,10 +88,11 @@ pub(crate) fn training() -> Snapshot {
         accuracy: Some(0.5275),
     });
     second.eta = Some(Duration::from_secs(3900));
+    snapshot.eta = Some(Duration::from_secs(12_345));
     lease(third, 2);
     third.state = TaskState::Pending;
     third.worker = None;
-    third.reason = Some("worker gpu-2@node7 was lost".into());
+    third.reason = Some("worker gpu-2@node7 was lost: no heartbeat for 15 s".into());
     snapshot
 }
 
@@ -97,6 +100,7 @@ pub(crate) fn training() -> Snapshot {
 pub(crate) fn evaluating() -> Snapshot {
     let mut snapshot = training();
     snapshot.state = ExperimentState::Evaluating;
+    snapshot.eta = None;
     snapshot.uptime = Duration::from_secs(7505);
     for (run, best) in snapshot.runs.iter_mut().zip([0.625, 0.47, 0.6, 0.615]) {
         *run = RunStatus {
@@ -182,6 +186,16 @@ pub(crate) fn commit(run: &mut RunStatus, epochs: u32, best: f64) {
         best_valid_accuracy: best,
         wait: 1,
     });
+    run.recent_epochs
+        .extend(
+            run.metrics
+                .zip(run.early_stopping)
+                .map(|(metrics, early_stopping)| EpochStatus {
+                    epoch: Epoch(epochs),
+                    metrics,
+                    early_stopping,
+                }),
+        );
 }
 
 fn pending(backbone: Backbone) -> RunStatus {
@@ -196,6 +210,7 @@ fn pending(backbone: Backbone) -> RunStatus {
         epochs: 8,
         metrics: None,
         early_stopping: None,
+        recent_epochs: vec![],
         progress: None,
         eta: None,
         stalled: None,
@@ -217,6 +232,7 @@ fn worker(number: u32, state: WorkerState, run: Option<&str>) -> WorkerStatus {
         name: format!("gpu-{number}@node7"),
         device: format!("cuda:{number} (NVIDIA H200)"),
         state,
+        connected: state != WorkerState::Lost,
         task: run.map(|run| Task::Train(run.parse().unwrap())),
         since_heartbeat: Duration::from_millis(400),
     }

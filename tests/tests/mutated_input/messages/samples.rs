@@ -220,6 +220,11 @@ pub(super) fn snapshots() -> Vec<Vec<u8>> {
         reason: "its lease expired".to_owned(),
         stalled_ms: Some(70_000),
         awaited_ms: Some(15_000),
+        recent_epochs: vec![v1::EpochStatus {
+            epoch: 2,
+            metrics: Some(metrics()),
+            early_stopping: Some(early_stopping()),
+        }],
     };
     let states = [
         v1::TaskState::Leased,
@@ -228,6 +233,8 @@ pub(super) fn snapshots() -> Vec<Vec<u8>> {
     ];
     let message = v1::Snapshot {
         insecure: true,
+        eta_ms: Some(2_000_000),
+        stopping: false,
         store_trouble: Some(v1::StoreTrouble {
             since_ms: 12_000,
             reason: "it does not answer".to_owned(),
@@ -249,6 +256,7 @@ pub(super) fn snapshots() -> Vec<Vec<u8>> {
             task: lease().task,
             since_heartbeat_ms: 200,
             gpu: Some(gpu()),
+            disconnected: true,
         }],
         uptime_ms: 725_000,
         evaluation: Some(v1::EvaluationStatus {
