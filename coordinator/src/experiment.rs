@@ -47,6 +47,10 @@ pub struct Request {
     pub data: data::Options,
     /// Where to look for the runs' initial weights.
     pub weights: weights::Options,
+    /// What a new experiment's owner says of it.
+    pub note: Option<String>,
+    /// Words to find a new experiment by.
+    pub tags: Vec<String>,
     /// `HOST:PORT` at which this coordinator can be reached.
     pub address: String,
     /// How another coordinator is reached.
@@ -75,6 +79,8 @@ impl Request {
                 folder: PathBuf::new(),
                 hub: HubConfig::from_env(),
             },
+            note: None,
+            tags: Vec::new(),
             address,
             connector,
             plain_connector: None,
@@ -202,6 +208,14 @@ async fn check_same(stored: &StoredSpec, request: &Request, place: &str) -> anyh
         ))
         .into());
     }
+    let other_note = request.note.is_some() && request.note != stored.note;
+    if other_note || (!request.tags.is_empty() && request.tags != stored.tags) {
+        return Err(Mismatch(format!(
+            "experiment {name} exists, with another --note or other --tag: they are given when it begins; \
+             leave them out to go on with it ({place})"
+        ))
+        .into());
+    }
     if request.source_is_explicit {
         let packed = pack(request).await?;
         if packed.blob != stored.dataset.blob {
@@ -314,6 +328,8 @@ async fn create(
         dataset,
         weights,
         created_at: Some(Timestamp::now()),
+        note: request.note,
+        tags: request.tags,
     };
     if store.create_json(&layout.spec(), &spec).await? == Creation::Exists {
         bail!(

@@ -36,6 +36,8 @@ impl Written {
         experiment.runs.truncate(2);
         let runs = experiment.runs.iter().map(|run| run.name.clone()).collect();
         let spec = StoredSpec {
+            note: None,
+            tags: Vec::new(),
             format: 1,
             id: None,
             experiment,

@@ -45,6 +45,7 @@ struct RunRow {
 struct WorkerRow {
     name: String,
     state: &'static str,
+    state_class: &'static str,
     task: String,
     device: String,
     gpu: String,
@@ -86,6 +87,9 @@ fn summary(snapshot: &Snapshot) -> String {
     ];
     if present > expected {
         parts.push(format!("{} spare", present - expected));
+    }
+    if let Some(left) = snapshot.eta {
+        parts.push(format!("{} left", eta(left)));
     }
     parts.push(format!("up {}", human::duration(snapshot.uptime)));
     parts.join(" · ")
@@ -214,7 +218,12 @@ fn worker(worker: &WorkerStatus) -> WorkerRow {
     });
     WorkerRow {
         name: name(&worker.name),
-        state: worker.state.as_str(),
+        state: match worker.connected {
+            true => worker.state.as_str(),
+            false if worker.state == WorkerState::Lost => worker.state.as_str(),
+            false => "not connected",
+        },
+        state_class: worker.state.as_str(),
         task: worker
             .task
             .as_ref()

@@ -85,7 +85,37 @@ fn snapshot(wire: v1::Snapshot) -> Snapshot {
 fn the_fleet_is_shown_and_foreign_text_is_escaped() {
     let html = Part::Fleet.html(&snapshot(wire()), None);
     assert!(!html.contains("<script"), "{html}");
-    assert_snapshot!(html, @"");
+    assert_snapshot!(html, @r#"
+    <header>
+    <p class="kind">experiment</p>
+    <h1>demo</h1>
+    <p class="standing"><strong class="training">training</strong> 0 of 2 runs finished · 1 of 2 workers · up 1 min 05 s</p>
+    <p class="trouble">second waits for a worker again: worker &#34;x&#34; &#38; y was lost</p>
+    </header>
+    <section>
+    <h2>Runs</h2>
+    <div class="wide"><table class="runs">
+    <thead><tr><th>run</th><th>state</th><th class="minor">worker</th><th class="n">epoch</th><th class="minor">progress</th>
+    <th class="n minor">images/s</th><th class="n minor">valid loss</th><th class="n minor">valid accuracy</th><th class="n">best (epoch)</th><th class="n">ETA</th></tr></thead>
+    <tbody>
+    <tr><th>first</th><td class="state-leased">training</td><td class="minor">&#60;script&#62;alert(1)&#60;/script&#62;</td>
+    <td class="n">2/8</td><td class="bar minor"><progress max="1" value="0.281" aria-label="first">28 %</progress></td>
+    <td class="n minor">12.3</td><td class="n minor">1.250</td><td class="n minor">50.00 %</td><td class="n">50.00 % (2)</td><td class="n">10 min</td></tr>
+    <tr><th>second</th><td class="state-pending">pending</td><td class="minor"></td>
+    <td class="n">0/8</td><td class="bar minor"><progress max="1" value="0" aria-label="second">0 %</progress></td>
+    <td class="n minor"></td><td class="n minor"></td><td class="n minor"></td><td class="n"></td><td class="n"></td></tr>
+    </tbody></table></div>
+    </section>
+    <section>
+    <h2>Workers</h2>
+    <div class="wide"><table class="workers">
+    <thead><tr><th>worker</th><th>state</th><th>task</th><th class="minor">device</th><th class="minor">GPU</th><th class="n">last heartbeat</th></tr></thead>
+    <tbody>
+    <tr><th>&#60;script&#62;alert(1)&#60;/script&#62;</th><td class="state-busy">busy</td><td>first</td>
+    <td class="minor">CPU</td><td class="minor"></td><td class="n">now</td></tr>
+    </tbody></table></div>
+    </section>
+    "#);
 }
 
 #[test]

@@ -11,6 +11,7 @@ use quartet_identity::{KeyChoice, Role, choice};
 use quartet_proto::channel::Connector;
 use quartet_shared::address::DEFAULT_PORT;
 use quartet_shared::ids::ExperimentName;
+use quartet_shared::label::{self, MAX_REASON};
 use quartet_shared::spec::{self, ExperimentSpec, Preset};
 
 use crate::experiment::Request;
@@ -67,6 +68,12 @@ pub struct Args {
     /// Name of the experiment, its folder in the store [default: as the experiment says].
     #[arg(long)]
     pub name: Option<ExperimentName>,
+    /// What a new experiment is for, for those who look at it later: `status list`, `show` and the report.
+    #[arg(long, value_name = "TEXT", value_parser = note)]
+    pub note: Option<String>,
+    /// A word to find a new experiment by; it can be given several times.
+    #[arg(long = "tag", value_name = "TAG", value_parser = tag)]
+    pub tags: Vec<String>,
     /// Address to listen on; 0.0.0.0 for all of this machine's. The port is 50051 unless it says otherwise.
     #[arg(long, value_name = "HOST[:PORT]", default_value = "127.0.0.1:50051", value_parser = listen_address)]
     pub listen: SocketAddr,
@@ -227,6 +234,8 @@ impl Args {
         request.source_is_explicit = self.data.is_some();
         request.data.skip_bad_rows = self.skip_bad_rows;
         request.weights.folder = self.folder();
+        request.note.clone_from(&self.note);
+        request.tags.clone_from(&self.tags);
         Ok(request)
     }
 
@@ -258,6 +267,27 @@ impl Args {
             )
         })?;
         Ok(spec::from_toml(&text, experiment)?)
+    }
+}
+
+/// A note: a line of at most [`MAX_REASON`] characters.
+fn note(text: &str) -> Result<String, String> {
+    match text.trim() {
+        "" => Err("say something, or leave it out".to_owned()),
+        text if text.contains(char::is_control) => Err("use one line of text".to_owned()),
+        text if text.chars().count() > MAX_REASON => {
+            Err(format!("use at most {MAX_REASON} characters"))
+        }
+        text => Ok(text.to_owned()),
+    }
+}
+
+/// A tag: a label without commas, which separate tags where several are shown.
+fn tag(text: &str) -> Result<String, String> {
+    label::check(text).map_err(|error| error.to_string())?;
+    match text.contains(',') {
+        true => Err("give --tag several times instead of a list with commas".to_owned()),
+        false => Ok(text.to_owned()),
     }
 }
 
@@ -312,6 +342,22 @@ mod tests {
         assert_eq!(my.weights.folder, dir.path());
         for preset in [&[][..], &["--experiment", "demo"]] {
             assert_eq!(request(preset).unwrap().weights.folder, Path::new(""));
+        }
+    }
+
+    #[test]
+    fn notes_and_tags_are_short_lines() {
+        let noted = request(&["--note", " a line ", "--tag", "x", "--tag", "y z"]).unwrap();
+        assert_eq!(noted.note.as_deref(), Some("a line"));
+        assert_eq!(noted.tags, ["x", "y z"]);
+        for bad in [
+            &["--note", ""][..],
+            &["--note", "two\nlines"],
+            &["--note", &"x".repeat(1001)],
+            &["--tag", "a,b"],
+            &["--tag", ""],
+        ] {
+            assert!(request(bad).is_err(), "{bad:?}");
         }
     }
 

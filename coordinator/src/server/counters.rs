@@ -33,12 +33,16 @@ impl Default for Counters {
         let mut registry = Registry::with_prefix("quartet");
         let attempts_started = Counter::default();
         let attempts_ended = Family::<Ending, Counter>::default();
+        for how in ["done", "lost", "failed", "rejected", "handed_back"] {
+            // From the start, so that the first one is an increase.
+            drop(attempts_ended.get_or_create(&Ending { how }));
+        }
         let workers_joined = Counter::default();
         let workers_lost = Counter::default();
         let rollbacks = Counter::default();
         let commit_bytes = Counter::default();
-        // From 10 ms to 3 minutes.
-        let commit_seconds = Histogram::new(exponential_buckets(0.01, 2.0, 15));
+        // From 10 ms to 22 minutes.
+        let commit_seconds = Histogram::new(exponential_buckets(0.01, 2.0, 18));
         let store_errors = Counter::default();
         let mut count = |name: &str, help: &str, counter: &Counter| {
             registry.register(name, help, counter.clone());
@@ -65,7 +69,7 @@ impl Default for Counters {
         );
         count(
             "store_errors",
-            "Calls of the store that failed",
+            "Calls of the store that failed; one that has not answered yet is not counted",
             &store_errors,
         );
         registry.register(

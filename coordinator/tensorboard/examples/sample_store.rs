@@ -40,6 +40,8 @@ async fn main() -> anyhow::Result<()> {
     let key = layout::dataset(blob.sha256);
     store.create(&key, dataset.into()).await?;
     let stored = StoredSpec {
+        note: None,
+        tags: Vec::new(),
         format: 1,
         id: None,
         experiment,

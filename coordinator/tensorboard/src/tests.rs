@@ -153,6 +153,8 @@ fn record() -> ExperimentRecord {
     let events = vec![failed(1, 70), failed(1, 90), failed(0, 99)];
     ExperimentRecord {
         spec: StoredSpec {
+            note: None,
+            tags: Vec::new(),
             format: 1,
             id: None,
             experiment,

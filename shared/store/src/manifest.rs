@@ -30,6 +30,12 @@ pub struct StoredSpec {
     /// When it was created; earlier versions did not say it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub created_at: Option<Timestamp>,
+    /// What its owner says of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+    /// Words to find it by.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<String>,
 }
 
 /// The manifest of a committed epoch, at [`crate::layout::Layout::manifest`].

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use quartet_history::{ExperimentRecord, RunRecord, Standing};
 use quartet_shared::human;
+use quartet_shared::label::MAX_REASON;
 use quartet_shared::outcome::StopReason;
 use quartet_shared::report::EVALUATED;
 
-use crate::text::{count, percent, percentage, plural, reason};
+use crate::text::{clean, count, percent, percentage, plural, reason};
 
 /// The head of the page.
 pub(super) struct Overview {
@@ -75,6 +76,12 @@ fn meaning(record: &ExperimentRecord) -> String {
 
 fn facts(record: &ExperimentRecord) -> Vec<(&'static str, String)> {
     let mut facts = Vec::new();
+    if let Some(note) = &record.spec.note {
+        facts.push(("note", clean(note, MAX_REASON)));
+    }
+    if !record.spec.tags.is_empty() {
+        facts.push(("tags", clean(&record.spec.tags.join(", "), MAX_REASON)));
+    }
     if let Some(began) = record.began_at() {
         facts.push(("began", format!("{} UTC", began.minute())));
     }

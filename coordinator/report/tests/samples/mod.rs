@@ -93,6 +93,8 @@ pub(crate) fn begun(runs: usize, epochs: u32) -> ExperimentRecord {
         evaluation_failure: None,
         unreadable: Vec::new(),
         spec: StoredSpec {
+            note: None,
+            tags: Vec::new(),
             format: 1,
             id: Some("q7f3k2m9".parse().unwrap()),
             weights: weights.collect(),

@@ -85,7 +85,7 @@ fn failures_and_losses_are_told_with_their_reasons() {
             "attempt 2 HandedBack: no reason",
             "attempt 3 on w1 after epoch 0",
             "lost w2",
-            "attempt 3 Lost: no heartbeat for 15 s",
+            "attempt 3 Lost: worker w1 was lost: no heartbeat for 15 s",
             "lost w1",
         ]
     );
@@ -115,7 +115,7 @@ fn a_pinned_lease_is_told_when_it_has_ended() {
     scheduler.end_commit(ticket, CommitEnd::GivenUp, at(2));
     assert_eq!(
         heard(&mut scheduler),
-        ["attempt 1 Lost: its worker was lost"]
+        ["attempt 1 Lost: worker w1 was lost"]
     );
 }
 

@@ -11,7 +11,9 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 use quartet_shared::label::one_line;
-use quartet_status::snapshot::{RunStatus, Snapshot, TaskState, WorkerState, WorkerStatus};
+use quartet_status::snapshot::{
+    ExperimentState, RunStatus, Snapshot, TaskState, WorkerState, WorkerStatus,
+};
 
 use crate::server::counters::Counters;
 
@@ -45,7 +47,6 @@ pub(super) fn render(snapshot: &Snapshot, counters: &Counters) -> Result<String,
     let info = Info::new(vec![
         ("experiment", snapshot.experiment.to_string()),
         ("term", snapshot.term.to_string()),
-        ("state", snapshot.state.to_string()),
         ("version", env!("CARGO_PKG_VERSION").to_owned()),
     ]);
     registry.register("experiment", "The experiment and its coordinator", info);
@@ -73,8 +74,22 @@ pub(super) fn render(snapshot: &Snapshot, counters: &Counters) -> Result<String,
     Ok(text)
 }
 
-/// How many runs and workers are in each state; those that none is in, too.
+/// The experiment's state, and how many runs and workers are in each; states that none is in, too.
 fn states(registry: &mut Registry, snapshot: &Snapshot) {
+    let experiment = Family::<State, Number>::default();
+    for state in [
+        ExperimentState::Waiting,
+        ExperimentState::Training,
+        ExperimentState::Evaluating,
+        ExperimentState::Finished,
+        ExperimentState::Failed,
+    ] {
+        let is_it = f64::from(u8::from(snapshot.state == state));
+        let state = state.as_str();
+        experiment.get_or_create(&State { state }).set(is_it);
+    }
+    let help = "1 for the state that the experiment is in, else 0";
+    registry.register("experiment_state", help, experiment);
     let runs = Family::<State, Number>::default();
     for state in [
         TaskState::Pending,
@@ -138,6 +153,12 @@ fn runs(registry: &mut Registry, runs: &[RunStatus]) {
                 None => registry.register(name, help, family),
             }
         };
+    add(
+        "run_stalled",
+        "For how long a run has made no progress although its worker is heard of, if that is long",
+        Some(Unit::Seconds),
+        |run| Some(run.stalled.unwrap_or_default().as_secs_f64()),
+    );
     let ratio = Some(Unit::Other("ratio".to_owned()));
     add("run_epochs", "Epochs that a run has at most", None, |run| {
         Some(run.epochs.into())
@@ -210,7 +231,7 @@ fn workers(registry: &mut Registry, workers: &[WorkerStatus]) {
     add(
         "gpu_busy",
         "Time in which a worker's GPU computed, lately",
-        Unit::Ratios,
+        Unit::Other("ratio".to_owned()),
         |worker| Some(f64::from(worker.gpu?.busy_percent?) / 100.0),
     );
     add(

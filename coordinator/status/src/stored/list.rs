@@ -22,6 +22,8 @@ pub(super) fn table(records: &[ExperimentRecord], now: Timestamp) -> Table {
             Heading::text("began_at", "began (UTC)", 6),
             Heading::number("took_seconds", "took", 7),
             Heading::text("last_sign", "last sign", 8),
+            Heading::text("tags", "tags", 9),
+            Heading::text("note", "note", 10),
         ],
         rows: records.iter().map(|record| row(record, now)).collect(),
     }
@@ -53,5 +55,11 @@ fn row(record: &ExperimentRecord, now: Timestamp) -> Vec<Cell> {
                 ..Cell::time(last)
             },
         },
+        Cell::text(&record.spec.tags.join(", ")),
+        record
+            .spec
+            .note
+            .as_deref()
+            .map_or_else(Cell::absent, Cell::text),
     ]
 }

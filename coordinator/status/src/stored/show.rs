@@ -17,7 +17,10 @@ const LAST_ATTEMPTS: usize = 20;
 
 /// Headline, runs, the ensemble, attempts that ended without a result, and what cannot be read.
 pub(super) fn text(record: &ExperimentRecord, now: Timestamp, width: u16) -> String {
-    let mut parts = vec![headline(record, now), runs(record).to_text(width)];
+    let mut parts = vec![
+        headline(record, now) + &remarks(record),
+        runs(record).to_text(width),
+    ];
     if let Some(report) = &record.report {
         let accuracies = report.splits.iter().map(|split| {
             let accuracy = human::percentage(split.ensemble.accuracy);
@@ -73,6 +76,18 @@ fn headline(record: &ExperimentRecord, now: Timestamp) -> String {
         _ => {}
     }
     line + "\n"
+}
+
+/// What the owner says of it.
+fn remarks(record: &ExperimentRecord) -> String {
+    let note = record
+        .spec
+        .note
+        .iter()
+        .map(|note| format!("note: {}\n", one_line(note)));
+    let tags = record.spec.tags.join(", ");
+    let tags = (!tags.is_empty()).then(|| format!("tags: {}\n", one_line(&tags)));
+    note.chain(tags).collect()
 }
 
 fn runs(record: &ExperimentRecord) -> Table {
@@ -208,6 +223,8 @@ struct Json<'a> {
     began_at: Option<Timestamp>,
     last_sign: Option<Timestamp>,
     took_seconds: Option<f64>,
+    note: Option<&'a str>,
+    tags: &'a [String],
     dataset: &'a quartet_shared::blob::BlobRef,
     runs: Vec<JsonRun<'a>>,
     evaluation: JsonEvaluation<'a>,
@@ -260,6 +277,8 @@ pub(super) fn json(record: &ExperimentRecord) -> String {
         began_at: record.began_at(),
         last_sign: record.last_sign(),
         took_seconds: record.took().map(|took| took.as_secs_f64()),
+        note: record.spec.note.as_deref(),
+        tags: &record.spec.tags,
         dataset: &record.spec.dataset,
         runs: record.runs.iter().map(JsonRun::from).collect(),
         evaluation: JsonEvaluation {

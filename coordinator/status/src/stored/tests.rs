@@ -83,6 +83,8 @@ async fn begin(store: &Store, name: &str, later: u64) -> Layout {
         experiment.epochs = 99;
     }
     let spec = StoredSpec {
+        note: None,
+        tags: Vec::new(),
         format: 1,
         id: None,
         experiment,
