@@ -42,6 +42,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use axum::middleware::from_fn;
 use futures::Stream;
 use quartet_identity::Access;
 use quartet_identity::session::Sessions;
@@ -185,7 +186,8 @@ impl Coordinator {
         let services = Routes::new(InterceptedService::new(fleet, policy.guard(Access::Work)))
             .add_service(InterceptedService::new(status, policy.guard(Access::Watch)));
         let pages = web::routes(&self.shell, self.sessions.clone());
-        let services = Routes::from(services.into_axum_router().merge(pages));
+        let services = services.into_axum_router().layer(from_fn(web::only_grpc));
+        let services = Routes::from(services.merge(pages));
         let (stop, mut stopped) = watch_channel::channel(false);
         let server = Server::builder()
             // A silent connection is given up, but not before the lease has expired for the same silence.

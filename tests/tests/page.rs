@@ -104,11 +104,17 @@ fn a_page_shows_the_fleet_while_it_trains() {
         let answer = http::request_on(stream, "evil.example", "GET", path, &[], &[]).unwrap();
         assert_eq!(answer.status, 403, "{path}");
     }
-    assert_eq!(
-        get(server, "/nothing", &[]).status,
-        200,
-        "gRPC says it in its own way"
-    );
+    // Nor does a site have a browser call what programs call.
+    let path = "/quartet.v1.Status/DrainWorker";
+    let frame = [&[0, 0, 0, 0, 6, 10, 4][..], b"anna"].concat();
+    for kind in [&[][..], &[("Content-Type", "application/grpc")]] {
+        let answer = http::request(server, "POST", path, kind, &frame).unwrap();
+        assert_eq!(answer.status, 415);
+    }
+    assert_eq!(get(server, "/nothing", &[]).status, 415);
+    let json: serde_json::Value =
+        serde_json::from_slice(&get(server, "/snapshot.json", &[]).body).unwrap();
+    assert_eq!(json["workers"][0]["state"], "busy");
 }
 
 /// The keys of a fleet, and browsers that trust its authority.

@@ -34,7 +34,11 @@ pub(crate) fn happened(attempts: &mut Vec<AttemptSummary>, event: &Event, term: 
         } => {
             match find(attempts, *attempt) {
                 // To the millisecond instead of the second.
-                Ok(index) => attempts[index].started_at = at,
+                Ok(index) => {
+                    attempts[index].started_at = at;
+                    // With its number, if several workers have the name.
+                    attempts[index].worker.clone_from(&worker.name);
+                }
                 Err(index) => attempts.insert(
                     index,
                     AttemptSummary {

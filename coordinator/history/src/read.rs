@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 
 use crate::attempts::recorded;
 use crate::record::{EpochSummary, ExperimentRecord, RunRecord};
+use crate::update::{MAX_EVENTS, forget_fleet};
 
 /// Objects that are read at once: a server answers each after tens of milliseconds.
 const AT_ONCE: usize = 32;
@@ -128,6 +129,7 @@ pub async fn read_before(
         (run.epochs, run.outcome) = (epochs, outcome);
     }
     record.events = events;
+    forget_fleet(&mut record.events, MAX_EVENTS);
     record.term = newest;
     record.closed = newest.is_some() && closed == newest;
     Ok(record)

@@ -1,7 +1,7 @@
 //! How a record goes on while an experiment is coordinated.
 
 use quartet_shared::event::{Event, Occurrence};
-use quartet_shared::ids::RunName;
+use quartet_shared::ids::{Epoch, RunName};
 use quartet_shared::report::EvaluationReport;
 use quartet_shared::task::Task;
 
@@ -9,7 +9,7 @@ use crate::attempts;
 use crate::record::{EpochSummary, ExperimentRecord, RunRecord};
 
 /// Events of a record that is kept in memory; the oldest of the fleet are forgotten.
-const MAX_EVENTS: usize = 20_000;
+pub(crate) const MAX_EVENTS: usize = 5000;
 
 /// Something that is new in the store, or will be soon.
 #[derive(Clone, Debug)]
@@ -41,10 +41,15 @@ impl ExperimentRecord {
                 run.epochs.retain(|known| known.epoch < epoch.epoch);
                 run.epochs.push(*epoch);
             }
-            Update::Reread(run, epochs) => {
-                if let Some(run) = self.run_mut(&run) {
-                    run.epochs = epochs;
-                }
+            Update::Reread(run, mut epochs) => {
+                let Some(run) = self.run_mut(&run) else {
+                    return;
+                };
+                // What was committed while they were read comes after them.
+                let last = epochs.last().map_or_else(Epoch::default, |last| last.epoch);
+                let later = run.epochs.drain(..).filter(|known| known.epoch > last);
+                epochs.extend(later);
+                run.epochs = epochs;
             }
             Update::Evaluated(report) => self.report = Some(*report),
         }
@@ -55,6 +60,11 @@ impl ExperimentRecord {
         if let Occurrence::CoordinatorStarted { term, .. } = &event.what {
             self.term = Some(*term);
             self.closed = false;
+            // It begins again what had failed.
+            self.evaluation_failure = None;
+            for run in &mut self.runs {
+                run.failure = None;
+            }
         }
         let term = self.term.unwrap_or_default();
         match event.what.task() {

@@ -7,12 +7,15 @@ let ended = false;
 function connect() {
   const source = new EventSource("events");
   source.onopen = () => {
+    ended = false;
     contact.className = "live";
     contact.textContent = "live";
   };
   source.onerror = () => {
     if (ended) {
+      // It may be started again.
       source.close();
+      setTimeout(connect, 15000);
       return;
     }
     contact.className = "lost";
@@ -26,14 +29,12 @@ function connect() {
       document.getElementById(part).innerHTML = event.data;
     });
   }
-  source.addEventListener("title", (event) => {
-    document.title = event.data;
-  });
   source.addEventListener("end", (event) => {
     ended = true;
     contact.className = "";
     contact.textContent = event.data;
     source.close();
+    setTimeout(connect, 15000);
   });
 }
 

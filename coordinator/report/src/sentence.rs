@@ -70,6 +70,10 @@ pub fn sentence(what: &Occurrence) -> String {
             how,
             reason: why,
         } => {
+            // Such a reason names the worker, and says that it was lost.
+            if let (AttemptEnd::Lost, Some(why)) = (how, why) {
+                return format!("{}; it was in attempt {attempt} at {task}", reason(why));
+            }
             let how = match how {
                 AttemptEnd::Lost => "was lost in",
                 AttemptEnd::Failed => "failed in",

@@ -58,16 +58,18 @@ impl Scheduler {
     }
 
     fn take_away(&mut self, Expired { lease, reason }: &Expired, now: Now) {
-        let reason = match reason {
+        let told = match reason {
             ExpiryReason::NoProgress(_) => format!("made {reason}"),
             ExpiryReason::Silent(_) | ExpiryReason::Disconnected(_) => {
                 format!("was lost: {reason}")
             }
         };
-        self.end_lease(lease, Ending::Lost(self.loss(lease, &reason)), now);
+        self.end_lease(lease, Ending::Lost(self.loss(lease, &told)), now);
         // Not idle before it says so: it may not know yet that the lease has ended.
         self.set_stage(&lease.worker, WorkerStage::Lost);
-        self.note_of(&lease.worker, |worker| Occurrence::WorkerLost { worker });
+        if !matches!(reason, ExpiryReason::NoProgress(_)) {
+            self.note_of(&lease.worker, |worker| Occurrence::WorkerLost { worker });
+        }
     }
 
     /// The lease that has waited longest for a worker that did not come back in time, if a spare worker

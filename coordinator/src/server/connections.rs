@@ -116,6 +116,11 @@ impl Connections {
         self.streams().attached.clear();
     }
 
+    /// Whether workers are no longer served.
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed.is_cancelled()
+    }
+
     /// Resolves when workers are no longer served.
     pub(super) async fn closed(&self) {
         self.closed.cancelled().await;

@@ -17,17 +17,29 @@ use super::counters::Counters;
 /// forgotten; what is about tasks is not.
 const MAX_UNWRITTEN: usize = 2000;
 
+/// Events of the fleet that the store gets in one term: a worker that comes and goes for days fills no store.
+const MAX_OF_FLEET: usize = 20_000;
+
 /// What has become of the experiment.
 #[derive(Default)]
 pub(super) struct History {
-    inner: Mutex<Inner>,
+    /// What is new. It is told under the scheduler's lock, so that it takes no time.
+    inbox: Mutex<Inbox>,
+    settled: Mutex<Settled>,
     pub(super) counters: Counters,
     /// Tells the recorder that something is to be written.
     news: Notify,
 }
 
 #[derive(Default)]
-struct Inner {
+struct Inbox {
+    updates: Vec<Update>,
+    /// Something is to be written that is not about the fleet alone.
+    is_urgent: bool,
+}
+
+#[derive(Default)]
+struct Settled {
     /// Absent until it is read from the store. Shared with those who are showing it.
     record: Option<Arc<ExperimentRecord>>,
     /// Counts the changes.
@@ -36,36 +48,55 @@ struct Inner {
     early: Vec<Update>,
     /// Events that the store is yet to have.
     unwritten: Vec<Event>,
+    /// Events of the fleet in this term.
+    of_fleet: usize,
     /// Runs whose epochs are to be read again.
     to_reread: BTreeSet<RunName>,
-    /// Something is to be written that is not about the fleet alone.
-    is_urgent: bool,
 }
 
 impl History {
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    fn inbox(&self) -> MutexGuard<'_, Inbox> {
+        self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// All that is known, with what is new.
+    fn settled(&self) -> MutexGuard<'_, Settled> {
+        let mut settled = self.settled.lock().unwrap_or_else(PoisonError::into_inner);
+        // Taken under the other lock, so that they stay in order.
+        let updates = std::mem::take(&mut self.inbox().updates);
+        for update in updates {
+            settled.update(update);
+        }
+        settled
+    }
+
+    fn tell(&self, update: Update) {
+        let mut inbox = self.inbox();
+        inbox.updates.push(update);
+        inbox.is_urgent = true;
+        drop(inbox);
+        self.news.notify_one();
     }
 
     /// The record as it is now; `None` until it was read from the store.
     pub(super) fn record(&self) -> Option<Arc<ExperimentRecord>> {
-        self.lock().record.clone()
+        self.settled().record.clone()
     }
 
     /// Changes with every change of the record.
     pub(super) fn version(&self) -> u64 {
-        self.lock().version
+        self.settled().version
     }
 
     /// Takes the record that was read from the store. What came meanwhile is added.
     pub(super) fn set(&self, mut record: ExperimentRecord) {
-        let mut inner = self.lock();
-        for update in std::mem::take(&mut inner.early) {
+        let mut settled = self.settled();
+        for update in std::mem::take(&mut settled.early) {
             record.apply(update);
         }
-        inner.record = Some(Arc::new(record));
-        inner.version += 1;
-        drop(inner);
+        settled.record = Some(Arc::new(record));
+        settled.version += 1;
+        drop(settled);
         self.news.notify_one();
     }
 
@@ -80,70 +111,58 @@ impl History {
             return;
         }
         let at = Timestamp::now();
-        let mut inner = self.lock();
+        let mut inbox = self.inbox();
         for what in occurrences {
             self.counters.count(&what);
-            let event = Event { at, what };
-            inner.update(Update::Happened(event.clone()));
-            inner.is_urgent |= !event.what.is_of_fleet();
-            inner.unwritten.push(event);
+            inbox.is_urgent |= !what.is_of_fleet();
+            inbox.updates.push(Update::Happened(Event { at, what }));
         }
-        forget_fleet(&mut inner.unwritten, MAX_UNWRITTEN);
-        drop(inner);
+        drop(inbox);
         self.news.notify_one();
     }
 
     /// An epoch is committed.
     pub(super) fn committed(&self, run: RunName, epoch: EpochSummary) {
-        let mut inner = self.lock();
-        inner.update(Update::Committed(run, Box::new(epoch)));
-        inner.is_urgent = true;
-        drop(inner);
-        self.news.notify_one();
-    }
-
-    /// The store has other epochs of a run than this coordinator committed: they are to be read again.
-    pub(super) fn reread(&self, run: &RunName) {
-        let mut inner = self.lock();
-        inner.to_reread.insert(run.clone());
-        inner.is_urgent = true;
-        drop(inner);
-        self.news.notify_one();
-    }
-
-    /// The epochs of a run were read again.
-    pub(super) fn set_epochs(&self, run: RunName, epochs: Vec<EpochSummary>) {
-        let mut inner = self.lock();
-        inner.to_reread.remove(&run);
-        inner.update(Update::Reread(run, epochs));
+        self.tell(Update::Committed(run, Box::new(epoch)));
     }
 
     /// The ensemble is evaluated.
     pub(super) fn evaluated(&self, report: EvaluationReport) {
-        self.lock().update(Update::Evaluated(Box::new(report)));
+        self.tell(Update::Evaluated(Box::new(report)));
+    }
+
+    /// The store has other epochs of a run than this coordinator committed: they are to be read again.
+    pub(super) fn reread(&self, run: &RunName) {
+        self.settled().to_reread.insert(run.clone());
+        self.inbox().is_urgent = true;
+        self.news.notify_one();
+    }
+
+    /// Takes a run whose epochs are to be read again.
+    pub(super) fn take_to_reread(&self) -> Option<RunName> {
+        self.settled().to_reread.pop_first()
+    }
+
+    /// The epochs of a run were read again.
+    pub(super) fn set_epochs(&self, run: RunName, epochs: Vec<EpochSummary>) {
+        self.tell(Update::Reread(run, epochs));
     }
 
     /// Takes the events that the store is yet to have.
     pub(super) fn take_events(&self) -> Vec<Event> {
-        let mut inner = self.lock();
-        inner.is_urgent = false;
-        std::mem::take(&mut inner.unwritten)
-    }
-
-    /// A run whose epochs are to be read again.
-    pub(super) fn to_reread(&self) -> Option<RunName> {
-        self.lock().to_reread.first().cloned()
+        self.inbox().is_urgent = false;
+        std::mem::take(&mut self.settled().unwritten)
     }
 
     /// Whether there is something that the store is to have soon.
     pub(super) fn is_urgent(&self) -> bool {
-        self.lock().is_urgent
+        self.inbox().is_urgent
     }
 
     /// Whether the store has all events, and nothing is to be read again.
     pub(super) fn is_written(&self) -> bool {
-        let inner = self.lock();
-        inner.unwritten.is_empty() && inner.to_reread.is_empty()
+        let settled = self.settled();
+        settled.unwritten.is_empty() && settled.to_reread.is_empty()
     }
 
     /// Resolves when something has come since the last call.
@@ -152,12 +171,37 @@ impl History {
     }
 }
 
-impl Inner {
+impl Settled {
     fn update(&mut self, update: Update) {
         self.version += 1;
+        if let Update::Happened(event) = &update {
+            self.of_fleet += usize::from(event.what.is_of_fleet());
+            if !event.what.is_of_fleet() || self.of_fleet <= MAX_OF_FLEET {
+                self.unwritten.push(event.clone());
+                forget_fleet(&mut self.unwritten, MAX_UNWRITTEN);
+            }
+        }
         match &mut self.record {
             Some(record) => Arc::make_mut(record).apply(update),
-            None => self.early.push(update),
+            None => {
+                self.early.push(update);
+                self.forget_early();
+            }
+        }
+    }
+
+    /// Forgets the first early events of the fleet, if there are too many.
+    fn forget_early(&mut self) {
+        let of_fleet =
+            |update: &Update| matches!(update, Update::Happened(e) if e.what.is_of_fleet());
+        let mut surplus = self.early.len().saturating_sub(MAX_OF_FLEET);
+        if surplus > 0 {
+            surplus += MAX_OF_FLEET / 10;
+            self.early.retain(|update| {
+                let is_kept = surplus == 0 || !of_fleet(update);
+                surplus -= usize::from(!is_kept);
+                is_kept
+            });
         }
     }
 }

@@ -17,7 +17,7 @@ use quartet_store::StoreError;
 
 /// How long events are gathered before they are written.
 const GATHER: Duration = Duration::from_secs(1);
-/// The same of events of the fleet alone: a worker that comes and goes fills no store.
+/// The same of events of the fleet alone, of which there can be many.
 const GATHER_FLEET: Duration = Duration::from_secs(30);
 /// Wait after a failure of the store.
 const PAUSE: Duration = Duration::from_secs(5);
@@ -61,7 +61,10 @@ impl Recorder {
             .is_err()
         {
             self.task.abort();
-            tracing::warn!("the store is too slow to take the last events");
+            tracing::warn!(
+                "the store is too slow to take all of the history; event files come with the next start, and \
+                 `status report` makes the report"
+            );
         }
     }
 }
@@ -97,11 +100,6 @@ impl Writer {
             if stopping && (failed || self.is_written()) {
                 break;
             }
-        }
-        if let Some(record) = self.shell.history.record()
-            && let Err(error) = write_report(&self.shell, &record).await
-        {
-            tracing::warn!(%error, "the report is not in the store: `status report` makes one");
         }
     }
 
@@ -171,11 +169,21 @@ impl Writer {
         let events = self.shell.history.take_events();
         self.unwritten = Some(events).filter(|events| !events.is_empty());
         self.write_events().await?;
-        while let Some(run) = self.shell.history.to_reread() {
+        while let Some(run) = self.shell.history.take_to_reread() {
             let experiment = &self.shell.experiment;
             let read = quartet_history::read_epochs(&experiment.store, &experiment.layout, &run);
-            let epochs = read.await?;
-            self.shell.history.set_epochs(run, epochs);
+            match read.await {
+                Ok(epochs) => self.shell.history.set_epochs(run, epochs),
+                Err(error) => {
+                    self.shell.history.reread(&run);
+                    return Err(error);
+                }
+            }
+        }
+        if self.stop.is_cancelled()
+            && let Some(record) = self.shell.history.record()
+        {
+            write_report(&self.shell, &record).await?;
         }
         let version = self.shell.history.version();
         if let Some(record) = self.shell.history.record() {

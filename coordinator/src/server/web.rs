@@ -15,13 +15,14 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
-use axum::http::{Response, StatusCode};
+use axum::http::{Response, StatusCode, Version};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::IntoResponse;
 use axum::response::sse::{Event, Sse};
 use axum::routing::get;
 use quartet_identity::session::Sessions;
 use quartet_page::document;
+use quartet_shared::blocking;
 use quartet_shared::clock::Timestamp;
 use quartet_status::json;
 use tokio::sync::Semaphore;
@@ -37,12 +38,16 @@ const MOST_PAGES: usize = 256;
 const CONTENT_SECURITY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; \
      connect-src 'self'; img-src data:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
 
+/// Whole pages and reports that are rendered at a time.
+const MOST_RENDERINGS: usize = 2;
+
 /// What the page needs.
 pub(super) struct Web {
     shell: Arc<Shell>,
     sessions: Option<Arc<Sessions>>,
     live: Live,
     pages: Arc<Semaphore>,
+    renderings: Semaphore,
 }
 
 /// The page's routes. Sessions are there where keys are used.
@@ -52,6 +57,7 @@ pub(super) fn routes(shell: &Arc<Shell>, sessions: Option<Arc<Sessions>>) -> Rou
         sessions,
         live: Live::start(shell),
         pages: Arc::new(Semaphore::new(MOST_PAGES)),
+        renderings: Semaphore::new(MOST_RENDERINGS),
     });
     let shown = Router::new()
         .route("/", get(page))
@@ -90,19 +96,41 @@ async fn secure(request: Request, next: Next) -> Response<Body> {
     response
 }
 
+/// Answers calls of gRPC's clients alone. A web site can have a browser send what it likes to an address of
+/// its machine, but neither HTTP/2 without TLS nor this content type.
+pub(super) async fn only_grpc(request: Request, next: Next) -> Response<Body> {
+    let content_type = request.headers().get(CONTENT_TYPE);
+    let is_grpc = content_type.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
+    match is_grpc && request.version() == Version::HTTP_2 {
+        true => next.run(request).await,
+        false => (
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "this is a gRPC service\n",
+        )
+            .into_response(),
+    }
+}
+
 fn text(content_type: &'static str, body: impl Into<Body>) -> Response<Body> {
     let content_type = HeaderValue::from_static(content_type);
     ([(CONTENT_TYPE, content_type)], body.into()).into_response()
 }
 
-fn html(body: String) -> Response<Body> {
-    text("text/html; charset=utf-8", body)
+/// Renders off the asynchronous threads, a few at a time: the others wait.
+async fn render(web: &Web, html: impl FnOnce() -> String + Send + 'static) -> Response<Body> {
+    let _turn = web.renderings.acquire().await;
+    match blocking::run(html).await {
+        Ok(html) => text("text/html; charset=utf-8", html),
+        Err(error) => {
+            tracing::error!(%error, "a page cannot be rendered");
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        }
+    }
 }
 
 async fn page(State(web): State<Arc<Web>>) -> Response<Body> {
-    let snapshot = snapshot(&web.shell);
-    let record = web.shell.history.record();
-    html(document(&snapshot, record.as_deref()))
+    let (snapshot, record) = (snapshot(&web.shell), web.shell.history.record());
+    render(&web, move || document(&snapshot, record.as_deref())).await
 }
 
 async fn script() -> Response<Body> {
@@ -116,21 +144,11 @@ async fn style() -> Response<Body> {
 /// The report so far.
 async fn report(State(web): State<Arc<Web>>) -> Response<Body> {
     let Some(record) = web.shell.history.record() else {
-        return (
-            StatusCode::SERVICE_UNAVAILABLE,
-            "the history is being read from the store\n",
-        )
-            .into_response();
+        let why = "the history is being read from the store\n";
+        return (StatusCode::SERVICE_UNAVAILABLE, why).into_response();
     };
-    let rendered =
-        quartet_shared::blocking::run(move || quartet_report::html(&record, &[], Timestamp::now()));
-    match rendered.await {
-        Ok(report) => html(report),
-        Err(error) => {
-            tracing::error!(%error, "the report cannot be made");
-            StatusCode::INTERNAL_SERVER_ERROR.into_response()
-        }
-    }
+    let report = move || quartet_report::html(&record, &[], Timestamp::now());
+    render(&web, report).await
 }
 
 async fn snapshot_json(State(web): State<Arc<Web>>) -> Response<Body> {

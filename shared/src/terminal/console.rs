@@ -194,8 +194,11 @@ impl Console {
 
     /// Writes above what is drawn, if it would be written over it otherwise.
     fn beside<T>(&self, on_drawing: bool, write: impl FnOnce() -> T) -> T {
-        let drawing = self.drawing();
-        match drawing.as_ref().filter(|_| on_drawing) {
+        // Without a drawing, nobody waits for anybody: a stream whose reader stalls must not hold up the other.
+        if !on_drawing || matches!(self.streams.mode, Mode::Lines) {
+            return write();
+        }
+        match self.drawing().as_ref() {
             Some(bar) => bar.suspend(write),
             None => write(),
         }

@@ -1,3 +1,4 @@
+use quartet_history::Update;
 use quartet_report::{Images, InvalidPredictions, Predictions, accuracies, curves, html, mistakes};
 use quartet_shared::dataset::Split;
 use quartet_shared::event::{Event, Occurrence};
@@ -112,10 +113,10 @@ fn records_with_next_to_nothing_have_a_report() {
     record.report = None;
     let (task, reason) = (Task::Evaluate, "no memory".to_owned());
     let what = Occurrence::TaskFailed { task, reason };
-    record.events.push(Event {
+    record.apply(Update::Happened(Event {
         at: samples::NOW,
         what,
-    });
+    }));
     let text = whole_text(&page_of(&record));
     assert!(
         text.contains("1 of 1 run trained; the evaluation of the ensemble has failed"),

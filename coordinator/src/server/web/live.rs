@@ -95,41 +95,65 @@ impl Watch {
 async fn render(shell: Arc<Shell>, parts: Arc<Parts>, over: CancellationToken) {
     let mut known = None;
     loop {
-        let watched = parts
+        let is_over = shell.connections.is_closed();
+        if parts
             .senders
             .iter()
-            .any(|sender| sender.receiver_count() > 0);
-        if !watched {
+            .all(|sender| sender.receiver_count() == 0)
+        {
+            // Whoever comes next is not to see what is old.
+            for sender in &parts.senders {
+                sender.send_replace("".into());
+            }
+            known = None;
+            if is_over {
+                break;
+            }
             tokio::select! {
                 biased;
-                () = shell.connections.closed() => break,
+                () = shell.connections.closed() => {}
                 () = parts.wanted.notified() => {}
             }
+            continue;
         }
-        let snapshot = snapshot(&shell);
-        let version = shell.history.version();
-        for (part, sender) in Part::ALL.iter().zip(&parts.senders) {
-            // Results and events change with the history alone.
-            if *part != Part::Fleet && known == Some(version) && !sender.borrow().is_empty() {
-                continue;
-            }
-            let (part, snapshot, record) = (*part, snapshot.clone(), shell.history.record());
-            let html = blocking::run(move || part.html(&snapshot, record.as_deref()));
-            let Ok(rendered) = html.await else { continue };
-            sender.send_if_modified(|sent| {
-                let is_new = **sent != *rendered;
-                if is_new {
-                    *sent = rendered.into();
-                }
-                is_new
-            });
+        known = render_once(&shell, &parts, known).await;
+        if is_over {
+            break;
         }
-        known = Some(version);
         tokio::select! {
             biased;
-            () = shell.connections.closed() => break,
+            // The end is shown, too.
+            () = shell.connections.closed() => {}
             () = tokio::time::sleep(INTERVAL) => {}
         }
     }
     over.cancel();
+}
+
+/// Renders what has changed since the version of the history that is `known`. Returns the version that is
+/// known now.
+async fn render_once(shell: &Shell, parts: &Parts, known: Option<u64>) -> Option<u64> {
+    let snapshot = snapshot(shell);
+    let (version, record) = (shell.history.version(), shell.history.record());
+    let mut rendered_all = true;
+    for (part, sender) in Part::ALL.into_iter().zip(&parts.senders) {
+        // Results and events change with the history alone.
+        if part != Part::Fleet && known == Some(version) {
+            continue;
+        }
+        let (snapshot, record) = (snapshot.clone(), record.clone());
+        let html = blocking::run(move || part.html(&snapshot, record.as_deref()));
+        let Ok(rendered) = html.await else {
+            rendered_all = false;
+            continue;
+        };
+        sender.send_if_modified(|sent| {
+            let is_new = **sent != *rendered;
+            if is_new {
+                *sent = rendered.into();
+            }
+            is_new
+        });
+    }
+    rendered_all.then_some(version)
 }

@@ -220,7 +220,9 @@ fn runs(registry: &mut Registry, runs: &[RunStatus]) {
 }
 
 fn workers(registry: &mut Registry, workers: &[WorkerStatus]) {
-    let with_gpu = workers.iter().filter(|worker| worker.gpu.is_some());
+    let with_gpu = workers
+        .iter()
+        .filter(|worker| worker.connected && worker.gpu.is_some());
     let with_gpu: Vec<WorkerStatus> = with_gpu.take(MOST_WORKERS).cloned().collect();
     let label = |worker: &WorkerStatus| Worker {
         worker: one_line(&worker.name).into_owned(),
