@@ -156,8 +156,8 @@ async fn a_list_has_the_newest_first() {
     let path = folder.path().to_str().unwrap();
     list(path, Format::Text, 120, &mut out).await.unwrap();
     assert_snapshot!(without_ago(&String::from_utf8(out).unwrap()), @r"
-    experiment  state       runs  done  valid  best run         began (UTC)             took  last sign
-    second      unfinished     2     0                          2026-11-26 22:18
+    experiment  state       runs  done  valid  best run         began (UTC)             took  last sign       tags
+    second      unfinished     2     0                          2026-11-26 22:18                              x
     first       stopped        2     1          50.00 %  vgg16  2026-11-26 21:18  2 min 00 s  ... ago
     ");
     let mut out = Vec::new();
