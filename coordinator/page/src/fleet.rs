@@ -140,7 +140,7 @@ fn notes(snapshot: &Snapshot) -> Vec<String> {
 fn run(run: &RunStatus) -> RunRow {
     let metrics = run.metrics;
     let (state, state_class) = match (run.state, &run.progress) {
-        (TaskState::Leased, _) if run.awaited.is_some() => ("waits for its worker", "leased"),
+        (TaskState::Leased, _) if run.awaited.is_some() => ("waiting", "leased"),
         (TaskState::Leased, Some(progress)) => (phase(progress.phase), "leased"),
         (TaskState::Leased, None) => ("starting", "leased"),
         (state, _) => (state.as_str(), state.as_str()),
