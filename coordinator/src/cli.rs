@@ -227,9 +227,15 @@ async fn coordinate(
         None => {
             let port = address.port();
             let from = match (address.ip().is_loopback(), &keys) {
-                (true, Some(_)) => format!(
-                    " (on this machine; for others start this with --listen 0.0.0.0:{port})"
-                ),
+                (true, Some(_)) => {
+                    let folder = args.keys.folder.as_ref();
+                    let folder = folder.filter(|folder| !folder.as_os_str().is_empty());
+                    let tls = folder
+                        .map_or_else(String::new, |folder| format!(" --tls {}", folder.display()));
+                    format!(
+                        "{tls} (on this machine; for others start this with --listen 0.0.0.0:{port})"
+                    )
+                }
                 (true, None) if args.keys.insecure => " --insecure".to_owned(),
                 (true, None) => format!(
                     " (on this machine; for others make keys with `coordinator keys`, and start this with \

@@ -121,6 +121,12 @@ impl ConnectionInfo {
         self.called.store(true, Ordering::Relaxed);
     }
 
+    /// Whether nobody reads along.
+    #[must_use]
+    pub fn is_encrypted(&self) -> bool {
+        self.peer.is_encrypted()
+    }
+
     /// Who is at the other end, if keys are used and it has shown one.
     #[must_use]
     pub fn holder(&self) -> Option<&Holder> {

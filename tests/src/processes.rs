@@ -226,13 +226,19 @@ impl Watch {
         }
     }
 
-    /// The next snapshot for which `found` gives something.
+    /// The next snapshot for which `found` gives something. Once the experiment has ended, its last snapshot is
+    /// looked at again.
     pub fn until<T>(&mut self, mut found: impl FnMut(&Value) -> Option<T>) -> T {
         let started = Instant::now();
+        let mut again = false;
         loop {
             let left = PATIENCE.saturating_sub(started.elapsed());
             match self.lines.recv_timeout(left) {
                 Ok(line) => self.last = line,
+                // What a test waited for before may have come with the last one.
+                Err(RecvTimeoutError::Disconnected) if !again && !self.last.is_empty() => {
+                    again = true;
+                }
                 Err(RecvTimeoutError::Disconnected) => {
                     panic!("the experiment ended before that happened: {}", self.last)
                 }

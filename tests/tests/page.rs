@@ -111,7 +111,7 @@ fn a_page_shows_the_fleet_while_it_trains() {
         let answer = http::request(server, "POST", path, kind, &frame).unwrap();
         assert_eq!(answer.status, 415);
     }
-    assert_eq!(get(server, "/nothing", &[]).status, 415);
+    assert_eq!(get(server, "/nothing", &[]).status, 404);
     let json: serde_json::Value =
         serde_json::from_slice(&get(server, "/snapshot.json", &[]).body).unwrap();
     assert_eq!(json["workers"][0]["state"], "busy");
@@ -206,6 +206,7 @@ fn browsers_need_a_link_where_keys_are_used() {
     assert_eq!(fleet.get(None, "/healthz", &[]).status, 200);
     assert_eq!(get(fleet.server, "/", &[]).status, 403);
 
+    // What looks at a link in advance does not use it up.
     let link = fleet.link();
     let entered = fleet.get(None, &link, &[]);
     assert_eq!(
@@ -230,6 +231,11 @@ fn browsers_need_a_link_where_keys_are_used() {
         false => forged,
     };
     assert_eq!(fleet.get(None, "/", &[("Cookie", &forged)]).status, 403);
+
+    // Nobody reads a session along, and whoever has one may follow an old link.
+    assert_eq!(get(fleet.server, "/", &[("Cookie", cookie)]).status, 403);
+    let again = fleet.get(None, &link, &[("Cookie", cookie)]);
+    assert_eq!((again.status, again.header("location")), (303, Some("/")));
 
     // Programs show keys instead, as Prometheus can.
     assert_eq!(fleet.get(Some("viewer"), "/metrics", &[]).status, 200);

@@ -250,6 +250,15 @@ impl RunRecord {
         }
     }
 
+    /// The same in words for people.
+    #[must_use]
+    pub fn state_name(&self) -> &'static str {
+        match self.state() {
+            TaskState::Leased => "in progress",
+            state => state.as_str(),
+        }
+    }
+
     /// Its best epoch so far.
     #[must_use]
     pub fn best(&self) -> Option<EarlyStopping> {

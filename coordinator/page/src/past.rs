@@ -2,6 +2,7 @@
 
 use askama::Template;
 use quartet_history::ExperimentRecord;
+use quartet_report::Figure;
 use quartet_shared::dataset::Split;
 use quartet_shared::human;
 
@@ -14,7 +15,7 @@ const LAST_EVENTS: usize = 60;
 #[template(path = "results.html")]
 struct Results {
     results: Vec<(&'static str, String, u64)>,
-    confusion: Vec<String>,
+    confusion: Vec<Figure>,
     accuracies: String,
     curves: Vec<String>,
 }

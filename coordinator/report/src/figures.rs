@@ -77,11 +77,11 @@ pub fn accuracies(runs: &[RunRecord]) -> String {
     combined::svg(runs, &Scales::of(runs), Metric::Accuracy)
 }
 
-/// The confusion matrices of the ensemble as SVG, one for each evaluated split, if it is evaluated.
+/// The confusion matrices of the ensemble, one for each evaluated split, if it is evaluated.
 #[must_use]
-pub fn confusion_matrices(record: &ExperimentRecord) -> Vec<String> {
+pub fn confusion_matrices(record: &ExperimentRecord) -> Vec<Figure> {
     let splits = record.report.iter().flat_map(|report| &report.splits);
-    splits.filter_map(confusion::svg).collect()
+    splits.filter_map(confusion).collect()
 }
 
 pub(crate) fn accuracy(runs: &[RunRecord], scales: &Scales) -> Figure {

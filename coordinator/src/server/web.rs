@@ -38,6 +38,9 @@ const MOST_PAGES: usize = 256;
 const CONTENT_SECURITY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; \
      connect-src 'self'; img-src data:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
 
+/// What the paths of all services begin with.
+const SERVICES: &str = "/quartet.v1.";
+
 /// Whole pages and reports that are rendered at a time.
 const MOST_RENDERINGS: usize = 2;
 
@@ -101,6 +104,9 @@ async fn secure(request: Request, next: Next) -> Response<Body> {
 pub(super) async fn only_grpc(request: Request, next: Next) -> Response<Body> {
     let content_type = request.headers().get(CONTENT_TYPE);
     let is_grpc = content_type.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
+    if !request.uri().path().starts_with(SERVICES) {
+        return (StatusCode::NOT_FOUND, "there is no such page\n").into_response();
+    }
     match is_grpc && request.version() == Version::HTTP_2 {
         true => next.run(request).await,
         false => (

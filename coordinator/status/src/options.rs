@@ -27,8 +27,9 @@ Examples:
 
 Exit status:
   0    a snapshot was shown, or the experiment that was followed finished
-  1    the experiment that was followed failed, or the coordinator cannot be reached
-  2    wrong usage
+  1    the experiment that was followed failed, or the coordinator cannot be reached, or something cannot be
+       read or written
+  2    wrong usage, or no such store or experiment
   130  interrupted";
 
 /// Shows how far the runs and the workers of a coordinator are.
@@ -66,7 +67,7 @@ pub enum Command {
     /// List the experiments of a store, running or not. Asks no coordinator.
     List {
         /// A directory, or s3://bucket/prefix.
-        #[arg(value_name = "STORE", default_value = DEFAULT_STORE)]
+        #[arg(value_name = "STORE", env = "QUARTET_STORE", default_value = DEFAULT_STORE)]
         store: String,
         /// How to print it.
         #[command(flatten)]

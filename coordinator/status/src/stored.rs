@@ -18,6 +18,7 @@ use std::path::Path;
 use clap::Args;
 use quartet_history::{ExperimentRecord, HistoryError};
 use quartet_shared::clock::Timestamp;
+use quartet_shared::label::one_line;
 use quartet_store::{Store, StoreError};
 
 pub use place::{InvalidPlace, Place};
@@ -77,12 +78,12 @@ pub enum StoredError {
     #[error("cannot write the output: {0}")]
     Output(#[from] io::Error),
     /// A file cannot be written.
-    #[error("cannot write {path}: {source}")]
+    #[error("cannot write {path}: {reason}")]
     File {
         /// The file, or the folder.
         path: String,
         /// Why.
-        source: io::Error,
+        reason: io::Error,
     },
     /// A figure cannot be drawn.
     #[error(transparent)]
@@ -90,9 +91,9 @@ pub enum StoredError {
 }
 
 impl StoredError {
-    fn file(path: &Path, source: io::Error) -> Self {
+    fn file(path: &Path, reason: io::Error) -> Self {
         let path = path.display().to_string();
-        Self::File { path, source }
+        Self::File { path, reason }
     }
 
     /// Whether other arguments would help.
@@ -101,14 +102,13 @@ impl StoredError {
         matches!(
             self,
             Self::Place(_)
-                | Self::File { .. }
                 | Self::History(HistoryError::Missing { .. })
                 | Self::Store(StoreError::Location { .. })
         )
     }
 }
 
-/// Lists the experiments of a store.
+/// Lists the experiments of a store. Objects that cannot be read are named on `err`.
 ///
 /// # Errors
 /// The store cannot be read, or the output cannot be written.
@@ -117,20 +117,38 @@ pub async fn list(
     format: Format,
     width: u16,
     mut out: impl Write,
+    mut err: impl Write,
 ) -> Result<(), StoredError> {
     let store = Store::open_existing(store)?;
     let mut records = Vec::new();
+    // One that cannot be read does not hide the others.
+    let mut unreadable = None;
     for name in quartet_history::experiments(&store).await? {
-        records.push(quartet_history::read(&store, &name).await?);
+        match quartet_history::read(&store, &name).await {
+            Ok(record) => {
+                remark(&record, &mut err)?;
+                records.push(record);
+            }
+            Err(HistoryError::Store(error)) if error.is_of_content() => unreadable = Some(error),
+            Err(error) => return Err(error.into()),
+        }
     }
-    if records.is_empty() && format == Format::Text {
-        writeln!(out, "{} has no experiments", store.location())?;
+    if records.is_empty() && unreadable.is_none() && format == Format::Text {
+        let location = store.location();
+        match store.exists("spec.json").await? {
+            true => writeln!(
+                out,
+                "{location} is an experiment: `status show {location}` shows it"
+            )?,
+            false => writeln!(out, "{location} has no experiments")?,
+        }
         return Ok(());
     }
     // The newest first.
     records.sort_by_key(|record| std::cmp::Reverse(record.began_at()));
     let table = list::table(&records, Timestamp::now());
-    Ok(out.write_all(table.render(format, width).as_bytes())?)
+    out.write_all(table.render(format, width).as_bytes())?;
+    unreadable.map_or(Ok(()), |error| Err(error.into()))
 }
 
 /// Shows one experiment.
@@ -142,8 +160,13 @@ pub async fn show(
     format: Format,
     width: u16,
     mut out: impl Write,
+    mut err: impl Write,
 ) -> Result<(), StoredError> {
     let record = read(place).await?;
+    // The others say it themselves.
+    if format == Format::Csv {
+        remark(&record, &mut err)?;
+    }
     let shown = match format {
         Format::Text => show::text(&record, Timestamp::now(), width),
         Format::Json => show::json(&record),
@@ -161,12 +184,15 @@ pub async fn compare(
     format: Format,
     width: u16,
     mut out: impl Write,
+    mut err: impl Write,
 ) -> Result<(), StoredError> {
     let mut records = Vec::with_capacity(places.len());
     for place in places {
-        records.push(read(place).await?);
+        let record = read(place).await?;
+        remark(&record, &mut err)?;
+        records.push(record);
     }
-    let table = compare::table(&records);
+    let table = compare::table(&records, places);
     Ok(out.write_all(table.render(format, width).as_bytes())?)
 }
 
@@ -180,8 +206,10 @@ pub async fn report(
     file: &Path,
     png: Option<&Path>,
     mut out: impl Write,
+    mut err: impl Write,
 ) -> Result<(), StoredError> {
     let record = read(place).await?;
+    remark(&record, &mut err)?;
     let report = quartet_report::html(&record, &[], Timestamp::now());
     let to_stdout = file == Path::new("-");
     match to_stdout {
@@ -206,6 +234,14 @@ pub async fn report(
 
 fn write_file(path: &Path, bytes: &[u8]) -> Result<(), StoredError> {
     std::fs::write(path, bytes).map_err(|source| StoredError::file(path, source))
+}
+
+/// Names what is missing in a record.
+fn remark(record: &ExperimentRecord, mut err: impl Write) -> io::Result<()> {
+    for reason in &record.unreadable {
+        writeln!(err, "missing here: {}", one_line(reason))?;
+    }
+    Ok(())
 }
 
 async fn read(place: &str) -> Result<ExperimentRecord, StoredError> {

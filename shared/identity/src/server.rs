@@ -137,13 +137,25 @@ fn versions(folder: &KeyFolder) -> Vec<FileVersion> {
 
 /// Who is at the other end of a connection; known once its first bytes have come.
 #[derive(Clone, Debug, Default)]
-pub struct Peer(Arc<OnceLock<Holder>>);
+pub struct Peer(Arc<Shown>);
+
+#[derive(Debug, Default)]
+struct Shown {
+    holder: OnceLock<Holder>,
+    encrypted: OnceLock<()>,
+}
 
 impl Peer {
     /// The holder of the certificate that it has shown, and which the authority has issued.
     #[must_use]
     pub fn holder(&self) -> Option<&Holder> {
-        self.0.get()
+        self.0.holder.get()
+    }
+
+    /// Whether nobody reads along: the connection speaks TLS.
+    #[must_use]
+    pub fn is_encrypted(&self) -> bool {
+        self.0.encrypted.get().is_some()
     }
 }
 
@@ -225,8 +237,9 @@ impl Stream {
                     }
                     Poll::Ready(accepted) => {
                         let tls = accepted?;
+                        let _ = self.peer.0.encrypted.set(());
                         if let Some(holder) = holder(&tls) {
-                            let _ = self.peer.0.set(holder);
+                            let _ = self.peer.0.holder.set(holder);
                         }
                         self.state = State::Tls(Box::new(tls));
                     }

@@ -127,7 +127,7 @@ impl Store {
     /// There is no such directory, or [`Store::open`] refuses the location.
     pub fn open_existing(location: &str) -> Result<Self, StoreError> {
         let path = location.strip_prefix("file://").unwrap_or(location);
-        if !path.contains("://") && !FsPath::new(path).is_dir() {
+        if !path.contains("://") && !FsPath::new(path).exists() {
             return Err(StoreError::Location {
                 location: location.to_owned(),
                 reason: "there is no such directory".into(),

@@ -174,7 +174,7 @@ pub(super) fn run(run: &RunRecord) -> RunRow {
     RunRow {
         name: run.spec.name.to_string(),
         backbone: run.spec.backbone.facts().title,
-        state: run.state().as_str(),
+        state: run.state_name(),
         epochs: epochs(run),
         best_accuracy: best.map_or_else(none, |best| percent(best.best_valid_accuracy)),
         best_epoch: best.map_or_else(none, |best| best.best_epoch.to_string()),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::header::{COOKIE, HOST, HeaderMap, HeaderValue, LOCATION, SET_COOKIE};
-use axum::http::{Response, StatusCode};
+use axum::http::{Method, Response, StatusCode};
 use axum::middleware::Next;
 use axum::response::IntoResponse;
 use quartet_identity::Access;
@@ -26,22 +26,26 @@ pub(super) async fn check(
     next: Next,
 ) -> Response<Body> {
     let now = clock::unix_seconds();
-    if let Some(sessions) = &web.sessions
+    let policy = web.shell.policy;
+    let connection = request.extensions().get::<ConnectionInfo>();
+    if policy == Policy::Keys && !connection.is_some_and(ConnectionInfo::is_encrypted) {
+        return refuse("this page is served over TLS alone: its address begins with https://\n");
+    }
+    let session = cookie(request.headers()).zip(web.sessions.as_ref());
+    let has_session = session.is_some_and(|(session, all)| all.verify(session, now));
+    // Whoever looks at a link before it is followed asks for the headers alone.
+    if request.method() == Method::GET
+        && let Some(sessions) = &web.sessions
         && let Some(token) = token(request.uri().query())
     {
-        return match sessions.redeem(token, now) {
-            Some(session) => enter(&session),
-            None => {
+        return match (sessions.redeem(token, now), has_session) {
+            (Some(session), _) => enter(&session),
+            (None, true) => to_page().into_response(),
+            (None, false) => {
                 refuse("this link has been used, or is too old: `status page` makes another one\n")
             }
         };
     }
-    let policy = web.shell.policy;
-    let session = cookie(request.headers());
-    let sessions = web.sessions.as_ref();
-    let has_session = session
-        .zip(sessions)
-        .is_some_and(|(s, all)| all.verify(s, now));
     if !has_session && policy.check(request.extensions(), Access::Watch).is_err() {
         return refuse("`status page` makes a link to this page, for who has keys of the fleet\n");
     }
@@ -70,12 +74,13 @@ fn enter(session: &str) -> Response<Body> {
     let Ok(cookie) = HeaderValue::from_str(&cookie) else {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     };
+    ([(SET_COOKIE, cookie)], to_page()).into_response()
+}
+
+/// Leads to the page.
+fn to_page() -> impl IntoResponse {
     let to = HeaderValue::from_static("/");
-    (
-        StatusCode::SEE_OTHER,
-        [(SET_COOKIE, cookie), (LOCATION, to)],
-    )
-        .into_response()
+    (StatusCode::SEE_OTHER, [(LOCATION, to)])
 }
 
 fn token(query: Option<&str>) -> Option<&str> {

@@ -8,7 +8,7 @@ use anyhow::Context;
 use clap::{CommandFactory, Parser};
 use quartet_shared::terminal::Mode;
 use quartet_status::options::{Cli, Command};
-use quartet_status::stored::{self, StoredError};
+use quartet_status::stored::{self, Format, FormatFlags, StoredError};
 use quartet_status::{ClientError, StatusError};
 
 /// 128 + SIGINT, as shells have it.
@@ -73,18 +73,30 @@ fn show(cli: &Cli) -> anyhow::Result<ExitCode> {
 
 /// Runs a command that reads a store; `None` if it is another one.
 async fn show_stored(cli: &Cli) -> Option<anyhow::Result<()>> {
-    let (width, out) = (Mode::of_stdout().size().columns, io::stdout());
+    let (width, out, err) = (Mode::of_stdout().size().columns, io::stdout(), io::stderr());
+    // Before the command it says the same.
+    let format = |flags: &FormatFlags| match cli.options.json {
+        true => Format::Json,
+        false => (*flags).into(),
+    };
     let shown = match cli.command.as_ref()? {
-        Command::List { store, format } => stored::list(store, (*format).into(), width, out).await,
-        Command::Show { place, format } => stored::show(place, (*format).into(), width, out).await,
-        Command::Compare { places, format } => {
-            stored::compare(places, (*format).into(), width, out).await
-        }
+        Command::List {
+            store,
+            format: flags,
+        } => stored::list(store, format(flags), width, out, err).await,
+        Command::Show {
+            place,
+            format: flags,
+        } => stored::show(place, format(flags), width, out, err).await,
+        Command::Compare {
+            places,
+            format: flags,
+        } => stored::compare(places, format(flags), width, out, err).await,
         Command::Report {
             place,
             out: file,
             png,
-        } => stored::report(place, file, png.as_deref(), out).await,
+        } => stored::report(place, file, png.as_deref(), out, err).await,
         Command::Drain { .. } | Command::Page { .. } => return None,
     };
     match shown {

@@ -9,10 +9,11 @@ use serde_json::Value;
 
 use super::table::{Cell, Heading, Table};
 
-/// Accuracies, the keys of the specs that differ, times and speeds.
-pub(super) fn table(records: &[ExperimentRecord]) -> Table {
+/// Accuracies, the keys of the specs that differ, times and speeds. Experiments of one name are told apart by
+/// their places.
+pub(super) fn table(records: &[ExperimentRecord], places: &[String]) -> Table {
     let mut columns = vec![Heading::text("what", "", 0)];
-    for (number, record) in (1..).zip(records) {
+    for (record, place) in records.iter().zip(places) {
         let name = record.spec.experiment.name.as_str();
         // Two stores may have experiments of one name.
         let others = records
@@ -20,7 +21,7 @@ pub(super) fn table(records: &[ExperimentRecord]) -> Table {
             .filter(|other| other.spec.experiment.name.as_str() == name);
         let key = match others.count() {
             1 => name.to_owned(),
-            _ => format!("{name} ({number})"),
+            _ => place.clone(),
         };
         columns.push(Heading::number(&key, &key, 0));
     }

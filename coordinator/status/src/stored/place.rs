@@ -20,12 +20,12 @@ pub enum InvalidPlace {
     #[error("{0} names no experiment; use STORE/NAME, such as s3://bucket/prefix/fer2013")]
     NoName(String),
     /// Its last part is no name.
-    #[error("{place} names no experiment: {source}; use STORE/NAME, such as runs/fer2013")]
+    #[error("{place} names no experiment: {reason}; use STORE/NAME, such as runs/fer2013")]
     Name {
         /// The argument.
         place: String,
         /// What is wrong with the name.
-        source: InvalidName,
+        reason: InvalidName,
     },
 }
 
@@ -43,9 +43,9 @@ impl FromStr for Place {
             Some((store, name)) => (store, name),
             None => (".", trimmed),
         };
-        let experiment = name.parse().map_err(|source| InvalidPlace::Name {
+        let experiment = name.parse().map_err(|reason| InvalidPlace::Name {
             place: place.to_owned(),
-            source,
+            reason,
         })?;
         let store = store.to_owned();
         Ok(Self { store, experiment })

@@ -119,7 +119,7 @@ fn run_row(run: &RunRecord) -> Vec<Cell> {
     let worker = run.attempts.last().map(|attempt| &attempt.worker[..]);
     vec![
         Cell::text(run.spec.name.as_str()),
-        Cell::text(run.state().as_str()),
+        Cell::text(run.state_name()),
         Cell::count(run.attempts.len() as u64),
         worker.map_or_else(Cell::absent, Cell::text),
         Cell::count(committed),

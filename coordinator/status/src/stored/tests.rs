@@ -154,14 +154,18 @@ async fn a_list_has_the_newest_first() {
     let folder = store().await;
     let mut out = Vec::new();
     let path = folder.path().to_str().unwrap();
-    list(path, Format::Text, 120, &mut out).await.unwrap();
+    list(path, Format::Text, 120, &mut out, Vec::new())
+        .await
+        .unwrap();
     assert_snapshot!(without_ago(&String::from_utf8(out).unwrap()), @r"
     experiment  state       runs  done  valid  best run         began (UTC)             took  last sign       tags
     second      unfinished     2     0                          2026-11-26 22:18                              x
     first       stopped        2     1          50.00 %  vgg16  2026-11-26 21:18  2 min 00 s  ... ago
     ");
     let mut out = Vec::new();
-    list(path, Format::Csv, 120, &mut out).await.unwrap();
+    list(path, Format::Csv, 120, &mut out, Vec::new())
+        .await
+        .unwrap();
     assert_snapshot!(String::from_utf8(out).unwrap(), @r"
     experiment,state,runs,runs_finished,valid_accuracy,test_accuracy,best_run_accuracy,best_run,began_at,took_seconds,last_sign,tags,note
     second,unfinished,2,0,,,,,2026-11-26T22:18:55.000Z,,,x,
@@ -175,7 +179,9 @@ async fn an_experiment_is_shown() {
     let place = format!("{}/first", folder.path().display());
     let shown = async |format| {
         let mut out = Vec::new();
-        show(&place, format, 120, &mut out).await.unwrap();
+        show(&place, format, 120, &mut out, Vec::new())
+            .await
+            .unwrap();
         String::from_utf8(out).unwrap()
     };
     assert_snapshot!(without_ago(&shown(Format::Text).await), @r"
@@ -209,7 +215,9 @@ async fn a_comparison_shows_what_differs() {
     let folder = store().await;
     let places = ["first", "second"].map(|name| format!("{}/{name}", folder.path().display()));
     let mut out = Vec::new();
-    compare(&places, Format::Text, 120, &mut out).await.unwrap();
+    compare(&places, Format::Text, 120, &mut out, Vec::new())
+        .await
+        .unwrap();
     assert_snapshot!(String::from_utf8(out).unwrap(), @r"
                                 first        second
     state                     stopped    unfinished
@@ -236,7 +244,7 @@ async fn what_is_not_there_is_named() {
         format!("{path}/nowhere/first"),
         format!("{path}/first/a b"),
     ] {
-        let error = show(&place, Format::Text, 80, Vec::new())
+        let error = show(&place, Format::Text, 80, Vec::new(), Vec::new())
             .await
             .unwrap_err();
         assert!(error.is_usage(), "{error}");
@@ -249,4 +257,25 @@ async fn what_is_not_there_is_named() {
     "#);
     // Nothing was made.
     assert!(!folder.path().join("nowhere").exists());
+}
+
+/// One that is damaged hides neither the others nor itself.
+#[tokio::test]
+async fn what_cannot_be_read_is_named() {
+    let folder = store().await;
+    let path = folder.path().to_str().unwrap();
+    std::fs::write(folder.path().join("second/spec.json"), "x").unwrap();
+    let manifest = folder.path().join("first/runs/vgg16/epochs/0001.json");
+    std::fs::write(manifest, "{}").unwrap();
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let listed = list(path, Format::Text, 120, &mut out, &mut err).await;
+    let error = listed.unwrap_err();
+    assert!(error.to_string().contains("second/spec.json"), "{error}");
+    assert!(!error.is_usage());
+    assert!(String::from_utf8(out).unwrap().contains("first"));
+    assert!(
+        String::from_utf8(err)
+            .unwrap()
+            .contains("vgg16/epochs/0001.json")
+    );
 }
