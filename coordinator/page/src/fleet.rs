@@ -1,11 +1,10 @@
 //! Progress of the runs, and the workers.
 
-use std::time::Duration;
-
 use askama::Template;
 use quartet_shared::human;
 use quartet_shared::label::{one_line, shortened};
 use quartet_shared::progress::Phase;
+use quartet_status::render;
 use quartet_status::snapshot::{RunStatus, Snapshot, TaskState, WorkerState, WorkerStatus};
 
 use crate::rendered;
@@ -29,7 +28,7 @@ struct Fleet {
 
 struct RunRow {
     name: String,
-    state: String,
+    state: &'static str,
     state_class: &'static str,
     worker: String,
     epoch: String,
@@ -89,7 +88,7 @@ fn summary(snapshot: &Snapshot) -> String {
         parts.push(format!("{} spare", present - expected));
     }
     if let Some(left) = snapshot.eta {
-        parts.push(format!("{} left", eta(left)));
+        parts.push(format!("{} left", render::eta(left)));
     }
     parts.push(format!("up {}", human::duration(snapshot.uptime)));
     parts.join(" · ")
@@ -139,18 +138,12 @@ fn notes(snapshot: &Snapshot) -> Vec<String> {
 
 fn run(run: &RunStatus) -> RunRow {
     let metrics = run.metrics;
-    let (state, state_class) = match (run.state, &run.progress) {
-        (TaskState::Leased, _) if run.awaited.is_some() => ("waiting", "leased"),
-        (TaskState::Leased, Some(progress)) => (phase(progress.phase), "leased"),
-        (TaskState::Leased, None) => ("starting", "leased"),
-        (state, _) => (state.as_str(), state.as_str()),
-    };
     let is_live = run.state == TaskState::Leased && run.awaited.is_none();
     let done = done(run);
     RunRow {
         name: run.name.to_string(),
-        state: state.to_owned(),
-        state_class,
+        state: render::run_state(run),
+        state_class: run.state.as_str(),
         worker: name(run.worker.as_deref().unwrap_or_default()),
         epoch: format!("{}/{}", run.epochs_committed, run.epochs),
         done,
@@ -167,7 +160,10 @@ fn run(run: &RunStatus) -> RunRow {
             let accuracy = human::percentage(best.best_valid_accuracy);
             format!("{accuracy} ({})", best.best_epoch)
         }),
-        eta: run.eta.filter(|_| is_live).map_or_else(String::new, eta),
+        eta: run
+            .eta
+            .filter(|_| is_live)
+            .map_or_else(String::new, render::eta),
     }
 }
 
@@ -188,48 +184,17 @@ fn done(run: &RunStatus) -> f64 {
     (done.clamp(0.0, 1.0) * 1000.0).round() / 1000.0
 }
 
-fn phase(phase: Phase) -> &'static str {
-    match phase {
-        Phase::Preparing => "preparing",
-        Phase::Training => "training",
-        Phase::Validating => "validating",
-        Phase::Evaluating => "evaluating",
-        Phase::Uploading => "uploading",
-    }
-}
-
-/// To the minute: an estimate is no better than that.
-fn eta(eta: Duration) -> String {
-    match eta.as_secs() {
-        0..60 => "< 1 min".to_owned(),
-        seconds @ 60..3600 => format!("{} min", seconds / 60),
-        _ => human::duration(eta),
-    }
-}
-
 fn worker(worker: &WorkerStatus) -> WorkerRow {
-    let gpu = worker.gpu.map(|gpu| {
-        let gibibytes = |bytes: u64| bytes as f64 / f64::from(1 << 30);
-        let busy = gpu
-            .busy_percent
-            .map_or_else(String::new, |busy| format!("{busy} %, "));
-        let (used, total) = (gibibytes(gpu.memory_used), gibibytes(gpu.memory_total));
-        format!("{busy}{used:.1} of {total:.1} GiB")
-    });
     WorkerRow {
         name: name(&worker.name),
-        state: match worker.connected {
-            true => worker.state.as_str(),
-            false if worker.state == WorkerState::Lost => worker.state.as_str(),
-            false => "not connected",
-        },
+        state: render::worker_state(worker),
         state_class: worker.state.as_str(),
         task: worker
             .task
             .as_ref()
             .map_or_else(String::new, ToString::to_string),
         device: name(&worker.device),
-        gpu: gpu.unwrap_or_default(),
+        gpu: worker.gpu.map_or_else(String::new, render::gpu),
         heard: match worker.since_heartbeat.as_secs() {
             // Those that are well do not change with every second.
             0..5 => "now".to_owned(),

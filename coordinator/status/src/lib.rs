@@ -126,8 +126,8 @@ pub async fn page(
             // A closed stderr is no reason to fail.
             let _ = writeln!(
                 err,
-                "good once, for 5 minutes. The browser does not know the fleet's certificate and asks whether \
-                 to go on."
+                "good once, for 5 minutes. The browser does not know the fleet's certificate and asks \
+                 whether to go on."
             );
         }
     }

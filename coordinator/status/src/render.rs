@@ -18,7 +18,9 @@ use quartet_shared::progress::Phase;
 use super::snapshot::{EvaluationStatus, RunStatus, Snapshot, StoreTrouble};
 
 pub use lines::lines;
+pub use runs::state as run_state;
 pub use table::{screen, table};
+pub use workers::{gpu, state as worker_state};
 
 /// `1.23 45.1 %`.
 fn loss_and_accuracy(loss: f64, accuracy: f64) -> String {
@@ -40,8 +42,9 @@ fn phase(phase: Phase) -> &'static str {
     }
 }
 
-/// To the minute: an estimate is no better than that.
-fn eta(eta: Duration) -> String {
+/// A time that is left, to the minute: an estimate is no better than that.
+#[must_use]
+pub fn eta(eta: Duration) -> String {
     match eta.as_secs() {
         seconds @ 0..60 => format!("{seconds} s"),
         seconds @ 60..3600 => format!("{} min", seconds / 60),

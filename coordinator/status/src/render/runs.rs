@@ -76,7 +76,8 @@ pub(super) fn columns(runs: &[RunStatus]) -> [Column<RunStatus>; 12] {
 }
 
 /// What a leased run is doing says more than that it is leased.
-pub(super) fn state(run: &RunStatus) -> &'static str {
+#[must_use]
+pub fn state(run: &RunStatus) -> &'static str {
     match (run.state, &run.progress) {
         (TaskState::Leased, _) if is_awaited(run) => "waiting",
         (TaskState::Leased, Some(progress)) => phase(progress.phase),

@@ -74,7 +74,9 @@ pub(super) fn columns(snapshot: &Snapshot) -> Vec<Column<WorkerStatus>> {
     columns
 }
 
-pub(super) fn state(worker: &WorkerStatus) -> &'static str {
+/// The state of a worker in words.
+#[must_use]
+pub fn state(worker: &WorkerStatus) -> &'static str {
     match worker.state {
         WorkerState::Lost => WorkerState::Lost.as_str(),
         _ if !worker.connected => "not connected",
@@ -95,7 +97,8 @@ pub(super) fn urgency(worker: &WorkerStatus) -> u8 {
 }
 
 /// `87 %, 41.2 of 79.6 GiB, 63 °C`.
-fn gpu(gpu: GpuUse) -> String {
+#[must_use]
+pub fn gpu(gpu: GpuUse) -> String {
     let gibibytes = |bytes: u64| bytes as f64 / f64::from(1 << 30);
     let busy = gpu.busy_percent.map(|percent| format!("{percent} %"));
     let (used, total) = (gibibytes(gpu.memory_used), gibibytes(gpu.memory_total));
