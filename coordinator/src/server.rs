@@ -11,6 +11,7 @@
 //! - `web`: the page, and what monitoring asks for; `counters`: what it counts
 //! - `transaction`: writes to the store under a lease: grant, commit, completion, rollback
 //! - `history`: what has become of the experiment, in memory; `recorder`: writes what is new of it
+//! - `logs`: what workers have logged of their attempts
 //! - `retention`: deletes checkpoints that are no longer needed
 //! - `refusal`: errors as gRPC codes
 
@@ -23,6 +24,7 @@ mod counters;
 mod driver;
 mod fleet_service;
 mod history;
+mod logs;
 mod objects;
 mod recorder;
 mod refusal;

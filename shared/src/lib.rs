@@ -12,6 +12,7 @@
 //! - [`dataset`], [`picture`]: the packed data set, and image files on their way to it
 //! - [`weights_format`]: formats of files with weights
 //! - [`wire`]: conversions from and to the messages of `quartet-proto`
+//! - [`provenance`]: which programs and machines results come from
 //! - [`address`]: where coordinators are
 //! - [`label`]: names and reasons that people see, and how long they may be
 //! - [`human`], [`host`], [`clock`], [`terminal`], [`telemetry`], [`shutdown`]: durations and sizes for
@@ -35,6 +36,7 @@ pub mod outcome;
 pub mod picture;
 pub mod position;
 pub mod progress;
+pub mod provenance;
 pub mod report;
 pub mod secret;
 pub mod shutdown;

@@ -16,6 +16,17 @@ pub enum Task {
     Evaluate,
 }
 
+impl Task {
+    /// The task that people call by this name: a run, or "evaluation", which no run is called.
+    #[must_use]
+    pub fn of_name(name: RunName) -> Self {
+        match name.as_str().eq_ignore_ascii_case("evaluation") {
+            true => Self::Evaluate,
+            false => Self::Train(name),
+        }
+    }
+}
+
 impl fmt::Display for Task {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

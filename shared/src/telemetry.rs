@@ -2,9 +2,15 @@
 
 use std::io::IsTerminal as _;
 
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, fmt};
 
 use crate::terminal::Console;
+
+mod tap;
+
+pub use tap::LogTap;
 
 /// The variables that set the filter, the first that is set and not empty wins.
 const FILTER_VARIABLES: [&str; 2] = ["QUARTET_LOG", "RUST_LOG"];
@@ -43,13 +49,35 @@ pub fn init(default_filter: &str) -> Result<(), TelemetryError> {
 /// # Errors
 /// As [`init`].
 pub fn init_on(default_filter: &str, console: Console) -> Result<(), TelemetryError> {
+    init_with(default_filter, console, None)
+}
+
+/// As [`init`], and keeps the lines for whoever takes them from the tap.
+///
+/// # Errors
+/// As [`init`].
+pub fn init_tapped(default_filter: &str) -> Result<LogTap, TelemetryError> {
+    let tap = LogTap::default();
+    init_with(default_filter, Console::of_process(), Some(tap.clone()))?;
+    Ok(tap)
+}
+
+fn init_with(
+    default_filter: &str,
+    console: Console,
+    tap: Option<LogTap>,
+) -> Result<(), TelemetryError> {
     let variable = |name: &str| std::env::var(name).ok();
     let filter = filter(variable, default_filter)?;
-    tracing_subscriber::fmt()
+    let shown = fmt::layer()
         .compact()
-        .with_env_filter(filter)
         .with_writer(console)
-        .with_ansi(colours(variable, std::io::stderr().is_terminal()))
+        .with_ansi(colours(variable, std::io::stderr().is_terminal()));
+    let kept = tap.map(|tap| fmt::layer().compact().with_writer(tap).with_ansi(false));
+    tracing_subscriber::registry()
+        .with(filter)
+        .with(shown)
+        .with(kept)
         .try_init()
         .map_err(|_| TelemetryError::AlreadySet)
 }

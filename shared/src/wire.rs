@@ -6,6 +6,7 @@ mod assignment;
 mod checkpoint;
 mod gpu;
 mod progress;
+mod provenance;
 mod state;
 mod task;
 

@@ -52,6 +52,16 @@ impl Process {
         self.0.try_wait().expect("the process is ours")
     }
 
+    /// Waits until something has become true while it runs.
+    pub fn until(&mut self, done: impl Fn() -> bool) {
+        let started = Instant::now();
+        while !done() {
+            assert_eq!(self.ended(), None, "the process ended before that happened");
+            assert!(started.elapsed() < PATIENCE, "that did not happen");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
     /// Waits for its end.
     pub fn wait(&mut self) -> ExitStatus {
         let started = Instant::now();
@@ -181,6 +191,7 @@ pub fn hello(id: &str, held: Option<LeaseId>) -> v1::WorkerMessage {
         held: held.map(Into::into),
         term: 0,
         secret: secret(id).bytes().into(),
+        provenance: None,
     };
     v1::WorkerMessage {
         message: Some(worker_message::Message::Hello(hello)),

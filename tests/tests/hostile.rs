@@ -1,10 +1,11 @@
 //! What a client sends never ends the coordinator, and never becomes a fact that does not follow from what
 //! the coordinator knows. The client is the test itself.
 
+use std::fs;
 use std::process::Command;
 
 use quartet_proto::v1::{self, ReleaseKind, complete_request, worker_message};
-use quartet_shared::ids::{Epoch, RunName};
+use quartet_shared::ids::{Attempt, Epoch, RunName};
 use quartet_shared::outcome::{Outcome, StopReason};
 use quartet_shared::task::{LeaseId, Task};
 use quartet_store::layout::Layout;
@@ -95,6 +96,53 @@ async fn keys_that_are_no_blobs_are_refused() {
         .client
         .get_object(v1::GetObjectRequest { key, offset: 0 });
     assert_eq!(read.await.unwrap_err().code(), Code::NotFound);
+    attacked.status();
+}
+
+#[tokio::test]
+async fn a_log_is_of_a_live_lease_and_has_no_gaps() {
+    let attacked = Attacked::start();
+    let mut worker = attacked.attach("w1").await;
+    let (lease, _) = worker.assigned().await;
+    let run = run_of(&lease).clone();
+    let part = |lease: &LeaseId, number: u32, text: &str| v1::KeepLogRequest {
+        lease: Some(lease.clone().into()),
+        secret: secret_of(lease),
+        number,
+        text: text.to_owned(),
+    };
+    let stale = LeaseId {
+        attempt: Attempt(lease.attempt.0 + 1),
+        ..lease.clone()
+    };
+    let long = "x".repeat((64 << 10) + 1);
+    for (request, code) in [
+        (part(&lease, 1, &long), Code::InvalidArgument),
+        (part(&lease, 1, ""), Code::InvalidArgument),
+        (part(&lease, 2, "a gap\n"), Code::InvalidArgument),
+        (part(&stale, 1, "stale\n"), Code::FailedPrecondition),
+        (
+            v1::KeepLogRequest {
+                secret: vec![1; 16].into(),
+                ..part(&lease, 1, "impostor\n")
+            },
+            Code::PermissionDenied,
+        ),
+    ] {
+        let refused = worker.client.keep_log(request).await.unwrap_err();
+        assert_eq!(refused.code(), code, "{refused}");
+    }
+    let task = Task::Train(run);
+    assert!(!attacked.has(&attacked.layout.log_part(&task, lease.attempt, 1)));
+    for (number, text) in [(1, "one\n"), (1, "again\n"), (2, "two\n"), (1, "old\n")] {
+        let kept = worker.client.keep_log(part(&lease, number, text)).await;
+        kept.unwrap();
+    }
+    let kept = |number| {
+        let key = attacked.layout.log_part(&task, lease.attempt, number);
+        fs::read_to_string(attacked.job.path("store").join(key)).unwrap()
+    };
+    assert_eq!((kept(1), kept(2)), ("one\n".to_owned(), "two\n".to_owned()));
     attacked.status();
 }
 

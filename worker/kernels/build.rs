@@ -18,6 +18,9 @@ fn shim() {
         .parent()
         .expect("LibTorch has a folder")
         .join("include");
+    if let Some(version) = version(&include) {
+        println!("cargo:rustc-env=QUARTET_LIBTORCH_VERSION={version}");
+    }
     // torch-sys' default; PyTorch has had no other since 2.7.
     let abi = std::env::var("LIBTORCH_CXX11_ABI").unwrap_or_else(|_| "1".to_owned());
     let mut build = cc::Build::new();
@@ -39,4 +42,23 @@ fn shim() {
     // For the programs and tests of other crates, and for this crate's tests.
     println!("cargo:libtorch_lib={lib}");
     println!("cargo:rustc-link-arg=-Wl,-rpath,{lib}");
+}
+
+/// The version that LibTorch's headers name, as in 2.9.0.
+#[cfg(feature = "tch")]
+fn version(include: &std::path::Path) -> Option<String> {
+    // Where newer ones have it, then older ones.
+    let headers = ["headeronly/version.h", "csrc/api/include/torch/version.h"];
+    headers.iter().find_map(|header| {
+        let text = std::fs::read_to_string(include.join("torch").join(header)).ok()?;
+        let part = |name: &str| {
+            let mut lines = text.lines();
+            lines.find_map(|line| {
+                let value = line.strip_prefix(&format!("#define TORCH_VERSION_{name} "))?;
+                value.trim().parse::<u32>().ok()
+            })
+        };
+        let [major, minor, patch] = ["MAJOR", "MINOR", "PATCH"].map(part);
+        Some(format!("{}.{}.{}", major?, minor?, patch?))
+    })
 }

@@ -37,11 +37,12 @@ pub fn run(args: Args) -> ExitCode {
     } else {
         "info"
     };
-    if let Err(error) = telemetry::init(filter) {
-        return fail(&error.into(), USAGE);
-    }
+    let log = match telemetry::init_tapped(filter) {
+        Ok(log) => log,
+        Err(error) => return fail(&error.into(), USAGE),
+    };
     let done = match args.command {
-        None => return serve::run(args.serve, &args.device),
+        None => return serve::run(args.serve, &args.device, log),
         Some(Command::Embed(args)) => embed::run(&args),
         Some(Command::Predict(args)) => predict::run(&args),
         Some(Command::Export(args)) => export::run(&args),

@@ -11,6 +11,15 @@ use quartet_shared::gpu::GpuUse;
 /// How often the driver is asked.
 const INTERVAL: Duration = Duration::from_secs(2);
 
+/// What a GPU is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gpu {
+    /// The product, such as "NVIDIA H200".
+    pub name: String,
+    /// The driver's version.
+    pub driver: Option<String>,
+}
+
 /// Watches a GPU until it is dropped.
 #[derive(Clone, Debug)]
 pub struct GpuMonitor {
@@ -18,10 +27,10 @@ pub struct GpuMonitor {
 }
 
 impl GpuMonitor {
-    /// Watches the GPU that this process has under this number; its name, too. `None` where the driver cannot
-    /// be asked, which is no reason not to compute.
+    /// Watches the GPU that this process has under this number; what it is, too. `None` where the driver
+    /// cannot be asked, which is no reason not to compute.
     #[must_use]
-    pub fn start(gpu: usize) -> Option<(Self, String)> {
+    pub fn start(gpu: usize) -> Option<(Self, Gpu)> {
         let nvml = Nvml::init()
             .inspect_err(|error| tracing::debug!(%error, "NVML is not there"))
             .ok()?;
@@ -29,13 +38,16 @@ impl GpuMonitor {
         let device = place
             .find(&nvml)
             .inspect_err(|error| tracing::debug!(%error, "NVML does not know the GPU"));
-        let name = device.ok()?.name().unwrap_or_else(|_| "GPU".to_owned());
+        let gpu = Gpu {
+            name: device.ok()?.name().unwrap_or_else(|_| "GPU".to_owned()),
+            driver: nvml.sys_driver_version().ok(),
+        };
         let latest = Arc::new(Mutex::new(None));
         let watched = Arc::downgrade(&latest);
         let watch = move || watch(&nvml, &place, &watched);
         let thread = std::thread::Builder::new().name("gpu-monitor".to_owned());
         thread.spawn(watch).ok()?;
-        Some((Self { latest }, name))
+        Some((Self { latest }, gpu))
     }
 
     /// What the driver has said last.

@@ -12,34 +12,45 @@ use quartet_engine::evaluate::evaluate;
 use quartet_engine::models::check_precision;
 use quartet_engine::train::{TrainError, train};
 use quartet_shared::gpu::GpuUse;
+use quartet_shared::provenance::Provenance;
 use quartet_shared::spec::Precision;
 use tokio::sync::oneshot;
 
 use crate::device::TrainingDevice;
 use crate::gpu_monitor::GpuMonitor;
+use crate::provenance;
 
 /// Computes with burn on a device.
 #[derive(Clone, Debug)]
 pub struct OnDevice {
     device: TrainingDevice,
     monitor: Option<GpuMonitor>,
+    provenance: Provenance,
 }
 
 impl OnDevice {
     /// On this device, which is that GPU if it is one.
     #[must_use]
     pub fn new(mut device: TrainingDevice, gpu: Option<usize>) -> Self {
-        let monitor = gpu.and_then(GpuMonitor::start).map(|(monitor, name)| {
-            device.description = format!("{}, {name}", device.description);
-            monitor
-        });
-        Self { device, monitor }
+        let (monitor, gpu) = gpu.and_then(GpuMonitor::start).unzip();
+        if let Some(gpu) = &gpu {
+            device.description = format!("{}, {}", device.description, gpu.name);
+        }
+        Self {
+            provenance: provenance::of(&device, gpu),
+            device,
+            monitor,
+        }
     }
 }
 
 impl Executor for OnDevice {
     fn description(&self) -> String {
         self.device.description.clone()
+    }
+
+    fn provenance(&self) -> Provenance {
+        self.provenance.clone()
     }
 
     fn gpu(&self) -> Option<GpuUse> {

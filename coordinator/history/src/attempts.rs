@@ -3,6 +3,7 @@
 use quartet_shared::clock::Timestamp;
 use quartet_shared::event::{Event, Occurrence};
 use quartet_shared::ids::{Attempt, Term};
+use quartet_shared::provenance::Provenance;
 use quartet_store::manifest::AttemptRecord;
 
 use crate::record::{AttemptResult, AttemptSummary};
@@ -16,6 +17,7 @@ pub(crate) fn recorded(records: Vec<AttemptRecord>) -> Vec<AttemptSummary> {
         started_at: Timestamp::from_seconds(record.granted_at),
         resume: record.resume,
         result: None,
+        provenance: record.provenance,
     };
     let mut attempts: Vec<_> = records.into_iter().map(summary).collect();
     attempts.sort_by_key(|attempt| attempt.attempt);
@@ -48,6 +50,7 @@ pub(crate) fn happened(attempts: &mut Vec<AttemptSummary>, event: &Event, term: 
                         started_at: at,
                         resume: *resume,
                         result: None,
+                        provenance: Provenance::default(),
                     },
                 ),
             }

@@ -10,6 +10,7 @@ use quartet_shared::ids::{Attempt, Epoch, Term};
 use quartet_shared::outcome::Outcome;
 use quartet_shared::position::Position;
 use quartet_shared::progress::EpochMetrics;
+use quartet_shared::provenance::Provenance;
 use quartet_shared::report::EvaluationReport;
 use quartet_shared::spec::RunSpec;
 use quartet_shared::state::TaskState;
@@ -127,6 +128,9 @@ pub struct AttemptSummary {
     pub resume: Position,
     /// How it ended, if that is known.
     pub result: Option<AttemptResult>,
+    /// The worker's program and machine.
+    #[serde(skip_serializing_if = "Provenance::is_empty")]
+    pub provenance: Provenance,
 }
 
 /// How an attempt ended.

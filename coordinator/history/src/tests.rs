@@ -10,6 +10,7 @@ use quartet_shared::ids::{Attempt, Epoch, RunName, Term, WorkerId};
 use quartet_shared::outcome::{Outcome, StopReason};
 use quartet_shared::position::Position;
 use quartet_shared::progress::EpochMetrics;
+use quartet_shared::provenance::Provenance;
 use quartet_shared::spec::Preset;
 use quartet_shared::state::TaskState;
 use quartet_shared::task::Task;
@@ -68,6 +69,7 @@ impl Written {
             term: Term(1),
             resume,
             granted_at: BEGIN + u64::from(attempt),
+            provenance: Provenance::default(),
         };
         let task = Task::Train(self.runs[run].clone());
         let key = self.layout.attempt(&task, record.attempt);

@@ -1,7 +1,8 @@
 //! How a record goes on while an experiment is coordinated.
 
 use quartet_shared::event::{Event, Occurrence};
-use quartet_shared::ids::{Epoch, RunName};
+use quartet_shared::ids::{Attempt, Epoch, RunName};
+use quartet_shared::provenance::Provenance;
 use quartet_shared::report::EvaluationReport;
 use quartet_shared::task::Task;
 
@@ -16,6 +17,8 @@ pub(crate) const MAX_EVENTS: usize = 5000;
 pub enum Update {
     /// Something has happened.
     Happened(Event),
+    /// An attempt that has begun is recorded with its worker's program and machine.
+    Recorded(Task, Attempt, Box<Provenance>),
     /// An epoch of a run is committed.
     Committed(RunName, Box<EpochSummary>),
     /// The epochs of a run were read again.
@@ -32,6 +35,16 @@ impl ExperimentRecord {
                 self.tell(&event);
                 self.events.push(event);
                 forget_fleet(&mut self.events, MAX_EVENTS);
+            }
+            Update::Recorded(task, attempt, provenance) => {
+                let attempts = match &task {
+                    Task::Train(run) => self.run_mut(run).map(|run| &mut run.attempts),
+                    Task::Evaluate => Some(&mut self.evaluation_attempts),
+                };
+                let mut attempts = attempts.into_iter().flatten();
+                if let Some(found) = attempts.find(|one| one.attempt == attempt) {
+                    found.provenance = *provenance;
+                }
             }
             Update::Committed(run, epoch) => {
                 let Some(run) = self.run_mut(&run) else {

@@ -5,6 +5,7 @@ use quartet_shared::ids::{Attempt, Epoch, ExperimentId};
 use quartet_shared::outcome::{Outcome, StopReason};
 use quartet_shared::position::Position;
 use quartet_shared::progress::{EpochMetrics, Phase, Progress};
+use quartet_shared::provenance::Provenance;
 use quartet_shared::secret::SecretHash;
 use quartet_shared::spec::Backbone;
 use quartet_shared::state::{ExperimentState, TaskState};
@@ -70,6 +71,7 @@ fn join(scheduler: &mut Scheduler, worker: &str, held: Option<&LeaseId>, now: u6
         name: worker.into(),
         device: "none".into(),
         secret: SecretHash::default(),
+        provenance: Provenance::default(),
     };
     scheduler.join(info, held.cloned(), at(now))
 }

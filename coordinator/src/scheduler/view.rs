@@ -2,6 +2,7 @@
 
 use quartet_shared::ids::{RunName, WorkerId};
 use quartet_shared::state::ExperimentState;
+use quartet_shared::task::Task;
 
 use super::Scheduler;
 use super::config::Config;
@@ -72,6 +73,13 @@ impl Scheduler {
     #[must_use]
     pub fn evaluation(&self) -> &TaskRecord {
         &self.evaluation
+    }
+
+    /// Whether someone works on a task.
+    #[must_use]
+    pub fn is_leased(&self, task: &Task) -> bool {
+        self.record(task)
+            .is_ok_and(|record| record.lease().is_some())
     }
 
     /// The workers that have joined, in the order of their ids; lost ones for a while.

@@ -6,6 +6,7 @@ use quartet_shared::event::Occurrence;
 use quartet_shared::gpu::GpuUse;
 use quartet_shared::ids::WorkerId;
 use quartet_shared::progress::Progress;
+use quartet_shared::provenance::Provenance;
 use quartet_shared::secret::SecretHash;
 use quartet_shared::state::WorkerState;
 use quartet_shared::task::{LeaseId, Task};
@@ -31,6 +32,8 @@ pub struct WorkerInfo {
     pub device: String,
     /// The hash of the secret that it proves itself with.
     pub secret: SecretHash,
+    /// Its program and its machine, for the record.
+    pub provenance: Provenance,
 }
 
 /// The stage of a worker.

@@ -17,12 +17,12 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::connections::OUTBOX_SIZE;
-use super::objects;
 use super::refusal::{bad, broke_off, missing, refused};
 use super::shell::Shell;
 use super::timing::Timing;
 use super::transaction;
 use super::worker_stream::{self, StreamEnd};
+use super::{logs, objects};
 
 /// How long a new stream may take to say hello.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
@@ -198,6 +198,21 @@ impl v1::fleet_server::Fleet for FleetService {
             }
         }
         Ok(Response::new(v1::ReleaseResponse {}))
+    }
+
+    async fn keep_log(
+        &self,
+        request: Request<v1::KeepLogRequest>,
+    ) -> Result<Response<v1::KeepLogResponse>, Status> {
+        let request = request.into_inner();
+        let lease: LeaseId = required(request.lease, "lease").map_err(bad)?;
+        self.shell.verify_secret(&lease.worker, &request.secret)?;
+        // On a task of its own, so that what is known of the log stays what is in the store.
+        let (shell, number, text) = (Arc::clone(&self.shell), request.number, request.text);
+        tokio::spawn(async move { logs::keep(&shell, &lease, number, text).await })
+            .await
+            .map_err(|error| broke_off("the log", &error))??;
+        Ok(Response::new(v1::KeepLogResponse {}))
     }
 
     async fn get_object(

@@ -7,8 +7,10 @@ use quartet_history::update::forget_fleet;
 use quartet_history::{EpochSummary, ExperimentRecord, Update};
 use quartet_shared::clock::Timestamp;
 use quartet_shared::event::{Event, Occurrence};
-use quartet_shared::ids::RunName;
+use quartet_shared::ids::{Attempt, RunName};
+use quartet_shared::provenance::Provenance;
 use quartet_shared::report::EvaluationReport;
+use quartet_shared::task::Task;
 use tokio::sync::Notify;
 
 use super::counters::Counters;
@@ -119,6 +121,11 @@ impl History {
         }
         drop(inbox);
         self.news.notify_one();
+    }
+
+    /// An attempt that has begun is recorded.
+    pub(super) fn recorded(&self, task: Task, attempt: Attempt, provenance: Provenance) {
+        self.tell(Update::Recorded(task, attempt, Box::new(provenance)));
     }
 
     /// An epoch is committed.

@@ -17,6 +17,7 @@ use super::access::Policy;
 use super::conclusion::Conclusion;
 use super::connections::Connections;
 use super::history::History;
+use super::logs::Logs;
 use super::objects::Downloads;
 use super::refusal::{self, bad};
 use super::scheduler_handle::SchedulerHandle;
@@ -36,6 +37,7 @@ pub(super) struct Shell {
     attaching: Mutex<()>,
     pub(super) downloads: Downloads,
     pub(super) store_trouble: Trouble,
+    pub(super) logs: Logs,
     dataset: OnceCell<Summary>,
 }
 
@@ -52,6 +54,7 @@ impl Shell {
             attaching: Mutex::default(),
             downloads: Downloads::default(),
             store_trouble: Trouble::default(),
+            logs: Logs::default(),
             dataset: OnceCell::new(),
         }
     }

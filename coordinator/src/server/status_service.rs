@@ -9,9 +9,13 @@ use quartet_identity::Access;
 use quartet_identity::session::Sessions;
 use quartet_proto::v1;
 use quartet_shared::clock;
-use quartet_shared::ids::WorkerId;
+use quartet_shared::ids::{Attempt, WorkerId};
+use quartet_shared::task::Task;
+use quartet_shared::wire::required;
 use tonic::{Request, Response, Status};
 
+use super::logs;
+use super::refusal::bad;
 use super::shell::Shell;
 use super::snapshots::snapshot;
 use crate::scheduler::{Scheduler, Worker};
@@ -58,6 +62,21 @@ impl v1::status_server::Status for StatusService {
         Ok(Response::new(v1::DrainWorkerResponse {
             worker_id: worker.to_string(),
         }))
+    }
+
+    async fn read_log(
+        &self,
+        request: Request<v1::ReadLogRequest>,
+    ) -> Result<Response<v1::ReadLogResponse>, Status> {
+        let v1::ReadLogRequest {
+            task,
+            attempt,
+            after,
+        } = request.into_inner();
+        let task: Task = required(task, "task").map_err(bad)?;
+        let attempt = (attempt > 0).then_some(Attempt(attempt));
+        let read = logs::read(&self.shell, &task, attempt, after).await?;
+        Ok(Response::new(read))
     }
 
     async fn create_page_link(

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{Request, State};
+use axum::extract::{Path, Request, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
 use axum::http::{Response, StatusCode, Version};
 use axum::middleware::{Next, from_fn_with_state};
@@ -24,9 +24,13 @@ use quartet_identity::session::Sessions;
 use quartet_page::document;
 use quartet_shared::blocking;
 use quartet_shared::clock::Timestamp;
+use quartet_shared::ids::Attempt;
+use quartet_shared::task::Task;
 use quartet_status::json;
 use tokio::sync::Semaphore;
+use tonic::Code;
 
+use super::logs;
 use super::shell::Shell;
 use super::snapshots::snapshot;
 use live::Live;
@@ -68,6 +72,7 @@ pub(super) fn routes(shell: &Arc<Shell>, sessions: Option<Arc<Sessions>>) -> Rou
         .route("/page.css", get(style))
         .route("/events", get(events))
         .route("/report", get(report))
+        .route("/logs/{task}", get(log))
         .route("/snapshot.json", get(snapshot_json))
         .route("/metrics", get(metrics))
         .layer(from_fn_with_state(Arc::clone(&web), entry::check));
@@ -155,6 +160,38 @@ async fn report(State(web): State<Arc<Web>>) -> Response<Body> {
     };
     let report = move || quartet_report::html(&record, &[], Timestamp::now());
     render(&web, report).await
+}
+
+/// The log of the newest attempt at a task.
+async fn log(State(web): State<Arc<Web>>, Path(task): Path<String>) -> Response<Body> {
+    let Ok(name) = task.parse() else {
+        return (StatusCode::NOT_FOUND, "there is no such run\n").into_response();
+    };
+    let task = Task::of_name(name);
+    let (mut attempt, mut last, mut whole) = (None, 0, String::new());
+    loop {
+        let read = match logs::read(&web.shell, &task, attempt, last).await {
+            Ok(read) => read,
+            Err(status) => {
+                let code = match status.code() {
+                    Code::NotFound => StatusCode::NOT_FOUND,
+                    _ => StatusCode::SERVICE_UNAVAILABLE,
+                };
+                return (code, format!("{}\n", status.message())).into_response();
+            }
+        };
+        attempt = Some(Attempt(read.attempt));
+        for part in read.parts {
+            if part.number > last + 1 {
+                whole += "... the middle of this log was not kept ...\n";
+            }
+            last = part.number;
+            whole += &part.text;
+        }
+        if !read.more {
+            return text("text/plain; charset=utf-8", whole);
+        }
+    }
 }
 
 async fn snapshot_json(State(web): State<Arc<Web>>) -> Response<Body> {

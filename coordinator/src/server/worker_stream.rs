@@ -7,6 +7,7 @@ use quartet_proto::v1::{self, worker_message};
 use quartet_shared::gpu::GpuUse;
 use quartet_shared::ids::WorkerId;
 use quartet_shared::label;
+use quartet_shared::provenance::Provenance;
 use quartet_shared::secret::Secret;
 use quartet_shared::task::LeaseId;
 use quartet_shared::wire::lease_and_progress;
@@ -37,11 +38,19 @@ pub(super) fn read_hello(hello: v1::Hello) -> Result<(WorkerInfo, Option<LeaseId
         Ok(()) => Ok(text),
         Err(error) => Err(bad(format!("the worker's {field}: {error}"))),
     };
+    let device = label("device", hello.device)?;
+    let provenance = hello.provenance.unwrap_or_default();
+    let provenance = Provenance::try_from(provenance)
+        .map_err(|error| bad(format!("the worker's provenance: {error}")))?;
     let info = WorkerInfo {
         id,
         name: label("name", hello.name)?,
-        device: label("device", hello.device)?,
         secret: secret.hash(),
+        provenance: Provenance {
+            device: Some(device.clone()),
+            ..provenance
+        },
+        device,
     };
     Ok((info, held))
 }

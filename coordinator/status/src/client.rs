@@ -9,7 +9,9 @@ use quartet_proto::MAX_SNAPSHOT_SIZE;
 use quartet_proto::channel::{Connector, endpoint};
 use quartet_proto::v1;
 use quartet_proto::v1::status_client::StatusClient;
+use quartet_shared::ids::Attempt;
 use quartet_shared::label::one_line;
+use quartet_shared::task::Task;
 use tonic::transport::Channel;
 use tonic::{Code, Streaming};
 
@@ -138,6 +140,28 @@ impl Client {
             }
             Ok(Err(status)) => Err(refused(&self.address, &status)),
             Ok(Ok(answer)) => Ok(answer.into_inner().worker_id),
+            Err(_) => Err(silent(&self.address)),
+        }
+    }
+
+    /// The next parts of a log after one. `None` for the newest attempt.
+    pub(super) async fn read_log(
+        &mut self,
+        task: &Task,
+        attempt: Option<Attempt>,
+        after: u32,
+    ) -> Result<v1::ReadLogResponse, ClientError> {
+        let answer = self.service.read_log(v1::ReadLogRequest {
+            task: Some(task.clone().into()),
+            attempt: attempt.map_or(0, |attempt| attempt.0),
+            after,
+        });
+        match tokio::time::timeout(ANSWER_TIMEOUT, answer).await {
+            Ok(Err(status)) if status.code() == Code::NotFound => Err(ClientError::Refused(
+                one_line(status.message()).into_owned(),
+            )),
+            Ok(Err(status)) => Err(refused(&self.address, &status)),
+            Ok(Ok(answer)) => Ok(answer.into_inner()),
             Err(_) => Err(silent(&self.address)),
         }
     }

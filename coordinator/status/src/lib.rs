@@ -4,6 +4,7 @@
 //! - [`render`]: a snapshot as tables, or as lines about what changed; pure functions
 //! - [`json`]: a snapshot as JSON
 //! - [`live`]: a screen that is drawn anew, or a log that grows; the coordinator shows progress with it too
+//! - [`logs`]: what workers have logged of their attempts
 //! - [`options`]: the command line
 //! - [`stored`]: experiments as their store has them, without a coordinator
 //! - `client`, `follow`: the connection, and how `--follow` outlives it
@@ -12,6 +13,7 @@ mod client;
 mod follow;
 pub mod json;
 pub mod live;
+pub mod logs;
 pub mod options;
 pub mod render;
 pub mod snapshot;

@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 use quartet_identity::KeyChoice;
 pub use quartet_shared::address::Address;
+use quartet_shared::ids::RunName;
 
 use crate::stored::{DEFAULT_STORE, FormatFlags};
 
@@ -22,6 +23,8 @@ Examples:
   status show runs/fer2013                    one of them; --json has all, --csv a line for each epoch
   status compare runs/fer2013 runs/other      accuracies, times, and where their settings differ
   status report runs/fer2013                  report.html: curves, confusion matrices, all settings
+  status logs vgg16 --follow                  what the worker that trains it says
+  status logs vgg16 --attempt 1 --experiment runs/fer2013
   status page                                 a link to the coordinator's page, live in a browser
   status --completions bash                   completions for a shell
 
@@ -60,6 +63,23 @@ pub enum Command {
     },
     /// Print a link to the coordinator's page, for a browser. Where keys are used, it is good once.
     Page {
+        /// Which keys to show.
+        #[command(flatten)]
+        keys: KeysHere,
+    },
+    /// Print what the worker of a run has logged of it. Asks the coordinator, or a store.
+    Logs {
+        /// The run; evaluation for that of the ensemble.
+        run: RunName,
+        /// Which attempt at it; the newest unless given.
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+        attempt: Option<u32>,
+        /// Goes on until the attempt has ended.
+        #[arg(short, long)]
+        follow: bool,
+        /// Reads it from this store, of this experiment, instead of asking the coordinator: such as runs/fer2013.
+        #[arg(long, value_name = "STORE/NAME")]
+        experiment: Option<String>,
         /// Which keys to show.
         #[command(flatten)]
         keys: KeysHere,

@@ -85,6 +85,9 @@ pub enum StoredError {
         /// Why.
         reason: io::Error,
     },
+    /// There is no such run or attempt.
+    #[error("{0}")]
+    NoLog(String),
     /// A figure cannot be drawn.
     #[error(transparent)]
     Png(#[from] quartet_report::PngError),
@@ -102,6 +105,7 @@ impl StoredError {
         matches!(
             self,
             Self::Place(_)
+                | Self::NoLog(_)
                 | Self::History(HistoryError::Missing { .. })
                 | Self::Store(StoreError::Location { .. })
         )

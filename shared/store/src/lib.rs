@@ -7,6 +7,7 @@ mod check;
 mod error;
 pub mod layout;
 mod leftovers;
+pub mod log;
 pub mod manifest;
 mod upload;
 mod watched;

@@ -8,6 +8,7 @@ use quartet_shared::early_stopping::EarlyStopping;
 use quartet_shared::ids::{Attempt, Epoch, ExperimentId, RunName, Term, WorkerId};
 use quartet_shared::position::Position;
 use quartet_shared::progress::EpochMetrics;
+use quartet_shared::provenance::Provenance;
 use quartet_shared::secret::SecretHash;
 use quartet_shared::spec::ExperimentSpec;
 use serde::{Deserialize, Serialize};
@@ -99,4 +100,7 @@ pub struct AttemptRecord {
     pub resume: Position,
     /// Seconds since the Unix epoch.
     pub granted_at: u64,
+    /// The worker's program and machine; earlier versions did not say it.
+    #[serde(default, skip_serializing_if = "Provenance::is_empty")]
+    pub provenance: Provenance,
 }

@@ -227,6 +227,7 @@ impl World {
         while !self.has_ended() {
             let started = self.started.fetch_add(1, Ordering::Relaxed);
             let settings = Settings {
+                log: None,
                 coordinators: coordinators.clone(),
                 name: host.to_owned(),
                 cache_dir: self.folder.path().join(host),

@@ -19,6 +19,7 @@ use quartet_ingest::weights::DownloadProgress;
 use quartet_mutation::{Format, Kind, survives};
 use quartet_proto::channel::Connector;
 use quartet_shared::dataset::Split;
+use quartet_shared::provenance::Provenance;
 use quartet_shared::report::{EvaluationReport, Member, Prediction, SplitReport};
 use quartet_shared::secret::SecretHash;
 use quartet_shared::spec::{Backbone, Preset};
@@ -118,6 +119,7 @@ async fn go_on(objects: &Objects) -> anyhow::Result<()> {
         name: "one".to_owned(),
         device: "CPU".to_owned(),
         secret: SecretHash::default(),
+        provenance: Provenance::default(),
     };
     let mut now = Now::default();
     let _ = scheduler.join(worker, None, now);

@@ -12,6 +12,7 @@ use quartet_shared::spec::RunSpec;
 
 use super::calls::{Calls, limited};
 use super::coordinators::CALL_TIMEOUT;
+use super::log::{self, TaskLog};
 use super::objects::Objects;
 use super::spool::Spool;
 use super::task_error::TaskError;
@@ -26,6 +27,7 @@ pub(super) struct Context {
     pub(super) calls: Calls,
     pub(super) objects: Objects,
     pub(super) spool: Spool,
+    pub(super) log: Option<TaskLog>,
 }
 
 impl Context {
@@ -58,6 +60,9 @@ impl Context {
             result: Some(result),
             secret: self.calls.secret().into(),
         };
+        let lease = &self.assignment.lease;
+        tracing::info!(%lease, "task done; the result goes to the coordinator");
+        log::send_rest(self).await;
         let complete = || {
             let mut client = self.calls.client();
             let request = limited(request.clone(), CALL_TIMEOUT);
@@ -80,6 +85,7 @@ impl Context {
             object,
             secret: self.calls.secret().into(),
         };
+        log::send_rest(self).await;
         let release = || {
             let mut client = self.calls.client();
             let request = limited(request.clone(), CALL_TIMEOUT);

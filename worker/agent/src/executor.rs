@@ -19,6 +19,7 @@ mod task;
 
 use futures::future::BoxFuture;
 use quartet_shared::gpu::GpuUse;
+use quartet_shared::provenance::Provenance;
 use quartet_shared::spec::Precision;
 
 pub use callbacks::{Callbacks, Stop};
@@ -35,6 +36,11 @@ pub use task::{EvaluateTask, Evaluated, Member, Resume, TrainTask, Trained};
 pub trait Executor: Send + Sync {
     /// Describes the device, for people.
     fn description(&self) -> String;
+
+    /// The program and the machine, for the record of every attempt.
+    fn provenance(&self) -> Provenance {
+        Provenance::default()
+    }
 
     /// How the GPU that it computes on does, if there is one that can be asked. It answers at once.
     fn gpu(&self) -> Option<GpuUse> {

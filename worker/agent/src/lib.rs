@@ -8,6 +8,7 @@
 //! - `training`, `evaluation`: what a task does
 //! - `upload`: checkpoints to the coordinator, in the background and in order
 //! - `context`: what a task needs
+//! - `log`: what the worker logs of its task, on its way to the coordinator
 //! - `objects`: data and checkpoints from the coordinator, verified and cached
 //! - `spool`: the folder for checkpoints on their way to the coordinator
 //! - `calls`: calls to the coordinator, with deadlines and repetitions
@@ -22,6 +23,7 @@ mod coordinators;
 mod current_task;
 mod evaluation;
 pub mod executor;
+mod log;
 mod objects;
 mod random;
 mod running;
@@ -42,6 +44,7 @@ use quartet_shared::human;
 use quartet_shared::ids::WorkerId;
 use quartet_shared::secret::Secret;
 use quartet_shared::shutdown::Shutdown;
+use quartet_shared::telemetry::LogTap;
 use tokio::time::Instant;
 
 use executor::Executor;
@@ -71,6 +74,8 @@ pub struct Settings {
     pub seed: u64,
     /// What the worker proves itself with.
     pub secret: Secret,
+    /// What this process logs, for the coordinator to keep. `None` where several workers share a process.
+    pub log: Option<LogTap>,
 }
 
 /// How a worker's life ended when nothing failed.

@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 
 use super::context::Context;
 use super::task_error::TaskError;
-use super::{evaluation, training};
+use super::{evaluation, log, training};
 use crate::executor::{Stop, TaskControl};
 
 /// What has become of the lease of a task that has ended.
@@ -70,13 +70,24 @@ impl Running {
 
 async fn work(context: Context) -> LeaseStatus {
     let lease = &context.assignment.lease;
-    let result = match &context.assignment.inputs {
-        Inputs::Training { run, start } => training::run(&context, run, start).await,
-        Inputs::Evaluation { members } => evaluation::run(&context, members).await,
+    if let Some(log) = &context.log {
+        log.begin();
+    }
+    tracing::info!(%lease, device = %context.executor.description(), "task begins");
+    let compute = async {
+        match &context.assignment.inputs {
+            Inputs::Training { run, start } => training::run(&context, run, start).await,
+            Inputs::Evaluation { members } => evaluation::run(&context, members).await,
+        }
+    };
+    let result = tokio::select! {
+        biased;
+        result = compute => result,
+        never = log::send_regularly(&context) => match never {},
     };
     let (kind, reason, object) = match result {
         Ok(()) => {
-            tracing::info!(%lease, "task done");
+            tracing::debug!(%lease, "the coordinator has the result");
             return LeaseStatus::Ended;
         }
         Err(TaskError::Failed(reason)) => (v1::ReleaseKind::Failed, reason, String::new()),
@@ -84,6 +95,9 @@ async fn work(context: Context) -> LeaseStatus {
         Err(TaskError::Corrupt { object, reason }) => (v1::ReleaseKind::Corrupt, reason, object),
         Err(TaskError::Stopped) => {
             tracing::info!(%lease, "task stopped");
+            if context.control.stop() == Some(Stop::Drain) {
+                log::send_rest(&context).await;
+            }
             return LeaseStatus::Held;
         }
         Err(error @ TaskError::Refused(_)) => {

@@ -14,6 +14,7 @@ use quartet_shared::secret::Secret;
 use quartet_shared::shutdown::Shutdown;
 use quartet_shared::spec::Precision;
 use quartet_shared::task::LeaseId;
+use quartet_shared::telemetry::LogTap;
 use quartet_shared::wire;
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
@@ -24,6 +25,7 @@ use super::calls::{Calls, limited, root_cause};
 use super::context::Context;
 use super::coordinators::Coordinators;
 use super::current_task::{CurrentTask, Event};
+use super::log::TaskLog;
 use super::objects::Objects;
 use super::random::Random;
 use super::running::LeaseStatus;
@@ -48,6 +50,7 @@ pub(super) struct Session {
     pub(super) coordinators: Coordinators,
     cache_dir: PathBuf,
     spool: Spool,
+    log: Option<LogTap>,
     task: CurrentTask,
     checkpoint_interval: Option<Duration>,
     /// The experiment that the worker was welcomed to.
@@ -73,6 +76,7 @@ impl Session {
             coordinators: Coordinators::new(&settings.coordinators, settings.connector.clone())?,
             cache_dir: settings.cache_dir.clone(),
             spool,
+            log: settings.log.clone(),
             task: CurrentTask::none(settings.drain_grace),
             checkpoint_interval: None,
             experiment: None,
@@ -140,6 +144,7 @@ impl Session {
             held: self.task.held().map(|task| task.lease().clone().into()),
             term: self.term,
             secret: self.secret.bytes().into(),
+            provenance: Some(self.executor.provenance().into()),
         };
         v1::WorkerMessage {
             message: Some(worker_message::Message::Hello(hello)),
@@ -330,6 +335,7 @@ impl Session {
             objects: Objects::new(calls.clone(), &self.cache_dir, random),
             calls,
             spool: self.spool.clone(),
+            log: self.log.clone().map(TaskLog::new),
         };
         self.task.start(context).await;
         Ok(())

@@ -104,6 +104,7 @@ impl Worker {
         let coordinator = Coordinator::start(setup).await;
         let cache = tempfile::tempdir().unwrap();
         let settings = Settings {
+            log: None,
             secret: Secret::new(7),
             coordinators: vec![coordinator.address.parse().unwrap()],
             name: "test".to_owned(),

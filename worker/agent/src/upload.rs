@@ -103,7 +103,15 @@ async fn send_all(queue: &Queue, context: &Context) -> Result<(), TaskError> {
                 } = &written.files;
                 let size = human::size(weights.blob.size + training_state.blob.size);
                 let took = human::duration(started.elapsed());
-                tracing::info!(%lease, %position, %size, %took, "checkpoint committed");
+                let valid = match written.moment {
+                    Moment::EpochEnd { metrics, .. } => Some(tracing::field::display(format!(
+                        "loss {:.4}, accuracy {:.2} %",
+                        metrics.valid_loss,
+                        metrics.valid_accuracy * 100.0
+                    ))),
+                    Moment::MidEpoch(_) => None,
+                };
+                tracing::info!(%lease, %position, valid, %size, %took, "checkpoint committed");
             }
             Ok(Sent::Superseded) => {
                 tracing::info!(%lease, %position, "checkpoint given up for a later one");

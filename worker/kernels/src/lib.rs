@@ -58,6 +58,9 @@ pub struct AdamState<const D: usize> {
     pub v: Tensor<1>,
 }
 
+/// Version of the LibTorch that this program was built with.
+pub const LIBTORCH_VERSION: Option<&str> = option_env!("QUARTET_LIBTORCH_VERSION");
+
 /// Gives memory that is not in use back to the system: what a training took stays with the process until
 /// then, so that steps need not ask for it again.
 pub fn release_memory() {

@@ -11,6 +11,7 @@ use quartet_identity::{KeyError, Role};
 use quartet_shared::label;
 use quartet_shared::secret::Secret;
 use quartet_shared::shutdown::Shutdown;
+use quartet_shared::telemetry::LogTap;
 
 use super::args::{DeviceArgs, ServeArgs};
 use super::{USAGE, fail, select, several};
@@ -21,7 +22,7 @@ use crate::on_device::OnDevice;
 /// it.
 const ORPHAN_GRACE: Duration = Duration::from_secs(3);
 
-pub(super) fn run(args: ServeArgs, device: &DeviceArgs) -> ExitCode {
+pub(super) fn run(args: ServeArgs, device: &DeviceArgs, log: LogTap) -> ExitCode {
     if let [_, _, ..] = device.gpu[..] {
         return match device.distinct_gpus() {
             Ok(gpus) => several::run(gpus, args.name.as_deref(), args.exit_with_parent),
@@ -33,7 +34,7 @@ pub(super) fn run(args: ServeArgs, device: &DeviceArgs) -> ExitCode {
         Ok(device) => device,
         Err(error) => return fail(&error, USAGE),
     };
-    match work(args, gpu, device) {
+    match work(args, gpu, device, log) {
         Ok(Departure::Dismissed(reason)) => {
             tracing::info!(%reason, "dismissed by the coordinator");
             ExitCode::SUCCESS
@@ -51,7 +52,12 @@ pub(super) fn run(args: ServeArgs, device: &DeviceArgs) -> ExitCode {
     }
 }
 
-fn work(args: ServeArgs, gpu: Option<usize>, device: TrainingDevice) -> anyhow::Result<Departure> {
+fn work(
+    args: ServeArgs,
+    gpu: Option<usize>,
+    device: TrainingDevice,
+    log: LogTap,
+) -> anyhow::Result<Departure> {
     let settings = Settings {
         coordinators: args.coordinator,
         name: args.name.unwrap_or_else(|| label::of(&default_name(gpu))),
@@ -61,6 +67,7 @@ fn work(args: ServeArgs, gpu: Option<usize>, device: TrainingDevice) -> anyhow::
         connector: args.keys.connector(&[Role::Worker], "a worker")?,
         seed: rand::random(),
         secret: Secret::new(rand::random()),
+        log: Some(log),
     };
     // The network needs little; the cores are for training.
     let runtime = tokio::runtime::Builder::new_multi_thread()

@@ -3,7 +3,9 @@
 use quartet_history::{ExperimentRecord, RunRecord};
 use quartet_shared::clock::Timestamp;
 use quartet_shared::event::Occurrence;
+use quartet_shared::ids::Attempt;
 use quartet_shared::label::MAX_LABEL;
+use quartet_shared::provenance::Provenance;
 use quartet_shared::spec::{ExperimentSpec, from_toml, to_toml};
 
 use crate::text::clean;
@@ -15,6 +17,7 @@ pub(super) struct Citation {
     pub(super) dataset: String,
     pub(super) runs: Vec<Origin>,
     pub(super) coordinators: Vec<Coordinator>,
+    pub(super) machines: Vec<Machine>,
     pub(super) toml: String,
 }
 
@@ -34,6 +37,56 @@ pub(super) struct Coordinator {
     pub(super) host: String,
     pub(super) version: String,
     pub(super) since: String,
+}
+
+/// A program and a machine that attempts were made with.
+pub(super) struct Machine {
+    pub(super) facts: Vec<(&'static str, String)>,
+    pub(super) attempts: String,
+}
+
+/// Attempts that are named of each task; more are counted.
+const NAMED: usize = 8;
+
+/// The programs and machines of all attempts, in the order in which they came, each with its attempts.
+fn machines(record: &ExperimentRecord) -> Vec<Machine> {
+    let runs = record
+        .runs
+        .iter()
+        .map(|run| (run.spec.name.as_str(), &run.attempts));
+    let tasks = runs.chain([("evaluation", &record.evaluation_attempts)]);
+    let attempts = tasks.flat_map(|(task, attempts)| attempts.iter().map(move |one| (task, one)));
+    let mut machines: Vec<(&Provenance, Vec<(&str, Attempt)>)> = Vec::new();
+    for (task, attempt) in attempts.filter(|(_, attempt)| !attempt.provenance.is_empty()) {
+        let of = (task, attempt.attempt);
+        match machines
+            .iter_mut()
+            .find(|(provenance, _)| *provenance == &attempt.provenance)
+        {
+            Some((_, attempts)) => attempts.push(of),
+            None => machines.push((&attempt.provenance, vec![of])),
+        }
+    }
+    let machine = |(provenance, attempts): (&Provenance, Vec<(&str, Attempt)>)| Machine {
+        facts: provenance
+            .known()
+            .map(|(name, value)| (name, clean(value, MAX_LABEL)))
+            .collect(),
+        attempts: named(&attempts),
+    };
+    machines.into_iter().map(machine).collect()
+}
+
+/// As in "vgg16 1, vgg16 3, evaluation 1".
+fn named(attempts: &[(&str, Attempt)]) -> String {
+    let named = attempts.iter().take(NAMED);
+    let mut text: Vec<String> = named
+        .map(|(task, attempt)| format!("{task} {attempt}"))
+        .collect();
+    if attempts.len() > NAMED {
+        text.push(format!("and {} more", attempts.len() - NAMED));
+    }
+    text.join(", ")
 }
 
 pub(super) fn citation(record: &ExperimentRecord) -> Citation {
@@ -60,6 +113,7 @@ pub(super) fn citation(record: &ExperimentRecord) -> Citation {
         dataset: spec.dataset.blob.sha256.to_string(),
         runs: record.runs.iter().map(|run| origin(record, run)).collect(),
         coordinators: coordinators.collect(),
+        machines: machines(record),
         toml: without_comments(&spec.experiment),
     }
 }

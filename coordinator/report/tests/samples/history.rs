@@ -4,6 +4,7 @@ use quartet_history::{AttemptResult, AttemptSummary, ExperimentRecord};
 use quartet_shared::event::{AttemptEnd, Event, Occurrence, Worker};
 use quartet_shared::ids::{Attempt, Epoch, Term};
 use quartet_shared::position::Position;
+use quartet_shared::provenance::Provenance;
 use quartet_shared::task::Task;
 
 use super::later;
@@ -14,6 +15,22 @@ pub(crate) fn worker(index: usize) -> Worker {
     Worker {
         id: format!("w{index}").parse().unwrap(),
         name: format!("gpu-{}@node{}", index % 4, index / 4 + 1),
+    }
+}
+
+/// Each first attempt is made on one machine, later ones on another.
+pub(crate) fn provenance(earlier: usize) -> Provenance {
+    let known = |text: &str| Some(text.to_owned());
+    Provenance {
+        device: known("GPU 0 (LibTorch), NVIDIA H100 80GB HBM3"),
+        version: known("0.1.0"),
+        commit: known("65b06f0a1b2c"),
+        features: known("flex tch"),
+        host: known(if earlier < 1 { "node1" } else { "node2 <spot>" }),
+        cpu: known("AMD EPYC 9554 64-Core Processor, 16 cores"),
+        gpu: known("NVIDIA H100 80GB HBM3"),
+        driver: known("570.86.15"),
+        libtorch: known("2.9.0"),
     }
 }
 
@@ -90,6 +107,7 @@ pub(crate) fn of_runs(record: &mut ExperimentRecord) {
                     how,
                     reason,
                 }),
+                provenance: provenance(attempt.0 as usize - 1),
             });
         }
         if let Some(outcome) = run.outcome {
@@ -119,6 +137,7 @@ pub(crate) fn of_evaluation(record: &mut ExperimentRecord) {
             how: None,
             reason: None,
         }),
+        provenance: provenance(0),
     });
     record.events.push(Event {
         at,

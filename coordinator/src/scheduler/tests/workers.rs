@@ -1,6 +1,7 @@
 //! Workers join, fall silent, stall, and leave.
 
 use super::*;
+use quartet_shared::provenance::Provenance;
 use quartet_shared::secret::SecretHash;
 
 #[test]
@@ -307,6 +308,7 @@ fn a_worker_takes_the_place_of_a_lost_one_of_its_name() {
     let (mut scheduler, lease) = leased();
     let again = |id: &str| WorkerInfo {
         secret: SecretHash::default(),
+        provenance: Provenance::default(),
         id: id.parse().unwrap(),
         name: lease.worker.to_string(),
         device: "cpu".into(),
@@ -347,6 +349,7 @@ fn workers_of_one_name_have_numbers_that_stay() {
     let join = |scheduler: &mut Scheduler, id: &str| {
         let info = WorkerInfo {
             secret: SecretHash::default(),
+            provenance: Provenance::default(),
             id: id.parse().unwrap(),
             name: "cpu@vm".into(),
             device: "cpu".into(),

@@ -96,6 +96,7 @@ fn pace(runs: &[Run]) -> Option<f64> {
 mod tests {
     use quartet_shared::ids::Epoch;
     use quartet_shared::progress::{Phase, Progress};
+    use quartet_shared::provenance::Provenance;
     use quartet_shared::secret::SecretHash;
     use quartet_shared::spec::Backbone;
     use quartet_shared::task::LeaseId;
@@ -140,6 +141,7 @@ mod tests {
             name: worker.to_owned(),
             device: "none".to_owned(),
             secret: SecretHash::default(),
+            provenance: Provenance::default(),
         };
         let _ = scheduler.join(info, None, now);
         let lease = scheduler.assign(now).remove(0).lease;

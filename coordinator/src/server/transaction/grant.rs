@@ -9,6 +9,7 @@ use quartet_shared::clock;
 use quartet_shared::human;
 use quartet_shared::ids::Term;
 use quartet_shared::position::Position;
+use quartet_shared::provenance::Provenance;
 use quartet_store::manifest::AttemptRecord;
 use tonic::Status;
 
@@ -30,7 +31,11 @@ pub(in crate::server) async fn grant(shell: Arc<Shell>, mut grant: Grant) {
         .scheduler
         .tell(|scheduler, now| scheduler.end_grant(&lease, prepared.is_some(), now));
     let prepared = match (granted, prepared) {
-        (Ok(()), Some(prepared)) => prepared,
+        (Ok(()), Some((provenance, prepared))) => {
+            let (task, attempt) = (lease.task.clone(), lease.attempt);
+            shell.history.recorded(task, attempt, provenance);
+            prepared
+        }
         // Its worker went away, or the record could not be written; either has been logged.
         (granted, _) => return tracing::debug!(%lease, ?granted, "lease not granted"),
     };
@@ -57,16 +62,17 @@ pub(in crate::server) async fn grant(shell: Arc<Shell>, mut grant: Grant) {
 
 /// Records a lease and reads what its worker needs. `None`, after a line in the log, if the store fails or
 /// another coordinator has granted the lease.
-async fn prepare(shell: &Shell, grant: &mut Grant) -> Option<Result<Assignment, MissingObject>> {
+async fn prepare(
+    shell: &Shell,
+    grant: &mut Grant,
+) -> Option<(Provenance, Result<Assignment, MissingObject>)> {
     // It has been logged.
     newest(shell, grant).await.ok()?;
     let read = assignment::read(shell, grant);
     let (recorded, assignment) = tokio::join!(record(shell, grant), read);
-    if !recorded {
-        return None;
-    }
+    let provenance = recorded?;
     match assignment {
-        Ok(assignment) => Some(Ok(assignment)),
+        Ok(assignment) => Some((provenance, Ok(assignment))),
         Err(AssignmentError::Store(error)) => {
             shell.store_failed(error);
             None
@@ -74,7 +80,7 @@ async fn prepare(shell: &Shell, grant: &mut Grant) -> Option<Result<Assignment, 
         Err(AssignmentError::Missing(missing)) => {
             // Nothing is there if the store itself is gone; that is no failure of the run.
             shell.verify_leadership().await.ok()?;
-            Some(Err(missing))
+            Some((provenance, Err(missing)))
         }
     }
 }
@@ -90,17 +96,21 @@ async fn newest(shell: &Shell, Grant { lease, resume }: &mut Grant) -> Result<()
     Ok(())
 }
 
-/// Whether the store has the record, and no other coordinator wrote it.
-async fn record(shell: &Shell, grant: &Grant) -> bool {
+/// Records the lease. What it says of the worker's program and machine; `None` if the store does not have the
+/// record, or another coordinator wrote it.
+async fn record(shell: &Shell, grant: &Grant) -> Option<Provenance> {
     let Grant { lease, resume } = grant;
     let experiment = &shell.experiment;
-    let (name, secret) = shell.scheduler.read(|scheduler, _| {
+    let info = shell.scheduler.read(|scheduler, _| {
         let mut workers = scheduler.workers();
-        let worker = workers.find(|worker| worker.info.id == lease.worker);
-        let info = worker.map(|worker| &worker.info);
-        let name = info.map_or_else(String::new, |info| info.name.clone());
-        (name, info.map(|info| info.secret.clone()))
+        let worker = workers.find(|worker| worker.info.id == lease.worker)?;
+        Some(worker.info.clone())
     });
+    let (name, secret, provenance) = match info {
+        Some(info) => (info.name, Some(info.secret), info.provenance),
+        // It is gone, and the grant comes to nothing.
+        None => Default::default(),
+    };
     let record = AttemptRecord {
         attempt: lease.attempt,
         worker: lease.worker.clone(),
@@ -109,6 +119,7 @@ async fn record(shell: &Shell, grant: &Grant) -> bool {
         term: experiment.term,
         resume: *resume,
         granted_at: clock::unix_seconds(),
+        provenance,
     };
     let key = experiment.layout.attempt(&lease.task, lease.attempt);
     let written = async {
@@ -123,16 +134,16 @@ async fn record(shell: &Shell, grant: &Grant) -> bool {
     match written.await {
         Ok(true) => {
             shell.store_works(Proof::Write);
-            true
+            Some(record.provenance)
         }
         Ok(false) => {
             tracing::warn!(%lease, "another coordinator has granted this attempt");
             let _ = shell.verify_leadership().await;
-            false
+            None
         }
         Err(error) => {
             shell.store_failed(error);
-            false
+            None
         }
     }
 }

@@ -6,7 +6,10 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{CommandFactory, Parser};
+use quartet_shared::ids::Attempt;
+use quartet_shared::task::Task;
 use quartet_shared::terminal::Mode;
+use quartet_status::logs::{self, LogChoice};
 use quartet_status::options::{Cli, Command};
 use quartet_status::stored::{self, Format, FormatFlags, StoredError};
 use quartet_status::{ClientError, StatusError};
@@ -50,6 +53,15 @@ fn show(cli: &Cli) -> anyhow::Result<ExitCode> {
             let options = keys.within(&cli.options);
             runtime.block_on(quartet_status::drain(&options, worker, io::stdout()))?;
             return Ok(ExitCode::SUCCESS);
+        }
+        Some(Command::Logs { keys, .. }) => {
+            let options = keys.within(&cli.options);
+            let choice = log_choice(cli).context("no log is chosen")?;
+            let printed = logs::from_coordinator(&options, &choice, io::stdout(), io::stderr());
+            return match runtime.block_on(printed) {
+                Err(error) if error.is_closed_pipe() => Ok(ExitCode::SUCCESS),
+                printed => Ok(printed.map(|()| ExitCode::SUCCESS)?),
+            };
         }
         Some(Command::Page { keys }) => {
             let options = keys.within(&cli.options);
@@ -97,7 +109,11 @@ async fn show_stored(cli: &Cli) -> Option<anyhow::Result<()>> {
             out: file,
             png,
         } => stored::report(place, file, png.as_deref(), out, err).await,
-        Command::Drain { .. } | Command::Page { .. } => return None,
+        Command::Logs {
+            experiment: Some(place),
+            ..
+        } => logs::from_store(place, &log_choice(cli)?, out, err).await,
+        Command::Logs { .. } | Command::Drain { .. } | Command::Page { .. } => return None,
     };
     match shown {
         Err(StoredError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
@@ -105,4 +121,23 @@ async fn show_stored(cli: &Cli) -> Option<anyhow::Result<()>> {
         }
         shown => Some(shown.map_err(Into::into)),
     }
+}
+
+/// Which log the command line means, if it means one.
+fn log_choice(cli: &Cli) -> Option<LogChoice> {
+    let Some(Command::Logs {
+        run,
+        attempt,
+        follow,
+        ..
+    }) = &cli.command
+    else {
+        return None;
+    };
+    Some(LogChoice {
+        task: Task::of_name(run.clone()),
+        attempt: attempt.map(Attempt),
+        // Before the command it says the same.
+        follow: *follow || cli.options.follow,
+    })
 }

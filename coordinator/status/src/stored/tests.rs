@@ -9,6 +9,7 @@ use quartet_shared::ids::{Attempt, Epoch, ExperimentName, Term};
 use quartet_shared::outcome::{Outcome, StopReason};
 use quartet_shared::position::Position;
 use quartet_shared::progress::EpochMetrics;
+use quartet_shared::provenance::Provenance;
 use quartet_shared::spec::Preset;
 use quartet_shared::task::Task;
 use quartet_store::Store;
@@ -37,6 +38,7 @@ async fn store() -> TempDir {
             term: Term(1),
             resume: Position::end_of(Epoch(epoch)),
             granted_at: BEGIN + 60 * u64::from(epoch),
+            provenance: Provenance::default(),
         };
         put(&store, &layout.attempt(&task, record.attempt), &record).await;
         put(

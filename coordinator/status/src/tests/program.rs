@@ -11,9 +11,12 @@ use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tonic::{Request, Response, Status};
 
 use super::{PATIENCE, Recorder, sample};
+use crate::logs::LogChoice;
 use crate::options::Options;
 use crate::snapshot::Snapshot;
-use crate::{ClientError, FollowError, Shown, StatusError, run};
+use crate::{ClientError, FollowError, Shown, StatusError, logs, run};
+use quartet_shared::ids::Attempt;
+use quartet_shared::task::Task;
 use quartet_shared::terminal::Mode;
 
 /// A coordinator that shows what it is told to.
@@ -45,6 +48,30 @@ impl StatusService for Service {
         _: Request<v1::DrainWorkerRequest>,
     ) -> Result<Response<v1::DrainWorkerResponse>, Status> {
         Err(Status::unimplemented("nothing drains here"))
+    }
+
+    async fn read_log(
+        &self,
+        request: Request<v1::ReadLogRequest>,
+    ) -> Result<Response<v1::ReadLogResponse>, Status> {
+        let v1::ReadLogRequest { attempt, after, .. } = request.into_inner();
+        if attempt > 2 {
+            return Err(Status::not_found("there is no such\x1b[2J attempt"));
+        }
+        let parts = ["task begins\n", "task\x1b[2J failed\n"]
+            .into_iter()
+            .zip(1..);
+        let mut parts = parts.filter(|(_, number)| *number > after);
+        let (text, number) = parts
+            .next()
+            .expect("more is asked for only if there is more");
+        let text = text.to_owned();
+        Ok(Response::new(v1::ReadLogResponse {
+            attempt: 2,
+            parts: vec![v1::LogPart { number, text }],
+            more: number < 2,
+            ended: true,
+        }))
     }
 
     async fn create_page_link(
@@ -150,6 +177,26 @@ async fn nobody() -> SocketAddr {
 
 fn local() -> SocketAddr {
     ([127, 0, 0, 1], 0).into()
+}
+
+#[tokio::test]
+async fn a_log_is_read_to_its_end() {
+    let coordinator = Coordinator::start(local(), sample::training()).await;
+    let options = options(coordinator.address);
+    let read = async |attempt: Option<u32>| {
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let choice = LogChoice {
+            task: Task::Evaluate,
+            attempt: attempt.map(Attempt),
+            follow: false,
+        };
+        let read = logs::from_coordinator(&options, &choice, &mut out, &mut err).await;
+        assert!(err.is_empty());
+        read.map(|()| String::from_utf8(out).unwrap())
+    };
+    assert_eq!(read(None).await.unwrap(), "task begins\ntask[2J failed\n");
+    let error = read(Some(3)).await.unwrap_err().to_string();
+    assert_eq!(error, "there is no such [2J attempt");
 }
 
 #[tokio::test]

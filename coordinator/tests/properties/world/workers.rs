@@ -1,6 +1,7 @@
 //! What happens to workers, what the driver decides, and what the scheduler must answer.
 
 use super::*;
+use quartet_shared::provenance::Provenance;
 use quartet_shared::secret::SecretHash;
 
 impl World {
@@ -31,6 +32,7 @@ impl World {
             name: id.to_string(),
             device: "none".into(),
             secret: SecretHash::default(),
+            provenance: Provenance::default(),
         };
         let known = self.scheduler.workers().any(|worker| worker.info.id == id);
         let joined = self.scheduler.join(info, held.clone(), self.now);

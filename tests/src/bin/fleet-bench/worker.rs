@@ -68,6 +68,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
         .build()?;
     let seed = rand::random();
     let settings = Settings {
+        log: None,
         secret: Secret::new(rand::random()),
         coordinators: vec![args.coordinator],
         name: format!("bench-{}", std::process::id()),

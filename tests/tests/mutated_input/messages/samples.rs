@@ -82,6 +82,12 @@ pub(super) fn worker_messages() -> Vec<Vec<u8>> {
         held: Some(lease()),
         term: 4,
         secret: vec![7; 16].into(),
+        provenance: Some(v1::Provenance {
+            version: Some("0.1.0".to_owned()),
+            host: Some("node7".to_owned()),
+            gpu: Some("NVIDIA H200".to_owned()),
+            ..v1::Provenance::default()
+        }),
     });
     let heartbeat = worker_message::Message::Heartbeat(v1::Heartbeat {
         progress: Some(progress()),

@@ -154,6 +154,13 @@ impl Fleet for Service {
         Ok(Response::new(v1::ReleaseResponse {}))
     }
 
+    async fn keep_log(
+        &self,
+        _: Request<v1::KeepLogRequest>,
+    ) -> Result<Response<v1::KeepLogResponse>, Status> {
+        Err(Status::unimplemented("as by an earlier version"))
+    }
+
     async fn get_object(
         &self,
         request: Request<v1::GetObjectRequest>,

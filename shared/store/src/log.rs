@@ -1,0 +1,73 @@
+//! Logs of attempts: what their workers have said, in numbered parts, of which the first and the last ones
+//! are kept.
+
+use futures::TryStreamExt;
+use quartet_shared::ids::Attempt;
+use quartet_shared::task::Task;
+
+use crate::layout::Layout;
+use crate::{Store, StoreError};
+
+/// Bytes of a part of a log.
+pub const MAX_LOG_PART: usize = 64 << 10;
+
+/// The newest attempt at a task that is recorded.
+///
+/// # Errors
+/// The store fails.
+pub async fn newest_attempt(
+    store: &Store,
+    layout: &Layout,
+    task: &Task,
+) -> Result<Option<Attempt>, StoreError> {
+    let newest = store.newest(&layout.attempts(task)).await?;
+    Ok(newest.and_then(|key| number(&key, ".json")).map(Attempt))
+}
+
+/// The parts of an attempt's log that there are, by their numbers.
+///
+/// # Errors
+/// The store fails.
+pub async fn log_parts(
+    store: &Store,
+    layout: &Layout,
+    task: &Task,
+    attempt: Attempt,
+) -> Result<Vec<u32>, StoreError> {
+    let keys = store.list(&layout.log(task, attempt)).await?;
+    let mut numbers: Vec<u32> = keys.iter().filter_map(|key| number(key, ".log")).collect();
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
+/// A part of an attempt's log, `None` if it is not kept. Whatever is no UTF-8 is replaced.
+///
+/// # Errors
+/// The store fails.
+pub async fn read_log_part(
+    store: &Store,
+    layout: &Layout,
+    task: &Task,
+    attempt: Attempt,
+    number: u32,
+) -> Result<Option<String>, StoreError> {
+    let chunks = match store.read(&layout.log_part(task, attempt, number)).await {
+        Ok(chunks) => chunks,
+        Err(StoreError::NotFound { .. }) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let read = chunks.try_fold(Vec::new(), |mut bytes, chunk| {
+        // A part that somebody else has written may be of any size.
+        let room = MAX_LOG_PART.saturating_sub(bytes.len()).min(chunk.len());
+        bytes.extend_from_slice(&chunk[..room]);
+        std::future::ready(Ok(bytes))
+    });
+    Ok(Some(String::from_utf8_lossy(&read.await?).into_owned()))
+}
+
+/// The number that an object's name is.
+fn number(key: &str, suffix: &str) -> Option<u32> {
+    let name = key.rsplit('/').next()?.strip_suffix(suffix)?;
+    let digits = name.bytes().all(|byte| byte.is_ascii_digit());
+    digits.then(|| name.parse().ok()).flatten()
+}
