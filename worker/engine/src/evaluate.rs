@@ -21,8 +21,9 @@ use crate::input::Input;
 use crate::models::{Network, NetworkConfig, precision};
 use crate::progress::ProgressReporter;
 
-/// Bytes of weights that are loaded at once. The four backbones of the default experiment have half of it, so
-/// that they share their batches, and a device of 8 GB has most of its memory left for a batch's feature maps.
+/// Bytes of weights that are loaded at once. The four backbones of the default experiment have half of it,
+/// so that they share their batches, and a device of 8 GB has most of its memory left for a batch's feature
+/// maps.
 const GROUP_BYTES: u64 = 1 << 30;
 
 /// Why the ensemble cannot be evaluated.
@@ -48,9 +49,9 @@ pub enum EvaluateError {
 }
 
 /// Evaluates the members on the splits that have images, in the precision in which they were trained. The
-/// networks are loaded in groups of at most 1 GiB of weights, one group after the other, so that an ensemble of
-/// any number of members fits on the device. The callbacks see phase `Evaluating`, whose steps are the batches
-/// of all members, and are asked after each whether to stop.
+/// networks are loaded in groups of at most 1 GiB of weights, one group after the other, so that an ensemble
+/// of any number of members fits on the device; a member that is larger is loaded alone. The callbacks see
+/// phase `Evaluating`, whose steps are the batches of all members, and are asked after each whether to stop.
 ///
 /// # Errors
 /// Weights that do not fit, or predictions that cannot be evaluated.
@@ -152,9 +153,9 @@ fn evaluate_in_groups(
     })))
 }
 
-/// The members in their order, in groups whose files of weights have at most `limit` bytes together; a larger
-/// member is a group of its own. A file has the size of its network, since both are in f32. One that cannot be
-/// read counts as empty: loading it says why.
+/// The members in their order, in groups whose files of weights have at most `limit` bytes together; a
+/// larger member is a group of its own. A file has the size of its network, since both are in f32. One that
+/// cannot be read counts as empty: loading it says why.
 fn groups(members: &[Member], limit: u64) -> Vec<&[Member]> {
     let mut groups = Vec::new();
     let (mut start, mut bytes) = (0, 0_u64);
