@@ -1,6 +1,7 @@
 //! Image files to gray pixels, the same way for data sets and for predictions.
 
 use std::io::{Cursor, ErrorKind};
+use std::path::Path;
 
 use image::imageops::FilterType;
 use image::{DynamicImage, GrayImage, ImageDecoder as _, ImageError, ImageFormat, ImageReader};
@@ -88,6 +89,18 @@ impl Picture {
             FilterType::Triangle,
         ))
     }
+}
+
+/// Whether a file's name is that of a PNG or JPEG image.
+#[must_use]
+pub fn has_image_name(path: &Path) -> bool {
+    let extension = path
+        .extension()
+        .and_then(|extension| extension.to_str())
+        .unwrap_or_default();
+    ["png", "jpg", "jpeg"]
+        .iter()
+        .any(|known| extension.eq_ignore_ascii_case(known))
 }
 
 /// Whether a JPEG file lacks its end marker after the last scan. The decoder would fill the rest with gray.

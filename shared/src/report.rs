@@ -2,7 +2,7 @@
 //!
 //! [`SplitReport::compute`] is the arithmetic, [`EvaluationReport::validate`] checks a report that came from
 //! elsewhere in itself, [`EvaluationReport::check_against`] holds it against what is known, [`render`] is the
-//! table for people.
+//! table for people, [`render_runs`] and [`render_classes`] its parts.
 
 mod known;
 mod metrics;
@@ -17,7 +17,7 @@ use crate::spec::Backbone;
 
 pub use known::Known;
 pub use metrics::{MetricsError, Prediction, argmax, ensemble};
-pub use table::render;
+pub use table::{render, render_classes, render_runs};
 pub use validate::InvalidReport;
 
 /// The splits that are evaluated, if they have images.

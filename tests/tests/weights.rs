@@ -4,10 +4,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 
-use quartet_shared::dataset::EMOTIONS;
+use quartet_ingest::data::{self, Options, Source};
+use quartet_shared::dataset::{EMOTIONS, Split};
+use quartet_shared::report::EvaluationReport;
 use quartet_store::manifest::Manifest;
 use quartet_store::manifest::StoredSpec;
-use quartet_tests::fixtures;
+use quartet_tests::fixtures::{self, IMAGES};
 use quartet_tests::job::read_json;
 use quartet_tests::processes::{Coordinator, output};
 use quartet_tests::programs::command;
@@ -97,6 +99,8 @@ fn trained_weights_predict_embed_export_and_start_another_run() {
         "{errors}"
     );
 
+    scores_labelled_images(folder, &experiment);
+
     // A checkpoint is a file of weights, too.
     let runs = folder.join("store/small/runs");
     let manifest: Manifest = read_json(runs.join("vgg16/epochs/0001.json"));
@@ -164,6 +168,67 @@ fn trained_weights_predict_embed_export_and_start_another_run() {
     let again: Manifest = read_json(folder.join("store/again/runs/vgg16/epochs/0001.json"));
     let (before, after) = (manifest.metrics.valid_loss, again.metrics.valid_loss);
     assert!((before - after).abs() < 1e-2 * before, "{before} {after}");
+}
+
+/// `worker predict --labels` is right as often as the evaluation was, of the same images as PNG files.
+fn scores_labelled_images(folder: &Path, experiment: &str) {
+    let faces = folder.join("faces");
+    let source = Source::Path(folder.join("faces.csv"));
+    let dataset = data::load(&source, &Options::default()).unwrap().dataset;
+    let side = [dataset.width, dataset.height].map(u32::from);
+    for index in 0..dataset.len(Split::Test) {
+        let class = dataset.label(Split::Test, index).unwrap();
+        let folder = faces.join(EMOTIONS[usize::from(class)].to_uppercase());
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join("Thumbs.db"), "thumbs").unwrap();
+        let pixels = dataset.image(Split::Test, index).unwrap().to_vec();
+        let face = image::GrayImage::from_raw(side[0], side[1], pixels).unwrap();
+        face.save(folder.join(format!("{index}.png"))).unwrap();
+    }
+    let faces = faces.to_str().unwrap();
+    let labels = ["predict", "--experiment", experiment, "--labels"];
+    let (text, errors, status) = worker(&[&labels[..], &["--json", faces]].concat());
+    assert!(status.success(), "{errors}");
+    assert!(
+        errors.contains("7 files, such as ") && errors.contains("Thumbs.db"),
+        "{errors}"
+    );
+    let scores: Value = serde_json::from_str(&text).unwrap();
+    let evaluation: EvaluationReport = read_json(Path::new(experiment).join("evaluation.json"));
+    let test = evaluation.splits.last().unwrap();
+    assert_eq!(scores["images"], IMAGES[2]);
+    assert_eq!(scores["accuracy"], test.ensemble.accuracy);
+    let difference = scores["loss"].as_f64().unwrap() - test.ensemble.loss;
+    assert!(
+        difference.abs() < 1e-6,
+        "the order of the images alone differs: {difference}"
+    );
+    assert_eq!(
+        scores["confusion_matrix"],
+        serde_json::to_value(&test.confusion_matrix).unwrap()
+    );
+    assert_eq!(scores["runs"].as_array().unwrap().len(), 2);
+
+    let (table, errors, status) = worker(&[&labels[..], &["--run", "vgg16", faces]].concat());
+    assert!(status.success(), "{errors}");
+    let first = table.lines().next().unwrap();
+    assert!(
+        first.starts_with(faces) && first.ends_with(" of 42 images)"),
+        "{table}"
+    );
+
+    fs::create_dir(Path::new(faces).join("smug")).unwrap();
+    for (paths, expected) in [
+        (
+            &[faces][..],
+            "smug is of no class of the experiment, which has angry, disgust, ",
+        ),
+        (&[faces, faces], "--labels takes one folder, not 2 paths"),
+    ] {
+        let (text, errors, status) = worker(&[&labels[..], paths].concat());
+        assert_eq!((text.as_str(), status.code()), ("", Some(2)));
+        assert!(errors.contains(expected), "{errors}");
+    }
 }
 
 #[test]

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
+use quartet_shared::label::one_line;
 use quartet_shared::picture::Picture;
 use quartet_shared::telemetry;
 
@@ -82,8 +83,13 @@ fn pictures(paths: &[PathBuf]) -> anyhow::Result<Vec<Picture>> {
 }
 
 fn picture(path: &Path) -> anyhow::Result<Picture> {
-    let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-    Picture::decode(&bytes).with_context(|| path.display().to_string())
+    let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", shown(path)))?;
+    Picture::decode(&bytes).with_context(|| shown(path))
+}
+
+/// A path for people, without the control characters that a file's name may have.
+fn shown(path: &Path) -> String {
+    one_line(&path.display().to_string()).into_owned()
 }
 
 /// Text on standard output. Nobody may be reading any more, which is no error of ours.

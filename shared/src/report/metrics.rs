@@ -101,6 +101,12 @@ impl SplitReport {
             confusion_matrix,
         })
     }
+
+    /// How many images the ensemble is right about.
+    #[must_use]
+    pub fn correct(&self) -> u64 {
+        correct(&self.confusion_matrix)
+    }
 }
 
 /// The weighted mean of the members' probabilities as `numpy.average` computes it, `[images, classes]`.
@@ -216,8 +222,11 @@ fn scores(matrix: &[Vec<u64>], labels: &[u8], probabilities: &[f64]) -> Scores {
 
 /// The diagonal's part of all.
 pub(super) fn accuracy(matrix: &[Vec<u64>]) -> f64 {
-    let correct = matrix.iter().enumerate().map(|(i, row)| row[i]).sum();
-    ratio(correct, matrix.iter().flatten().sum())
+    ratio(correct(matrix), matrix.iter().flatten().sum())
+}
+
+fn correct(matrix: &[Vec<u64>]) -> u64 {
+    matrix.iter().enumerate().map(|(i, row)| row[i]).sum()
 }
 
 /// Precision, recall and F1 of each class. What is undefined is 0, as with scikit-learn's `zero_division=0`.

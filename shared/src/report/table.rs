@@ -49,7 +49,13 @@ fn render_split(out: &mut String, classes: &[String], report: &SplitReport) {
         report.images
     )
     .expect("a String takes all");
+    render_runs(out, report);
+    out.push('\n');
+    render_classes(out, classes, report);
+}
 
+/// Appends the table of the ensemble's scores and each run's.
+pub fn render_runs(out: &mut String, report: &SplitReport) {
     let row = |name: &str, scores: super::Scores| {
         vec![
             name.to_owned(),
@@ -63,8 +69,10 @@ fn render_split(out: &mut String, classes: &[String], report: &SplitReport) {
         .iter()
         .map(|run| row(run.run.as_str(), run.scores));
     align(out, 1, &["run", "accuracy", "loss"], ensemble.chain(runs));
+}
 
-    out.push('\n');
+/// Appends the table of each class's scores and that of the confusion matrix.
+pub fn render_classes(out: &mut String, classes: &[String], report: &SplitReport) {
     let per_class = report.per_class.iter().map(|class| {
         let fractions =
             [class.precision, class.recall, class.f1].map(|value| format!("{value:.4}"));

@@ -1,6 +1,7 @@
 //! The evaluation: each run's best weights on the validation and test images, alone and as an ensemble.
 
 use std::collections::BTreeMap;
+use std::fs;
 
 use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Tensor};
@@ -19,6 +20,11 @@ use crate::checkpoint::{CheckpointError, load_run};
 use crate::input::Input;
 use crate::models::{Network, NetworkConfig, precision};
 use crate::progress::ProgressReporter;
+
+/// Bytes of weights that are loaded at once. The four backbones of the default experiment have half of it,
+/// so that they share their batches, and a device of 8 GB has most of its memory left for a batch's feature
+/// maps.
+const GROUP_BYTES: u64 = 1 << 30;
 
 /// Why the ensemble cannot be evaluated.
 #[derive(Debug, thiserror::Error)]
@@ -43,8 +49,9 @@ pub enum EvaluateError {
 }
 
 /// Evaluates the members on the splits that have images, in the precision in which they were trained. The
-/// callbacks see phase `Evaluating`, whose steps are the batches of all members, and are asked after each
-/// whether to stop.
+/// networks are loaded in groups of at most 1 GiB of weights, one group after the other, so that an ensemble
+/// of any number of members fits on the device; a member that is larger is loaded alone. The callbacks see
+/// phase `Evaluating`, whose steps are the batches of all members, and are asked after each whether to stop.
 ///
 /// # Errors
 /// Weights that do not fit, or predictions that cannot be evaluated.
@@ -52,6 +59,16 @@ pub fn evaluate(
     task: &EvaluateTask,
     device: &Device,
     callbacks: &mut dyn Callbacks,
+) -> Result<Evaluated, EvaluateError> {
+    evaluate_in_groups(task, device, callbacks, GROUP_BYTES)
+}
+
+/// [`evaluate`] with groups of at most `group_bytes` of weights.
+fn evaluate_in_groups(
+    task: &EvaluateTask,
+    device: &Device,
+    callbacks: &mut dyn Callbacks,
+    group_bytes: u64,
 ) -> Result<Evaluated, EvaluateError> {
     let EvaluateTask {
         experiment,
@@ -74,28 +91,24 @@ pub fn evaluate(
     let mut reporter = ProgressReporter::new(callbacks, 0);
     reporter.phase(Phase::Evaluating, Epoch(0), steps * members.len());
 
-    let networks = members.iter().map(|member| {
-        let config = NetworkConfig::of_run(experiment, &member.run, &dataset.classes);
-        let network = load_run(&config, &member.weights, device)?;
-        // As in the validation that has chosen these weights.
-        Ok(network.with_precision(experiment.precision))
-    });
-    let networks: Vec<Network> = networks.collect::<Result<_, CheckpointError>>()?;
-    let networks: Vec<&Network> = networks.iter().collect();
     let size = [dataset.height, dataset.width];
     // probabilities[split][member]
-    let mut probabilities = Vec::with_capacity(splits.len());
-    for &split in &splits {
-        let mut step = |images| {
-            if reporter.step(images) {
-                reporter.report(None);
+    let mut probabilities = vec![Vec::with_capacity(members.len()); splits.len()];
+    for group in groups(members, group_bytes) {
+        let networks = load_group(task, group, device)?;
+        let networks: Vec<&Network> = networks.iter().collect();
+        for (&split, outputs) in splits.iter().zip(&mut probabilities) {
+            let mut step = |images| {
+                if reporter.step(images) {
+                    reporter.report(None);
+                }
+                reporter.stop()
+            };
+            let images = dataset.split(split);
+            match predict(&networks, images, size, batch, device, &mut step) {
+                Some(of_group) => outputs.extend(of_group),
+                None => return Ok(Evaluated::Stopped),
             }
-            reporter.stop()
-        };
-        let images = dataset.split(split);
-        match predict(&networks, images, size, batch, device, &mut step) {
-            Some(outputs) => probabilities.push(outputs),
-            None => return Ok(Evaluated::Stopped),
         }
     }
     reporter.report(None);
@@ -138,6 +151,44 @@ pub fn evaluate(
         members: members.collect(),
         splits: reports,
     })))
+}
+
+/// The members in their order, in groups whose files of weights have at most `limit` bytes together; a
+/// larger member is a group of its own. A file has the size of its network, since both are in f32. One that
+/// cannot be read counts as empty: loading it says why.
+fn groups(members: &[Member], limit: u64) -> Vec<&[Member]> {
+    let mut groups = Vec::new();
+    let (mut start, mut bytes) = (0, 0_u64);
+    for (index, member) in members.iter().enumerate() {
+        let size = fs::metadata(&member.weights).map_or(0, |file| file.len());
+        if index > start && bytes.saturating_add(size) > limit {
+            groups.push(&members[start..index]);
+            (start, bytes) = (index, 0);
+        }
+        bytes = bytes.saturating_add(size);
+    }
+    if start < members.len() {
+        groups.push(&members[start..]);
+    }
+    groups
+}
+
+fn load_group(
+    EvaluateTask {
+        experiment,
+        dataset,
+        ..
+    }: &EvaluateTask,
+    group: &[Member],
+    device: &Device,
+) -> Result<Vec<Network>, CheckpointError> {
+    let networks = group.iter().map(|member| {
+        let config = NetworkConfig::of_run(experiment, &member.run, &dataset.classes);
+        let network = load_run(&config, &member.weights, device)?;
+        // As in the validation that has chosen these weights.
+        Ok(network.with_precision(experiment.precision))
+    });
+    networks.collect()
 }
 
 /// Softmax outputs of each network for all images of `[height, width]` pixels in their order, `[images,

@@ -117,7 +117,8 @@ pub(super) enum Command {
     /// neighbour, and scaled to 0..1; no mean is subtracted. The features are the means over height and width
     /// of the backbone's last feature map.
     Embed(EmbedArgs),
-    /// Print the class probabilities of a trained experiment's ensemble, or of one run, for images.
+    /// Print the class probabilities of a trained experiment's ensemble, or of one run, for images; or score
+    /// its predictions for a folder of labelled images.
     ///
     /// Images become gray and as small as those of the data set, whatever their size; crop faces before.
     Predict(PredictArgs),
@@ -163,13 +164,17 @@ pub(super) struct PredictArgs {
     /// Ask this run alone instead of the ensemble.
     #[arg(long, value_name = "NAME")]
     pub(super) run: Option<RunName>,
-    /// Print one JSON object a line instead of a table.
+    /// Print one JSON object a line instead of tables.
     #[arg(long)]
     pub(super) json: bool,
+    /// Score the predictions for a folder of labelled images, which has a folder of PNG and JPEG files for
+    /// each class, named as the class. Other files are passed over.
+    #[arg(long)]
+    pub(super) labels: bool,
     #[command(flatten)]
     pub(super) device: DeviceArgs,
-    /// PNG or JPEG files.
-    #[arg(value_name = "IMAGE", required = true)]
+    /// PNG or JPEG files; with --labels one folder.
+    #[arg(value_name = "IMAGE|DIR", required = true)]
     pub(super) images: Vec<PathBuf>,
 }
 
@@ -241,6 +246,8 @@ mod tests {
             "{error}"
         );
         assert_eq!(gpus("0,3").distinct_gpus().unwrap(), [0, 3]);
+        let predict = ["worker", "predict", "--experiment", "a", "--labels"];
+        assert!(Args::try_parse_from(predict).is_err(), "no folder");
         let embed = ["worker", "embed", "--backbone", "vgg16", "--weights", "x"];
         assert!(Args::try_parse_from(embed).is_err(), "no image");
         let args = Args::try_parse_from([&embed[..], &["a.png"]].concat()).unwrap();

@@ -1,16 +1,26 @@
 //! `worker predict`.
+//!
+//! - `labelled`: folders of images whose classes are known
+//! - `scores`: what is printed of the predictions for them
+
+mod labelled;
+mod scores;
 
 use std::io::Write;
 use std::path::PathBuf;
 
-use anyhow::ensure;
+use anyhow::{bail, ensure};
+use burn::tensor::Device;
 use quartet_engine::predict::predict;
+use quartet_shared::dataset::{Images, Split};
 use quartet_shared::human;
-use quartet_shared::report::{Prediction, argmax, ensemble};
+use quartet_shared::label::one_line;
+use quartet_shared::report::{Prediction, SplitReport, argmax};
 use serde::{Serialize, Serializer};
 
+use self::labelled::class_folders;
 use super::args::PredictArgs;
-use super::{pictures, print, select};
+use super::{pictures, print, select, shown};
 use crate::trained::{TrainedExperiment, TrainedRun};
 
 /// A line of the JSON output.
@@ -31,57 +41,149 @@ impl Serialize for Probabilities<'_> {
     }
 }
 
-pub(super) fn run(args: &PredictArgs) -> anyhow::Result<()> {
-    let pictures = pictures(&args.images)?;
-    let device = select(&args.device)?.device;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    let (runs, size) = runtime.block_on(async {
-        let experiment = TrainedExperiment::open(&args.experiment).await?;
-        let runs = experiment.load(args.run.as_ref(), &device).await?;
-        anyhow::Ok((runs, experiment.image_size().await?))
-    })?;
-    for TrainedRun {
-        run,
-        epoch,
-        valid_accuracy,
-        ..
-    } in &runs
-    {
-        let accuracy = human::percentage(*valid_accuracy);
-        let _ = writeln!(
-            std::io::stderr(),
-            "{}: epoch {epoch}, validation accuracy {accuracy}",
-            run.name
+/// What answers: the networks of an experiment's ensemble, or that of one run.
+struct Ensemble {
+    runs: Vec<TrainedRun>,
+    /// Whether one run was asked for. Alone it counts, whatever its weight.
+    alone: bool,
+    /// Height and width in pixels of the data set's images.
+    size: [u16; 2],
+    device: Device,
+}
+
+impl Ensemble {
+    /// Loads the networks, and says on standard error which they are.
+    fn load(args: &PredictArgs) -> anyhow::Result<Self> {
+        let device = select(&args.device)?.device;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let (runs, size) = runtime.block_on(async {
+            let experiment = TrainedExperiment::open(&args.experiment).await?;
+            let runs = experiment.load(args.run.as_ref(), &device).await?;
+            anyhow::Ok((runs, experiment.image_size().await?))
+        })?;
+        for TrainedRun {
+            run,
+            epoch,
+            valid_accuracy,
+            ..
+        } in &runs
+        {
+            let accuracy = human::percentage(*valid_accuracy);
+            let name = &run.name;
+            note(&format!(
+                "{name}: epoch {epoch}, validation accuracy {accuracy}"
+            ));
+        }
+        let ensemble = Self {
+            runs,
+            alone: args.run.is_some(),
+            size,
+            device,
+        };
+        let classes = ensemble.classes();
+        ensure!(
+            ensemble
+                .runs
+                .iter()
+                .all(|run| run.network.config().classes == *classes),
+            "the runs have different classes"
         );
+        Ok(ensemble)
     }
-    let classes = &runs[0].network.config().classes;
-    ensure!(
-        runs.iter()
-            .all(|run| run.network.config().classes == *classes),
-        "the runs have different classes"
-    );
-    let networks: Vec<_> = runs.iter().map(|run| &run.network).collect();
-    let outputs = predict(&networks, &pictures, size, &device);
-    let predictions: Vec<Prediction<'_>> = runs
-        .iter()
-        .zip(&outputs)
-        .map(|(TrainedRun { run, .. }, probabilities)| Prediction {
-            run: run.name.clone(),
-            // A run that is asked for alone counts, whatever its weight.
-            weight: args.run.as_ref().map_or(run.ensemble_weight, |_| 1.0),
-            probabilities,
-        })
-        .collect();
-    let mean = ensemble(&predictions);
-    let rows: Vec<&[f64]> = mean.chunks_exact(classes.len()).collect();
-    print(&if args.json {
-        json(&args.images, classes, &rows)?
+
+    fn classes(&self) -> &[String] {
+        &self.runs[0].network.config().classes
+    }
+
+    /// Softmax outputs of each run.
+    fn outputs(&self, images: &Images) -> Vec<Vec<f32>> {
+        let networks: Vec<_> = self.runs.iter().map(|run| &run.network).collect();
+        predict(&networks, images, self.size, &self.device)
+    }
+
+    /// What each run says, from its outputs.
+    fn predictions<'a>(&self, outputs: &'a [Vec<f32>]) -> Vec<Prediction<'a>> {
+        let predictions = self.runs.iter().zip(outputs);
+        predictions
+            .map(|(TrainedRun { run, .. }, probabilities)| Prediction {
+                run: run.name.clone(),
+                weight: if self.alone { 1.0 } else { run.ensemble_weight },
+                probabilities,
+            })
+            .collect()
+    }
+}
+
+pub(super) fn run(args: &PredictArgs) -> anyhow::Result<()> {
+    print(&if args.labels {
+        score(args)?
     } else {
-        table(&args.images, classes, &rows)
+        answer(args)?
     });
     Ok(())
+}
+
+/// The probabilities for images.
+fn answer(args: &PredictArgs) -> anyhow::Result<String> {
+    let pictures = pictures(&args.images)?;
+    let ensemble = Ensemble::load(args)?;
+    let [height, width] = ensemble.size;
+    let mut images = Images::default();
+    for picture in pictures {
+        images.labels.push(0);
+        let picture = picture.resized(height, width);
+        images.pixels.extend_from_slice(picture.pixels());
+    }
+    let outputs = ensemble.outputs(&images);
+    let mean = quartet_shared::report::ensemble(&ensemble.predictions(&outputs));
+    let classes = ensemble.classes();
+    let rows: Vec<&[f64]> = mean.chunks_exact(classes.len()).collect();
+    if args.json {
+        json(&args.images, classes, &rows)
+    } else {
+        Ok(table(&args.images, classes, &rows))
+    }
+}
+
+/// The scores of the predictions for a folder of labelled images.
+fn score(args: &PredictArgs) -> anyhow::Result<String> {
+    let [folder] = &args.images[..] else {
+        bail!(
+            "--labels takes one folder, not {} paths; name the folder that has the class folders",
+            args.images.len()
+        );
+    };
+    let folders = class_folders(folder)?;
+    let ensemble = Ensemble::load(args)?;
+    let classes = ensemble.classes();
+    let found = folders.read(classes, ensemble.size)?;
+    if let Some(first) = found.passed_over.first() {
+        note(&format!(
+            "passed over what is no image of a class: {} files, such as {}",
+            found.passed_over.len(),
+            shown(first)
+        ));
+    }
+    let outputs = ensemble.outputs(&found.images);
+    // A report is of a split, which the output does not name.
+    let report = SplitReport::compute(
+        Split::Test,
+        classes,
+        &found.images.labels,
+        &ensemble.predictions(&outputs),
+    )?;
+    if args.json {
+        scores::json(classes, &report)
+    } else {
+        Ok(scores::table(folder, classes, &report))
+    }
+}
+
+/// A line on standard error.
+fn note(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 fn json(images: &[PathBuf], classes: &[String], rows: &[&[f64]]) -> anyhow::Result<String> {
@@ -99,10 +201,11 @@ fn json(images: &[PathBuf], classes: &[String], rows: &[&[f64]]) -> anyhow::Resu
 }
 
 fn table(images: &[PathBuf], classes: &[String], rows: &[&[f64]]) -> String {
+    let classes: Vec<_> = classes.iter().map(|class| one_line(class)).collect();
     let mut head = vec!["image", "class"];
-    head.extend(classes.iter().map(String::as_str));
+    head.extend(classes.iter().map(|class| &**class));
     let rows = images.iter().zip(rows).map(|(path, row)| {
-        let mut cells = vec![path.display().to_string(), classes[argmax(row)].clone()];
+        let mut cells = vec![shown(path), classes[argmax(row)].to_string()];
         cells.extend(row.iter().map(|p| format!("{p:.3}")));
         cells
     });

@@ -11,7 +11,7 @@ mod tests;
 use std::path::{Path, PathBuf};
 
 use quartet_shared::dataset::Split;
-use quartet_shared::picture::{Picture, PictureError};
+use quartet_shared::picture::{Picture, PictureError, has_image_name};
 
 use self::classes::Classes;
 use super::gather::Gather;
@@ -121,17 +121,6 @@ fn read_image(entry: Entry, side: u16) -> Result<Vec<u8>, DataError> {
         problem,
     })?;
     Ok(picture.resized(side, side).pixels().to_vec())
-}
-
-/// Whether a file's name is that of a PNG or JPEG image.
-fn has_image_name(path: &Path) -> bool {
-    let extension = path
-        .extension()
-        .and_then(|extension| extension.to_str())
-        .unwrap_or_default();
-    ["png", "jpg", "jpeg"]
-        .iter()
-        .any(|known| extension.eq_ignore_ascii_case(known))
 }
 
 fn not_an_image(file: PathBuf) -> DataError {

@@ -1,3 +1,5 @@
+use std::cell::Cell;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use quartet_agent::executor::Checkpoint;
@@ -45,10 +47,8 @@ fn dataset() -> Dataset {
     }
 }
 
-#[test]
-fn evaluates_members_alone_and_together() {
-    let folder = tempfile::tempdir().unwrap();
-    let device = Device::flex();
+/// Members of several seeds, weights in the ensemble and sizes of images, whose files are in `folder`.
+fn task(folder: &Path, names: &[&str], device: &Device) -> EvaluateTask {
     let mut experiment = Preset::Demo.spec();
     experiment.batch_size = 2;
     let vgg = experiment
@@ -58,40 +58,40 @@ fn evaluates_members_alone_and_together() {
         .unwrap()
         .clone();
     let dataset = dataset();
-    let members: Vec<Member> = ["one", "two"]
-        .into_iter()
-        .enumerate()
-        .map(|(i, name)| {
-            let run = RunSpec {
-                name: name.parse().unwrap(),
-                width: 0.03,
-                image_size: 32,
-                seed: i as u64,
-                ensemble_weight: 1.0 + 2.0 * i as f64,
-                ..vgg.clone()
-            };
-            let weights = folder.path().join(name);
-            save_network(
-                &NetworkConfig::of_run(&experiment, &run, &dataset.classes).init(&device, run.seed),
-                &weights,
-            )
-            .unwrap();
-            Member {
-                run,
-                best_epoch: Epoch(4),
-                weights,
-            }
-        })
-        .collect();
-
-    let mut watch = Watch {
-        last: None,
-        stop: None,
+    let member = |(i, name): (usize, &&str)| {
+        let run = RunSpec {
+            name: name.parse().unwrap(),
+            width: 0.03,
+            image_size: if i == 2 { 48 } else { 32 },
+            seed: i as u64,
+            ensemble_weight: 1.0 + 2.0 * i as f64,
+            ..vgg.clone()
+        };
+        let weights = folder.join(name);
+        let config = NetworkConfig::of_run(&experiment, &run, &dataset.classes);
+        save_network(&config.init(device, run.seed), &weights).unwrap();
+        Member {
+            run,
+            best_epoch: Epoch(4),
+            weights,
+        }
     };
-    let task = EvaluateTask {
+    let members = names.iter().enumerate().map(member).collect();
+    EvaluateTask {
         experiment,
         members,
         dataset: Arc::new(dataset),
+    }
+}
+
+#[test]
+fn evaluates_members_alone_and_together() {
+    let folder = tempfile::tempdir().unwrap();
+    let device = Device::flex();
+    let task = task(folder.path(), &["one", "two"], &device);
+    let mut watch = Watch {
+        last: None,
+        stop: None,
     };
     let Evaluated::Finished(report) = evaluate(&task, &device, &mut watch).unwrap() else {
         panic!("stopped")
@@ -153,5 +153,90 @@ fn evaluates_members_alone_and_together() {
         let mut callbacks = Watch { last: None, stop };
         let evaluated = evaluate(&task, &device, &mut callbacks).unwrap();
         assert_eq!(evaluated, Evaluated::Stopped);
+    }
+}
+
+/// Removes a file after the first step, and counts the steps.
+struct Removing {
+    file: PathBuf,
+    steps: Cell<u32>,
+}
+
+impl Callbacks for Removing {
+    fn on_progress(&mut self, _: Progress) {}
+
+    fn stop(&self) -> Option<Stop> {
+        if self.steps.get() == 0 {
+            fs::remove_file(&self.file).unwrap();
+        }
+        self.steps.set(self.steps.get() + 1);
+        None
+    }
+
+    fn wants_mid_epoch_checkpoint(&self) -> bool {
+        unreachable!("nothing is trained")
+    }
+
+    fn on_checkpoint(&mut self, _: Checkpoint) -> Option<Stop> {
+        unreachable!("nothing is trained")
+    }
+}
+
+#[test]
+fn groups_of_any_size_make_the_same_report() {
+    let folder = tempfile::tempdir().unwrap();
+    let device = Device::flex();
+    let task = task(folder.path(), &["one", "two", "three"], &device);
+    let member = fs::metadata(&task.members[0].weights).unwrap().len();
+    let evaluate = |limit| {
+        let mut watch = Watch {
+            last: None,
+            stop: None,
+        };
+        let evaluated = evaluate_in_groups(&task, &device, &mut watch, limit).unwrap();
+        let last = watch.last.unwrap();
+        // Two batches of each split, for each member.
+        assert_eq!((last.step, last.steps), (12, 12));
+        evaluated
+    };
+    let sizes = |limit| -> Vec<usize> {
+        let groups = groups(&task.members, limit);
+        groups.iter().map(|group| group.len()).collect()
+    };
+    let together = evaluate(u64::MAX);
+    for (limit, expected) in [
+        (0, &[1, 1, 1][..]),
+        (2 * member - 1, &[1, 1, 1]),
+        (2 * member, &[2, 1]),
+        (u64::MAX, &[3]),
+    ] {
+        assert_eq!(sizes(limit), expected);
+        assert_eq!(evaluate(limit), together);
+    }
+}
+
+#[test]
+fn a_group_is_loaded_when_the_group_before_it_is_done() {
+    let device = Device::flex();
+    // The last member's file goes away while the first member predicts.
+    for (limit, steps) in [(0, 8), (u64::MAX, 12)] {
+        let folder = tempfile::tempdir().unwrap();
+        let task = task(folder.path(), &["one", "two", "three"], &device);
+        let mut callbacks = Removing {
+            file: task.members[2].weights.clone(),
+            steps: Cell::new(0),
+        };
+        let evaluated = evaluate_in_groups(&task, &device, &mut callbacks, limit);
+        match limit {
+            0 => assert!(
+                matches!(
+                    evaluated,
+                    Err(EvaluateError::Weights(CheckpointError::Read { .. }))
+                ),
+                "{evaluated:?}"
+            ),
+            _ => assert!(matches!(evaluated, Ok(Evaluated::Finished(_)))),
+        }
+        assert_eq!(callbacks.steps.get(), steps);
     }
 }
