@@ -40,6 +40,7 @@ fn until(wanted: impl Fn(&Answer) -> bool, mut ask: impl FnMut() -> Answer) -> A
 fn a_page_shows_the_fleet_while_it_trains() {
     let job = Job::new(500, 4);
     let mut start = job.coordinator(1, "127.0.0.1:0");
+    start.args(["--note", "by <night>", "--tag", "half-width"]);
     let coordinator = Coordinator::spawn(start.args(["--heartbeat-interval", "100ms"]));
     let server = address(&coordinator);
     assert_eq!(get(server, "/healthz", &[]).text(), "ok\n");
@@ -64,7 +65,8 @@ fn a_page_shows_the_fleet_while_it_trains() {
             .unwrap()
             .contains("default-src 'none'")
     );
-    for part in ["anna", "vgg16", "<progress", "<svg", "page.js"] {
+    let about = "by &#60;night&#62; #half-width";
+    for part in ["anna", "vgg16", "<progress", "<svg", "page.js", about] {
         assert!(
             page.text().contains(part),
             "{part} is not in {}",

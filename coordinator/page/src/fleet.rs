@@ -1,6 +1,7 @@
 //! Progress of the runs, and the workers.
 
 use askama::Template;
+use quartet_history::ExperimentRecord;
 use quartet_shared::human;
 use quartet_shared::label::{one_line, shortened};
 use quartet_shared::progress::Phase;
@@ -18,6 +19,7 @@ const LONGEST_NAME: usize = 40;
 #[template(path = "fleet.html")]
 struct Fleet {
     name: String,
+    about: String,
     state: &'static str,
     summary: String,
     notes: Vec<String>,
@@ -52,13 +54,14 @@ struct WorkerRow {
 }
 
 /// Headline, runs and workers.
-pub(crate) fn html(snapshot: &Snapshot) -> String {
+pub(crate) fn html(snapshot: &Snapshot, record: Option<&ExperimentRecord>) -> String {
     let mut workers: Vec<_> = snapshot.workers.iter().collect();
     // Those that work first.
     workers.sort_by_key(|worker| (worker.state == WorkerState::Lost, worker.task.is_none()));
     let more_workers = workers.len().saturating_sub(MOST_WORKERS);
     rendered(&Fleet {
         name: snapshot.experiment.to_string(),
+        about: record.map_or_else(String::new, about),
         state: snapshot.state.as_str(),
         summary: summary(snapshot),
         notes: notes(snapshot),
@@ -66,6 +69,13 @@ pub(crate) fn html(snapshot: &Snapshot) -> String {
         workers: workers.into_iter().take(MOST_WORKERS).map(worker).collect(),
         more_workers,
     })
+}
+
+/// The note and the tags of whoever created the experiment.
+fn about(record: &ExperimentRecord) -> String {
+    let tags = record.spec.tags.iter().map(|tag| format!("#{tag}"));
+    let parts: Vec<String> = record.spec.note.iter().cloned().chain(tags).collect();
+    one_line(&parts.join(" ")).into_owned()
 }
 
 /// `2 of 4 runs finished · 3 of 4 workers · 20 min left · up 1 h 05 min`.

@@ -57,7 +57,7 @@ impl Part {
     #[must_use]
     pub fn html(self, snapshot: &Snapshot, record: Option<&ExperimentRecord>) -> String {
         match (self, record) {
-            (Self::Fleet, _) => fleet::html(snapshot),
+            (Self::Fleet, record) => fleet::html(snapshot, record),
             (Self::Results, Some(record)) => past::results(record),
             (Self::Events, Some(record)) => past::events(record),
             (_, None) => "<p class=\"note\">being read from the store</p>".to_owned(),
