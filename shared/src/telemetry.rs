@@ -2,9 +2,10 @@
 
 use std::io::IsTerminal as _;
 
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
-use tracing_subscriber::{EnvFilter, fmt};
+use tracing_subscriber::{EnvFilter, Layer as _, fmt};
 
 use crate::terminal::Console;
 
@@ -52,7 +53,8 @@ pub fn init_on(default_filter: &str, console: Console) -> Result<(), TelemetryEr
     init_with(default_filter, console, None)
 }
 
-/// As [`init`], and keeps the lines for whoever takes them from the tap.
+/// As [`init`], and keeps what Quartet itself says, from `info` on and whatever the filter, for whoever takes
+/// it from the tap.
 ///
 /// # Errors
 /// As [`init`].
@@ -72,10 +74,13 @@ fn init_with(
     let shown = fmt::layer()
         .compact()
         .with_writer(console)
-        .with_ansi(colours(variable, std::io::stderr().is_terminal()));
-    let kept = tap.map(|tap| fmt::layer().compact().with_writer(tap).with_ansi(false));
+        .with_ansi(colours(variable, std::io::stderr().is_terminal()))
+        .with_filter(filter);
+    let kept = tap.map(|tap| {
+        let layer = fmt::layer().compact().with_writer(tap).with_ansi(false);
+        layer.with_filter(Targets::new().with_target("quartet", LevelFilter::INFO))
+    });
     tracing_subscriber::registry()
-        .with(filter)
         .with(shown)
         .with(kept)
         .try_init()

@@ -134,7 +134,12 @@ async fn a_log_is_of_a_live_lease_and_has_no_gaps() {
     }
     let task = Task::Train(run);
     assert!(!attacked.has(&attacked.layout.log_part(&task, lease.attempt, 1)));
-    for (number, text) in [(1, "one\n"), (1, "again\n"), (2, "two\n"), (1, "old\n")] {
+    for (number, text) in [
+        (1, "one\n"),
+        (1, "again\n"),
+        (2, "t\x1b[2Jwo\n"),
+        (1, "old\n"),
+    ] {
         let kept = worker.client.keep_log(part(&lease, number, text)).await;
         kept.unwrap();
     }
@@ -142,7 +147,10 @@ async fn a_log_is_of_a_live_lease_and_has_no_gaps() {
         let key = attacked.layout.log_part(&task, lease.attempt, number);
         fs::read_to_string(attacked.job.path("store").join(key)).unwrap()
     };
-    assert_eq!((kept(1), kept(2)), ("one\n".to_owned(), "two\n".to_owned()));
+    assert_eq!(
+        (kept(1), kept(2)),
+        ("one\n".to_owned(), "t[2Jwo\n".to_owned())
+    );
     attacked.status();
 }
 

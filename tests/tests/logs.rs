@@ -32,7 +32,7 @@ fn the_log_of_an_attempt_is_followed_and_kept() {
     let mut watch = coordinator.watch();
     let ask = |run: &str| output(status(&["logs", run]).args(["--coordinator", &address]));
     let (_, errors, ended) = ask("residual");
-    assert_eq!(ended.code(), Some(1), "{errors}");
+    assert_eq!(ended.code(), Some(2), "{errors}");
     assert!(errors.contains("nobody has begun residual yet"), "{errors}");
     let (_, errors, _) = ask("other");
     assert!(errors.contains("there is no run other"), "{errors}");
@@ -50,7 +50,10 @@ fn the_log_of_an_attempt_is_followed_and_kept() {
     let page = |path: &str| http::request(address.parse().unwrap(), "GET", path, &[], &[]).unwrap();
     assert_eq!(page("/logs/other").status, 404);
     assert_eq!(page("/logs/..%2Fspec.json").status, 404);
-    let begun = page(&format!("/logs/{run}"));
+    let path = format!("/logs/{run}");
+    worker.until(|| page(&path).text().contains("task begins"));
+    let begun = page(&path);
+    assert_eq!(begun.status, 200);
     assert_eq!(
         begun.header("content-type"),
         Some("text/plain; charset=utf-8")
@@ -114,4 +117,19 @@ fn the_log_of_an_attempt_is_followed_and_kept() {
     let report = std::fs::read_to_string(job.path("store/small/report.html")).unwrap();
     let features = record.provenance.features.unwrap();
     assert_in_order(&report, &["Programs and machines", &features, "vgg16 1"]);
+}
+
+#[test]
+fn local_workers_are_quiet_and_leave_logs_all_the_same() {
+    let job = Job::new(2, 16);
+    let mut start = job.coordinator(1, "127.0.0.1:0");
+    let (_, errors, ended) = output(start.arg("--local").env_remove("QUARTET_LOG"));
+    assert!(ended.success(), "{errors}");
+    assert!(!errors.contains("checkpoint committed"), "{errors}");
+    let place = job.path("store/small");
+    let mut logs = status(&["logs", "vgg16", "--experiment", place.to_str().unwrap()]);
+    let (text, errors, ended) = output(&mut logs);
+    assert!(ended.success(), "{errors}");
+    let words = ["task begins", "checkpoint committed", "task done"];
+    assert_in_order(&text, &words);
 }

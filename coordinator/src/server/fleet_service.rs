@@ -207,9 +207,10 @@ impl v1::fleet_server::Fleet for FleetService {
         let request = request.into_inner();
         let lease: LeaseId = required(request.lease, "lease").map_err(bad)?;
         self.shell.verify_secret(&lease.worker, &request.secret)?;
+        let turn = logs::begin(&self.shell, lease, request.number, &request.text).await?;
         // On a task of its own, so that what is known of the log stays what is in the store.
-        let (shell, number, text) = (Arc::clone(&self.shell), request.number, request.text);
-        tokio::spawn(async move { logs::keep(&shell, &lease, number, text).await })
+        let shell = Arc::clone(&self.shell);
+        tokio::spawn(async move { logs::keep(&shell, turn).await })
             .await
             .map_err(|error| broke_off("the log", &error))??;
         Ok(Response::new(v1::KeepLogResponse {}))

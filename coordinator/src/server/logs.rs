@@ -6,14 +6,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use quartet_proto::v1;
 use quartet_shared::ids::Attempt;
 use quartet_shared::task::{LeaseId, Task};
+use quartet_store::StoreError;
 use quartet_store::log::{MAX_LOG_PART, log_parts, newest_attempt, read_log_part};
-use quartet_store::{Creation, StoreError};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedMutexGuard, Semaphore};
 use tonic::Status;
 
-use super::refusal::{bad, refused};
+use super::refusal::{bad, refused, store_failed};
 use super::shell::Shell;
-use super::store_trouble::Proof;
 use crate::experiment::Experiment;
 
 /// Bytes of each half of a log: its first parts, which stay, and its last ones.
@@ -46,6 +45,8 @@ struct Kept {
     newest: u32,
     first: Half,
     last: Half,
+    /// Parts that are to be deleted.
+    old: Vec<u32>,
 }
 
 #[derive(Debug, Default)]
@@ -67,31 +68,28 @@ impl Half {
 }
 
 impl Kept {
-    /// Adds a part; the numbers of those that are to be deleted for it.
-    fn add(&mut self, number: u32, size: usize) -> Vec<u32> {
+    /// Adds a part, for which others may become old.
+    fn add(&mut self, number: u32, size: usize) {
+        // After a gap the first half has been full.
+        let is_next = number == self.newest + 1;
         self.newest = number;
-        if self.last.parts.is_empty() && self.first.has_room(size) {
-            self.first.add(number, size);
-            return Vec::new();
+        if self.last.parts.is_empty() && is_next && self.first.has_room(size) {
+            return self.first.add(number, size);
         }
-        let mut old = Vec::new();
         while !self.last.has_room(size)
             && let Some((number, size)) = self.last.parts.pop_front()
         {
             self.last.bytes -= size;
-            old.push(number);
+            self.old.push(number);
         }
         self.last.add(number, size);
-        old
     }
 
     /// What an earlier coordinator has kept.
     async fn read(experiment: &Experiment, lease: &LeaseId) -> Result<Self, StoreError> {
         let Experiment { store, layout, .. } = experiment;
         let mut kept = Self::default();
-        for number in log_parts(store, layout, &lease.task, lease.attempt).await? {
-            let key = layout.log_part(&lease.task, lease.attempt, number);
-            let size = store.size(&key).await?;
+        for (number, size) in log_parts(store, layout, &lease.task, lease.attempt).await? {
             kept.add(number, usize::try_from(size).unwrap_or(HALF));
         }
         Ok(kept)
@@ -119,31 +117,69 @@ impl Logs {
         }
         Arc::clone(parts)
     }
+
+    /// Waits until what was being written of an attempt's log is written.
+    async fn settled(&self, task: &Task, attempt: Attempt) {
+        let parts = {
+            let tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+            let newest = tasks.get(task).filter(|(newest, _)| *newest == attempt);
+            newest.map(|(_, parts)| Arc::clone(parts))
+        };
+        if let Some(parts) = parts {
+            drop(parts.lock().await);
+        }
+    }
 }
 
-/// Keeps a part of the log of an attempt that lasts.
-pub(super) async fn keep(
-    shell: &Shell,
-    lease: &LeaseId,
+/// What a worker sends, and the turn to write it.
+pub(super) struct Turn {
+    lease: LeaseId,
     number: u32,
     text: String,
-) -> Result<(), Status> {
+    kept: OwnedMutexGuard<Option<Kept>>,
+}
+
+/// Waits until a part of the log of an attempt that lasts can be written. Dropped, it is forgotten.
+pub(super) async fn begin(
+    shell: &Shell,
+    lease: LeaseId,
+    number: u32,
+    text: &str,
+) -> Result<Turn, Status> {
     if text.is_empty() || text.len() > MAX_LOG_PART {
         let found = text.len();
         return Err(bad(format!(
             "a part of a log has 1 to {MAX_LOG_PART} bytes, not {found}"
         )));
     }
-    let check = || shell.scheduler.read(|s, _| s.check_lease(lease));
+    let check = || shell.scheduler.read(|s, _| s.check_lease(&lease));
     check().map_err(refused)?;
-    let parts = shell.logs.parts(lease);
-    let mut kept = parts.lock().await;
+    let kept = shell.logs.parts(&lease).lock_owned().await;
     check().map_err(refused)?;
-    let failed = |error| shell.store_failed(error);
-    let experiment = &shell.experiment;
+    Ok(Turn {
+        number,
+        text: printable(text),
+        kept,
+        lease,
+    })
+}
+
+/// Keeps a part of a log. That it cannot is no failure of anything else.
+pub(super) async fn keep(shell: &Shell, turn: Turn) -> Result<(), Status> {
+    let Turn {
+        lease,
+        number,
+        text,
+        mut kept,
+    } = turn;
+    let Experiment { store, layout, .. } = &shell.experiment;
     let kept = match &mut *kept {
         Some(kept) => kept,
-        none => none.insert(Kept::read(experiment, lease).await.map_err(failed)?),
+        none => none.insert(
+            Kept::read(&shell.experiment, &lease)
+                .await
+                .map_err(|e| failed(&e))?,
+        ),
     };
     if number <= kept.newest {
         // The answer to an earlier call was lost.
@@ -159,16 +195,30 @@ pub(super) async fn keep(
         return Err(Status::out_of_range("this log has too many parts"));
     }
     let size = text.len();
-    let (task, attempt) = (&lease.task, lease.attempt);
-    let key = |number| experiment.layout.log_part(task, attempt, number);
-    let created = experiment.store.create(&key(number), text.into()).await;
-    if created.map_err(failed)? == Creation::Created {
-        shell.store_works(Proof::Write);
-    }
-    for old in kept.add(number, size) {
-        experiment.store.delete(&key(old)).await.map_err(failed)?;
+    let key = |number| layout.log_part(&lease.task, lease.attempt, number);
+    let created = store.create(&key(number), text.into()).await;
+    created.map_err(|e| failed(&e))?;
+    kept.add(number, size);
+    while let Some(old) = kept.old.last() {
+        if let Err(error) = store.delete(&key(*old)).await {
+            tracing::warn!(%lease, %error, "could not delete the middle of a log; the next part tries again");
+            break;
+        }
+        kept.old.pop();
     }
     Ok(())
+}
+
+/// A failure of the store, which fails nothing but this call.
+fn failed(error: &StoreError) -> Status {
+    tracing::warn!(%error, "the store does not keep or give a log");
+    store_failed(error)
+}
+
+/// Foreign text without the control characters that would move a terminal's cursor; lines stay.
+fn printable(text: &str) -> String {
+    let keep = |c: &char| *c == '\n' || *c == '\t' || !c.is_control();
+    text.chars().filter(keep).collect()
 }
 
 /// The next parts of a log, for someone who watches.
@@ -186,35 +236,38 @@ pub(super) async fn read(
     }
     // The semaphore is never closed.
     let _turn = shell.logs.readers.acquire().await;
-    let failed = |error| shell.store_failed(error);
-    let newest = newest_attempt(store, layout, task).await.map_err(failed)?;
-    let newest = newest.ok_or_else(|| Status::not_found(format!("nobody has begun {task} yet")))?;
+    let newest = newest_attempt(store, layout, task).await;
+    let newest = newest
+        .map_err(|e| failed(&e))?
+        .ok_or_else(|| Status::not_found(format!("nobody has begun {task} yet")))?;
     let attempt = attempt.unwrap_or(newest);
     if attempt > newest {
         return Err(Status::not_found(format!(
             "{task} has no attempt {attempt}; the newest is {newest}"
         )));
     }
-    // Asked before the parts are listed: of an attempt that has ended then, all are there.
     let ended = attempt < newest
         || !shell
             .scheduler
             .read(|scheduler, _| scheduler.is_leased(task));
-    let numbers = log_parts(store, layout, task, attempt)
-        .await
-        .map_err(failed)?;
-    let mut next = numbers.into_iter().filter(|number| *number > after);
+    if ended {
+        // What came before the end may still be on its way into the store.
+        shell.logs.settled(task, attempt).await;
+    }
+    let parts = log_parts(store, layout, task, attempt).await;
+    let parts = parts.map_err(|e| failed(&e))?;
+    let mut next = parts.into_iter().filter(|(number, _)| *number > after);
     let mut parts = Vec::new();
-    for number in next.by_ref().take(PARTS_AT_ONCE) {
+    for (number, _) in next.by_ref().take(PARTS_AT_ONCE) {
         let text = read_log_part(store, layout, task, attempt, number).await;
         // A part may have been deleted meanwhile.
-        if let Some(text) = text.map_err(failed)? {
+        if let Some(text) = text.map_err(|e| failed(&e))? {
             parts.push(v1::LogPart { number, text });
         }
     }
     Ok(v1::ReadLogResponse {
         attempt: attempt.0,
-        more: next.next().is_some(),
+        more: !parts.is_empty() && next.next().is_some(),
         parts,
         ended,
     })
@@ -229,15 +282,23 @@ mod tests {
         for (size, parts) in [(MAX_LOG_PART, 8), (100, HALF_PARTS)] {
             let mut kept = Kept::default();
             let sent = 5 * u32::try_from(parts).unwrap();
-            let old: Vec<u32> = (1..=sent).flat_map(|n| kept.add(n, size)).collect();
+            (1..=sent).for_each(|number| kept.add(number, size));
             let first = u32::try_from(parts).unwrap();
-            assert_eq!(old, (first + 1..=sent - first).collect::<Vec<_>>());
+            assert_eq!(kept.old, (first + 1..=sent - first).collect::<Vec<_>>());
             assert_eq!(
                 (kept.first.parts.len(), kept.last.parts.len()),
                 (parts, parts)
             );
             assert!(kept.first.bytes + kept.last.bytes <= 1 << 20);
             assert_eq!(kept.newest, sent);
+
+            // A coordinator that comes later finds the same halves.
+            let mut again = Kept::default();
+            let there = kept.first.parts.iter().chain(&kept.last.parts);
+            there.for_each(|(number, size)| again.add(*number, *size));
+            assert_eq!(again.first.parts, kept.first.parts);
+            assert_eq!(again.last.parts, kept.last.parts);
+            assert!(again.old.is_empty(), "{:?}", again.old);
         }
     }
 }

@@ -22,13 +22,14 @@ use axum::response::sse::{Event, Sse};
 use axum::routing::get;
 use quartet_identity::session::Sessions;
 use quartet_page::document;
+use quartet_proto::v1::LogPart;
 use quartet_shared::blocking;
 use quartet_shared::clock::Timestamp;
 use quartet_shared::ids::Attempt;
 use quartet_shared::task::Task;
 use quartet_status::json;
 use tokio::sync::Semaphore;
-use tonic::Code;
+use tonic::{Code, Status};
 
 use super::logs;
 use super::shell::Shell;
@@ -162,36 +163,51 @@ async fn report(State(web): State<Arc<Web>>) -> Response<Body> {
     render(&web, report).await
 }
 
-/// The log of the newest attempt at a task.
+/// The log of the newest attempt at a task, read as it is sent.
 async fn log(State(web): State<Arc<Web>>, Path(task): Path<String>) -> Response<Body> {
     let Ok(name) = task.parse() else {
         return (StatusCode::NOT_FOUND, "there is no such run\n").into_response();
     };
     let task = Task::of_name(name);
-    let (mut attempt, mut last, mut whole) = (None, 0, String::new());
-    loop {
-        let read = match logs::read(&web.shell, &task, attempt, last).await {
-            Ok(read) => read,
-            Err(status) => {
-                let code = match status.code() {
-                    Code::NotFound => StatusCode::NOT_FOUND,
-                    _ => StatusCode::SERVICE_UNAVAILABLE,
-                };
-                return (code, format!("{}\n", status.message())).into_response();
-            }
-        };
-        attempt = Some(Attempt(read.attempt));
-        for part in read.parts {
-            if part.number > last + 1 {
-                whole += "... the middle of this log was not kept ...\n";
-            }
-            last = part.number;
-            whole += &part.text;
+    let first = match logs::read(&web.shell, &task, None, 0).await {
+        Ok(first) => first,
+        Err(status) => {
+            let code = match status.code() {
+                Code::NotFound => StatusCode::NOT_FOUND,
+                _ => StatusCode::SERVICE_UNAVAILABLE,
+            };
+            return (code, format!("{}\n", status.message())).into_response();
         }
-        if !read.more {
-            return text("text/plain; charset=utf-8", whole);
+    };
+    let attempt = Some(Attempt(first.attempt));
+    let parts = futures::stream::try_unfold((Some(first), 0), move |(read, last)| {
+        let (web, task) = (Arc::clone(&web), task.clone());
+        async move {
+            let Some(read) = read else {
+                return Ok::<_, Status>(None);
+            };
+            let (text, last) = joined(read.parts, last);
+            let next = match read.more {
+                true => Some(logs::read(&web.shell, &task, attempt, last).await?),
+                false => None,
+            };
+            Ok(Some((text, (next, last))))
         }
+    });
+    text("text/plain; charset=utf-8", Body::from_stream(parts))
+}
+
+/// The text of parts that come after this one, and the number of the last.
+fn joined(parts: Vec<LogPart>, mut last: u32) -> (String, u32) {
+    let mut text = String::new();
+    for part in parts {
+        if part.number > last + 1 {
+            text += "... the middle of this log was not kept ...\n";
+        }
+        last = part.number;
+        text += &part.text;
     }
+    (text, last)
 }
 
 async fn snapshot_json(State(web): State<Arc<Web>>) -> Response<Body> {

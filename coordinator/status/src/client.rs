@@ -55,6 +55,9 @@ pub enum ClientError {
     /// The coordinator does not do what was asked for.
     #[error("{0}")]
     Refused(String),
+    /// There is no such run or attempt.
+    #[error("{0}")]
+    NoLog(String),
     /// The keys cannot be used.
     #[error(transparent)]
     Keys(#[from] KeyError),
@@ -157,9 +160,9 @@ impl Client {
             after,
         });
         match tokio::time::timeout(ANSWER_TIMEOUT, answer).await {
-            Ok(Err(status)) if status.code() == Code::NotFound => Err(ClientError::Refused(
-                one_line(status.message()).into_owned(),
-            )),
+            Ok(Err(status)) if status.code() == Code::NotFound => {
+                Err(ClientError::NoLog(one_line(status.message()).into_owned()))
+            }
             Ok(Err(status)) => Err(refused(&self.address, &status)),
             Ok(Ok(answer)) => Ok(answer.into_inner()),
             Err(_) => Err(silent(&self.address)),

@@ -81,7 +81,7 @@ pub async fn from_store(
         let record = quartet_history::read(&store, &experiment).await?;
         let (attempt, ended) = find(&record, &choice.task, attempt)?;
         let mut parts = Vec::new();
-        for number in log_parts(&store, &layout, &choice.task, attempt).await? {
+        for (number, _) in log_parts(&store, &layout, &choice.task, attempt).await? {
             if number > after
                 && let Some(text) =
                     read_log_part(&store, &layout, &choice.task, attempt, number).await?

@@ -32,7 +32,7 @@ Exit status:
   0    a snapshot was shown, or the experiment that was followed finished
   1    the experiment that was followed failed, or the coordinator cannot be reached, or something cannot be
        read or written
-  2    wrong usage, or no such store or experiment
+  2    wrong usage, or no such store, experiment, run or attempt
   130  interrupted";
 
 /// Shows how far the runs and the workers of a coordinator are.

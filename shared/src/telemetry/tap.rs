@@ -29,6 +29,12 @@ impl LogTap {
         *self.lock() = Waiting::default();
     }
 
+    /// Bytes that nobody has taken.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.lock().bytes
+    }
+
     /// The oldest whole lines that nobody has taken, at most so many bytes; at least one line if there is any.
     #[must_use]
     pub fn take(&self, limit: usize) -> Option<String> {

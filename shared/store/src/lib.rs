@@ -331,15 +331,21 @@ impl Store {
 
     /// The keys of all objects in a folder, sorted.
     pub async fn list(&self, folder: &str) -> Result<Vec<String>, StoreError> {
-        let mut keys: Vec<String> = self
+        let objects = self.list_sizes(folder).await?;
+        Ok(objects.into_iter().map(|(key, _)| key).collect())
+    }
+
+    /// The keys of all objects in a folder, sorted, with their sizes in bytes.
+    pub async fn list_sizes(&self, folder: &str) -> Result<Vec<(String, u64)>, StoreError> {
+        let mut objects: Vec<(String, u64)> = self
             .inner
             .list(Some(&Path::from(folder)))
-            .map_ok(|object| object.location.to_string())
+            .map_ok(|object| (object.location.to_string(), object.size))
             .try_collect()
             .await
             .map_err(|e| self.error("list", folder, e))?;
-        keys.sort_unstable();
-        Ok(keys)
+        objects.sort_unstable();
+        Ok(objects)
     }
 
     /// The names of the folders that lie directly in a folder, sorted; in the whole store for an empty name.

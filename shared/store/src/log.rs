@@ -24,7 +24,7 @@ pub async fn newest_attempt(
     Ok(newest.and_then(|key| number(&key, ".json")).map(Attempt))
 }
 
-/// The parts of an attempt's log that there are, by their numbers.
+/// The parts of an attempt's log that there are: their numbers in order, and their sizes in bytes.
 ///
 /// # Errors
 /// The store fails.
@@ -33,11 +33,16 @@ pub async fn log_parts(
     layout: &Layout,
     task: &Task,
     attempt: Attempt,
-) -> Result<Vec<u32>, StoreError> {
-    let keys = store.list(&layout.log(task, attempt)).await?;
-    let mut numbers: Vec<u32> = keys.iter().filter_map(|key| number(key, ".log")).collect();
-    numbers.sort_unstable();
-    Ok(numbers)
+) -> Result<Vec<(u32, u64)>, StoreError> {
+    let objects = store.list_sizes(&layout.log(task, attempt)).await?;
+    let parts = objects.into_iter().filter_map(|(key, size)| {
+        let number = number(&key, ".log")?;
+        // Other objects are nobody's.
+        (layout.log_part(task, attempt, number) == key).then_some((number, size))
+    });
+    let mut parts: Vec<(u32, u64)> = parts.collect();
+    parts.sort_unstable();
+    Ok(parts)
 }
 
 /// A part of an attempt's log, `None` if it is not kept. Whatever is no UTF-8 is replaced.

@@ -13,12 +13,16 @@ use tonic::{Code, Status};
 use super::calls::{limited, root_cause};
 use super::context::Context;
 use super::coordinators::CALL_TIMEOUT;
+use crate::executor::Stop;
 
 /// How often what is new is sent.
 const INTERVAL: Duration = Duration::from_secs(10);
 
 /// How long the end of a task waits for the last lines.
 const LAST_LINES: Duration = Duration::from_secs(3);
+
+/// The same where the worker is to leave, and has to hand its task back in time.
+const LAST_LINES_OF_DRAINED: Duration = Duration::from_secs(1);
 
 /// Bytes of a part: the store keeps no longer ones.
 const PART: usize = 60 << 10;
@@ -60,9 +64,12 @@ impl TaskLog {
     /// Sends what there is.
     async fn send(&self, context: &Context) -> Result<(), Status> {
         let mut unsent = self.unsent.lock().await;
+        // What comes meanwhile is for the next time.
+        let mut left = self.tap.waiting();
         loop {
-            if unsent.text.is_none() {
+            if unsent.text.is_none() && left > 0 {
                 unsent.text = self.tap.take(PART);
+                left = left.saturating_sub(unsent.text.as_ref().map_or(left, String::len));
             }
             let Some(text) = unsent.text.clone().filter(|_| !unsent.closed) else {
                 return Ok(());
@@ -119,7 +126,15 @@ pub(super) async fn send_regularly(context: &Context) -> Infallible {
 /// Sends the last lines, if the coordinator takes them in time.
 pub(super) async fn send_rest(context: &Context) {
     let Some(log) = &context.log else { return };
-    let sent = tokio::time::timeout(LAST_LINES, log.send(context)).await;
+    let limit = match context.control.stop() {
+        Some(_) => LAST_LINES_OF_DRAINED,
+        None => LAST_LINES,
+    };
+    let sent = tokio::select! {
+        biased;
+        sent = tokio::time::timeout(limit, log.send(context)) => sent,
+        () = context.control.stopped(Stop::Drop) => return,
+    };
     if let Ok(Err(status)) = sent {
         tracing::debug!(reason = %root_cause(&status), "the coordinator does not take the end of the log");
     }

@@ -4,6 +4,7 @@ mod coordinator;
 mod scripted;
 
 use std::collections::HashMap;
+use std::io::Write as _;
 
 use quartet_proto::v1;
 use quartet_shared::assignment::{Assignment, CheckpointRef, Inputs, Start};
@@ -14,6 +15,7 @@ use quartet_shared::position::Position;
 use quartet_shared::secret::Secret;
 use quartet_shared::spec::Preset;
 use quartet_shared::task::{LeaseId, Task};
+use quartet_shared::telemetry::LogTap;
 use tokio::task::JoinHandle;
 use tonic::Status;
 
@@ -99,12 +101,25 @@ struct Worker {
     cache: tempfile::TempDir,
 }
 
+/// The log of a process that says something all the time.
+fn talkative() -> LogTap {
+    let tap = LogTap::default();
+    let mut says = tap.clone();
+    tokio::spawn(async move {
+        loop {
+            says.write_all(b"so it goes\n").unwrap();
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    });
+    tap
+}
+
 impl Worker {
     async fn start(setup: Setup) -> Self {
         let coordinator = Coordinator::start(setup).await;
         let cache = tempfile::tempdir().unwrap();
         let settings = Settings {
-            log: None,
+            log: Some(talkative()),
             secret: Secret::new(7),
             coordinators: vec![coordinator.address.parse().unwrap()],
             name: "test".to_owned(),

@@ -28,12 +28,14 @@ fn main() -> ExitCode {
     }
     show(&cli).unwrap_or_else(|error| {
         let _ = writeln!(io::stderr(), "error: {error:#}");
-        let keys = matches!(
+        let usage = matches!(
             error.downcast_ref(),
-            Some(StatusError::Client(ClientError::Keys(_)))
+            Some(StatusError::Client(
+                ClientError::Keys(_) | ClientError::NoLog(_)
+            ))
         );
         let stored: Option<&StoredError> = error.downcast_ref();
-        match keys || stored.is_some_and(StoredError::is_usage) {
+        match usage || stored.is_some_and(StoredError::is_usage) {
             true => ExitCode::from(USAGE),
             false => ExitCode::FAILURE,
         }
