@@ -152,10 +152,13 @@ impl Coordinator {
         Process::spawn(&mut worker_command(&self.address, name, cache))
     }
 
-    /// Watches the experiment as `status --follow --json` shows it.
+    /// Watches the experiment as `status --follow --json` shows it. What happens from now on is seen.
     #[must_use]
     pub fn watch(&self) -> Watch {
-        Watch::start(&self.address)
+        let mut watch = Watch::start(&self.address);
+        let first = watch.lines.recv_timeout(PATIENCE);
+        watch.first = Some(first.expect("the coordinator shows its experiment"));
+        watch
     }
 }
 
@@ -203,6 +206,8 @@ pub fn hello(id: &str, held: Option<LeaseId>) -> v1::WorkerMessage {
 pub struct Watch {
     process: Process,
     lines: Receiver<String>,
+    /// A snapshot that nobody has looked at yet.
+    first: Option<String>,
     last: String,
 }
 
@@ -233,6 +238,7 @@ impl Watch {
         Self {
             process: Process(child),
             lines,
+            first: None,
             last: String::new(),
         }
     }
@@ -244,7 +250,8 @@ impl Watch {
         let mut again = false;
         loop {
             let left = PATIENCE.saturating_sub(started.elapsed());
-            match self.lines.recv_timeout(left) {
+            let next = self.first.take().map(Ok);
+            match next.unwrap_or_else(|| self.lines.recv_timeout(left)) {
                 Ok(line) => self.last = line,
                 // What a test waited for before may have come with the last one.
                 Err(RecvTimeoutError::Disconnected) if !again && !self.last.is_empty() => {
