@@ -39,7 +39,8 @@ pub fn of(device: &TrainingDevice, gpu: Option<Gpu>) -> Provenance {
     }
 }
 
-/// The processor's model, and how many cores this process may use: "AMD EPYC 9554 64-Core Processor, 2 cores".
+/// The processor's model, and how many cores this process may use: "AMD EPYC 9554 64-Core Processor, 2
+/// cores".
 fn cpu() -> String {
     let model = std::fs::read_to_string("/proc/cpuinfo")
         .ok()

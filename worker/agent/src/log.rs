@@ -1,5 +1,5 @@
-//! The log of the task at hand, on its way to the coordinator. Nothing fails because of it, and nothing but the
-//! end of the task waits for it.
+//! The log of the task at hand, on its way to the coordinator. Nothing fails because of it, and nothing but
+//! the end of the task waits for it.
 
 use std::convert::Infallible;
 use std::time::Duration;
