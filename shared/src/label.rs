@@ -52,6 +52,13 @@ pub fn one_line(text: &str) -> Cow<'_, str> {
     }
 }
 
+/// Text from elsewhere whose lines and tabs stay, without the other control characters.
+#[must_use]
+pub fn lines(text: &str) -> String {
+    let keep = |c: &char| matches!(c, '\n' | '\t') || !c.is_control();
+    text.chars().filter(keep).collect()
+}
+
 /// At most so many characters of a text; the last one is an ellipsis if some are left out.
 #[must_use]
 pub fn shortened(text: &str, limit: usize) -> String {
@@ -89,6 +96,11 @@ mod tests {
         }
         let message = check(&"x".repeat(4 << 20)).unwrap_err().to_string();
         assert_eq!(message, "use 1 to 128 printable characters, not 4194304");
+    }
+
+    #[test]
+    fn lines_and_tabs_stay() {
+        assert_eq!(lines("a\tb\r\n\x1b[2Jü\u{9b}1m\n"), "a\tb\n[2Jü1m\n");
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use quartet_proto::v1;
 use quartet_shared::ids::Attempt;
+use quartet_shared::label;
 use quartet_shared::task::{LeaseId, Task};
 use quartet_store::StoreError;
 use quartet_store::log::{MAX_LOG_PART, log_parts, newest_attempt, read_log_part};
@@ -158,7 +159,7 @@ pub(super) async fn begin(
     check().map_err(refused)?;
     Ok(Turn {
         number,
-        text: printable(text),
+        text: label::lines(text),
         kept,
         lease,
     })
@@ -213,12 +214,6 @@ pub(super) async fn keep(shell: &Shell, turn: Turn) -> Result<(), Status> {
 fn failed(error: &StoreError) -> Status {
     tracing::warn!(%error, "the store does not keep or give a log");
     store_failed(error)
-}
-
-/// Foreign text without the control characters that would move a terminal's cursor; lines stay.
-fn printable(text: &str) -> String {
-    let keep = |c: &char| *c == '\n' || *c == '\t' || !c.is_control();
-    text.chars().filter(keep).collect()
 }
 
 /// The next parts of a log, for someone who watches.

@@ -22,12 +22,12 @@ use axum::response::sse::{Event, Sse};
 use axum::routing::get;
 use quartet_identity::session::Sessions;
 use quartet_page::document;
-use quartet_proto::v1::LogPart;
 use quartet_shared::blocking;
 use quartet_shared::clock::Timestamp;
 use quartet_shared::ids::Attempt;
 use quartet_shared::task::Task;
 use quartet_status::json;
+use quartet_store::log::joined;
 use tokio::sync::Semaphore;
 use tonic::{Code, Status};
 
@@ -186,7 +186,8 @@ async fn log(State(web): State<Arc<Web>>, Path(task): Path<String>) -> Response<
             let Some(read) = read else {
                 return Ok::<_, Status>(None);
             };
-            let (text, last) = joined(read.parts, last);
+            let parts = read.parts.into_iter();
+            let (text, last) = joined(parts.map(|part| (part.number, part.text)), last);
             let next = match read.more {
                 true => Some(logs::read(&web.shell, &task, attempt, last).await?),
                 false => None,
@@ -195,19 +196,6 @@ async fn log(State(web): State<Arc<Web>>, Path(task): Path<String>) -> Response<
         }
     });
     text("text/plain; charset=utf-8", Body::from_stream(parts))
-}
-
-/// The text of parts that come after this one, and the number of the last.
-fn joined(parts: Vec<LogPart>, mut last: u32) -> (String, u32) {
-    let mut text = String::new();
-    for part in parts {
-        if part.number > last + 1 {
-            text += "... the middle of this log was not kept ...\n";
-        }
-        last = part.number;
-        text += &part.text;
-    }
-    (text, last)
 }
 
 async fn snapshot_json(State(web): State<Arc<Web>>) -> Response<Body> {

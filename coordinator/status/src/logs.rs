@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use quartet_history::{ExperimentRecord, Standing};
 use quartet_shared::ids::Attempt;
+use quartet_shared::label;
 use quartet_shared::task::Task;
 use quartet_store::Store;
 use quartet_store::layout::Layout;
-use quartet_store::log::{log_parts, read_log_part};
+use quartet_store::log::{joined, log_parts, read_log_part};
 
 use super::StatusError;
 use super::client::Client;
@@ -156,13 +157,9 @@ async fn print<E: From<std::io::Error>>(
     loop {
         let page = read(attempt, last).await?;
         attempt = Some(page.attempt);
-        for (number, text) in page.parts {
-            if number > last + 1 {
-                writeln!(out, "... the middle of this log was not kept ...")?;
-            }
-            last = number;
-            out.write_all(clean(&text).as_bytes())?;
-        }
+        let text;
+        (text, last) = joined(page.parts, last);
+        out.write_all(label::lines(&text).as_bytes())?;
         out.flush()?;
         if page.more {
             continue;
@@ -182,12 +179,6 @@ async fn print<E: From<std::io::Error>>(
         }
         tokio::time::sleep(interval).await;
     }
-}
-
-/// Foreign text without the control characters that would move a terminal's cursor; lines stay.
-fn clean(text: &str) -> String {
-    let keep = |c: &char| *c == '\n' || *c == '\t' || !c.is_control();
-    text.chars().filter(keep).collect()
 }
 
 #[cfg(test)]

@@ -77,7 +77,7 @@ pub enum Command {
         /// Goes on until the attempt has ended.
         #[arg(short, long)]
         follow: bool,
-        /// Reads it from this store, of this experiment, instead of asking the coordinator: such as runs/fer2013.
+        /// Reads it from this experiment in its store, such as runs/fer2013, without a coordinator.
         #[arg(long, value_name = "STORE/NAME")]
         experiment: Option<String>,
         /// Which keys to show.

@@ -35,7 +35,8 @@ impl LogTap {
         self.lock().bytes
     }
 
-    /// The oldest whole lines that nobody has taken, at most so many bytes; at least one line if there is any.
+    /// The oldest whole lines that nobody has taken, at most so many bytes, and at least one line if there is
+    /// any.
     #[must_use]
     pub fn take(&self, limit: usize) -> Option<String> {
         let mut waiting = self.lock();

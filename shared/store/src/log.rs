@@ -70,6 +70,21 @@ pub async fn read_log_part(
     Ok(Some(String::from_utf8_lossy(&read.await?).into_owned()))
 }
 
+/// The text of parts that come after part `last`, and says where parts are missing; the last one's number.
+#[must_use]
+pub fn joined(parts: impl IntoIterator<Item = (u32, String)>, last: u32) -> (String, u32) {
+    let begin = (String::new(), last);
+    parts
+        .into_iter()
+        .fold(begin, |(text, last), (number, part)| {
+            let gap = match number == last + 1 {
+                true => "",
+                false => "... the middle of this log was not kept ...\n",
+            };
+            (text + gap + &part, number)
+        })
+}
+
 /// The number that an object's name is.
 fn number(key: &str, suffix: &str) -> Option<u32> {
     let name = key.rsplit('/').next()?.strip_suffix(suffix)?;

@@ -45,7 +45,7 @@ pub(super) struct Machine {
     pub(super) attempts: String,
 }
 
-/// Attempts that are named of each task; more are counted.
+/// Attempts that are named of each machine; more are counted.
 const NAMED: usize = 8;
 
 /// The programs and machines of all attempts, in the order in which they came, each with its attempts.

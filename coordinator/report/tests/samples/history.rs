@@ -19,14 +19,18 @@ pub(crate) fn worker(index: usize) -> Worker {
 }
 
 /// Each first attempt is made on one machine, later ones on another.
-pub(crate) fn provenance(earlier: usize) -> Provenance {
+pub(crate) fn provenance(attempt: Attempt) -> Provenance {
     let known = |text: &str| Some(text.to_owned());
     Provenance {
         device: known("GPU 0 (LibTorch), NVIDIA H100 80GB HBM3"),
         version: known("0.1.0"),
         commit: known("65b06f0a1b2c"),
         features: known("flex tch"),
-        host: known(if earlier < 1 { "node1" } else { "node2 <spot>" }),
+        host: known(if attempt == Attempt(1) {
+            "node1"
+        } else {
+            "node2 <spot>"
+        }),
         cpu: known("AMD EPYC 9554 64-Core Processor, 16 cores"),
         gpu: known("NVIDIA H100 80GB HBM3"),
         driver: known("570.86.15"),
@@ -107,7 +111,7 @@ pub(crate) fn of_runs(record: &mut ExperimentRecord) {
                     how,
                     reason,
                 }),
-                provenance: provenance(attempt.0 as usize - 1),
+                provenance: provenance(attempt),
             });
         }
         if let Some(outcome) = run.outcome {
@@ -137,7 +141,7 @@ pub(crate) fn of_evaluation(record: &mut ExperimentRecord) {
             how: None,
             reason: None,
         }),
-        provenance: provenance(0),
+        provenance: provenance(Attempt(1)),
     });
     record.events.push(Event {
         at,
