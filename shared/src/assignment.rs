@@ -70,4 +70,6 @@ pub struct BestCheckpoint {
     pub epoch: Epoch,
     /// Its weights.
     pub weights: BlobRef,
+    /// What they say of the evaluated images, if that is kept from an earlier evaluation.
+    pub predictions: Option<BlobRef>,
 }

@@ -14,10 +14,11 @@ mod codec;
 mod tests;
 
 use std::fmt;
+use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-pub use codec::{DatasetError, image_size_of};
+pub use codec::DatasetError;
 
 /// The part that an image plays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -93,7 +94,55 @@ pub struct Dataset {
     pub splits: [Images; 3],
 }
 
-/// What the beginning of a packed data set says of it: everything but the pixels.
+/// What the beginning of a packed data set says of it: everything but the pixels, and where they are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Index {
+    /// Width in pixels.
+    pub width: u16,
+    /// Height in pixels.
+    pub height: u16,
+    /// Names of the classes.
+    pub classes: Vec<String>,
+    labels: [Vec<u8>; 3],
+    /// Where the pixels begin.
+    pixels_at: u64,
+}
+
+impl Index {
+    /// The class of each image of a split.
+    #[must_use]
+    pub fn labels(&self, split: Split) -> &[u8] {
+        &self.labels[split as usize]
+    }
+
+    /// Where the pixels of an image are, in bytes from the beginning.
+    #[must_use]
+    pub fn image(&self, split: Split, index: u64) -> Range<u64> {
+        let size = u64::from(self.width) * u64::from(self.height);
+        let before = self.labels[..split as usize].iter();
+        let images: u64 = before.map(|labels| labels.len() as u64).sum();
+        let start = self.pixels_at + (images + index) * size;
+        start..start + size
+    }
+
+    /// How many images of each class there are.
+    #[must_use]
+    pub fn summary(&self) -> Summary {
+        let count = |labels: &Vec<u8>| {
+            let mut of_class = vec![0; self.classes.len()];
+            for &label in labels {
+                of_class[usize::from(label)] += 1;
+            }
+            of_class
+        };
+        Summary {
+            classes: self.classes.clone(),
+            images: self.labels.each_ref().map(count),
+        }
+    }
+}
+
+/// How many images of which class a data set has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Summary {
     /// Names of the classes.

@@ -10,11 +10,13 @@
 //! - [`blob`], [`chunks`], [`blocking`]: checksums, files in chunks, and work that must not hold up
 //!   asynchronous threads
 //! - [`dataset`], [`picture`]: the packed data set, and image files on their way to it
+//! - [`predictions`]: what a member of the ensemble says of the evaluated images
 //! - [`weights_format`]: formats of files with weights
 //! - [`wire`]: conversions from and to the messages of `quartet-proto`
 //! - [`provenance`]: which programs and machines results come from
 //! - [`address`]: where coordinators are
 //! - [`label`]: names and reasons that people see, and how long they may be
+//! - [`csv`]: tables for other programs
 //! - [`human`], [`host`], [`clock`], [`terminal`], [`telemetry`], [`shutdown`]: durations and sizes for
 //!   people, names, times, screens, logs, signals
 
@@ -24,6 +26,7 @@ pub mod blob;
 pub mod blocking;
 pub mod chunks;
 pub mod clock;
+pub mod csv;
 pub mod dataset;
 pub mod early_stopping;
 pub mod event;
@@ -35,6 +38,7 @@ pub mod label;
 pub mod outcome;
 pub mod picture;
 pub mod position;
+pub mod predictions;
 pub mod progress;
 pub mod provenance;
 pub mod report;

@@ -50,6 +50,7 @@ impl Results {
         facts.insert("event files".into(), event_files.join("\n"));
         facts.insert("evaluation".into(), text(&layout.evaluation()));
         facts.insert("table".into(), text(&layout.evaluation_text()));
+        facts.insert("predictions".into(), text(&layout.predictions_table()));
         Self(facts)
     }
 

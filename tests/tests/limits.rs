@@ -3,19 +3,23 @@
 
 use std::time::Duration;
 
-use quartet_proto::v1::{self, commit_checkpoint_request::Part, complete_request};
-use quartet_shared::dataset::Dataset;
-use quartet_shared::ids::Epoch;
+use quartet_proto::v1::{
+    self, commit_checkpoint_request::Part, complete_request, keep_predictions_request,
+};
+use quartet_shared::blob::Blob;
+use quartet_shared::dataset::{Dataset, Split};
+use quartet_shared::ids::{Attempt, Epoch};
 use quartet_shared::outcome::{Outcome, StopReason};
+use quartet_shared::predictions::{Predictions, Shape};
 use quartet_shared::report::{EVALUATED, EvaluationReport, Member, Prediction, SplitReport};
 use quartet_shared::spec::Backbone;
-use quartet_shared::task::Task;
+use quartet_shared::task::{LeaseId, Task};
 use quartet_store::layout::Layout;
 use quartet_tests::job::Job;
-use quartet_tests::played_worker::{PlayedWorker, header};
+use quartet_tests::played_worker::{PlayedWorker, header, secret_of};
 use quartet_tests::processes::Coordinator;
 use tokio_stream::StreamExt as _;
-use tonic::Code;
+use tonic::{Code, Status};
 
 /// The report of an ensemble whose members guess alike.
 fn report(dataset: &Dataset, members: Vec<Member>) -> EvaluationReport {
@@ -41,37 +45,66 @@ fn report(dataset: &Dataset, members: Vec<Member>) -> EvaluationReport {
     }
 }
 
+/// An experiment whose runs are trained, with a worker that is to evaluate the ensemble.
+struct Trained {
+    job: Job,
+    worker: PlayedWorker,
+    lease: LeaseId,
+    dataset: Dataset,
+    // Killed when it is dropped.
+    _coordinator: Coordinator,
+}
+
+impl Trained {
+    async fn start() -> Self {
+        let job = Job::new(2, 16);
+        let coordinator = Coordinator::spawn(&mut job.coordinator(1, "127.0.0.1:0"));
+        let mut workers = Vec::new();
+        for id in ["w1", "w2"] {
+            let mut worker = PlayedWorker::attach(&coordinator.address, id).await;
+            let (lease, _) = worker.assigned().await;
+            workers.push((worker, lease));
+        }
+        for (worker, lease) in &mut workers {
+            for epoch in [Epoch(1), Epoch(2)] {
+                let header = header(lease, epoch, b"weights");
+                worker.commit(header, b"weights").await.unwrap();
+            }
+            let outcome = Outcome {
+                epochs: 2,
+                best_epoch: Epoch(1),
+                best_valid_accuracy: 0.0,
+                stop_reason: StopReason::Epochs,
+            };
+            let result = complete_request::Result::Training(outcome.into());
+            worker.complete(lease, result).await.unwrap();
+        }
+        let (mut worker, _) = workers.swap_remove(0);
+        let (lease, _) = worker.assigned().await;
+        assert_eq!(lease.task, Task::Evaluate);
+        let datasets = job.path("store").join("datasets");
+        let dataset = std::fs::read_dir(datasets).unwrap().next().unwrap();
+        let dataset = Dataset::decode(&std::fs::read(dataset.unwrap().path()).unwrap()).unwrap();
+        Self {
+            job,
+            worker,
+            lease,
+            dataset,
+            _coordinator: coordinator,
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_report_must_be_of_the_experiment() {
-    let job = Job::new(2, 16);
-    let coordinator = Coordinator::spawn(&mut job.coordinator(1, "127.0.0.1:0"));
+    let Trained {
+        job,
+        mut worker,
+        lease,
+        dataset,
+        _coordinator,
+    } = Trained::start().await;
     let layout = Layout::new("small".parse().unwrap());
-    let mut workers = Vec::new();
-    for id in ["w1", "w2"] {
-        let mut worker = PlayedWorker::attach(&coordinator.address, id).await;
-        let (lease, _) = worker.assigned().await;
-        workers.push((worker, lease));
-    }
-    for (worker, lease) in &mut workers {
-        for epoch in [Epoch(1), Epoch(2)] {
-            let header = header(lease, epoch, b"weights");
-            worker.commit(header, b"weights").await.unwrap();
-        }
-        let outcome = Outcome {
-            epochs: 2,
-            best_epoch: Epoch(1),
-            best_valid_accuracy: 0.0,
-            stop_reason: StopReason::Epochs,
-        };
-        let result = complete_request::Result::Training(outcome.into());
-        worker.complete(lease, result).await.unwrap();
-    }
-    let worker = &mut workers[0].0;
-    let (lease, _) = worker.assigned().await;
-    assert_eq!(lease.task, Task::Evaluate);
-    let datasets = job.path("store").join("datasets");
-    let dataset = std::fs::read_dir(datasets).unwrap().next().unwrap();
-    let dataset = Dataset::decode(&std::fs::read(dataset.unwrap().path()).unwrap()).unwrap();
     let member = |run: &str, backbone, best_epoch| Member {
         run: run.parse().unwrap(),
         backbone,
@@ -112,6 +145,115 @@ async fn a_report_must_be_of_the_experiment() {
     let result = complete_request::Result::Evaluation(json.into());
     worker.complete(&lease, result).await.unwrap();
     assert!(evaluation.exists());
+}
+
+/// Sends predictions.
+async fn keep(
+    worker: &mut PlayedWorker,
+    header: &v1::PredictionsHeader,
+    bytes: &[u8],
+) -> Result<(), Status> {
+    let chunks = bytes.chunks(1000).map(<[u8]>::to_vec);
+    let chunks = chunks.map(|chunk| keep_predictions_request::Part::Chunk(chunk.into()));
+    let header = keep_predictions_request::Part::Header(header.clone());
+    let parts: Vec<_> = std::iter::once(header)
+        .chain(chunks)
+        .map(|part| v1::KeepPredictionsRequest { part: Some(part) })
+        .collect();
+    let sent = worker.client.keep_predictions(tokio_stream::iter(parts));
+    sent.await.map(drop)
+}
+
+#[tokio::test]
+async fn predictions_must_be_of_the_experiment() {
+    let Trained {
+        job,
+        mut worker,
+        lease,
+        dataset,
+        _coordinator,
+    } = Trained::start().await;
+    let layout = Layout::new("small".parse().unwrap());
+    let shape = Shape::of(&dataset);
+    let guesses = |shape: &Shape, value: f32| {
+        let rows = |(_, images): &(Split, u64)| vec![value; *images as usize * shape.classes()];
+        let splits = shape.splits().iter().map(rows).collect();
+        Predictions { splits }.encode(shape)
+    };
+    let good = guesses(&shape, 0.25);
+    let header = |bytes: &[u8]| v1::PredictionsHeader {
+        lease: Some(lease.clone().into()),
+        secret: secret_of(&lease),
+        run: "vgg16".to_owned(),
+        weights: Some(Blob::of(b"weights").into()),
+        predictions: Some(Blob::of(bytes).into()),
+    };
+    let mut more = good.clone();
+    more.extend_from_slice(&[0; 4]);
+    let mut of_others = good.clone();
+    of_others[10] ^= 1;
+    let stale = LeaseId {
+        attempt: Attempt(lease.attempt.0 + 1),
+        ..lease.clone()
+    };
+    let training = LeaseId {
+        task: Task::Train("vgg16".parse().unwrap()),
+        ..lease.clone()
+    };
+    let of = |lease: LeaseId| v1::PredictionsHeader {
+        lease: Some(lease.into()),
+        ..header(&good)
+    };
+    let impostor = v1::PredictionsHeader {
+        secret: vec![1; 16].into(),
+        ..header(&good)
+    };
+    let unknown = v1::PredictionsHeader {
+        run: "other".to_owned(),
+        ..header(&good)
+    };
+    let of_other_weights = v1::PredictionsHeader {
+        weights: Some(Blob::of(b"others").into()),
+        ..header(&good)
+    };
+    let wrong = [of_others, guesses(&shape, f32::NAN), guesses(&shape, 1.5)];
+    for (header, bytes, code) in [
+        (of(stale), &good, Code::FailedPrecondition),
+        (of(training), &good, Code::InvalidArgument),
+        (impostor, &good, Code::PermissionDenied),
+        (unknown, &good, Code::InvalidArgument),
+        (of_other_weights, &good, Code::FailedPrecondition),
+        (header(&more), &more, Code::InvalidArgument),
+        (header(&good), &more, Code::InvalidArgument),
+        (header(&more[..good.len()]), &wrong[1], Code::DataLoss),
+        (header(&wrong[0]), &wrong[0], Code::InvalidArgument),
+        (header(&wrong[1]), &wrong[1], Code::InvalidArgument),
+        (header(&wrong[2]), &wrong[2], Code::InvalidArgument),
+    ] {
+        let refused = keep(&mut worker, &header, bytes).await.unwrap_err();
+        assert_eq!(refused.code(), code, "{refused}");
+    }
+    let run = "vgg16".parse().unwrap();
+    let manifest = layout.predictions_manifest(&run, Epoch(1), lease.attempt);
+    let manifest = job.path("store").join(manifest);
+    assert!(!manifest.exists());
+
+    // The second answer is for a worker that missed the first.
+    for _ in 0..2 {
+        keep(&mut worker, &header(&good), &good).await.unwrap();
+        assert!(manifest.exists());
+    }
+    let others = guesses(&shape, 0.5);
+    let refused = keep(&mut worker, &header(&others), &others).await;
+    assert_eq!(refused.unwrap_err().code(), Code::InvalidArgument);
+    let kept = layout.predictions(&run, Epoch(1), lease.attempt);
+    assert_eq!(std::fs::read(job.path("store").join(&kept)).unwrap(), good);
+    // The next evaluator gets them.
+    let request = v1::GetObjectRequest {
+        key: kept,
+        offset: 0,
+    };
+    worker.client.get_object(request).await.unwrap();
 }
 
 #[tokio::test]

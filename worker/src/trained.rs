@@ -5,16 +5,16 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail, ensure};
 use burn::tensor::Device;
 use futures::TryStreamExt;
+use futures::future::try_join_all;
 use quartet_engine::checkpoint::load_network;
 use quartet_engine::models::Network;
 use quartet_shared::blob::{Blob, BlobRef};
-use quartet_shared::dataset::image_size_of;
-use quartet_shared::ids::{Epoch, ExperimentName, RunName};
+use quartet_shared::dataset::Index;
+use quartet_shared::ids::{ExperimentName, RunName};
 use quartet_shared::spec::RunSpec;
-use quartet_store::Store;
 use quartet_store::layout::Layout;
-use quartet_store::manifest::Manifest;
-use quartet_store::manifest::StoredSpec;
+use quartet_store::manifest::{Manifest, StoredSpec};
+use quartet_store::{Store, StoreError};
 use tokio::io::AsyncWriteExt;
 
 /// An experiment's folder in its store.
@@ -25,17 +25,13 @@ pub struct TrainedExperiment {
     spec: StoredSpec,
 }
 
-/// A run's best weights.
+/// A run and its best checkpoint.
 #[derive(Debug)]
 pub struct TrainedRun {
     /// The run.
     pub run: RunSpec,
-    /// The epoch of the weights.
-    pub epoch: Epoch,
-    /// Its validation accuracy, a fraction of 1.
-    pub valid_accuracy: f64,
-    /// The network.
-    pub network: Network,
+    /// The manifest of its best epoch.
+    pub best: Manifest,
 }
 
 impl TrainedExperiment {
@@ -84,31 +80,19 @@ impl TrainedExperiment {
         &self.spec
     }
 
-    /// Height and width in pixels of the images that it was trained on.
+    /// The beginning of the data set: sizes and names.
     ///
     /// # Errors
     /// The data set cannot be read.
-    pub async fn image_size(&self) -> anyhow::Result<[u16; 2]> {
-        let key = &self.spec.dataset.key;
-        let mut stream = self.store.read(key).await?;
-        let mut head = Vec::new();
-        while head.len() < 8
-            && let Some(chunk) = stream.try_next().await?
-        {
-            head.extend_from_slice(&chunk);
-        }
-        image_size_of(&head).with_context(|| self.store.display_key(key))
+    pub async fn dataset(&self) -> Result<Index, StoreError> {
+        self.store.read_index(&self.spec.dataset.key).await
     }
 
-    /// The best weights so far of one run, or of all that join the ensemble.
+    /// The best checkpoint so far of one run, or of all that join the ensemble.
     ///
     /// # Errors
-    /// There is no such run, one has no checkpoint yet, or its weights are damaged.
-    pub async fn load(
-        &self,
-        only: Option<&RunName>,
-        device: &Device,
-    ) -> anyhow::Result<Vec<TrainedRun>> {
+    /// There is no such run, or one has no checkpoint yet.
+    pub async fn runs(&self, only: Option<&RunName>) -> anyhow::Result<Vec<TrainedRun>> {
         let experiment = &self.spec.experiment;
         let runs: Vec<&RunSpec> = match only {
             Some(name) => {
@@ -120,21 +104,24 @@ impl TrainedExperiment {
             }
             None => experiment.runs.iter().collect(),
         };
-        let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
-        let mut trained = Vec::new();
-        for run in runs {
-            let manifest = self.best(run).await?;
-            let path = self.download(&manifest.weights, folder.path()).await?;
-            trained.push(TrainedRun {
+        let trained = runs.into_iter().map(|run| async {
+            let best = self.best(run).await?;
+            Ok(TrainedRun {
                 run: run.clone(),
-                epoch: manifest.epoch,
-                valid_accuracy: manifest.metrics.valid_accuracy,
-                network: load_network(&path, device)?,
-            });
-            // The network is in memory; the next file may need the room.
-            let _ = std::fs::remove_file(path);
-        }
-        Ok(trained)
+                best,
+            })
+        });
+        try_join_all(trained).await
+    }
+
+    /// The network of a run with its best weights.
+    ///
+    /// # Errors
+    /// The weights are damaged, or cannot be read.
+    pub async fn load(&self, run: &TrainedRun, device: &Device) -> anyhow::Result<Network> {
+        let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
+        let path = self.download(&run.best.weights, folder.path()).await?;
+        Ok(load_network(&path, device)?)
     }
 
     async fn best(&self, run: &RunSpec) -> anyhow::Result<Manifest> {

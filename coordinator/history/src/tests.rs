@@ -1,3 +1,5 @@
+mod predictions;
+
 use std::sync::Arc;
 
 use object_store::memory::InMemory;

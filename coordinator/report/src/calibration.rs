@@ -3,8 +3,6 @@
 //! C. Guo, G. Pleiss, Y. Sun, K. Q. Weinberger: On Calibration of Modern Neural Networks, ICML 2017
 //! (<https://arxiv.org/abs/1706.04599>), section 2 and equation 3.
 
-use crate::predictions::Predictions;
-
 /// Bins of equal width, as in the paper.
 pub const BINS: usize = 15;
 
@@ -29,18 +27,21 @@ pub struct Bin {
     pub confidence: f64,
 }
 
-impl Calibration {
-    /// Sorts predictions, which must be valid for so many classes, into bins. The confidence of a prediction
-    /// is the probability of the predicted class.
-    #[must_use]
-    pub fn of(predictions: &Predictions, classes: usize) -> Self {
-        let mut bins = [Bin::default(); BINS];
-        for row in predictions.rows(classes) {
-            let bin = &mut bins[bin_of(row.confidence)];
-            bin.count += 1;
-            bin.accuracy += f64::from(u8::from(row.predicted == row.label));
-            bin.confidence += f64::from(row.confidence);
-        }
+/// The predictions so far: each bin has sums where a [`Calibration`] has means.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Bins([Bin; BINS]);
+
+impl Bins {
+    /// Takes a prediction with its confidence, the probability of the predicted class.
+    pub(crate) fn add(&mut self, confidence: f64, is_right: bool) {
+        let bin = &mut self.0[bin_of(confidence)];
+        bin.count += 1;
+        bin.accuracy += f64::from(u8::from(is_right));
+        bin.confidence += confidence;
+    }
+
+    pub(crate) fn calibration(&self) -> Calibration {
+        let mut bins = self.0;
         let images: u64 = bins.iter().map(|bin| bin.count).sum();
         let mut error = 0.0;
         for bin in bins.iter_mut().filter(|bin| bin.count > 0) {
@@ -48,35 +49,30 @@ impl Calibration {
             bin.accuracy /= bin.count as f64;
             bin.confidence /= bin.count as f64;
         }
-        Self {
+        Calibration {
             bins,
             expected_error: error,
         }
     }
 }
 
-fn bin_of(confidence: f32) -> usize {
+fn bin_of(confidence: f64) -> usize {
     // In single precision, so that 0.2 as a confidence is the edge 3 / 15.
-    let above = (confidence * BINS as f32).ceil() as usize;
+    let above = (confidence as f32 * BINS as f32).ceil() as usize;
     above.saturating_sub(1).min(BINS - 1)
 }
 
 #[cfg(test)]
 mod tests {
-    use quartet_shared::dataset::Split;
-
     use super::*;
 
-    /// Predictions of two classes, as the probability of the first one, with the label.
-    fn of(said: &[(f32, u8)]) -> Calibration {
-        let predictions = Predictions {
-            split: Split::Test,
-            labels: said.iter().map(|(_, label)| *label).collect(),
-            probabilities: said.iter().flat_map(|(p, _)| [*p, 1.0 - p]).collect(),
-            images: None,
-        };
-        predictions.check(2).unwrap();
-        Calibration::of(&predictions, 2)
+    /// The calibration of predictions of two classes: the probability of the first one, with the label.
+    fn of(said: &[(f64, u8)]) -> Calibration {
+        let mut bins = Bins::default();
+        for &(first, label) in said {
+            bins.add(first.max(1.0 - first), (first < 0.5) == (label == 1));
+        }
+        bins.calibration()
     }
 
     /// Bin 12 (0.8 to 0.867) has 0.85 right, 0.85 right and 0.81 wrong: accuracy 2/3, confidence 2.51/3. Bin

@@ -20,8 +20,7 @@ use quartet_shared::report::{EvaluationReport, SplitReport};
 
 use combined::Metric;
 
-use crate::calibration::Calibration;
-use crate::predictions::{Predictions, class_names};
+use crate::findings::Findings;
 
 pub(crate) use axes::Scales;
 pub(crate) use combined::caption;
@@ -40,9 +39,9 @@ pub struct Figure {
 }
 
 /// All figures of an experiment: validation accuracy and loss of all runs, the curves of each run, and what
-/// evaluation and predictions give. Predictions that do not fit the evaluation's classes have none.
+/// evaluation and predictions give.
 #[must_use]
-pub fn figures(record: &ExperimentRecord, predictions: &[Predictions]) -> Vec<Figure> {
+pub fn figures(record: &ExperimentRecord, findings: &[Findings]) -> Vec<Figure> {
     let scales = Scales::of(&record.runs);
     let mut figures = vec![accuracy(&record.runs, &scales), loss(&record.runs, &scales)];
     figures.extend(record.runs.iter().map(|run| curve(run, &scales)));
@@ -53,13 +52,7 @@ pub fn figures(record: &ExperimentRecord, predictions: &[Predictions]) -> Vec<Fi
             figures.extend(classes(split));
         }
     }
-    let classes = class_names(record.report.as_ref(), predictions).len();
-    let valid = predictions
-        .iter()
-        .filter(|predictions| predictions.check(classes).is_ok());
-    figures.extend(
-        valid.map(|predictions| reliability(predictions, &Calibration::of(predictions, classes))),
-    );
+    figures.extend(findings.iter().map(reliability));
     figures
 }
 
@@ -132,10 +125,14 @@ pub(crate) fn classes(split: &SplitReport) -> Option<Figure> {
     })
 }
 
-pub(crate) fn reliability(predictions: &Predictions, calibration: &Calibration) -> Figure {
+pub(crate) fn reliability(
+    Findings {
+        split, calibration, ..
+    }: &Findings,
+) -> Figure {
     Figure {
-        name: format!("reliability-{}", predictions.split),
-        title: reliability::title(predictions.split, calibration),
-        svg: reliability::svg(predictions.split, calibration),
+        name: format!("reliability-{split}"),
+        title: reliability::title(*split, calibration),
+        svg: reliability::svg(*split, calibration),
     }
 }

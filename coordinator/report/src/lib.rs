@@ -1,14 +1,14 @@
 //! What became of an experiment, as one HTML file that needs nothing else, and as figures.
 //!
 //! Everything here is a pure function of an [`ExperimentRecord`](quartet_history::ExperimentRecord), of
-//! [`Predictions`] if there are any, and of the time that is passed in: no store, no clock, no file. Equal
+//! [`Findings`] if there are any, and of the time that is passed in: no store, no clock, no file. Equal
 //! input gives equal output.
 //!
 //! - [`html`]: the report; its templates are in `templates/`, its view in `page`
 //! - [`figures`], [`curves`], [`accuracies`]: the figures as SVG
 //! - [`style`], [`sentence`]: what a live page has in common with the report
 //! - [`png`]: an SVG of this crate as a picture
-//! - [`calibration`], [`mistakes`]: what predictions tell beyond the scores of the evaluation
+//! - [`findings`], [`calibration`]: what predictions tell beyond the scores of the evaluation
 //! - `text`: foreign text and numbers for readers
 //!
 //! The figures are drawn by plotters: it tells where a value lies, so that labels can stand beside their
@@ -17,15 +17,14 @@
 
 pub mod calibration;
 mod figures;
-pub mod mistakes;
+pub mod findings;
 mod page;
 mod png;
-mod predictions;
 mod sentence;
 mod text;
 
 pub use figures::{Figure, accuracies, confusion_matrices, curves, figures};
+pub use findings::{Findings, Observer};
 pub use page::{html, style};
 pub use png::{PngError, png};
-pub use predictions::{Images, InvalidPredictions, Predictions};
 pub use sentence::sentence;

@@ -10,7 +10,7 @@ use quartet_history::ExperimentRecord;
 use quartet_shared::clock::Timestamp;
 
 use crate::figures::{self, Figure, Scales};
-use crate::predictions::{Predictions, class_names};
+use crate::findings::Findings;
 
 use citation::Citation;
 use evaluation::{PredictionView, SplitView};
@@ -43,8 +43,6 @@ struct Page {
     is_loss_cut: bool,
     splits: Vec<SplitView>,
     predictions: Vec<PredictionView>,
-    /// What is wrong with predictions that are not shown.
-    refused: Vec<String>,
     tasks: Vec<TaskRow>,
     events: Vec<EventRow>,
     earlier_events: String,
@@ -56,16 +54,12 @@ struct Page {
 }
 
 /// The report of an experiment as one HTML file: no script, nothing to fetch. `now` is the time that it says
-/// it was written at. Predictions are optional; those that do not fit the evaluation's classes are named and
-/// left out.
+/// it was written at. Findings are optional, of splits of the evaluation.
 #[must_use]
-pub fn html(record: &ExperimentRecord, predictions: &[Predictions], now: Timestamp) -> String {
+pub fn html(record: &ExperimentRecord, findings: &[Findings], now: Timestamp) -> String {
     let scales = Scales::of(&record.runs);
-    let classes = class_names(record.report.as_ref(), predictions);
-    let checked = predictions
-        .iter()
-        .map(|predictions| (predictions, predictions.check(classes.len())));
-    let (valid, refused): (Vec<_>, Vec<_>) = checked.partition(|(_, checked)| checked.is_ok());
+    let classes = record.report.as_ref().map(|report| &report.classes[..]);
+    let classes = classes.unwrap_or_default();
     let trained = record.runs.iter().filter(|run| !run.epochs.is_empty());
     let (events, earlier) = history::events(&record.events);
     let page = Page {
@@ -78,13 +72,9 @@ pub fn html(record: &ExperimentRecord, predictions: &[Predictions], now: Timesta
         curves: trained.map(|run| figures::curve(run, &scales)).collect(),
         is_loss_cut: scales.is_loss_cut,
         splits: evaluation::splits(record),
-        predictions: valid
+        predictions: findings
             .iter()
-            .map(|(valid, _)| evaluation::predictions(valid, &classes))
-            .collect(),
-        refused: refused
-            .iter()
-            .filter_map(|(_, checked)| Some(checked.as_ref().err()?.to_string()))
+            .map(|findings| evaluation::predictions(findings, classes))
             .collect(),
         tasks: history::tasks(record),
         events,

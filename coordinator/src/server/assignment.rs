@@ -1,6 +1,7 @@
 //! Assignments: what a worker needs to begin a task, as the store has it.
 
 use futures::future::try_join_all;
+use quartet_history::predictions;
 use quartet_shared::assignment::{Assignment, BestCheckpoint, CheckpointRef, Inputs, Start};
 use quartet_shared::ids::{Epoch, RunName};
 use quartet_shared::position::Position;
@@ -86,8 +87,12 @@ async fn start(
     }))
 }
 
-async fn best_checkpoint(shell: &Shell, run: &RunName) -> Result<BestCheckpoint, AssignmentError> {
-    let layout = &shell.experiment.layout;
+/// The best checkpoint of a finished run.
+pub(super) async fn best_checkpoint(
+    shell: &Shell,
+    run: &RunName,
+) -> Result<BestCheckpoint, AssignmentError> {
+    let Experiment { store, layout, .. } = &shell.experiment;
     // The run has finished, and its outcome follows from its last epoch.
     let outcome = shell.scheduler.read(|scheduler, _| {
         let run = scheduler.run(run);
@@ -96,10 +101,12 @@ async fn best_checkpoint(shell: &Shell, run: &RunName) -> Result<BestCheckpoint,
     let key = layout.outcome(run);
     let epoch = outcome.ok_or(MissingObject { key })?.best_epoch;
     let manifest: Manifest = required(&shell.experiment, layout.manifest(run, epoch)).await?;
+    let weights = manifest.weights;
     Ok(BestCheckpoint {
         run: run.clone(),
         epoch,
-        weights: manifest.weights,
+        predictions: predictions::kept(store, layout, run, &weights).await?,
+        weights,
     })
 }
 

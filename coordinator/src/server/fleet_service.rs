@@ -133,6 +133,18 @@ impl v1::fleet_server::Fleet for FleetService {
         Ok(Response::new(v1::CommitCheckpointResponse {}))
     }
 
+    async fn keep_predictions(
+        &self,
+        request: Request<Streaming<v1::KeepPredictionsRequest>>,
+    ) -> Result<Response<v1::KeepPredictionsResponse>, Status> {
+        // On a task of its own, as a commit.
+        let keep = transaction::keep_predictions(Arc::clone(&self.shell), request.into_inner());
+        tokio::spawn(keep)
+            .await
+            .map_err(|error| broke_off("keeping predictions", &error))??;
+        Ok(Response::new(v1::KeepPredictionsResponse {}))
+    }
+
     async fn complete(
         &self,
         request: Request<v1::CompleteRequest>,

@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::shell::Shell;
-use projections::{Written, write_report};
+use projections::{Written, write_results};
 use quartet_history::HistoryError;
 use quartet_store::StoreError;
 
@@ -23,9 +23,12 @@ const GATHER_FLEET: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_secs(5);
 /// How long the last writes may take.
 const LAST_WRITES: Duration = Duration::from_secs(5);
+/// The same once the ensemble is evaluated: its predictions are read and written.
+const LAST_RESULTS: Duration = Duration::from_secs(60);
 
 /// Writes what is new of the history to the store, until it is told to finish.
 pub(super) struct Recorder {
+    shell: Arc<Shell>,
     stop: CancellationToken,
     task: JoinHandle<()>,
 }
@@ -48,6 +51,7 @@ impl Recorder {
             version: None,
         };
         Self {
+            shell: Arc::clone(shell),
             stop,
             task: tokio::spawn(writer.run()),
         }
@@ -56,10 +60,11 @@ impl Recorder {
     /// Writes what is left, and ends.
     pub(super) async fn finish(mut self) {
         self.stop.cancel();
-        if tokio::time::timeout(LAST_WRITES, &mut self.task)
-            .await
-            .is_err()
-        {
+        let limit = match self.shell.conclusion.report() {
+            Some(_) => LAST_RESULTS,
+            None => LAST_WRITES,
+        };
+        if tokio::time::timeout(limit, &mut self.task).await.is_err() {
             self.task.abort();
             tracing::warn!(
                 "the store is too slow to take all of the history; event files come with the next start, and \
@@ -183,7 +188,7 @@ impl Writer {
         if self.stop.is_cancelled()
             && let Some(record) = self.shell.history.record()
         {
-            write_report(&self.shell, &record).await?;
+            write_results(&self.shell, &record).await?;
         }
         let version = self.shell.history.version();
         if let Some(record) = self.shell.history.record() {

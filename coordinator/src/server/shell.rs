@@ -3,9 +3,8 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use futures::TryStreamExt;
 use quartet_proto::v1::{self, coordinator_message::Message};
-use quartet_shared::dataset::{DatasetError, Summary};
+use quartet_shared::dataset::Summary;
 use quartet_shared::human;
 use quartet_shared::ids::{RunName, WorkerId};
 use quartet_shared::secret::Secret;
@@ -38,6 +37,8 @@ pub(super) struct Shell {
     pub(super) downloads: Downloads,
     pub(super) store_trouble: Trouble,
     pub(super) logs: Logs,
+    /// Held while predictions are taken.
+    pub(super) keeping_predictions: tokio::sync::Mutex<()>,
     dataset: OnceCell<Summary>,
 }
 
@@ -55,6 +56,7 @@ impl Shell {
             downloads: Downloads::default(),
             store_trouble: Trouble::default(),
             logs: Logs::default(),
+            keeping_predictions: tokio::sync::Mutex::default(),
             dataset: OnceCell::new(),
         }
     }
@@ -192,18 +194,10 @@ impl Shell {
     async fn read_dataset(&self) -> Result<Summary, Status> {
         let Experiment { store, spec, .. } = &self.experiment;
         let key = &spec.dataset.key;
-        let failed = |error| self.store_failed(error);
-        let mut chunks = store.read(key).await.map_err(failed)?;
-        let mut bytes = Vec::new();
-        loop {
-            let next = chunks.try_next().await.map_err(failed)?;
-            let complete = next.is_none();
-            bytes.extend_from_slice(&next.unwrap_or_default());
-            match Summary::of_prefix(&bytes) {
-                Ok(summary) => return Ok(summary),
-                Err(DatasetError::TruncatedHeader { .. }) if !complete => {}
-                Err(error) => return Err(Status::data_loss(format!("{key}: {error}"))),
-            }
+        match store.read_index(key).await {
+            Ok(index) => Ok(index.summary()),
+            Err(error) if error.is_of_content() => Err(Status::data_loss(error.to_string())),
+            Err(error) => Err(self.store_failed(error)),
         }
     }
 

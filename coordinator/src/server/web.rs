@@ -159,7 +159,12 @@ async fn report(State(web): State<Arc<Web>>) -> Response<Body> {
         let why = "the history is being read from the store\n";
         return (StatusCode::SERVICE_UNAVAILABLE, why).into_response();
     };
-    let report = move || quartet_report::html(&record, &[], Timestamp::now());
+    let findings = quartet_status::stored::findings(&web.shell.experiment.store, &record).await;
+    let findings = findings.unwrap_or_else(|error| {
+        tracing::debug!(%error, "the report lacks what predictions tell");
+        Vec::new()
+    });
+    let report = move || quartet_report::html(&record, &findings, Timestamp::now());
     render(&web, report).await
 }
 

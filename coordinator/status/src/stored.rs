@@ -3,10 +3,12 @@
 //! - `place`: what the user names: a store, or an experiment in it
 //! - `table`: rows for people, as CSV and as JSON
 //! - `list`, `show`, `compare`: the commands; pure functions from records to tables and text
+//! - `report`: the report, with what predictions tell
 
 mod compare;
 mod list;
 mod place;
+mod report;
 mod show;
 mod table;
 #[cfg(test)]
@@ -22,12 +24,10 @@ use quartet_shared::label::one_line;
 use quartet_store::{Store, StoreError};
 
 pub use place::{InvalidPlace, Place};
+pub use report::{findings, findings_of, report};
 
 /// Where the coordinator keeps experiments unless it is told otherwise.
 pub const DEFAULT_STORE: &str = "./runs";
-
-/// Pixels of a PNG figure for each of the figure's own.
-const PNG_SCALE: f32 = 2.0;
 
 /// In which form something is printed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -200,46 +200,6 @@ pub async fn compare(
     Ok(out.write_all(table.render(format, width).as_bytes())?)
 }
 
-/// Writes the report of an experiment, and its figures as PNG files if a folder for them is given. Where they
-/// lie is said on `out`, unless the report itself goes there.
-///
-/// # Errors
-/// The experiment cannot be read, or a file cannot be written.
-pub async fn report(
-    place: &str,
-    file: &Path,
-    png: Option<&Path>,
-    mut out: impl Write,
-    mut err: impl Write,
-) -> Result<(), StoredError> {
-    let record = read(place).await?;
-    remark(&record, &mut err)?;
-    let report = quartet_report::html(&record, &[], Timestamp::now());
-    let to_stdout = file == Path::new("-");
-    match to_stdout {
-        true => out.write_all(report.as_bytes())?,
-        false => {
-            write_file(file, report.as_bytes())?;
-            writeln!(out, "{}", file.display())?;
-        }
-    }
-    let Some(folder) = png else { return Ok(()) };
-    std::fs::create_dir_all(folder).map_err(|source| StoredError::file(folder, source))?;
-    for figure in quartet_report::figures(&record, &[]) {
-        let picture = quartet_report::png(&figure.svg, PNG_SCALE)?;
-        let path = folder.join(figure.name).with_added_extension("png");
-        write_file(&path, &picture)?;
-        if !to_stdout {
-            writeln!(out, "{}", path.display())?;
-        }
-    }
-    Ok(())
-}
-
-fn write_file(path: &Path, bytes: &[u8]) -> Result<(), StoredError> {
-    std::fs::write(path, bytes).map_err(|source| StoredError::file(path, source))
-}
-
 /// Names what is missing in a record.
 fn remark(record: &ExperimentRecord, mut err: impl Write) -> io::Result<()> {
     for reason in &record.unreadable {
@@ -249,7 +209,12 @@ fn remark(record: &ExperimentRecord, mut err: impl Write) -> io::Result<()> {
 }
 
 async fn read(place: &str) -> Result<ExperimentRecord, StoredError> {
+    Ok(open(place).await?.1)
+}
+
+async fn open(place: &str) -> Result<(Store, ExperimentRecord), StoredError> {
     let Place { store, experiment } = place.parse()?;
     let store = Store::open_existing(&store)?;
-    Ok(quartet_history::read(&store, &experiment).await?)
+    let record = quartet_history::read(&store, &experiment).await?;
+    Ok((store, record))
 }

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use super::{Dataset, Images, Split, Summary};
+use super::{Dataset, Images, Index, Split};
 
 const MAGIC: &[u8; 4] = b"QDS1";
 /// A label is one byte.
@@ -174,29 +174,34 @@ impl Dataset {
     }
 }
 
-impl Summary {
-    /// The summary of the data set that begins with these bytes. Its pixels need not be among them.
+impl Index {
+    /// The index of the data set that begins with these bytes. Its pixels need not be among them.
     ///
     /// # Errors
     /// [`DatasetError::TruncatedHeader`] if more bytes are needed; else what is wrong with them.
     pub fn of_prefix(bytes: &[u8]) -> Result<Self, DatasetError> {
         let mut reader = Reader { bytes, at: 0 };
         let Header {
-            classes, counts, ..
+            width,
+            height,
+            classes,
+            counts,
         } = Header::read(&mut reader)?;
-        let mut images = <[Vec<u64>; 3]>::default();
+        let mut labels = <[Vec<u8>; 3]>::default();
         for (split, count) in Split::ALL.into_iter().zip(counts) {
             let count = usize::try_from(count)
                 .map_err(|_| DatasetError::Header("more images than can be addressed"))?;
-            let labels = reader.take(count)?;
-            check_labels(split, labels, classes.len())?;
-            let mut of_class = vec![0; classes.len()];
-            for &label in labels {
-                of_class[usize::from(label)] += 1;
-            }
-            images[split as usize] = of_class;
+            let of_split = reader.take(count)?;
+            check_labels(split, of_split, classes.len())?;
+            labels[split as usize] = of_split.to_vec();
         }
-        Ok(Self { classes, images })
+        Ok(Self {
+            width,
+            height,
+            classes,
+            labels,
+            pixels_at: reader.at as u64,
+        })
     }
 }
 
@@ -210,7 +215,13 @@ struct Header {
 
 impl Header {
     fn read(reader: &mut Reader<'_>) -> Result<Self, DatasetError> {
-        let [height, width] = image_size(reader)?;
+        if reader.take(MAGIC.len()).ok() != Some(MAGIC.as_slice()) {
+            return Err(DatasetError::Magic);
+        }
+        let (width, height) = (reader.u16()?, reader.u16()?);
+        if width == 0 || height == 0 {
+            return Err(DatasetError::Header("images without pixels"));
+        }
         let count = usize::from(reader.u16()?);
         if reader.u16()? != 0 {
             return Err(DatasetError::Header("reserved field is not 0"));
@@ -236,25 +247,6 @@ impl Header {
             counts: [reader.u64()?, reader.u64()?, reader.u64()?],
         })
     }
-}
-
-/// Height and width in pixels of the images of the data set whose first bytes, at least 8, these are.
-///
-/// # Errors
-/// If they are not those of a data set.
-pub fn image_size_of(bytes: &[u8]) -> Result<[u16; 2], DatasetError> {
-    image_size(&mut Reader { bytes, at: 0 })
-}
-
-fn image_size(reader: &mut Reader<'_>) -> Result<[u16; 2], DatasetError> {
-    if reader.take(MAGIC.len()).ok() != Some(MAGIC.as_slice()) {
-        return Err(DatasetError::Magic);
-    }
-    let (width, height) = (reader.u16()?, reader.u16()?);
-    if width == 0 || height == 0 {
-        return Err(DatasetError::Header("images without pixels"));
-    }
-    Ok([height, width])
 }
 
 fn narrow(number: usize) -> io::Result<u16> {

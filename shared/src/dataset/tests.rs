@@ -47,21 +47,30 @@ fn bytes_are_as_documented() {
 }
 
 #[test]
-fn a_summary_needs_no_pixels() {
+fn an_index_needs_no_pixels() {
     let bytes = sample().encode();
     let labels_end = COUNTS_AT + 24 + 4;
-    let summary = Summary::of_prefix(&bytes[..labels_end]).unwrap();
+    let index = Index::of_prefix(&bytes[..labels_end]).unwrap();
+    let summary = index.summary();
     assert_eq!(summary.classes, sample().classes);
     assert_eq!(summary.images, [vec![1, 2], vec![0, 1], vec![0, 0]]);
     assert_eq!(summary.split(Split::Valid), [0, 1]);
-    assert_eq!(Summary::of_prefix(&bytes), Ok(summary));
+    for (split, image) in [(Split::Train, 0), (Split::Train, 2), (Split::Valid, 0)] {
+        let bytes_of =
+            |range: std::ops::Range<u64>| &bytes[range.start as usize..range.end as usize];
+        let pixels = bytes_of(index.image(split, image as u64));
+        assert_eq!(Some(pixels), sample().image(split, image));
+        let label = index.labels(split).get(image).copied();
+        assert_eq!(label, sample().label(split, image));
+    }
+    assert_eq!(Index::of_prefix(&bytes), Ok(index));
     for len in 4..labels_end {
-        let truncated = Summary::of_prefix(&bytes[..len]);
+        let truncated = Index::of_prefix(&bytes[..len]);
         assert_eq!(truncated, Err(DatasetError::TruncatedHeader { at: len }));
     }
     let mut bad = bytes;
     bad[COUNTS_AT + 24] = 2;
-    let error = Summary::of_prefix(&bad).unwrap_err();
+    let error = Index::of_prefix(&bad).unwrap_err();
     assert!(matches!(error, DatasetError::Label { label: 2, .. }));
 }
 

@@ -67,6 +67,7 @@ impl From<BestCheckpoint> for v1::BestCheckpoint {
             run: best.run.to_string(),
             epoch: best.epoch.0,
             weights: Some(best.weights.into()),
+            predictions: best.predictions.map(Into::into),
         }
     }
 }
@@ -79,6 +80,7 @@ impl TryFrom<v1::BestCheckpoint> for BestCheckpoint {
             run: name(best.run, "run")?,
             epoch: epoch(best.epoch, "epoch")?,
             weights: required(best.weights, "weights")?,
+            predictions: best.predictions.map(TryFrom::try_from).transpose()?,
         })
     }
 }
@@ -214,12 +216,13 @@ mod tests {
     }
 
     fn evaluation() -> Assignment {
-        let member = BestCheckpoint {
+        let member = |predictions| BestCheckpoint {
             run: "vgg16".parse().unwrap(),
             epoch: Epoch(3),
             weights: object("w"),
+            predictions,
         };
-        let members = vec![member];
+        let members = vec![member(None), member(Some(object("p")))];
         assignment(Task::Evaluate, Inputs::Evaluation { members })
     }
 

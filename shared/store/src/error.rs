@@ -2,6 +2,7 @@
 
 use std::io;
 
+use quartet_shared::dataset::DatasetError;
 use quartet_shared::label::{MAX_REASON, shortened};
 
 /// What can go wrong with the store. Every message names the store and the key.
@@ -59,7 +60,11 @@ impl StoreError {
     /// Whether an object is there and is not what it should be.
     #[must_use]
     pub fn is_of_content(&self) -> bool {
-        matches!(self, Self::Operation { cause, .. } if cause.is::<serde_json::Error>())
+        matches!(
+            self,
+            Self::Operation { cause, .. }
+                if cause.is::<serde_json::Error>() || cause.is::<DatasetError>()
+        )
     }
 
     /// Whether a retry cannot help before a person has acted: the disk is full, the store may not be

@@ -15,12 +15,15 @@
 //! <experiment>/runs/<run>/checkpoints/<epoch>-<attempt>.state.safetensors
 //! <experiment>/runs/<run>/checkpoints/<epoch>-<attempt>.step-<step>.weights.safetensors
 //! <experiment>/runs/<run>/checkpoints/<epoch>-<attempt>.step-<step>.state.safetensors
+//! <experiment>/runs/<run>/predictions/<epoch>-<attempt>.json
+//! <experiment>/runs/<run>/predictions/<epoch>-<attempt>.safetensors
 //! <experiment>/runs/<run>/discarded/<term>/*.json
 //! <experiment>/runs/<run>/outcome.json
 //! <experiment>/evaluation/attempts/<attempt>.json
 //! <experiment>/evaluation/logs/<attempt>/<number>.log
 //! <experiment>/evaluation.json
 //! <experiment>/evaluation.txt
+//! <experiment>/predictions.csv
 //! <experiment>/report.html
 //! <experiment>/tensorboard/<event file>
 //! <experiment>/tensorboard/<run>/<event file>
@@ -222,17 +225,55 @@ impl Layout {
             .then_some((position, attempt))
     }
 
+    /// The folder of what a run's best network says of the evaluated images.
+    #[must_use]
+    pub fn all_predictions(&self, run: &RunName) -> String {
+        format!("{}/predictions", self.run(run))
+    }
+
+    /// The predictions of a run's network after an epoch, as an attempt at the evaluation computed them.
+    #[must_use]
+    pub fn predictions(&self, run: &RunName, epoch: Epoch, attempt: Attempt) -> String {
+        self.of_predictions(run, epoch, attempt, "safetensors")
+    }
+
+    /// The manifest of predictions.
+    #[must_use]
+    pub fn predictions_manifest(&self, run: &RunName, epoch: Epoch, attempt: Attempt) -> String {
+        self.of_predictions(run, epoch, attempt, "json")
+    }
+
+    fn of_predictions(&self, run: &RunName, epoch: Epoch, attempt: Attempt, kind: &str) -> String {
+        let folder = self.all_predictions(run);
+        format!("{folder}/{:04}-{:03}.{kind}", epoch.0, attempt.0)
+    }
+
+    /// Whether a key is that of a run's predictions.
+    fn is_predictions(&self, run: &RunName, key: &str) -> bool {
+        let parse = || {
+            let name = key
+                .strip_prefix(&self.all_predictions(run))?
+                .strip_prefix('/')?;
+            let (epoch, attempt) = name.strip_suffix(".safetensors")?.split_once('-')?;
+            let (epoch, attempt) = (Epoch(epoch.parse().ok()?), Attempt(attempt.parse().ok()?));
+            Some(self.predictions(run, epoch, attempt))
+        };
+        parse().is_some_and(|known| known == key)
+    }
+
     /// Whether an object is one that workers read: a packed data set, initial weights, or a part of a
-    /// checkpoint of this experiment.
+    /// checkpoint of this experiment or its predictions.
     #[must_use]
     pub fn is_for_workers(&self, key: &str) -> bool {
         let of_run = |rest: &str| {
-            let (run, _) = rest.split_once('/')?;
-            self.parse_blob(&run.parse().ok()?, key)
+            let run = rest.split_once('/').and_then(|(run, _)| run.parse().ok());
+            run.is_some_and(|run| {
+                self.parse_blob(&run, key).is_some() || self.is_predictions(&run, key)
+            })
         };
         let runs = key.strip_prefix(&format!("{}/runs/", self.experiment));
         let content = |name: &str| Checksum::try_from(name.to_owned()).ok();
-        runs.is_some_and(|rest| of_run(rest).is_some())
+        runs.is_some_and(of_run)
             || key.strip_prefix(DATASETS).is_some_and(|name| {
                 let name = name.strip_prefix('/').and_then(|n| n.strip_suffix(".qds"));
                 name.and_then(content)
@@ -261,6 +302,12 @@ impl Layout {
     #[must_use]
     pub fn evaluation(&self) -> String {
         format!("{}/evaluation.json", self.experiment)
+    }
+
+    /// What each member and the ensemble say of every evaluated image, as a table.
+    #[must_use]
+    pub fn predictions_table(&self) -> String {
+        format!("{}/predictions.csv", self.experiment)
     }
 
     /// The report of a finished experiment, for people.

@@ -4,6 +4,7 @@
 //! `PutMode::Create`, which both kinds of store do atomically; blobs have keys that no two writers share.
 
 mod check;
+mod dataset;
 mod error;
 pub mod layout;
 mod leftovers;

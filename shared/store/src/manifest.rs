@@ -81,6 +81,24 @@ pub struct StepManifest {
     pub training_state: BlobRef,
 }
 
+/// The manifest of a member's predictions, at [`crate::layout::Layout::predictions_manifest`]. They hold for
+/// its weights, whatever becomes of the ensemble: those of other weights are of no use.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PredictionsManifest {
+    /// The run.
+    pub run: RunName,
+    /// The epoch of the weights.
+    pub epoch: Epoch,
+    /// The attempt at the evaluation that computed them.
+    pub attempt: Attempt,
+    /// The worker that computed them.
+    pub worker: WorkerId,
+    /// The weights that they are the predictions of.
+    pub weights: BlobRef,
+    /// The predictions, in the format of [`quartet_shared::predictions`].
+    pub predictions: BlobRef,
+}
+
 /// The record of a lease, at [`crate::layout::Layout::attempt`]: written before the worker hears of it, so
 /// that no coordinator gives the same attempt again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -9,17 +9,18 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use quartet_agent::Link;
 use quartet_agent::executor::{
-    Checkpoint, CheckpointFiles, EvaluateTask, Evaluated, Executor, ExecutorError, Moment,
-    Snapshot, SnapshotError, Stop, TrainTask, Trained, UnsupportedPrecision, WrittenFile,
+    Checkpoint, CheckpointFiles, EvaluateTask, Evaluated, Executor, ExecutorError, MemberSource,
+    Moment, Snapshot, SnapshotError, Stop, TrainTask, Trained, UnsupportedPrecision, WrittenFile,
 };
 use quartet_shared::blob::Blob;
-use quartet_shared::dataset::Split;
+use quartet_shared::dataset::{Dataset, Split};
 use quartet_shared::early_stopping::EarlyStopping;
 use quartet_shared::ids::Epoch;
 use quartet_shared::outcome::Outcome;
 use quartet_shared::position::Position;
+use quartet_shared::predictions::Predictions;
 use quartet_shared::progress::{EpochMetrics, Phase, Progress};
-use quartet_shared::report::{self, EvaluationReport, Prediction, SplitReport};
+use quartet_shared::report::{self, EVALUATED, EvaluationReport, Prediction, SplitReport};
 use quartet_shared::spec::{ExperimentSpec, Precision, RunSpec};
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
@@ -269,45 +270,64 @@ impl HashingExecutor {
     }
 
     async fn evaluate(&self, task: EvaluateTask, link: Link) -> Result<Evaluated, ExecutorError> {
-        tokio::time::sleep(self.step).await;
-        if link.stop().is_some() {
-            return Ok(Evaluated::Stopped);
-        }
-        let mut states = Vec::new();
+        let mut predictions = Vec::new();
         for member in &task.members {
-            states.push(State::read(&member.weights).map_err(ExecutorError::Failed)?);
+            let weights = match &member.source {
+                MemberSource::Predictions(kept) => {
+                    predictions.push(kept.clone());
+                    continue;
+                }
+                MemberSource::Weights(weights) => weights,
+            };
+            tokio::time::sleep(self.step).await;
+            if link.stop().is_some() {
+                return Ok(Evaluated::Stopped);
+            }
+            let state = State::read(weights).map_err(ExecutorError::Failed)?;
+            let predicted = state.predictions(&task.dataset);
+            link.predictions(&member.run.name, &predicted);
+            predictions.push(predicted);
         }
-        Ok(Evaluated::Finished(Box::new(evaluation(&task, &states))))
+        Ok(Evaluated::Finished(Box::new(evaluation(
+            &task,
+            &predictions,
+        ))))
+    }
+}
+
+impl State {
+    /// What a network in this state says of the evaluated images.
+    fn predictions(&self, dataset: &Dataset) -> Predictions {
+        let classes = dataset.classes.len();
+        let split = |split: Split| {
+            let rows = (0..dataset.len(split)).flat_map(|image| {
+                let favourite = usize::from(self.0[image % 32]) % classes;
+                (0..classes).map(move |class| if class == favourite { 1.0 } else { 0.0 })
+            });
+            rows.collect()
+        };
+        Predictions {
+            splits: EVALUATED.map(split).into(),
+        }
     }
 }
 
 /// A report that depends on every member's state.
-fn evaluation(task: &EvaluateTask, states: &[State]) -> EvaluationReport {
+fn evaluation(task: &EvaluateTask, said: &[Predictions]) -> EvaluationReport {
     let EvaluateTask {
         experiment,
         members,
         dataset,
     } = task;
-    let classes = dataset.classes.len();
-    let split = |split: Split| {
+    let split = |(index, split): (usize, Split)| {
         let labels = &dataset.split(split).labels;
-        let probabilities: Vec<Vec<f32>> = states
-            .iter()
-            .map(|state| {
-                let rows = (0..labels.len()).flat_map(|image| {
-                    let favourite = usize::from(state.0[image % 32]) % classes;
-                    (0..classes).map(move |class| if class == favourite { 1.0 } else { 0.0 })
-                });
-                rows.collect()
-            })
-            .collect();
         let predictions: Vec<_> = members
             .iter()
-            .zip(&probabilities)
-            .map(|(member, probabilities)| Prediction {
+            .zip(said)
+            .map(|(member, said)| Prediction {
                 run: member.run.name.clone(),
                 weight: 1.0,
-                probabilities,
+                probabilities: &said.splits[index],
             })
             .collect();
         SplitReport::compute(split, &dataset.classes, labels, &predictions)
@@ -325,7 +345,7 @@ fn evaluation(task: &EvaluateTask, states: &[State]) -> EvaluationReport {
                 weight: 1.0 / members.len() as f64,
             })
             .collect(),
-        splits: [Split::Valid, Split::Test].map(split).into(),
+        splits: EVALUATED.into_iter().enumerate().map(split).collect(),
     }
 }
 

@@ -6,7 +6,7 @@ mod messages;
 mod store;
 
 use quartet_mutation::{Format, Kind, survives};
-use quartet_shared::dataset::{Dataset, Images, image_size_of};
+use quartet_shared::dataset::{Dataset, Images, Index, Split};
 use quartet_shared::spec::{Preset, from_toml, to_toml};
 
 #[test]
@@ -64,9 +64,13 @@ fn packed_data_sets() {
         vec![dataset.encode()]
     };
     survives(&format, valid, |bytes| {
-        let size = image_size_of(bytes);
+        let index = Index::of_prefix(bytes);
         let dataset = Dataset::decode(bytes).map_err(|error| error.to_string())?;
-        assert_eq!(size, Ok([dataset.height, dataset.width]));
+        let index = index.map_err(|error| format!("no index: {error}"))?;
+        assert_eq!([index.height, index.width], [dataset.height, dataset.width]);
+        for split in Split::ALL {
+            assert_eq!(index.labels(split), dataset.split(split).labels);
+        }
         assert_eq!(dataset.encode(), bytes);
         Ok(())
     });

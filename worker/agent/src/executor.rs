@@ -26,8 +26,9 @@ pub use callbacks::{Callbacks, Stop};
 pub use checkpoint::{Checkpoint, CheckpointFiles, Moment, Snapshot, SnapshotError, WrittenFile};
 pub(crate) use control::TaskControl;
 pub use link::Link;
+pub(crate) use link::Predicted;
 pub(crate) use queue::{Queue, Written};
-pub use task::{EvaluateTask, Evaluated, Member, Resume, TrainTask, Trained};
+pub use task::{EvaluateTask, Evaluated, Member, MemberSource, Resume, TrainTask, Trained};
 
 /// Trains and evaluates for the agent, which calls it in a tokio runtime, for one task at a time.
 ///

@@ -32,7 +32,7 @@ pub(super) async fn run(context: &Context, run: &RunName, start: &Start) -> Resu
     };
     let queue = Arc::new(Queue::default());
     let training = async {
-        let link = Link::new(&context.control, Some(&queue));
+        let link = Link::training(&context.control, &queue);
         let trained = context.executor.train(task, link).await;
         context.control.set_phase(Phase::Uploading);
         trained

@@ -1,15 +1,15 @@
 //! The evaluation: each run's best weights on the validation and test images, alone and as an ensemble.
 
-use std::collections::BTreeMap;
-use std::fs;
+use std::borrow::Cow;
 
 use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Tensor};
 use quartet_agent::executor::{
-    Callbacks, EvaluateTask, Evaluated, Member, Stop, UnsupportedPrecision,
+    Callbacks, EvaluateTask, Evaluated, Member, MemberSource, Stop, UnsupportedPrecision,
 };
 use quartet_shared::dataset::{Images, Split};
 use quartet_shared::ids::Epoch;
+use quartet_shared::predictions::Predictions;
 use quartet_shared::progress::Phase;
 use quartet_shared::report::{
     self, EVALUATED, EvaluationReport, MetricsError, Prediction, SplitReport, normalised,
@@ -20,11 +20,6 @@ use crate::checkpoint::{CheckpointError, load_run};
 use crate::input::Input;
 use crate::models::{Network, NetworkConfig, precision};
 use crate::progress::ProgressReporter;
-
-/// Bytes of weights that are loaded at once. The four backbones of the default experiment have half of it,
-/// so that they share their batches, and a device of 8 GB has most of its memory left for a batch's feature
-/// maps.
-const GROUP_BYTES: u64 = 1 << 30;
 
 /// Why the ensemble cannot be evaluated.
 #[derive(Debug, thiserror::Error)]
@@ -48,10 +43,11 @@ pub enum EvaluateError {
     NoImages,
 }
 
-/// Evaluates the members on the splits that have images, in the precision in which they were trained. The
-/// networks are loaded in groups of at most 1 GiB of weights, one group after the other, so that an ensemble
-/// of any number of members fits on the device; a member that is larger is loaded alone. The callbacks see
-/// phase `Evaluating`, whose steps are the batches of all members, and are asked after each whether to stop.
+/// Evaluates the members on the splits that have images, in the precision in which they were trained. Their
+/// networks are loaded one after the other, so that an ensemble of any number of members fits on the device;
+/// a member whose predictions are there is not computed again. The callbacks see phase `Evaluating`, whose
+/// steps are the batches of all members that are computed, are asked after each whether to stop, and get the
+/// predictions of every member as soon as they are computed.
 ///
 /// # Errors
 /// Weights that do not fit, or predictions that cannot be evaluated.
@@ -59,16 +55,6 @@ pub fn evaluate(
     task: &EvaluateTask,
     device: &Device,
     callbacks: &mut dyn Callbacks,
-) -> Result<Evaluated, EvaluateError> {
-    evaluate_in_groups(task, device, callbacks, GROUP_BYTES)
-}
-
-/// [`evaluate`] with groups of at most `group_bytes` of weights.
-fn evaluate_in_groups(
-    task: &EvaluateTask,
-    device: &Device,
-    callbacks: &mut dyn Callbacks,
-    group_bytes: u64,
 ) -> Result<Evaluated, EvaluateError> {
     let EvaluateTask {
         experiment,
@@ -88,16 +74,26 @@ fn evaluate_in_groups(
         .iter()
         .map(|&split| batches(dataset.split(split), batch).len())
         .sum();
+    let is_to_be_computed = |member: &&Member| matches!(member.source, MemberSource::Weights(_));
+    let to_compute = members.iter().filter(is_to_be_computed).count();
     let mut reporter = ProgressReporter::new(callbacks, 0);
-    reporter.phase(Phase::Evaluating, Epoch(0), steps * members.len());
+    reporter.phase(Phase::Evaluating, Epoch(0), steps * to_compute);
 
     let size = [dataset.height, dataset.width];
-    // probabilities[split][member]
-    let mut probabilities = vec![Vec::with_capacity(members.len()); splits.len()];
-    for group in groups(members, group_bytes) {
-        let networks = load_group(task, group, device)?;
-        let networks: Vec<&Network> = networks.iter().collect();
-        for (&split, outputs) in splits.iter().zip(&mut probabilities) {
+    let mut predictions = Vec::with_capacity(members.len());
+    for Member { run, source, .. } in members {
+        let weights = match source {
+            MemberSource::Weights(weights) => weights,
+            MemberSource::Predictions(kept) => {
+                predictions.push(Cow::Borrowed(kept));
+                continue;
+            }
+        };
+        let config = NetworkConfig::of_run(experiment, run, &dataset.classes);
+        // As in the validation that has chosen these weights.
+        let network = load_run(&config, weights, device)?.with_precision(experiment.precision);
+        let mut computed = Predictions::default();
+        for &split in &splits {
             let mut step = |images| {
                 if reporter.step(images) {
                     reporter.report(None);
@@ -105,23 +101,25 @@ fn evaluate_in_groups(
                 reporter.stop()
             };
             let images = dataset.split(split);
-            match predict(&networks, images, size, batch, device, &mut step) {
-                Some(of_group) => outputs.extend(of_group),
+            match predict(&network, images, size, batch, device, &mut step) {
+                Some(outputs) => computed.splits.push(outputs),
                 None => return Ok(Evaluated::Stopped),
             }
         }
+        reporter.predictions(&run.name, &computed);
+        predictions.push(Cow::Owned(computed));
     }
     reporter.report(None);
 
     let mut reports = Vec::with_capacity(splits.len());
-    for (&split, outputs) in splits.iter().zip(&probabilities) {
+    for (index, &split) in splits.iter().enumerate() {
         let predictions: Vec<Prediction<'_>> = members
             .iter()
-            .zip(outputs)
-            .map(|(Member { run, .. }, probabilities)| Prediction {
+            .zip(&predictions)
+            .map(|(Member { run, .. }, predictions)| Prediction {
                 run: run.name.clone(),
                 weight: run.ensemble_weight,
-                probabilities,
+                probabilities: predictions.splits.get(index).map_or(&[], |split| split),
             })
             .collect();
         let report = SplitReport::compute(
@@ -153,84 +151,34 @@ fn evaluate_in_groups(
     })))
 }
 
-/// The members in their order, in groups whose files of weights have at most `limit` bytes together; a
-/// larger member is a group of its own. A file has the size of its network, since both are in f32. One that
-/// cannot be read counts as empty: loading it says why.
-fn groups(members: &[Member], limit: u64) -> Vec<&[Member]> {
-    let mut groups = Vec::new();
-    let (mut start, mut bytes) = (0, 0_u64);
-    for (index, member) in members.iter().enumerate() {
-        let size = fs::metadata(&member.weights).map_or(0, |file| file.len());
-        if index > start && bytes.saturating_add(size) > limit {
-            groups.push(&members[start..index]);
-            (start, bytes) = (index, 0);
-        }
-        bytes = bytes.saturating_add(size);
-    }
-    if start < members.len() {
-        groups.push(&members[start..]);
-    }
-    groups
-}
-
-fn load_group(
-    EvaluateTask {
-        experiment,
-        dataset,
-        ..
-    }: &EvaluateTask,
-    group: &[Member],
-    device: &Device,
-) -> Result<Vec<Network>, CheckpointError> {
-    let networks = group.iter().map(|member| {
-        let config = NetworkConfig::of_run(experiment, &member.run, &dataset.classes);
-        let network = load_run(&config, &member.weights, device)?;
-        // As in the validation that has chosen these weights.
-        Ok(network.with_precision(experiment.precision))
-    });
-    networks.collect()
-}
-
-/// Softmax outputs of each network for all images of `[height, width]` pixels in their order, `[images,
-/// classes]`, row-major. Networks of one image size share the batches. `step` is called with the number of
-/// images after every batch of every network; `None` if it says to stop. The networks must be on `device`,
-/// without autodiff.
+/// Softmax outputs of a network for all images of `[height, width]` pixels in their order, `[images,
+/// classes]`, row-major. `step` is called with the number of images after every batch; `None` if it says to
+/// stop. The network must be on `device`, without autodiff.
 pub fn predict(
-    networks: &[&Network],
+    network: &Network,
     images: &Images,
     size: [u16; 2],
     batch: usize,
     device: &Device,
     step: &mut dyn FnMut(usize) -> Option<Stop>,
-) -> Option<Vec<Vec<f32>>> {
-    let image_size = |network: &Network| network.config().image_size as u32;
-    let input = |size_there| Input::of_size(size.map(usize::from), size_there, device);
-    let inputs: BTreeMap<u32, Input> = networks
-        .iter()
-        .map(|network| (image_size(network), input(image_size(network))))
-        .collect();
-    let mut outputs = vec![Vec::new(); networks.len()];
+) -> Option<Vec<f32>> {
+    let size_there = network.config().image_size as u32;
+    let input = Input::of_size(size.map(usize::from), size_there, device);
+    let mut outputs: Vec<Tensor<2>> = Vec::new();
     for range in batches(images, batch) {
-        let decoded: BTreeMap<u32, Tensor<4>> = inputs
-            .iter()
-            .map(|(&size, input)| (size, input.evaluation_batch(images, range.clone()).images))
-            .collect();
-        for (network, outputs) in networks.iter().zip(&mut outputs) {
-            let images = decoded[&image_size(network)].clone();
-            outputs.push(softmax(network.forward(images), 1));
-            if step(range.len()).is_some() {
-                return None;
-            }
+        let decoded = input.evaluation_batch(images, range.clone()).images;
+        outputs.push(softmax(network.forward(decoded), 1));
+        if step(range.len()).is_some() {
+            return None;
         }
     }
-    let read = |outputs: Vec<Tensor<2>>| match outputs.is_empty() {
+    Some(match outputs.is_empty() {
         true => Vec::new(),
         false => {
             let outputs = Tensor::cat(outputs, 0).into_data_as::<f32>();
             outputs.try_to_vec::<f32>().expect("converted to f32")
         }
-    };
-    Some(outputs.into_iter().map(read).collect())
+    })
 }
 
 #[cfg(test)]

@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use quartet_agent::executor::{Callbacks, Checkpoint, Stop};
-use quartet_shared::ids::Epoch;
+use quartet_shared::ids::{Epoch, RunName};
+use quartet_shared::predictions::Predictions;
 use quartet_shared::progress::{Phase, Progress};
 
 use crate::metrics::{Means, MetricTotals};
@@ -70,6 +71,11 @@ impl<'a> ProgressReporter<'a> {
         self.before = done.seconds;
         self.started = Instant::now();
         self.send();
+    }
+
+    /// Hands over what a member of the ensemble says of the evaluated images.
+    pub(crate) fn predictions(&mut self, run: &RunName, predictions: &Predictions) {
+        self.callbacks.on_predictions(run, predictions);
     }
 
     /// Counts a step; whether it is time to report.

@@ -12,11 +12,12 @@ use std::path::PathBuf;
 use anyhow::{bail, ensure};
 use burn::tensor::Device;
 use quartet_engine::predict::predict;
-use quartet_shared::dataset::{Images, Split};
+use quartet_shared::dataset::{Images, Index, Split};
 use quartet_shared::human;
 use quartet_shared::label::one_line;
 use quartet_shared::report::{Prediction, SplitReport, argmax};
 use serde::{Serialize, Serializer};
+use tokio::runtime::Runtime;
 
 use self::labelled::class_folders;
 use super::args::PredictArgs;
@@ -43,64 +44,68 @@ impl Serialize for Probabilities<'_> {
 
 /// What answers: the networks of an experiment's ensemble, or that of one run.
 struct Ensemble {
+    experiment: TrainedExperiment,
     runs: Vec<TrainedRun>,
     /// Whether one run was asked for. Alone it counts, whatever its weight.
     alone: bool,
-    /// Height and width in pixels of the data set's images.
-    size: [u16; 2],
+    dataset: Index,
     device: Device,
+    runtime: Runtime,
 }
 
 impl Ensemble {
-    /// Loads the networks, and says on standard error which they are.
-    fn load(args: &PredictArgs) -> anyhow::Result<Self> {
+    /// Finds the best checkpoints, and says on standard error which they are.
+    fn open(args: &PredictArgs) -> anyhow::Result<Self> {
         let device = select(&args.device)?.device;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
-        let (runs, size) = runtime.block_on(async {
+        let (experiment, runs, dataset) = runtime.block_on(async {
             let experiment = TrainedExperiment::open(&args.experiment).await?;
-            let runs = experiment.load(args.run.as_ref(), &device).await?;
-            anyhow::Ok((runs, experiment.image_size().await?))
+            let runs = experiment.runs(args.run.as_ref()).await?;
+            let dataset = experiment.dataset().await?;
+            anyhow::Ok((experiment, runs, dataset))
         })?;
-        for TrainedRun {
-            run,
-            epoch,
-            valid_accuracy,
-            ..
-        } in &runs
-        {
-            let accuracy = human::percentage(*valid_accuracy);
-            let name = &run.name;
+        for TrainedRun { run, best } in &runs {
+            let accuracy = human::percentage(best.metrics.valid_accuracy);
+            let (name, epoch) = (&run.name, best.epoch);
             note(&format!(
                 "{name}: epoch {epoch}, validation accuracy {accuracy}"
             ));
         }
-        let ensemble = Self {
+        Ok(Self {
+            experiment,
             runs,
             alone: args.run.is_some(),
-            size,
+            dataset,
             device,
-        };
-        let classes = ensemble.classes();
-        ensure!(
-            ensemble
-                .runs
-                .iter()
-                .all(|run| run.network.config().classes == *classes),
-            "the runs have different classes"
-        );
-        Ok(ensemble)
+            runtime,
+        })
     }
 
     fn classes(&self) -> &[String] {
-        &self.runs[0].network.config().classes
+        &self.dataset.classes
     }
 
-    /// Softmax outputs of each run.
-    fn outputs(&self, images: &Images) -> Vec<Vec<f32>> {
-        let networks: Vec<_> = self.runs.iter().map(|run| &run.network).collect();
-        predict(&networks, images, self.size, &self.device)
+    /// Height and width in pixels of the data set's images.
+    fn size(&self) -> [u16; 2] {
+        [self.dataset.height, self.dataset.width]
+    }
+
+    /// Softmax outputs of each run. One network is in memory at a time.
+    fn outputs(&self, images: &Images) -> anyhow::Result<Vec<Vec<f32>>> {
+        let outputs = self.runs.iter().map(|run| {
+            let network = self
+                .runtime
+                .block_on(self.experiment.load(run, &self.device))?;
+            ensure!(
+                network.config().classes == self.classes(),
+                "the network of run {} has other classes than the data set",
+                run.run.name
+            );
+            Ok(predict(&network, images, self.size(), &self.device))
+        });
+        outputs.collect()
     }
 
     /// What each run says, from its outputs.
@@ -128,15 +133,15 @@ pub(super) fn run(args: &PredictArgs) -> anyhow::Result<()> {
 /// The probabilities for images.
 fn answer(args: &PredictArgs) -> anyhow::Result<String> {
     let pictures = pictures(&args.images)?;
-    let ensemble = Ensemble::load(args)?;
-    let [height, width] = ensemble.size;
+    let ensemble = Ensemble::open(args)?;
+    let [height, width] = ensemble.size();
     let mut images = Images::default();
     for picture in pictures {
         images.labels.push(0);
         let picture = picture.resized(height, width);
         images.pixels.extend_from_slice(picture.pixels());
     }
-    let outputs = ensemble.outputs(&images);
+    let outputs = ensemble.outputs(&images)?;
     let mean = quartet_shared::report::ensemble(&ensemble.predictions(&outputs));
     let classes = ensemble.classes();
     let rows: Vec<&[f64]> = mean.chunks_exact(classes.len()).collect();
@@ -156,17 +161,20 @@ fn score(args: &PredictArgs) -> anyhow::Result<String> {
         );
     };
     let folders = class_folders(folder)?;
-    let ensemble = Ensemble::load(args)?;
+    let ensemble = Ensemble::open(args)?;
     let classes = ensemble.classes();
-    let found = folders.read(classes, ensemble.size)?;
+    let found = folders.read(classes, ensemble.size())?;
     if let Some(first) = found.passed_over.first() {
+        let files = match found.passed_over.len() {
+            1 => "1 file".to_owned(),
+            several => format!("{several} files"),
+        };
         note(&format!(
-            "passed over what is no image of a class: {} files, such as {}",
-            found.passed_over.len(),
+            "passed over what is no image of a class: {files}, such as {}",
             shown(first)
         ));
     }
-    let outputs = ensemble.outputs(&found.images);
+    let outputs = ensemble.outputs(&found.images)?;
     // A report is of a split, which the output does not name.
     let report = SplitReport::compute(
         Split::Test,

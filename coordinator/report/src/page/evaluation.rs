@@ -3,10 +3,9 @@
 use quartet_history::ExperimentRecord;
 use quartet_shared::report::SplitReport;
 
-use crate::calibration::{BINS, Calibration};
+use crate::calibration::BINS;
 use crate::figures::{self, Figure};
-use crate::mistakes::{self, Mistake};
-use crate::predictions::Predictions;
+use crate::findings::{Findings, Mistake, Picture};
 use crate::text::{clean, count, loss, percent, percentage, plural, score};
 
 /// Longest name of a class, in characters.
@@ -57,7 +56,7 @@ pub(super) struct PredictionView {
 /// A wrong prediction.
 pub(super) struct MistakeView {
     pub(super) picture: Option<String>,
-    pub(super) image: usize,
+    pub(super) image: u64,
     pub(super) label: String,
     pub(super) predicted: String,
     pub(super) probability: String,
@@ -113,32 +112,26 @@ fn rows(split: &SplitReport) -> Vec<ClassRow> {
     split.per_class.iter().enumerate().map(row).collect()
 }
 
-/// What valid predictions say.
-pub(super) fn predictions(predictions: &Predictions, classes: &[String]) -> PredictionView {
-    let calibration = Calibration::of(predictions, classes.len());
+/// What predictions say.
+pub(super) fn predictions(findings: &Findings, classes: &[String]) -> PredictionView {
     let name = |class: usize| {
         classes
             .get(class)
-            .map_or_else(String::new, |name| clean(name, NAME))
+            .map_or_else(|| format!("class {class}"), |name| clean(name, NAME))
     };
-    let view = |mistake: Mistake| MistakeView {
-        picture: mistake.picture,
+    let view = |mistake: &Mistake| MistakeView {
+        picture: mistake.picture.as_ref().and_then(Picture::address),
         image: mistake.image,
         label: name(mistake.label),
         predicted: name(mistake.predicted),
-        probability: percent(mistake.probability.into()),
+        probability: percent(mistake.probability),
     };
-    let wrong = predictions
-        .rows(classes.len())
-        .filter(|row| row.label != row.predicted)
-        .count();
-    let worst = mistakes::worst(predictions, classes.len(), mistakes::SHOWN);
     PredictionView {
-        split: predictions.split.to_string(),
+        split: findings.split.to_string(),
         bins: BINS,
-        expected_error: percentage(calibration.expected_error),
-        reliability: figures::reliability(predictions, &calibration),
-        mistakes: worst.into_iter().map(view).collect(),
-        mistaken: count(wrong as u64),
+        expected_error: percentage(findings.calibration.expected_error),
+        reliability: figures::reliability(findings),
+        mistakes: findings.worst.iter().map(view).collect(),
+        mistaken: count(findings.wrong),
     }
 }

@@ -1,5 +1,5 @@
 use quartet_history::Update;
-use quartet_report::{Images, InvalidPredictions, Predictions, accuracies, curves, html, mistakes};
+use quartet_report::{accuracies, curves, html};
 use quartet_shared::dataset::Split;
 use quartet_shared::event::{Event, Occurrence};
 use quartet_shared::report::{Prediction, SplitReport};
@@ -137,74 +137,4 @@ fn numbers_of_a_broken_store_do_no_harm() {
         }
     }
     parsed(&page_of(&record));
-}
-
-#[test]
-fn predictions_that_do_not_fit_are_named_and_left_out() {
-    let (record, mut predictions) = samples::finished();
-    predictions[0].probabilities.pop();
-    predictions[1].labels[3] = 9;
-    let page = html(&record, &predictions, samples::NOW);
-    let text = whole_text(&page);
-    assert!(text.contains("split valid has 8399 probabilities for 1200 images and 7 classes"));
-    assert!(text.contains("image 3 of split test has label 9, but there are only 7 classes"));
-    assert!(!text.contains("Worst mistakes") && !text.contains("Calibration"));
-}
-
-#[test]
-fn predictions_are_checked() {
-    let valid = Predictions {
-        split: Split::Valid,
-        labels: vec![0, 1],
-        probabilities: vec![0.5, 0.5, 1.0, 0.0],
-        images: Some(Images {
-            width: 2,
-            height: 1,
-            pixels: vec![0, 1, 2, 3],
-        }),
-    };
-    assert_eq!(valid.check(2), Ok(()));
-    let split = Split::Valid;
-    let mut pixels = valid.clone();
-    pixels.images.as_mut().unwrap().height = 2;
-    assert_eq!(
-        pixels.check(2),
-        Err(InvalidPredictions::Pixels {
-            split,
-            found: 4,
-            expected: 8
-        })
-    );
-    let mut nan = valid.clone();
-    nan.probabilities[2] = f32::NAN;
-    assert_eq!(
-        nan.check(2),
-        Err(InvalidPredictions::Probability { split, image: 1 })
-    );
-    assert_eq!(valid.check(0), Err(InvalidPredictions::Empty(split)));
-}
-
-#[test]
-fn the_worst_mistakes_are_those_of_the_highest_probabilities() {
-    let predictions = Predictions {
-        split: Split::Test,
-        labels: vec![0, 1, 0, 1, 1],
-        probabilities: vec![0.9, 0.1, 0.8, 0.2, 0.3, 0.7, 0.95, 0.05, 0.8, 0.2],
-        images: Some(Images {
-            width: 1,
-            height: 1,
-            pixels: vec![0, 10, 20, 30, 40],
-        }),
-    };
-    let worst = mistakes::worst(&predictions, 2, 3);
-    let told: Vec<_> = worst
-        .iter()
-        .map(|it| (it.image, it.label, it.predicted, it.probability))
-        .collect();
-    assert_eq!(told, [(3, 1, 0, 0.95), (1, 1, 0, 0.8), (4, 1, 0, 0.8)]);
-    let picture = worst[0].picture.as_deref().unwrap();
-    let (_, encoded) = picture.split_once("base64,").unwrap();
-    let file = base64::Engine::decode(&base64::engine::general_purpose::STANDARD, encoded).unwrap();
-    let image = image::load_from_memory(&file).unwrap().into_luma8();
-    assert_eq!(image.as_raw(), &[30]);
 }

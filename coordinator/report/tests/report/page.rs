@@ -102,7 +102,7 @@ fn a_page_needs_neither_a_network_nor_a_script() {
             assert!(!node.attribute("aria-label").unwrap().is_empty());
         }
     }
-    assert_eq!(pictures, 2 * quartet_report::mistakes::SHOWN);
+    assert_eq!(pictures, 2 * quartet_report::findings::SHOWN);
     let style = page
         .descendants()
         .find(|node| node.has_tag_name("style"))

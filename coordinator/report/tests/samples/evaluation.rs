@@ -1,7 +1,8 @@
 //! What networks of about the published accuracies say of images.
 
 use quartet_history::ExperimentRecord;
-use quartet_report::{Images, Predictions};
+use quartet_report::findings::Picture;
+use quartet_report::{Findings, Observer};
 use quartet_shared::dataset::{EMOTIONS, Split};
 use quartet_shared::report::{
     EVALUATED, EvaluationReport, Member, Prediction, SplitReport, ensemble,
@@ -16,7 +17,7 @@ const SIDE: usize = 48;
 /// Classes that are taken for each other more often than others.
 const ALIKE: [(usize, usize); 4] = [(0, 4), (2, 5), (4, 6), (0, 1)];
 
-pub(crate) fn of(record: &ExperimentRecord) -> (EvaluationReport, Vec<Predictions>) {
+pub(crate) fn of(record: &ExperimentRecord) -> (EvaluationReport, Vec<Findings>) {
     let classes = EMOTIONS.map(str::to_owned).to_vec();
     let weight = 1.0 / record.runs.len() as f64;
     let members: Vec<Member> = record
@@ -30,7 +31,7 @@ pub(crate) fn of(record: &ExperimentRecord) -> (EvaluationReport, Vec<Prediction
         })
         .collect();
     let mut splits = Vec::new();
-    let mut predictions = Vec::new();
+    let mut findings = Vec::new();
     for split in EVALUATED {
         let labels: Vec<u8> = (0..IMAGES).map(|image| label(split, image)).collect();
         let said: Vec<Vec<f32>> = members
@@ -59,23 +60,20 @@ pub(crate) fn of(record: &ExperimentRecord) -> (EvaluationReport, Vec<Prediction
             })
             .collect();
         splits.push(SplitReport::compute(split, &classes, &labels, &members).unwrap());
-        let probabilities = ensemble(&members).into_iter().map(|p| p as f32).collect();
-        let pixels = labels
-            .iter()
-            .enumerate()
-            .flat_map(|(image, &label)| face(image, label))
-            .collect();
-        let images = Some(Images {
-            width: SIDE as u16,
-            height: SIDE as u16,
-            pixels,
-        });
-        predictions.push(Predictions {
-            split,
-            labels,
-            probabilities,
-            images,
-        });
+        let mut observer = Observer::new(split);
+        let said = ensemble(&members);
+        for (&label, row) in labels.iter().zip(said.chunks_exact(classes.len())) {
+            observer.see(label, row);
+        }
+        let mut found = observer.finish();
+        for mistake in &mut found.worst {
+            mistake.picture = Some(Picture {
+                width: SIDE as u16,
+                height: SIDE as u16,
+                pixels: face(mistake.image as usize, labels[mistake.image as usize]),
+            });
+        }
+        findings.push(found);
     }
     let experiment = record.spec.experiment.name.clone();
     (
@@ -85,7 +83,7 @@ pub(crate) fn of(record: &ExperimentRecord) -> (EvaluationReport, Vec<Prediction
             members,
             splits,
         },
-        predictions,
+        findings,
     )
 }
 

@@ -6,7 +6,7 @@ pub(crate) mod history;
 use std::time::Duration;
 
 use quartet_history::{EpochSummary, ExperimentRecord, RunRecord};
-use quartet_report::Predictions;
+use quartet_report::Findings;
 use quartet_shared::blob::{Blob, BlobRef};
 use quartet_shared::clock::Timestamp;
 use quartet_shared::early_stopping::EarlyStopping;
@@ -22,12 +22,12 @@ pub(crate) const BEGIN: Timestamp = Timestamp(1_795_727_935_000);
 pub(crate) const NOW: Timestamp = Timestamp(1_795_790_000_000);
 
 /// Four runs of 30 epochs that have finished, and what the ensemble says of the images.
-pub(crate) fn finished() -> (ExperimentRecord, Vec<Predictions>) {
+pub(crate) fn finished() -> (ExperimentRecord, Vec<Findings>) {
     trained(4, 30)
 }
 
 /// So many runs of so many epochs that have finished.
-pub(crate) fn trained(runs: usize, epochs: u32) -> (ExperimentRecord, Vec<Predictions>) {
+pub(crate) fn trained(runs: usize, epochs: u32) -> (ExperimentRecord, Vec<Findings>) {
     let mut record = begun(runs, epochs);
     for run in &mut record.runs {
         train(run, epochs);

@@ -1,15 +1,20 @@
-//! What follows from the history alone, and is kept beside it: TensorBoard's event files, and the report.
+//! What follows from the history and from predictions, and is kept beside them: TensorBoard's event files, the
+//! table of predictions, and the report.
 
 use std::collections::BTreeMap;
 
+use quartet_history::predictions::{PredictionsError, PredictionsReader, write_table};
 use quartet_history::{ExperimentRecord, RunRecord, Standing};
+use quartet_report::Findings;
 use quartet_shared::blocking;
 use quartet_shared::clock::Timestamp;
 use quartet_shared::dataset::Split;
 use quartet_shared::ids::{Epoch, RunName};
+use quartet_status::stored::findings_of;
 use quartet_store::StoreError;
 use quartet_tensorboard::{EventFiles, File};
 
+use crate::experiment::Experiment;
 use crate::server::shell::Shell;
 
 /// Which event files the store has.
@@ -74,22 +79,43 @@ fn new_files(
     new
 }
 
-/// Writes the report of a finished experiment.
-pub(super) async fn write_report(
+/// Writes what there is to be had of a finished experiment: all predictions as a table, and the report.
+pub(super) async fn write_results(
     shell: &Shell,
     record: &ExperimentRecord,
 ) -> Result<(), StoreError> {
     if record.standing() != Standing::Finished {
         return Ok(());
     }
+    let Experiment { store, layout, .. } = &shell.experiment;
+    let findings = match write_predictions(shell, record).await {
+        Ok(findings) => findings,
+        Err(PredictionsError::Store(error)) if !error.is_of_content() => return Err(error),
+        Err(error) => {
+            tracing::warn!(%error, "there is no predictions.csv, and the report lacks what they tell");
+            Vec::new()
+        }
+    };
     let record = record.clone();
-    let made = move || quartet_report::html(&record, &[], Timestamp::now());
+    let made = move || quartet_report::html(&record, &findings, Timestamp::now());
     match blocking::run(made).await {
         Ok(report) => {
-            let key = shell.experiment.layout.report();
-            shell.experiment.store.create(&key, report.into()).await?;
+            store.create(&layout.report(), report.into()).await?;
         }
         Err(error) => tracing::error!(%error, "the report cannot be made"),
     }
     Ok(())
+}
+
+/// Writes the predictions as a table, and returns what they tell.
+async fn write_predictions(
+    shell: &Shell,
+    record: &ExperimentRecord,
+) -> Result<Vec<Findings>, PredictionsError> {
+    let Experiment { store, layout, .. } = &shell.experiment;
+    let Some(reader) = PredictionsReader::open(store, record).await? else {
+        return Ok(Vec::new());
+    };
+    write_table(&reader, &layout.predictions_table()).await?;
+    findings_of(&reader).await
 }

@@ -1,8 +1,6 @@
 //! Commits: the blobs of a checkpoint are written and verified, then its manifest makes it exist.
 
 mod manifest;
-mod receive;
-mod sender;
 
 use std::sync::Arc;
 
@@ -13,6 +11,8 @@ use tonic::{Status, Streaming};
 
 use super::Transaction;
 use super::catch_up::catch_up;
+use super::receive::Receiver;
+use super::sender::Sender;
 use crate::scheduler::{CommitEnd, CommitTicket, Refusal};
 use crate::server::refusal::refused;
 use crate::server::retention;
@@ -20,8 +20,6 @@ use crate::server::shell::Shell;
 use crate::server::store_trouble::Proof;
 use manifest::AnyManifest;
 use quartet_store::Creation;
-use receive::Receiver;
-use sender::Sender;
 
 /// Takes the upload of one checkpoint and commits it.
 pub(in crate::server) async fn commit(
@@ -78,7 +76,11 @@ pub(in crate::server) async fn commit(
     let blobs = manifest.blobs();
     let size = blobs.iter().map(|object| object.blob.size).sum();
     parts.expect(size);
-    Receiver::new(&shell, (&lease, position), &mut parts)
+    let progress = |bytes| {
+        let scheduler = &shell.scheduler;
+        scheduler.note(|scheduler, now| scheduler.report_upload(&lease, position, bytes, now));
+    };
+    Receiver::new(&shell, &mut parts, progress)
         .blobs(blobs)
         .await?;
     shell.verify_leadership().await?;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use quartet_shared::clock::Timestamp;
+use quartet_shared::csv::field;
 use quartet_shared::human;
 use quartet_shared::label::one_line;
 use serde_json::{Map, Value};
@@ -164,27 +165,18 @@ impl Table {
         cells.max().unwrap_or(0).max(title)
     }
 
-    /// RFC 4180, but that lines end as text does here.
     fn to_csv(&self) -> String {
         let titles = self.columns.iter().map(|column| field(&column.key));
         let rows = self.rows.iter().map(|row| {
             let fields = row.iter().map(|cell| match &cell.value {
                 Value::Null => String::new(),
-                Value::String(text) => field(text),
-                value => field(&value.to_string()),
+                Value::String(text) => field(text).into_owned(),
+                value => field(&value.to_string()).into_owned(),
             });
             fields.collect::<Vec<_>>().join(",") + "\n"
         });
         let head = titles.collect::<Vec<_>>().join(",") + "\n";
         head + &rows.collect::<String>()
-    }
-}
-
-fn field(text: &str) -> String {
-    if text.contains([',', '"', '\n', '\r']) {
-        format!("\"{}\"", text.replace('"', "\"\""))
-    } else {
-        text.to_owned()
     }
 }
 

@@ -122,6 +122,7 @@ pub(super) fn coordinator_messages() -> Vec<Vec<u8>> {
         run: "vgg16".to_owned(),
         epoch: 3,
         weights: object("x.weights.safetensors"),
+        predictions: object("x.safetensors"),
     };
     let evaluation = v1::EvaluationInputs {
         members: vec![member.clone(), member],

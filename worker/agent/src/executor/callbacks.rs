@@ -1,5 +1,7 @@
 //! What a computation tells the agent, and what it asks.
 
+use quartet_shared::ids::RunName;
+use quartet_shared::predictions::Predictions;
 use quartet_shared::progress::Progress;
 
 use super::checkpoint::Checkpoint;
@@ -30,4 +32,8 @@ pub trait Callbacks: Send {
     /// The answer is that of [`Self::stop`], or [`Stop::Drop`] when checkpoints cannot be kept. After a run's
     /// last epoch the answer changes nothing.
     fn on_checkpoint(&mut self, checkpoint: Checkpoint) -> Option<Stop>;
+
+    /// Takes what a member says of the evaluated images, once it is computed. What is kept of it spares later
+    /// attempts the work.
+    fn on_predictions(&mut self, run: &RunName, predictions: &Predictions);
 }

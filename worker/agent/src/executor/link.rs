@@ -3,29 +3,53 @@
 use std::fmt;
 use std::sync::Arc;
 
+use quartet_shared::ids::RunName;
+use quartet_shared::predictions::Predictions;
 use quartet_shared::progress::{Phase, Progress};
 use tokio::runtime::Handle;
+use tokio::sync::mpsc;
 
 use super::callbacks::{Callbacks, Stop};
 use super::checkpoint::Checkpoint;
 use super::control::TaskControl;
 use super::queue::Queue;
 
-/// What a computation uses to report progress, to hand over checkpoints and to learn whether it is to stop. A
-/// training task ends only after its link is dropped, because another checkpoint may come until then.
+/// What a computation uses to report progress, to hand over results and to learn whether it is to stop. A
+/// task ends only after its link is dropped, because more may come until then.
 pub struct Link {
     control: Arc<TaskControl>,
-    /// Where checkpoints go; an evaluation has none.
-    uploads: Option<Arc<Queue>>,
+    results: Results,
     /// For a thread that may block.
     runtime: Handle,
 }
 
+/// What a run's network says of the images.
+pub(crate) type Predicted = (RunName, Predictions);
+
+/// Where results go.
+enum Results {
+    Checkpoints(Arc<Queue>),
+    Predictions(mpsc::UnboundedSender<Predicted>),
+}
+
 impl Link {
-    pub(crate) fn new(control: &Arc<TaskControl>, uploads: Option<&Arc<Queue>>) -> Self {
+    /// For a training.
+    pub(crate) fn training(control: &Arc<TaskControl>, uploads: &Arc<Queue>) -> Self {
+        Self::new(control, Results::Checkpoints(Arc::clone(uploads)))
+    }
+
+    /// For an evaluation.
+    pub(crate) fn evaluation(
+        control: &Arc<TaskControl>,
+        predicted: mpsc::UnboundedSender<Predicted>,
+    ) -> Self {
+        Self::new(control, Results::Predictions(predicted))
+    }
+
+    fn new(control: &Arc<TaskControl>, results: Results) -> Self {
         Self {
             control: Arc::clone(control),
-            uploads: uploads.map(Arc::clone),
+            results,
             runtime: Handle::current(),
         }
     }
@@ -38,8 +62,11 @@ impl Link {
     /// Whether to stop.
     #[must_use]
     pub fn stop(&self) -> Option<Stop> {
-        let closed = self.uploads.as_ref().is_some_and(|queue| queue.is_closed());
-        // The queue's error ends the task.
+        let closed = match &self.results {
+            Results::Checkpoints(queue) => queue.is_closed(),
+            Results::Predictions(predicted) => predicted.is_closed(),
+        };
+        // The error of whoever takes the results ends the task.
         if closed {
             Some(Stop::Drop)
         } else {
@@ -51,19 +78,27 @@ impl Link {
     /// way.
     #[must_use]
     pub fn wants_mid_epoch_checkpoint(&self) -> bool {
-        self.uploads.as_ref().is_some_and(|queue| queue.is_idle())
+        matches!(&self.results, Results::Checkpoints(queue) if queue.is_idle())
     }
 
     /// Hands over a checkpoint and returns whether to stop. Waits while too many others are on their way, so
     /// that a slow store slows training down instead of filling memory and disk.
     pub async fn checkpoint(&mut self, checkpoint: Checkpoint) -> Option<Stop> {
-        if let Some(queue) = &self.uploads {
+        if let Results::Checkpoints(queue) = &self.results {
             if !queue.has_room() {
                 self.control.set_phase(Phase::Uploading);
             }
             queue.put(checkpoint).await;
         }
         self.stop()
+    }
+
+    /// Hands over what a run's network says of the evaluated images.
+    pub fn predictions(&self, run: &RunName, predictions: &Predictions) {
+        if let Results::Predictions(predicted) = &self.results {
+            // Who no longer listens has told why.
+            let _ = predicted.send((run.clone(), predictions.clone()));
+        }
     }
 }
 
@@ -85,11 +120,15 @@ impl Callbacks for Link {
         let runtime = self.runtime.clone();
         runtime.block_on(self.checkpoint(checkpoint))
     }
+
+    fn on_predictions(&mut self, run: &RunName, predictions: &Predictions) {
+        self.predictions(run, predictions);
+    }
 }
 
 impl Drop for Link {
     fn drop(&mut self) {
-        if let Some(queue) = &self.uploads {
+        if let Results::Checkpoints(queue) = &self.results {
             queue.complete();
         }
     }

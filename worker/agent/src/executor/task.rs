@@ -1,6 +1,6 @@
 //! Tasks with everything that they need on this machine, and their results.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ use quartet_shared::early_stopping::EarlyStopping;
 use quartet_shared::ids::Epoch;
 use quartet_shared::outcome::Outcome;
 use quartet_shared::position::Position;
+use quartet_shared::predictions::Predictions;
 use quartet_shared::report::EvaluationReport;
 use quartet_shared::spec::{ExperimentSpec, RunSpec};
 
@@ -62,15 +63,35 @@ pub struct EvaluateTask {
     pub dataset: Arc<Dataset>,
 }
 
-/// A run whose weights join the ensemble.
+/// A run that joins the ensemble.
 #[derive(Clone, Debug)]
 pub struct Member {
     /// The run.
     pub run: RunSpec,
-    /// The epoch of the weights.
+    /// Its best epoch.
     pub best_epoch: Epoch,
-    /// The file with the weights.
-    pub weights: PathBuf,
+    /// What is known of its network after that epoch.
+    pub source: MemberSource,
+}
+
+/// Where a member's predictions come from.
+#[derive(Clone, Debug)]
+pub enum MemberSource {
+    /// They are computed with the weights in this file.
+    Weights(PathBuf),
+    /// An earlier attempt has computed them.
+    Predictions(Predictions),
+}
+
+impl Member {
+    /// The file of weights of a member whose predictions are to be computed.
+    #[must_use]
+    pub fn weights(&self) -> Option<&Path> {
+        match &self.source {
+            MemberSource::Weights(weights) => Some(weights),
+            MemberSource::Predictions(_) => None,
+        }
+    }
 }
 
 /// How an evaluation ended.

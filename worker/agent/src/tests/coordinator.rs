@@ -154,6 +154,13 @@ impl Fleet for Service {
         Ok(Response::new(v1::ReleaseResponse {}))
     }
 
+    async fn keep_predictions(
+        &self,
+        _: Request<Streaming<v1::KeepPredictionsRequest>>,
+    ) -> Result<Response<v1::KeepPredictionsResponse>, Status> {
+        unreachable!("nothing is evaluated")
+    }
+
     async fn keep_log(
         &self,
         _: Request<v1::KeepLogRequest>,

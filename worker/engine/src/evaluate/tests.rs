@@ -1,18 +1,22 @@
-use std::cell::Cell;
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::path::Path;
 use std::sync::Arc;
 
 use quartet_agent::executor::Checkpoint;
 use quartet_shared::dataset::Dataset;
+use quartet_shared::ids::RunName;
+use quartet_shared::predictions::Shape;
 use quartet_shared::progress::Progress;
 use quartet_shared::spec::{Preset, RunSpec};
 
 use super::*;
 use crate::checkpoint::save_network;
 
+#[derive(Default)]
 struct Watch {
     last: Option<Progress>,
     stop: Option<Stop>,
+    predicted: Vec<(RunName, Predictions)>,
 }
 
 impl Callbacks for Watch {
@@ -30,6 +34,10 @@ impl Callbacks for Watch {
 
     fn on_checkpoint(&mut self, _: Checkpoint) -> Option<Stop> {
         unreachable!("nothing is trained")
+    }
+
+    fn on_predictions(&mut self, run: &RunName, predictions: &Predictions) {
+        self.predicted.push((run.clone(), predictions.clone()));
     }
 }
 
@@ -73,7 +81,7 @@ fn task(folder: &Path, names: &[&str], device: &Device) -> EvaluateTask {
         Member {
             run,
             best_epoch: Epoch(4),
-            weights,
+            source: MemberSource::Weights(weights),
         }
     };
     let members = names.iter().enumerate().map(member).collect();
@@ -89,10 +97,7 @@ fn evaluates_members_alone_and_together() {
     let folder = tempfile::tempdir().unwrap();
     let device = Device::flex();
     let task = task(folder.path(), &["one", "two"], &device);
-    let mut watch = Watch {
-        last: None,
-        stop: None,
-    };
+    let mut watch = Watch::default();
     let Evaluated::Finished(report) = evaluate(&task, &device, &mut watch).unwrap() else {
         panic!("stopped")
     };
@@ -127,8 +132,7 @@ fn evaluates_members_alone_and_together() {
             let network = NetworkConfig::of_run(experiment, &member.run, &dataset.classes)
                 .init(&device, member.run.seed);
             let mut step = |_| None;
-            let outputs = predict(&[&network], split, [8, 8], 7, &device, &mut step);
-            outputs.unwrap().remove(0)
+            predict(&network, split, [8, 8], 7, &device, &mut step).unwrap()
         })
         .collect();
     assert!(
@@ -150,93 +154,66 @@ fn evaluates_members_alone_and_together() {
 
     for stop in [Stop::Drop, Stop::Drain] {
         let stop = Some(stop);
-        let mut callbacks = Watch { last: None, stop };
+        let mut callbacks = Watch {
+            stop,
+            ..Watch::default()
+        };
         let evaluated = evaluate(&task, &device, &mut callbacks).unwrap();
         assert_eq!(evaluated, Evaluated::Stopped);
     }
 }
 
-/// Removes a file after the first step, and counts the steps.
-struct Removing {
-    file: PathBuf,
-    steps: Cell<u32>,
-}
-
-impl Callbacks for Removing {
-    fn on_progress(&mut self, _: Progress) {}
-
-    fn stop(&self) -> Option<Stop> {
-        if self.steps.get() == 0 {
-            fs::remove_file(&self.file).unwrap();
-        }
-        self.steps.set(self.steps.get() + 1);
-        None
-    }
-
-    fn wants_mid_epoch_checkpoint(&self) -> bool {
-        unreachable!("nothing is trained")
-    }
-
-    fn on_checkpoint(&mut self, _: Checkpoint) -> Option<Stop> {
-        unreachable!("nothing is trained")
-    }
+#[test]
+fn a_member_is_loaded_when_the_member_before_it_is_done() {
+    let device = Device::flex();
+    let folder = tempfile::tempdir().unwrap();
+    let task = task(folder.path(), &["one", "two"], &device);
+    // Six of eight steps are done when the last member's weights are to be read.
+    fs::remove_file(folder.path().join("two")).unwrap();
+    let mut watch = Watch::default();
+    let evaluated = evaluate(&task, &device, &mut watch);
+    assert!(
+        matches!(
+            evaluated,
+            Err(EvaluateError::Weights(CheckpointError::Read { .. }))
+        ),
+        "{evaluated:?}"
+    );
+    let names: Vec<_> = watch
+        .predicted
+        .iter()
+        .map(|(run, _)| run.as_str())
+        .collect();
+    assert_eq!(names, ["one"]);
 }
 
 #[test]
-fn groups_of_any_size_make_the_same_report() {
+fn what_is_predicted_is_not_computed_again() {
     let folder = tempfile::tempdir().unwrap();
     let device = Device::flex();
-    let task = task(folder.path(), &["one", "two", "three"], &device);
-    let member = fs::metadata(&task.members[0].weights).unwrap().len();
-    let evaluate = |limit| {
-        let mut watch = Watch {
-            last: None,
-            stop: None,
-        };
-        let evaluated = evaluate_in_groups(&task, &device, &mut watch, limit).unwrap();
-        let last = watch.last.unwrap();
-        // Two batches of each split, for each member.
-        assert_eq!((last.step, last.steps), (12, 12));
-        evaluated
-    };
-    let sizes = |limit| -> Vec<usize> {
-        let groups = groups(&task.members, limit);
-        groups.iter().map(|group| group.len()).collect()
-    };
-    let together = evaluate(u64::MAX);
-    for (limit, expected) in [
-        (0, &[1, 1, 1][..]),
-        (2 * member - 1, &[1, 1, 1]),
-        (2 * member, &[2, 1]),
-        (u64::MAX, &[3]),
-    ] {
-        assert_eq!(sizes(limit), expected);
-        assert_eq!(evaluate(limit), together);
-    }
-}
-
-#[test]
-fn a_group_is_loaded_when_the_group_before_it_is_done() {
-    let device = Device::flex();
-    // The last member's file goes away while the first member predicts.
-    for (limit, steps) in [(0, 8), (u64::MAX, 12)] {
-        let folder = tempfile::tempdir().unwrap();
-        let task = task(folder.path(), &["one", "two", "three"], &device);
-        let mut callbacks = Removing {
-            file: task.members[2].weights.clone(),
-            steps: Cell::new(0),
-        };
-        let evaluated = evaluate_in_groups(&task, &device, &mut callbacks, limit);
-        match limit {
-            0 => assert!(
-                matches!(
-                    evaluated,
-                    Err(EvaluateError::Weights(CheckpointError::Read { .. }))
-                ),
-                "{evaluated:?}"
-            ),
-            _ => assert!(matches!(evaluated, Ok(Evaluated::Finished(_)))),
+    let mut task = task(folder.path(), &["one", "two", "three"], &device);
+    let mut watch = Watch::default();
+    let whole = evaluate(&task, &device, &mut watch).unwrap();
+    let shape = Shape::of(&task.dataset);
+    for predicted in [&[1][..], &[0, 2], &[0, 1, 2]] {
+        for &member in predicted {
+            let (run, predictions) = &watch.predicted[member];
+            assert_eq!(*run, task.members[member].run.name);
+            // As it comes back from a file.
+            let file = predictions.encode(&shape);
+            let predictions = Predictions::decode(&file, &shape).unwrap();
+            task.members[member].source = MemberSource::Predictions(predictions);
         }
-        assert_eq!(callbacks.steps.get(), steps);
+        let left = task
+            .members
+            .iter()
+            .filter(|m| m.weights().is_some())
+            .count();
+        let mut again = Watch::default();
+        assert_eq!(evaluate(&task, &device, &mut again).unwrap(), whole);
+        let last = again.last.unwrap();
+        // Two batches of each split, for each member that is left.
+        assert_eq!((last.step, last.steps), (4 * left as u32, 4 * left as u32));
+        assert_eq!(again.predicted.len(), left);
     }
 }

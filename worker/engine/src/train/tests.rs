@@ -12,7 +12,9 @@ use std::time::Duration;
 
 use quartet_agent::executor::{Checkpoint, CheckpointFiles, Resume, Stop};
 use quartet_shared::dataset::{Dataset, Images};
+use quartet_shared::ids::RunName;
 use quartet_shared::outcome::StopReason;
+use quartet_shared::predictions::Predictions;
 use quartet_shared::progress::Progress;
 use quartet_shared::spec::{Augmentation, Backbone, Preset};
 
@@ -185,6 +187,10 @@ impl Callbacks for Keep<'_> {
 
     fn wants_mid_epoch_checkpoint(&self) -> bool {
         self.wants_states
+    }
+
+    fn on_predictions(&mut self, _: &RunName, _: &Predictions) {
+        unreachable!("nothing is evaluated")
     }
 
     fn on_checkpoint(&mut self, checkpoint: Checkpoint) -> Option<Stop> {

@@ -1,4 +1,4 @@
-//! The messages of a worker that commits, and how long the coordinator waits for them: a lease is pinned as
+//! The messages of a worker that uploads, and how long the coordinator waits for them: a lease is pinned as
 //! long as a commit lasts.
 
 use std::time::Duration;
@@ -10,14 +10,14 @@ use tonic::Status;
 /// Longest wait for the next message.
 const MESSAGE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Bytes a second of the slowest link over which a commit succeeds.
+/// Bytes a second of the slowest link over which an upload succeeds.
 const SLOWEST_LINK: u64 = 64 << 10;
 
-/// What a commit may take beyond the time that its bytes need on the slowest link.
+/// What an upload may take beyond the time that its bytes need on the slowest link.
 const ALLOWANCE: Duration = Duration::from_secs(60);
 
-/// The messages of a worker that commits. The time that all of them together may take follows from the size
-/// that the commit has. Only waiting counts: that the store is slow is not the worker's fault.
+/// The messages of a worker that uploads. The time that all of them together may take follows from the size
+/// that the upload has. Only waiting counts: that the store is slow is not the worker's fault.
 pub(super) struct Sender<S> {
     messages: S,
     left: Duration,

@@ -1,42 +1,62 @@
-//! Receives the blobs of a checkpoint into the store.
+//! Receives blobs into the store.
 
 use bytes::Bytes;
-use quartet_proto::v1::{self, commit_checkpoint_request::Part};
+use futures::Stream;
+use quartet_proto::v1::{self, commit_checkpoint_request, keep_predictions_request};
 use quartet_shared::blob::BlobRef;
 use quartet_shared::chunks::CHUNK_SIZE;
-use quartet_shared::position::Position;
-use quartet_shared::task::LeaseId;
-use tonic::{Status, Streaming};
+use tonic::Status;
 
 use super::sender::Sender;
 use crate::server::shell::Shell;
 
-/// The messages of a worker that commits.
-type Parts = Sender<Streaming<v1::CommitCheckpointRequest>>;
+/// A message of an upload.
+pub(super) trait Part {
+    /// The bytes that it brings, unless it is a header.
+    fn into_chunk(self) -> Option<Bytes>;
+}
 
-/// A commit's bytes on their way from its worker to the store.
-pub(super) struct Receiver<'a> {
+impl Part for v1::CommitCheckpointRequest {
+    fn into_chunk(self) -> Option<Bytes> {
+        match self.part {
+            Some(commit_checkpoint_request::Part::Chunk(chunk)) => Some(chunk),
+            _ => None,
+        }
+    }
+}
+
+impl Part for v1::KeepPredictionsRequest {
+    fn into_chunk(self) -> Option<Bytes> {
+        match self.part {
+            Some(keep_predictions_request::Part::Chunk(chunk)) => Some(chunk),
+            _ => None,
+        }
+    }
+}
+
+/// Bytes on their way from their worker to the store.
+pub(super) struct Receiver<'a, S, F> {
     shell: &'a Shell,
-    lease: &'a LeaseId,
-    position: Position,
-    parts: &'a mut Parts,
+    parts: &'a mut Sender<S>,
+    /// Hears how many bytes have come, after every MiB.
+    report: F,
     /// What came beyond the blob before.
     rest: Bytes,
     received: u64,
     reported: u64,
 }
 
-impl<'a> Receiver<'a> {
-    pub(super) fn new(
-        shell: &'a Shell,
-        (lease, position): (&'a LeaseId, Position),
-        parts: &'a mut Parts,
-    ) -> Self {
+impl<'a, S, T, F> Receiver<'a, S, F>
+where
+    S: Stream<Item = Result<T, Status>> + Unpin,
+    T: Part,
+    F: FnMut(u64),
+{
+    pub(super) fn new(shell: &'a Shell, parts: &'a mut Sender<S>, report: F) -> Self {
         Self {
             shell,
-            lease,
-            position,
             parts,
+            report,
             rest: Bytes::new(),
             received: 0,
             reported: 0,
@@ -44,7 +64,10 @@ impl<'a> Receiver<'a> {
     }
 
     /// Receives blobs, one after the other, and verifies them.
-    pub(super) async fn blobs(&mut self, blobs: [&BlobRef; 2]) -> Result<(), Status> {
+    pub(super) async fn blobs(
+        &mut self,
+        blobs: impl IntoIterator<Item = &BlobRef>,
+    ) -> Result<(), Status> {
         for object in blobs {
             self.blob(object).await?;
         }
@@ -101,20 +124,16 @@ impl<'a> Receiver<'a> {
 
     /// The next bytes.
     async fn chunk(&mut self) -> Result<Option<Bytes>, Status> {
-        let chunk = match self.parts.next().await? {
-            Some(v1::CommitCheckpointRequest {
-                part: Some(Part::Chunk(chunk)),
-            }) => chunk,
-            Some(_) => return Err(Status::invalid_argument("a chunk was expected")),
-            None => return Ok(None),
+        let Some(part) = self.parts.next().await? else {
+            return Ok(None);
         };
+        let chunk = part
+            .into_chunk()
+            .ok_or_else(|| Status::invalid_argument("a chunk was expected"))?;
         self.received += chunk.len() as u64;
         if self.received - self.reported >= CHUNK_SIZE as u64 {
             self.reported = self.received;
-            let (lease, position, bytes) = (self.lease, self.position, self.received);
-            self.shell
-                .scheduler
-                .note(|scheduler, now| scheduler.report_upload(lease, position, bytes, now));
+            (self.report)(self.received);
         }
         Ok(Some(chunk))
     }
