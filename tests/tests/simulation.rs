@@ -43,6 +43,7 @@ fn simulate_all(seeds: Range<u64>) {
         store_failures,
         conflicts,
         pauses,
+        predicted_before,
     } = coverage;
     for fired in [
         further_attempts,
@@ -52,6 +53,7 @@ fn simulate_all(seeds: Range<u64>) {
         store_failures,
         conflicts,
         pauses,
+        predicted_before,
     ] {
         assert!(fired > 0);
     }

@@ -4,15 +4,17 @@ use std::ops::AddAssign;
 
 use quartet_history::{ExperimentRecord, Standing};
 use quartet_shared::blob::Blob;
+use quartet_shared::dataset::Dataset;
 use quartet_shared::event::{Event, Occurrence};
 use quartet_shared::ids::{Epoch, RunName};
 use quartet_shared::outcome::Outcome;
+use quartet_shared::predictions::Shape;
 use quartet_shared::report::EvaluationReport;
 use quartet_shared::spec::RunSpec;
 use quartet_shared::state::TaskState;
 use quartet_shared::task::Task;
 use quartet_store::layout::Layout;
-use quartet_store::manifest::{AttemptRecord, Manifest};
+use quartet_store::manifest::{AttemptRecord, Manifest, PredictionsManifest};
 use serde::de::DeserializeOwned;
 
 use super::executor::{State, metrics, undisturbed};
@@ -36,6 +38,8 @@ pub struct Coverage {
     pub pauses: u64,
     /// Creations that lost against a writer who did not write either.
     pub conflicts: u64,
+    /// Members of an ensemble that an earlier attempt at the evaluation than the last has computed.
+    pub predicted_before: u64,
 }
 
 impl AddAssign for Coverage {
@@ -47,6 +51,7 @@ impl AddAssign for Coverage {
         self.store_failures += other.store_failures;
         self.conflicts += other.conflicts;
         self.pauses += other.pauses;
+        self.predicted_before += other.predicted_before;
     }
 }
 
@@ -83,6 +88,8 @@ pub(super) async fn check(experiment: &Simulated) -> Result<Coverage, String> {
         }
         let discarded = objects.keys(&layout.discarded(&run.name)).await;
         coverage.discarded += discarded.len() as u64;
+        let best = states[outcome.best_epoch.0 as usize - 1];
+        checker.predictions(best, &history, &mut coverage).await?;
     }
     Ok(coverage)
 }
@@ -181,6 +188,43 @@ impl Checker<'_> {
                 }
             }
         }
+        Ok(())
+    }
+
+    /// What is kept of the best network's predictions is what it says, whichever attempt computed it.
+    async fn predictions(
+        &self,
+        best: State,
+        history: &ExperimentRecord,
+        coverage: &mut Coverage,
+    ) -> Result<(), String> {
+        let attempts = self
+            .objects
+            .keys(&self.layout.attempts(&Task::Evaluate))
+            .await;
+        let dataset = self.objects.bytes(&history.spec.dataset.key).await;
+        let dataset = Dataset::decode(&dataset.ok_or("there is no data set")?);
+        let dataset = dataset.map_err(|e| e.to_string())?;
+        let expected = best.predictions(&dataset).encode(&Shape::of(&dataset));
+        let keys = self
+            .objects
+            .keys(&self.layout.all_predictions(self.name()))
+            .await;
+        let mut newest = None;
+        for key in keys.iter().filter(|key| key.ends_with(".json")) {
+            let manifest: PredictionsManifest = read(self.objects, key).await?;
+            let object = &manifest.predictions;
+            if !self.objects.is_damaged(&object.key) {
+                let bytes = self.objects.bytes(&object.key).await;
+                let is_whole = bytes.is_some_and(|bytes| Blob::of(&bytes) == object.blob);
+                equal(&is_whole, &true, || object.key.clone())?;
+            }
+            // Those of a checkpoint that was rolled back are as good: the run ends with the same bytes.
+            equal(&Blob::of(&expected), &object.blob, || object.key.clone())?;
+            newest = newest.max(Some(manifest.attempt));
+        }
+        let newest = newest.ok_or_else(|| format!("no predictions of {} are kept", self.name()))?;
+        coverage.predicted_before += u64::from((newest.0 as usize) < attempts.len());
         Ok(())
     }
 

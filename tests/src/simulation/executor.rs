@@ -297,7 +297,7 @@ impl HashingExecutor {
 
 impl State {
     /// What a network in this state says of the evaluated images.
-    fn predictions(&self, dataset: &Dataset) -> Predictions {
+    pub(super) fn predictions(&self, dataset: &Dataset) -> Predictions {
         let classes = dataset.classes.len();
         let split = |split: Split| {
             let rows = (0..dataset.len(split)).flat_map(|image| {

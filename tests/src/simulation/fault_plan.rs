@@ -149,7 +149,7 @@ impl FaultPlan {
                     let keys = objects.keys("simulated/runs").await;
                     let blobs: Vec<_> = keys
                         .into_iter()
-                        .filter(|key| key.contains("/checkpoints/"))
+                        .filter(|key| key.ends_with(".safetensors"))
                         .collect();
                     if !blobs.is_empty() {
                         let key = &blobs[index % blobs.len()];

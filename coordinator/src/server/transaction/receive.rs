@@ -38,7 +38,7 @@ impl Part for v1::KeepPredictionsRequest {
 pub(super) struct Receiver<'a, S, F> {
     shell: &'a Shell,
     parts: &'a mut Sender<S>,
-    /// Hears how many bytes have come, after every MiB.
+    /// Hears how many bytes have come, after every chunk.
     report: F,
     /// What came beyond the blob before.
     rest: Bytes,
