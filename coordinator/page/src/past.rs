@@ -17,6 +17,7 @@ struct Results {
     results: Vec<(&'static str, String, u64)>,
     confusion: Vec<Figure>,
     accuracies: String,
+    losses: String,
     curves: Vec<String>,
 }
 
@@ -44,6 +45,7 @@ pub(crate) fn results(record: &ExperimentRecord) -> String {
         results: results.collect(),
         confusion: quartet_report::confusion_matrices(record),
         accuracies: quartet_report::accuracies(&record.runs),
+        losses: quartet_report::losses(&record.runs),
         curves: curves.collect(),
     })
 }

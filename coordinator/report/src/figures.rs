@@ -70,6 +70,12 @@ pub fn accuracies(runs: &[RunRecord]) -> String {
     combined::svg(runs, &Scales::of(runs), Metric::Accuracy)
 }
 
+/// The validation loss of all runs as SVG.
+#[must_use]
+pub fn losses(runs: &[RunRecord]) -> String {
+    combined::svg(runs, &Scales::of(runs), Metric::Loss)
+}
+
 /// The confusion matrices of the ensemble, one for each evaluated split, if it is evaluated.
 #[must_use]
 pub fn confusion_matrices(record: &ExperimentRecord) -> Vec<Figure> {

@@ -5,7 +5,7 @@
 //! input gives equal output.
 //!
 //! - [`html`]: the report; its templates are in `templates/`, its view in `page`
-//! - [`figures`], [`curves`], [`accuracies`]: the figures as SVG
+//! - [`figures`], [`curves`], [`accuracies`], [`losses`]: the figures as SVG
 //! - [`style`], [`sentence`]: what a live page has in common with the report
 //! - [`png`]: an SVG of this crate as a picture
 //! - [`findings`], [`calibration`]: what predictions tell beyond the scores of the evaluation
@@ -23,7 +23,7 @@ mod png;
 mod sentence;
 mod text;
 
-pub use figures::{Figure, accuracies, confusion_matrices, curves, figures};
+pub use figures::{Figure, accuracies, confusion_matrices, curves, figures, losses};
 pub use findings::{Findings, Observer};
 pub use page::{html, style};
 pub use png::{PngError, png};

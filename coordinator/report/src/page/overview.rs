@@ -96,6 +96,14 @@ fn facts(record: &ExperimentRecord) -> Vec<(&'static str, String)> {
     if let Some(took) = record.took() {
         facts.push(("took", human::duration(took)));
     }
+    if let [first, others @ ..] = &record.unreadable[..] {
+        let more = match others.len() {
+            0 => String::new(),
+            n => format!("; and {}", plural(n as u64, "other")),
+        };
+        let first = reason(first);
+        facts.push(("missing here", format!("{first}{more}")));
+    }
     let dataset = &record.spec.dataset.blob;
     let checksum = dataset.sha256.to_string();
     facts.push((

@@ -1,5 +1,5 @@
-use quartet_history::Update;
-use quartet_report::{accuracies, curves, html};
+use quartet_history::{ExperimentRecord, Update};
+use quartet_report::{accuracies, curves, html, losses};
 use quartet_shared::dataset::Split;
 use quartet_shared::event::{Event, Occurrence};
 use quartet_shared::report::{Prediction, SplitReport};
@@ -62,6 +62,7 @@ fn a_run_of_one_epoch_is_a_dot() {
     assert_eq!(curves(&record.runs[..1], &waiting), None);
     assert!(accuracies(&record.runs).contains(name.as_str()));
     assert!(accuracies(&[]).contains("no epoch yet"));
+    assert!(losses(&record.runs).contains(name.as_str()));
 }
 
 #[test]
@@ -137,4 +138,22 @@ fn numbers_of_a_broken_store_do_no_harm() {
         }
     }
     parsed(&page_of(&record));
+}
+
+#[test]
+fn what_cannot_be_read_is_named() {
+    let (mut record, findings) = samples::finished();
+    let of = |record: &ExperimentRecord| whole_text(&html(record, &findings, samples::NOW));
+    assert!(!of(&record).contains("missing here"));
+    let reasons = [
+        "e/events/1.json: EOF",
+        "e/events/2.json: EOF",
+        "e/events/3.json: EOF",
+    ];
+    record.unreadable = reasons.map(str::to_owned).into();
+    let text = of(&record);
+    assert!(
+        text.contains("missing here") && text.contains("e/events/1.json: EOF; and 2 others"),
+        "{text}"
+    );
 }
