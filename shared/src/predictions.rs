@@ -6,13 +6,14 @@
 
 use std::ops::Range;
 
-use serde_json::json;
-
 use crate::dataset::{Dataset, Split, Summary};
 use crate::report::EVALUATED;
 
 /// Rounding may lead a little above 1.
 const LARGEST: f32 = 1.001;
+
+/// So much may a sum of probabilities differ from 1.
+const SUM_TOLERANCE: f32 = 0.01;
 
 /// Bytes of a probability.
 const WIDTH: u64 = 4;
@@ -55,6 +56,16 @@ pub enum InvalidPredictions {
         image: u64,
         /// The number, as text.
         value: String,
+    },
+    /// Probabilities that do not add up to 1.
+    #[error("the probabilities of image {image} of the {split} split add up to {sum}")]
+    Sum {
+        /// The split.
+        split: Split,
+        /// Index of the image.
+        image: u64,
+        /// The sum, as text.
+        sum: String,
     },
 }
 
@@ -101,16 +112,13 @@ impl Shape {
     /// What a file of predictions begins with.
     #[must_use]
     pub fn header(&self) -> Vec<u8> {
-        let mut tensors = serde_json::Map::new();
-        for &(split, images) in &self.splits {
-            let tensor = json!({
-                "dtype": "F32",
-                "shape": [images, self.classes],
-                "data_offsets": [self.offset(split, 0), self.offset(split, images)],
-            });
-            tensors.insert(split.name().to_owned(), tensor);
-        }
-        let mut json = serde_json::Value::from(tensors).to_string().into_bytes();
+        let tensors = self.splits.iter().map(|&(split, images)| {
+            let (start, end) = (self.offset(split, 0), self.offset(split, images));
+            let shape = format!("[{images},{}]", self.classes);
+            format!("\"{split}\":{{\"dtype\":\"F32\",\"shape\":{shape},\"data_offsets\":[{start},{end}]}}")
+        });
+        let tensors = tensors.collect::<Vec<_>>().join(",");
+        let mut json = format!("{{{tensors}}}").into_bytes();
         // As other writers do, so that the numbers are aligned.
         json.resize(json.len().next_multiple_of(8), b' ');
         let mut header = (json.len() as u64).to_le_bytes().to_vec();
@@ -139,10 +147,10 @@ impl Shape {
         header + self.offset(split, images.start)..header + self.offset(split, images.end)
     }
 
-    /// The probabilities in the bytes of rows, of which the first is that of image `first`.
+    /// The probabilities in the bytes of whole rows, of which the first is that of image `first`.
     ///
     /// # Errors
-    /// A number is no probability.
+    /// A number is no probability, or those of an image do not add up to 1.
     pub fn read_rows(
         &self,
         split: Split,
@@ -154,15 +162,23 @@ impl Shape {
             .0
             .iter()
             .map(|four| f32::from_le_bytes(*four));
-        let read = |(at, value): (usize, f32)| match (0.0..=LARGEST).contains(&value) {
-            true => Ok(value),
-            false => Err(InvalidPredictions::Probability {
-                split,
-                image: first + at as u64 / self.classes.max(1),
-                value: value.to_string(),
-            }),
-        };
-        numbers.enumerate().map(read).collect()
+        let numbers: Vec<f32> = numbers.collect();
+        for (image, row) in (first..).zip(numbers.chunks(self.classes().max(1))) {
+            if let Some(value) = row.iter().find(|value| !(0.0..=LARGEST).contains(*value)) {
+                let value = value.to_string();
+                return Err(InvalidPredictions::Probability {
+                    split,
+                    image,
+                    value,
+                });
+            }
+            let sum: f32 = row.iter().sum();
+            if (sum - 1.0).abs() > SUM_TOLERANCE {
+                let sum = sum.to_string();
+                return Err(InvalidPredictions::Sum { split, image, sum });
+            }
+        }
+        Ok(numbers)
     }
 }
 
@@ -218,6 +234,10 @@ mod tests {
         let (shape, predictions) = example();
         let bytes = predictions.encode(&shape);
         assert_eq!(bytes.len() as u64, shape.size());
+        // Programs that are built apart must agree on these bytes.
+        let header = "{\"valid\":{\"dtype\":\"F32\",\"shape\":[2,2],\"data_offsets\":[0,16]},\
+                      \"test\":{\"dtype\":\"F32\",\"shape\":[3,2],\"data_offsets\":[16,40]}}";
+        assert_eq!(bytes[8..][..header.len()], *header.as_bytes());
         let file = SafeTensors::deserialize(&bytes).unwrap();
         assert_eq!(file.len(), 2);
         let valid = file.tensor("valid").unwrap();
@@ -239,6 +259,17 @@ mod tests {
         let row = &bytes[rows.start as usize..rows.end as usize];
         assert_eq!(shape.read_rows(Split::Valid, 1, row), Ok(vec![1.0, 0.0]));
         assert_eq!(shape.rows(Split::Test, &(0..3)).end, shape.size());
+    }
+
+    #[test]
+    fn probabilities_add_up_to_1() {
+        let (shape, mut predictions) = example();
+        predictions.splits[0][2] = 0.75;
+        let (split, image, sum) = (Split::Valid, 1, "0.75".to_owned());
+        assert_eq!(
+            Predictions::decode(&predictions.encode(&shape), &shape),
+            Err(InvalidPredictions::Sum { split, image, sum })
+        );
     }
 
     #[test]

@@ -180,7 +180,8 @@ async fn predictions_must_be_of_the_experiment() {
         let splits = shape.splits().iter().map(rows).collect();
         Predictions { splits }.encode(shape)
     };
-    let good = guesses(&shape, 0.25);
+    let even = 1.0 / dataset.classes.len() as f32;
+    let good = guesses(&shape, even);
     let header = |bytes: &[u8]| v1::PredictionsHeader {
         lease: Some(lease.clone().into()),
         secret: secret_of(&lease),
@@ -216,7 +217,12 @@ async fn predictions_must_be_of_the_experiment() {
         weights: Some(Blob::of(b"others").into()),
         ..header(&good)
     };
-    let wrong = [of_others, guesses(&shape, f32::NAN), guesses(&shape, 1.5)];
+    let wrong = [
+        of_others,
+        guesses(&shape, f32::NAN),
+        guesses(&shape, 1.5),
+        guesses(&shape, 0.25),
+    ];
     for (header, bytes, code) in [
         (of(stale), &good, Code::FailedPrecondition),
         (of(training), &good, Code::InvalidArgument),
@@ -229,6 +235,7 @@ async fn predictions_must_be_of_the_experiment() {
         (header(&wrong[0]), &wrong[0], Code::InvalidArgument),
         (header(&wrong[1]), &wrong[1], Code::InvalidArgument),
         (header(&wrong[2]), &wrong[2], Code::InvalidArgument),
+        (header(&wrong[3]), &wrong[3], Code::InvalidArgument),
     ] {
         let refused = keep(&mut worker, &header, bytes).await.unwrap_err();
         assert_eq!(refused.code(), code, "{refused}");
@@ -243,7 +250,7 @@ async fn predictions_must_be_of_the_experiment() {
         keep(&mut worker, &header(&good), &good).await.unwrap();
         assert!(manifest.exists());
     }
-    let others = guesses(&shape, 0.5);
+    let others = guesses(&shape, even * 1.001);
     let refused = keep(&mut worker, &header(&others), &others).await;
     assert_eq!(refused.unwrap_err().code(), Code::InvalidArgument);
     let kept = layout.predictions(&run, Epoch(1), lease.attempt);

@@ -3,11 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
-use burn::tensor::Device;
 use futures::TryStreamExt;
 use futures::future::try_join_all;
-use quartet_engine::checkpoint::load_network;
-use quartet_engine::models::Network;
 use quartet_shared::blob::{Blob, BlobRef};
 use quartet_shared::dataset::Index;
 use quartet_shared::ids::{ExperimentName, RunName};
@@ -114,14 +111,14 @@ impl TrainedExperiment {
         try_join_all(trained).await
     }
 
-    /// The network of a run with its best weights.
+    /// Writes the best weights of a run to a file in a folder, and verifies them.
     ///
     /// # Errors
-    /// The weights are damaged, or cannot be read.
-    pub async fn load(&self, run: &TrainedRun, device: &Device) -> anyhow::Result<Network> {
-        let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
-        let path = self.download(&run.best.weights, folder.path()).await?;
-        Ok(load_network(&path, device)?)
+    /// They are damaged, or cannot be read or written.
+    pub async fn fetch(&self, run: &TrainedRun, folder: &Path) -> anyhow::Result<PathBuf> {
+        let path = folder.join(format!("{}.safetensors", run.run.name));
+        self.download(&run.best.weights, &path).await?;
+        Ok(path)
     }
 
     async fn best(&self, run: &RunSpec) -> anyhow::Result<Manifest> {
@@ -145,10 +142,9 @@ impl TrainedExperiment {
         manifest.with_context(|| format!("{} is missing", self.store.display_key(key)))
     }
 
-    async fn download(&self, object: &BlobRef, folder: &Path) -> anyhow::Result<PathBuf> {
-        let path = folder.join("weights.safetensors");
+    async fn download(&self, object: &BlobRef, path: &Path) -> anyhow::Result<()> {
         let cannot_write = || format!("cannot write {}", path.display());
-        let mut file = tokio::fs::File::create(&path)
+        let mut file = tokio::fs::File::create(path)
             .await
             .with_context(cannot_write)?;
         let mut stream = self.store.read(&object.key).await?;
@@ -157,10 +153,10 @@ impl TrainedExperiment {
         }
         file.flush().await.with_context(cannot_write)?;
         ensure!(
-            Blob::of_file(&path).with_context(cannot_write)? == object.blob,
+            Blob::of_file(path).with_context(cannot_write)? == object.blob,
             "{} is corrupt: it has not the size and SHA-256 of its manifest",
             self.store.display_key(&object.key)
         );
-        Ok(path)
+        Ok(())
     }
 }

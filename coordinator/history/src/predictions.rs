@@ -29,6 +29,12 @@ pub enum PredictionsError {
     /// Those of a member are not kept, as it is with evaluations of earlier versions.
     #[error("the predictions of run {0} are not kept")]
     Missing(RunName),
+    /// What was kept is gone.
+    #[error("{key} does not exist")]
+    Gone {
+        /// The object.
+        key: String,
+    },
     /// What is kept is not what was written.
     #[error("{key} is corrupt")]
     Corrupt {
@@ -121,9 +127,7 @@ impl PredictionsReader {
         };
         let layout = Layout::new(record.spec.experiment.name.clone());
         let dataset = record.spec.dataset.key.clone();
-        let index = store.read_index(&dataset).await?;
-        let shape = Shape::of_summary(&index.summary());
-        let mut members = Vec::with_capacity(report.members.len());
+        let mut kept_members = Vec::with_capacity(report.members.len());
         for member in &report.members {
             let missing = || PredictionsError::Missing(member.run.clone());
             let run = record
@@ -139,16 +143,24 @@ impl PredictionsReader {
             let object = kept(store, &layout, &member.run, &epoch.weights)
                 .await?
                 .ok_or_else(missing)?;
+            kept_members.push((member, object));
+        }
+        let index = store.read_index(&dataset).await?;
+        let shape = Shape::of_summary(&index.summary());
+        let mut verified = Vec::with_capacity(kept_members.len());
+        for (member, object) in kept_members {
             let key = object.key;
             let (found, expected) = (object.blob.size, shape.size());
             if found != expected {
                 let source = InvalidPredictions::Size { found, expected };
                 return Err(PredictionsError::Invalid { key, source });
             }
-            if store.checksum(&key).await? != Some(object.blob) {
-                return Err(PredictionsError::Corrupt { key });
+            match store.checksum(&key).await? {
+                Some(found) if found == object.blob => {}
+                Some(_) => return Err(PredictionsError::Corrupt { key }),
+                None => return Err(PredictionsError::Gone { key }),
             }
-            members.push(Member {
+            verified.push(Member {
                 run: member.run.clone(),
                 weight: member.weight,
                 key,
@@ -159,7 +171,7 @@ impl PredictionsReader {
             dataset,
             index,
             shape,
-            members,
+            members: verified,
         }))
     }
 

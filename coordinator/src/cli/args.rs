@@ -141,27 +141,26 @@ pub(super) enum KeysCommand {
 
 /// The fleet's timers.
 #[derive(Debug, clap::Args)]
-#[command(next_help_heading = "Timers")]
 pub(super) struct TimingArgs {
     /// How often workers send heartbeats.
-    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = duration)]
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = duration, help_heading = "Timers")]
     heartbeat_interval: Duration,
     /// How long a worker that is not heard of keeps its run.
-    #[arg(long, value_name = "DURATION", default_value = "15s", value_parser = duration)]
+    #[arg(long, value_name = "DURATION", default_value = "15s", value_parser = duration, help_heading = "Timers")]
     lease: Duration,
     /// How long a run waits for a worker whose connection has ended (a dead process ends it at once),
     /// although a spare stands by.
-    #[arg(long, value_name = "DURATION", default_value = "500ms", value_parser = duration)]
+    #[arg(long, value_name = "DURATION", default_value = "500ms", value_parser = duration, help_heading = "Timers")]
     reattach_grace: Duration,
     /// How long the run of a live worker may stand still before another gets it.
-    #[arg(long, value_name = "DURATION", default_value = "30m", value_parser = duration)]
+    #[arg(long, value_name = "DURATION", default_value = "30m", value_parser = duration, help_heading = "Timers")]
     progress_timeout: Duration,
     /// How often a mid-epoch checkpoint is committed: the most that a death can cost [0: only at the end of
     /// epochs].
-    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = duration)]
+    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = duration, help_heading = "Timers")]
     checkpoint_interval: Duration,
     /// How long workers may take to hand their runs back when the coordinator is told to stop.
-    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration)]
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration, help_heading = "Timers")]
     drain_grace: Duration,
 }
 

@@ -87,27 +87,31 @@ async fn start(
     }))
 }
 
-/// The best checkpoint of a finished run.
-pub(super) async fn best_checkpoint(
-    shell: &Shell,
-    run: &RunName,
-) -> Result<BestCheckpoint, AssignmentError> {
+async fn best_checkpoint(shell: &Shell, run: &RunName) -> Result<BestCheckpoint, AssignmentError> {
     let Experiment { store, layout, .. } = &shell.experiment;
-    // The run has finished, and its outcome follows from its last epoch.
-    let outcome = shell.scheduler.read(|scheduler, _| {
-        let run = scheduler.run(run);
-        run.and_then(Run::outcome)
-    });
-    let key = layout.outcome(run);
-    let epoch = outcome.ok_or(MissingObject { key })?.best_epoch;
-    let manifest: Manifest = required(&shell.experiment, layout.manifest(run, epoch)).await?;
-    let weights = manifest.weights;
+    let Manifest { epoch, weights, .. } = best_manifest(shell, run).await?;
     Ok(BestCheckpoint {
         run: run.clone(),
         epoch,
         predictions: predictions::kept(store, layout, run, &weights).await?,
         weights,
     })
+}
+
+/// The manifest of the best epoch of a finished run.
+pub(super) async fn best_manifest(
+    shell: &Shell,
+    run: &RunName,
+) -> Result<Manifest, AssignmentError> {
+    let layout = &shell.experiment.layout;
+    // Its outcome follows from its last epoch.
+    let outcome = shell.scheduler.read(|scheduler, _| {
+        let run = scheduler.run(run);
+        run.and_then(Run::outcome)
+    });
+    let key = layout.outcome(run);
+    let epoch = outcome.ok_or(MissingObject { key })?.best_epoch;
+    required(&shell.experiment, layout.manifest(run, epoch)).await
 }
 
 /// The value of a JSON object that must be there.

@@ -67,8 +67,8 @@ impl Recorder {
         if tokio::time::timeout(limit, &mut self.task).await.is_err() {
             self.task.abort();
             tracing::warn!(
-                "the store is too slow to take all of the history; event files come with the next start, and \
-                 `status report` makes the report"
+                "the store is too slow to take all of the history; event files and predictions.csv come with \
+                 the next start, and `status report` makes the report"
             );
         }
     }
@@ -185,14 +185,12 @@ impl Writer {
                 }
             }
         }
-        if self.stop.is_cancelled()
-            && let Some(record) = self.shell.history.record()
-        {
-            write_results(&self.shell, &record).await?;
-        }
         let version = self.shell.history.version();
         if let Some(record) = self.shell.history.record() {
             self.event_files.update(&self.shell, &record).await?;
+            if self.stop.is_cancelled() {
+                write_results(&self.shell, &record).await?;
+            }
         }
         self.version = Some(version);
         Ok(())

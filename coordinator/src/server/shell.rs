@@ -21,6 +21,7 @@ use super::objects::Downloads;
 use super::refusal::{self, bad};
 use super::scheduler_handle::SchedulerHandle;
 use super::store_trouble::{Proof, Trouble};
+use super::transaction::Keeping;
 use crate::experiment::{Experiment, LeadershipError, read_committed};
 use crate::scheduler::{Committed, Scheduler};
 use quartet_store::StoreError;
@@ -37,8 +38,7 @@ pub(super) struct Shell {
     pub(super) downloads: Downloads,
     pub(super) store_trouble: Trouble,
     pub(super) logs: Logs,
-    /// Held while predictions are taken.
-    pub(super) keeping_predictions: tokio::sync::Mutex<()>,
+    pub(super) keeping_predictions: Keeping,
     dataset: OnceCell<Summary>,
 }
 
@@ -56,7 +56,7 @@ impl Shell {
             downloads: Downloads::default(),
             store_trouble: Trouble::default(),
             logs: Logs::default(),
-            keeping_predictions: tokio::sync::Mutex::default(),
+            keeping_predictions: Keeping::default(),
             dataset: OnceCell::new(),
         }
     }

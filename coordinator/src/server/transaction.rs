@@ -26,7 +26,7 @@ use crate::scheduler::{Now, Scheduler};
 pub(super) use commit::commit;
 pub(super) use complete::{complete_evaluation, complete_run};
 pub(super) use grant::grant;
-pub(super) use predictions::keep_predictions;
+pub(super) use predictions::{Keeping, keep_predictions};
 pub(super) use rollback::roll_back;
 
 /// A transaction in progress. Dropped, it gives up, so that no way out leaves the lease pinned.

@@ -20,6 +20,7 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::IntoResponse;
 use axum::response::sse::{Event, Sse};
 use axum::routing::get;
+use quartet_history::ExperimentRecord;
 use quartet_identity::session::Sessions;
 use quartet_page::document;
 use quartet_shared::blocking;
@@ -159,11 +160,9 @@ async fn report(State(web): State<Arc<Web>>) -> Response<Body> {
         let why = "the history is being read from the store\n";
         return (StatusCode::SERVICE_UNAVAILABLE, why).into_response();
     };
-    let findings = quartet_status::stored::findings(&web.shell.experiment.store, &record).await;
-    let findings = findings.unwrap_or_else(|error| {
-        tracing::debug!(%error, "the report lacks what predictions tell");
-        Vec::new()
-    });
+    let mut record = ExperimentRecord::clone(&record);
+    let store = &web.shell.experiment.store;
+    let findings = quartet_status::stored::findings(store, &mut record).await;
     let report = move || quartet_report::html(&record, &findings, Timestamp::now());
     render(&web, report).await
 }

@@ -24,7 +24,7 @@ use quartet_shared::label::one_line;
 use quartet_store::{Store, StoreError};
 
 pub use place::{InvalidPlace, Place};
-pub use report::{findings, findings_of, report};
+pub use report::{findings, findings_of, or_missing, report};
 
 /// Where the coordinator keeps experiments unless it is told otherwise.
 pub const DEFAULT_STORE: &str = "./runs";

@@ -9,14 +9,13 @@ use crate::{KeyError, KeyFolder, Role, client};
 
 /// What programs are told about keys.
 #[derive(Clone, Debug, Default, PartialEq, Eq, clap::Args)]
-#[command(next_help_heading = "Keys")]
 pub struct KeyChoice {
     /// Folder of the keys, as `coordinator keys` makes it [default: $XDG_CONFIG_HOME/quartet/keys or
     /// ~/.config/quartet/keys, if there are any].
-    #[arg(long = "tls", value_name = "DIR", env = "QUARTET_TLS", value_parser = path())]
+    #[arg(long = "tls", value_name = "DIR", env = "QUARTET_TLS", value_parser = path(), help_heading = "Keys")]
     pub folder: Option<PathBuf>,
     /// Use no keys, even if there are some: no TLS, and whoever reaches the coordinator may do everything.
-    #[arg(long)]
+    #[arg(long, help_heading = "Keys")]
     pub insecure: bool,
 }
 

@@ -90,7 +90,7 @@ async fn kept(
             Ok(Err(error)) => error.to_string(),
             Err(error) => error.to_string(),
         },
-        Err(TaskError::Corrupt { reason, .. }) => reason,
+        Err(TaskError::Corrupt { reason, .. } | TaskError::Failed(reason)) => reason,
         Err(error) => return Err(error),
     };
     tracing::warn!(%run, %reason, "kept predictions cannot be used and are computed again");
@@ -108,11 +108,18 @@ async fn keep_all(
         let Some(best) = members.iter().find(|best| best.run == run) else {
             continue;
         };
-        if !keep(context, best, predictions.encode(shape).into()).await? {
-            tracing::debug!("the coordinator keeps no predictions");
-            break;
+        match keep(context, best, predictions.encode(shape).into()).await {
+            Ok(true) => tracing::info!(%run, "predictions kept"),
+            Ok(false) => {
+                tracing::debug!("the coordinator keeps no predictions");
+                break;
+            }
+            // The evaluation does not need it. Of what is no probability it says more.
+            Err(TaskError::Failed(reason)) => {
+                tracing::warn!(%run, %reason, "predictions are not kept");
+            }
+            Err(error) => return Err(error),
         }
-        tracing::info!(%run, "predictions kept");
     }
     // Whatever still comes is of no use.
     while to_keep.recv().await.is_some() {}

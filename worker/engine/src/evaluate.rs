@@ -74,8 +74,10 @@ pub fn evaluate(
         .iter()
         .map(|&split| batches(dataset.split(split), batch).len())
         .sum();
-    let is_to_be_computed = |member: &&Member| matches!(member.source, MemberSource::Weights(_));
-    let to_compute = members.iter().filter(is_to_be_computed).count();
+    let to_compute = members
+        .iter()
+        .filter(|member| member.weights().is_some())
+        .count();
     let mut reporter = ProgressReporter::new(callbacks, 0);
     reporter.phase(Phase::Evaluating, Epoch(0), steps * to_compute);
 

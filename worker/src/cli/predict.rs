@@ -9,15 +9,16 @@ mod scores;
 use std::io::Write;
 use std::path::PathBuf;
 
-use anyhow::{bail, ensure};
+use anyhow::{Context as _, bail, ensure};
 use burn::tensor::Device;
+use quartet_engine::checkpoint::load_network;
 use quartet_engine::predict::predict;
 use quartet_shared::dataset::{Images, Index, Split};
 use quartet_shared::human;
 use quartet_shared::label::one_line;
 use quartet_shared::report::{Prediction, SplitReport, argmax};
 use serde::{Serialize, Serializer};
-use tokio::runtime::Runtime;
+use tempfile::TempDir;
 
 use self::labelled::class_folders;
 use super::args::PredictArgs;
@@ -44,13 +45,14 @@ impl Serialize for Probabilities<'_> {
 
 /// What answers: the networks of an experiment's ensemble, or that of one run.
 struct Ensemble {
-    experiment: TrainedExperiment,
     runs: Vec<TrainedRun>,
+    /// The file of each run's weights, in the folder.
+    weights: Vec<PathBuf>,
+    _folder: TempDir,
     /// Whether one run was asked for. Alone it counts, whatever its weight.
     alone: bool,
     dataset: Index,
     device: Device,
-    runtime: Runtime,
 }
 
 impl Ensemble {
@@ -60,11 +62,16 @@ impl Ensemble {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
-        let (experiment, runs, dataset) = runtime.block_on(async {
+        let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
+        let (runs, weights, dataset) = runtime.block_on(async {
             let experiment = TrainedExperiment::open(&args.experiment).await?;
             let runs = experiment.runs(args.run.as_ref()).await?;
-            let dataset = experiment.dataset().await?;
-            anyhow::Ok((experiment, runs, dataset))
+            // At once: a training that goes on deletes what is no longer its best.
+            let mut weights = Vec::new();
+            for run in &runs {
+                weights.push(experiment.fetch(run, folder.path()).await?);
+            }
+            anyhow::Ok((runs, weights, experiment.dataset().await?))
         })?;
         for TrainedRun { run, best } in &runs {
             let accuracy = human::percentage(best.metrics.valid_accuracy);
@@ -74,12 +81,12 @@ impl Ensemble {
             ));
         }
         Ok(Self {
-            experiment,
             runs,
+            weights,
+            _folder: folder,
             alone: args.run.is_some(),
             dataset,
             device,
-            runtime,
         })
     }
 
@@ -94,10 +101,8 @@ impl Ensemble {
 
     /// Softmax outputs of each run. One network is in memory at a time.
     fn outputs(&self, images: &Images) -> anyhow::Result<Vec<Vec<f32>>> {
-        let outputs = self.runs.iter().map(|run| {
-            let network = self
-                .runtime
-                .block_on(self.experiment.load(run, &self.device))?;
+        let outputs = self.runs.iter().zip(&self.weights).map(|(run, weights)| {
+            let network = load_network(weights, &self.device)?;
             ensure!(
                 network.config().classes == self.classes(),
                 "the network of run {} has other classes than the data set",
@@ -173,6 +178,20 @@ fn score(args: &PredictArgs) -> anyhow::Result<String> {
             "passed over what is no image of a class: {files}, such as {}",
             shown(first)
         ));
+    }
+    let has_none = |class: &usize| {
+        !found
+            .images
+            .labels
+            .iter()
+            .any(|&l| usize::from(l) == *class)
+    };
+    let absent: Vec<_> = (0..classes.len())
+        .filter(has_none)
+        .map(|c| one_line(&classes[c]))
+        .collect();
+    if !absent.is_empty() {
+        note(&format!("no images of {}", absent.join(", ")));
     }
     let outputs = ensemble.outputs(&found.images)?;
     // A report is of a split, which the output does not name.

@@ -210,6 +210,8 @@ async fn what_cannot_be_read_is_named() {
         .layout
         .predictions(&run, Epoch(1), Attempt(2));
     evaluated.written.store.delete(&key).await.unwrap();
+    let gone = evaluated.open().await.unwrap_err().to_string();
+    assert_eq!(gone, format!("{key} does not exist"));
     let file = predictions(1).encode(&shape);
     evaluated
         .written

@@ -10,7 +10,7 @@ use quartet_shared::blocking;
 use quartet_shared::clock::Timestamp;
 use quartet_shared::dataset::Split;
 use quartet_shared::ids::{Epoch, RunName};
-use quartet_status::stored::findings_of;
+use quartet_status::stored::{findings_of, or_missing};
 use quartet_store::StoreError;
 use quartet_tensorboard::{EventFiles, File};
 
@@ -88,15 +88,16 @@ pub(super) async fn write_results(
         return Ok(());
     }
     let Experiment { store, layout, .. } = &shell.experiment;
-    let findings = match write_predictions(shell, record).await {
-        Ok(findings) => findings,
-        Err(PredictionsError::Store(error)) if !error.is_of_content() => return Err(error),
-        Err(error) => {
-            tracing::warn!(%error, "there is no predictions.csv, and the report lacks what they tell");
-            Vec::new()
-        }
-    };
-    let record = record.clone();
+    let has_table = store.exists(&layout.predictions_table()).await?;
+    if has_table && store.exists(&layout.report()).await? {
+        return Ok(());
+    }
+    let written = write_predictions(shell, record).await;
+    if let Err(error) = &written {
+        tracing::warn!(%error, "there is no predictions.csv, and the report lacks what they tell");
+    }
+    let mut record = record.clone();
+    let findings = or_missing(written, &mut record);
     let made = move || quartet_report::html(&record, &findings, Timestamp::now());
     match blocking::run(made).await {
         Ok(report) => {

@@ -4,25 +4,56 @@
 //! Nothing here pins the lease. Predictions hold for the weights that their manifest names, whoever computed
 //! them, and each attempt at the evaluation has keys of its own.
 
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use quartet_proto::v1::{self, keep_predictions_request::Part};
 use quartet_shared::blob::{Blob, BlobRef};
-use quartet_shared::ids::RunName;
+use quartet_shared::ids::{Epoch, RunName};
+use quartet_shared::position::Position;
 use quartet_shared::predictions::{InvalidPredictions, Shape};
 use quartet_shared::task::{LeaseId, Task};
 use quartet_shared::wire::required;
 use quartet_store::manifest::PredictionsManifest;
-use quartet_store::{Store, StoreError, pieces};
+use quartet_store::{Creation, PIECE_SIZE, Store, StoreError};
 use tonic::{Status, Streaming};
 
 use super::receive::Receiver;
 use super::sender::Sender;
 use crate::experiment::Experiment;
-use crate::server::assignment::{AssignmentError, best_checkpoint};
+use crate::server::assignment::{AssignmentError, best_manifest};
 use crate::server::refusal::{bad, refused};
 use crate::server::shell::Shell;
 use crate::server::store_trouble::Proof;
+
+/// The manifests of predictions that are being taken.
+#[derive(Debug, Default)]
+pub(in crate::server) struct Keeping(Mutex<HashSet<String>>);
+
+/// Someone's turn to write what a manifest names.
+struct Turn<'a> {
+    keeping: &'a Keeping,
+    key: String,
+}
+
+impl Keeping {
+    fn keys(&self) -> std::sync::MutexGuard<'_, HashSet<String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// `None` while another has the turn.
+    fn begin(&self, key: &str) -> Option<Turn<'_>> {
+        let key = key.to_owned();
+        let is_new = self.keys().insert(key.clone());
+        is_new.then_some(Turn { keeping: self, key })
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.keeping.keys().remove(&self.key);
+    }
+}
 
 /// Takes the upload of a member's predictions, checks them and keeps them.
 pub(in crate::server) async fn keep_predictions(
@@ -51,17 +82,20 @@ pub(in crate::server) async fn keep_predictions(
     let check_lease = || shell.scheduler.read(|s, _| s.check_lease(&lease));
     check_lease().map_err(refused)?;
     let manifest = manifest(&shell, &lease, run, weights, predictions).await?;
+    let Experiment { store, layout, .. } = &shell.experiment;
+    let failed = |error: StoreError| shell.store_failed(error);
     let shape = Shape::of_summary(shell.dataset().await?);
     if predictions.size != shape.size() {
         let (found, expected) = (predictions.size, shape.size());
         return Err(bad(InvalidPredictions::Size { found, expected }));
     }
 
-    // One at a time: a worker that asks again must not write what it writes already.
-    let _turn = shell.keeping_predictions.lock().await;
-    let Experiment { store, layout, .. } = &shell.experiment;
-    let failed = |error: StoreError| shell.store_failed(error);
     let key = layout.predictions_manifest(&manifest.run, manifest.epoch, manifest.attempt);
+    // A worker that asks again must not write what it writes already.
+    let _turn = shell
+        .keeping_predictions
+        .begin(&key)
+        .ok_or_else(|| Status::aborted("these predictions are on their way already"))?;
     match store
         .read_json::<PredictionsManifest>(&key)
         .await
@@ -73,7 +107,18 @@ pub(in crate::server) async fn keep_predictions(
     }
     parts.expect(predictions.size);
     let object = &manifest.predictions;
-    Receiver::new(&shell, &mut parts, |_| {})
+    // Members are computed in the order of the spec, so that each upload is farther than those before it.
+    let runs = &shell.experiment.spec.experiment.runs;
+    let number = runs
+        .iter()
+        .take_while(|run| run.name != manifest.run)
+        .count();
+    let position = Position::end_of(Epoch(u32::try_from(number).unwrap_or(u32::MAX)));
+    let progress = |bytes| {
+        let scheduler = &shell.scheduler;
+        scheduler.note(|scheduler, now| scheduler.report_upload(&lease, position, bytes, now));
+    };
+    Receiver::new(&shell, &mut parts, progress)
         .blobs([object])
         .await?;
     if let Err(invalid) = check(store, &object.key, &shape).await.map_err(failed)? {
@@ -82,7 +127,9 @@ pub(in crate::server) async fn keep_predictions(
     }
     check_lease().map_err(refused)?;
     shell.verify_leadership().await?;
-    store.create_json(&key, &manifest).await.map_err(failed)?;
+    if store.create_json(&key, &manifest).await.map_err(failed)? == Creation::Exists {
+        return Err(bad("other predictions are kept of this attempt"));
+    }
     shell.store_works(Proof::Write);
     tracing::info!(run = %manifest.run, epoch = %manifest.epoch, "predictions kept");
     Ok(())
@@ -99,7 +146,7 @@ async fn manifest(
     if shell.experiment.spec.experiment.run(&run).is_none() {
         return Err(bad(format!("there is no run {run}")));
     }
-    let best = match best_checkpoint(shell, &run).await {
+    let best = match best_manifest(shell, &run).await {
         Ok(best) => best,
         Err(AssignmentError::Store(error)) => return Err(shell.store_failed(error)),
         Err(AssignmentError::Missing(missing)) => {
@@ -139,10 +186,17 @@ async fn check(
     }
     for &(split, images) in shape.splits() {
         let rows = shape.rows(split, &(0..images));
-        for piece in pieces(rows.clone()) {
-            let bytes = store.read_piece(key, piece.clone()).await?;
-            let row = (shape.classes() * size_of::<f32>()) as u64;
-            let first = (piece.start - rows.start) / row;
+        // Whole rows.
+        let row = (shape.classes() * size_of::<f32>()) as u64;
+        let piece = (PIECE_SIZE as u64 / row).max(1) * row;
+        for start in rows
+            .clone()
+            .step_by(usize::try_from(piece).unwrap_or(usize::MAX))
+        {
+            let bytes = store
+                .read_piece(key, start..rows.end.min(start + piece))
+                .await?;
+            let first = (start - rows.start) / row;
             if let Err(invalid) = shape.read_rows(split, first, &bytes) {
                 return Ok(Err(invalid));
             }

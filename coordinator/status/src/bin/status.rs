@@ -1,7 +1,7 @@
 //! Shows the state of a coordinator's experiment and fleet.
 
 use std::io;
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -87,7 +87,12 @@ fn show(cli: &Cli) -> anyhow::Result<ExitCode> {
 
 /// Runs a command that reads a store; `None` if it is another one.
 async fn show_stored(cli: &Cli) -> Option<anyhow::Result<()>> {
-    let (width, out, err) = (Mode::of_stdout().size().columns, io::stdout(), io::stderr());
+    let (out, err) = (io::stdout(), io::stderr());
+    // A file or a pipe has room for every column.
+    let width = match Mode::of_stdout() {
+        Mode::Lines if std::env::var_os("COLUMNS").is_none() && !out.is_terminal() => u16::MAX,
+        mode => mode.size().columns,
+    };
     // Before the command it says the same.
     let format = |flags: &FormatFlags| match cli.options.json {
         true => Format::Json,

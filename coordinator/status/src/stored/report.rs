@@ -10,7 +10,6 @@ use quartet_report::findings::Picture;
 use quartet_report::{Findings, Observer};
 use quartet_shared::clock::Timestamp;
 use quartet_shared::dataset::Split;
-use quartet_shared::label::one_line;
 use quartet_store::Store;
 
 use super::{StoredError, open, remark};
@@ -30,16 +29,9 @@ pub async fn report(
     mut out: impl Write,
     mut err: impl Write,
 ) -> Result<(), StoredError> {
-    let (store, record) = open(place).await?;
+    let (store, mut record) = open(place).await?;
+    let findings = findings(&store, &mut record).await;
     remark(&record, &mut err)?;
-    let findings = match findings(&store, &record).await {
-        Ok(findings) => findings,
-        Err(PredictionsError::Store(error)) if !error.is_of_content() => return Err(error.into()),
-        Err(error) => {
-            writeln!(err, "missing here: {}", one_line(&error.to_string()))?;
-            Vec::new()
-        }
-    };
     let report = quartet_report::html(&record, &findings, Timestamp::now());
     let to_stdout = file == Path::new("-");
     match to_stdout {
@@ -66,18 +58,27 @@ fn write_file(path: &Path, bytes: &[u8]) -> Result<(), StoredError> {
     std::fs::write(path, bytes).map_err(|source| StoredError::file(path, source))
 }
 
-/// What the predictions of an ensemble tell of each evaluated split; nothing before the evaluation.
-///
-/// # Errors
-/// The predictions cannot be read.
-pub async fn findings(
-    store: &Store,
-    record: &ExperimentRecord,
-) -> Result<Vec<Findings>, PredictionsError> {
-    match PredictionsReader::open(store, record).await? {
-        Some(reader) => findings_of(&reader).await,
-        None => Ok(Vec::new()),
-    }
+/// What the predictions of an ensemble tell of each evaluated split; nothing before the evaluation. If they
+/// cannot be read, the record says so.
+pub async fn findings(store: &Store, record: &mut ExperimentRecord) -> Vec<Findings> {
+    let found = match PredictionsReader::open(store, record).await {
+        Ok(Some(reader)) => findings_of(&reader).await,
+        Ok(None) => Ok(Vec::new()),
+        Err(error) => Err(error),
+    };
+    or_missing(found, record)
+}
+
+/// What was found; or nothing, and the record says why.
+pub fn or_missing(
+    found: Result<Vec<Findings>, PredictionsError>,
+    record: &mut ExperimentRecord,
+) -> Vec<Findings> {
+    found.unwrap_or_else(|error| {
+        let missing = format!("calibration and worst mistakes: {error}");
+        record.unreadable.push(missing);
+        Vec::new()
+    })
 }
 
 /// What the predictions that a reader gives tell.

@@ -168,7 +168,7 @@ fn a_member_is_loaded_when_the_member_before_it_is_done() {
     let device = Device::flex();
     let folder = tempfile::tempdir().unwrap();
     let task = task(folder.path(), &["one", "two"], &device);
-    // Six of eight steps are done when the last member's weights are to be read.
+    // The first member's four steps are done when the other's weights are to be read.
     fs::remove_file(folder.path().join("two")).unwrap();
     let mut watch = Watch::default();
     let evaluated = evaluate(&task, &device, &mut watch);
