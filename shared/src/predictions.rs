@@ -7,10 +7,7 @@
 use std::ops::Range;
 
 use crate::dataset::{Dataset, Split, Summary};
-use crate::report::EVALUATED;
-
-/// Rounding may lead a little above 1.
-const LARGEST: f32 = 1.001;
+use crate::report::{EVALUATED, is_probability};
 
 /// So much may a sum of probabilities differ from 1.
 const SUM_TOLERANCE: f32 = 0.01;
@@ -164,7 +161,7 @@ impl Shape {
             .map(|four| f32::from_le_bytes(*four));
         let numbers: Vec<f32> = numbers.collect();
         for (image, row) in (first..).zip(numbers.chunks(self.classes().max(1))) {
-            if let Some(value) = row.iter().find(|value| !(0.0..=LARGEST).contains(*value)) {
+            if let Some(value) = row.iter().find(|value| !is_probability(**value)) {
                 let value = value.to_string();
                 return Err(InvalidPredictions::Probability {
                     split,

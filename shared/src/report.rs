@@ -16,6 +16,7 @@ use crate::ids::{Epoch, ExperimentName, RunName};
 use crate::spec::Backbone;
 
 pub use known::Known;
+pub(crate) use metrics::is_probability;
 pub use metrics::{MetricsError, Prediction, argmax, ensemble};
 pub use table::{render, render_classes, render_runs};
 pub use validate::InvalidReport;

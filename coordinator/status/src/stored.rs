@@ -112,7 +112,8 @@ impl StoredError {
     }
 }
 
-/// Lists the experiments of a store. Objects that cannot be read are named on `err`.
+/// Lists the experiments of a store as they are at the time `now`. Objects that cannot be read are named on
+/// `err`.
 ///
 /// # Errors
 /// The store cannot be read, or the output cannot be written.
@@ -120,6 +121,7 @@ pub async fn list(
     store: &str,
     format: Format,
     width: u16,
+    now: Timestamp,
     mut out: impl Write,
     mut err: impl Write,
 ) -> Result<(), StoredError> {
@@ -150,7 +152,7 @@ pub async fn list(
     }
     // The newest first.
     records.sort_by_key(|record| std::cmp::Reverse(record.began_at()));
-    let table = list::table(&records, Timestamp::now());
+    let table = list::table(&records, now);
     out.write_all(table.render(format, width).as_bytes())?;
     unreadable.map_or(Ok(()), |error| Err(error.into()))
 }

@@ -165,11 +165,7 @@ fn check(
                 classes,
             });
         }
-        // Rounding may lead a little above 1.
-        if let Some(at) = probabilities
-            .iter()
-            .position(|p| !(0.0..=1.001).contains(p))
-        {
+        if let Some(at) = probabilities.iter().position(|p| !is_probability(*p)) {
             let (run, value) = (run.clone(), probabilities[at]);
             return Err(MetricsError::Probability {
                 run,
@@ -187,6 +183,11 @@ fn check(
     } else {
         Err(MetricsError::Weights)
     }
+}
+
+/// Whether a number is a probability. Rounding may lead a little above 1.
+pub(crate) fn is_probability(value: f32) -> bool {
+    (0.0..=1.001).contains(&value)
 }
 
 /// The index of the first of the highest values.

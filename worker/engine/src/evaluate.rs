@@ -9,10 +9,10 @@ use quartet_agent::executor::{
 };
 use quartet_shared::dataset::{Images, Split};
 use quartet_shared::ids::Epoch;
-use quartet_shared::predictions::Predictions;
+use quartet_shared::predictions::{Predictions, Shape};
 use quartet_shared::progress::Phase;
 use quartet_shared::report::{
-    self, EVALUATED, EvaluationReport, MetricsError, Prediction, SplitReport, normalised,
+    self, EvaluationReport, MetricsError, Prediction, SplitReport, normalised,
 };
 
 use crate::batches::{batches, inference_batch};
@@ -62,10 +62,8 @@ pub fn evaluate(
         dataset,
     } = task;
     precision::prepare(experiment, device)?;
-    let splits: Vec<Split> = EVALUATED
-        .into_iter()
-        .filter(|&split| !dataset.split(split).labels.is_empty())
-        .collect();
+    let shape = Shape::of(dataset);
+    let splits: Vec<Split> = shape.splits().iter().map(|(split, _)| *split).collect();
     if splits.is_empty() {
         return Err(EvaluateError::NoImages);
     }

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{CommandFactory, Parser};
+use quartet_shared::clock::Timestamp;
 use quartet_shared::ids::Attempt;
 use quartet_shared::task::Task;
 use quartet_shared::terminal::Mode;
@@ -102,7 +103,7 @@ async fn show_stored(cli: &Cli) -> Option<anyhow::Result<()>> {
         Command::List {
             store,
             format: flags,
-        } => stored::list(store, format(flags), width, out, err).await,
+        } => stored::list(store, format(flags), width, Timestamp::now(), out, err).await,
         Command::Show {
             place,
             format: flags,
