@@ -58,7 +58,7 @@ pub use run::{Committed, CommittedEpoch, Run, RunSettings};
 pub use task::{Completion, TaskRecord};
 pub use time::Now;
 pub use timeouts::Expired;
-pub use transaction::{CommitEnd, CommitTicket, CompleteTicket, RollbackTicket};
+pub use transaction::{CommitEnd, CommitTicket, CompleteTicket, KeepTicket, RollbackTicket};
 pub use worker::{HeartbeatReply, Joined, Worker, WorkerInfo};
 
 use lease::Ending;

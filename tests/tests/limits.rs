@@ -225,9 +225,9 @@ async fn predictions_must_be_of_the_experiment() {
     ];
     for (header, bytes, code) in [
         (of(stale), &good, Code::FailedPrecondition),
-        (of(training), &good, Code::InvalidArgument),
+        (of(training), &good, Code::FailedPrecondition),
         (impostor, &good, Code::PermissionDenied),
-        (unknown, &good, Code::InvalidArgument),
+        (unknown, &good, Code::FailedPrecondition),
         (of_other_weights, &good, Code::FailedPrecondition),
         (header(&more), &more, Code::InvalidArgument),
         (header(&good), &more, Code::InvalidArgument),

@@ -38,7 +38,7 @@ pub struct Lease {
     pub(super) reclaimable_at: Option<Now>,
     /// When the task last made progress.
     pub(super) last_progress_at: Now,
-    /// The farthest upload of a checkpoint so far: its position, and the bytes that have come.
+    /// The farthest upload so far: its position, and the bytes that have come.
     uploaded: Option<(Position, u64)>,
     /// The value of `last_progress_at` for which a stall has been reported.
     stall_reported: Option<Now>,
@@ -77,6 +77,8 @@ pub(super) enum Pin {
     /// The record of the lease itself.
     Grant,
     Commit(Position),
+    /// Predictions; the place of their run.
+    Keep(Position),
     Complete,
     Rollback,
 }
@@ -248,13 +250,21 @@ impl Lease {
         self.reclaimable_at = Some(earliest.max(now + config.reattach_grace));
     }
 
-    /// So many bytes of a checkpoint have come. They are progress only beyond what an earlier try brought: a
+    /// So many bytes of an upload have come. They are progress only beyond what an earlier try brought: a
     /// worker that tries again without end is to be noticed.
-    pub(super) fn report_upload(&mut self, position: Position, bytes: u64, now: Now) {
+    pub(super) fn report_upload(
+        &mut self,
+        position: Position,
+        bytes: u64,
+        config: &Config,
+        now: Now,
+    ) {
         let upload = Some((position, bytes));
         if self.uploaded < upload {
             self.uploaded = upload;
             self.last_progress_at = now;
+            // Heartbeats may wait behind the bytes.
+            self.expires_at = self.expires_at.max(now + config.lease);
         }
     }
 

@@ -1,6 +1,6 @@
 //! Why the scheduler refuses what a worker asks for.
 
-use quartet_shared::ids::{Attempt, Epoch, WorkerId};
+use quartet_shared::ids::{Attempt, Epoch, RunName, WorkerId};
 use quartet_shared::position::Position;
 use quartet_shared::task::{LeaseId, Task};
 
@@ -30,7 +30,7 @@ pub enum Refusal {
         task: Task,
     },
     /// Another transaction under the lease is in progress.
-    #[error("another commit or completion of {lease} is in progress")]
+    #[error("another upload or completion of {lease} is in progress")]
     Busy {
         /// The lease.
         lease: LeaseId,
@@ -60,6 +60,14 @@ pub enum Refusal {
         task: Task,
         /// What was offered.
         position: Position,
+    },
+    /// Only the evaluation predicts, and only with the experiment's runs.
+    #[error("{task} has no predictions of {run}")]
+    NoPredictions {
+        /// The task.
+        task: Task,
+        /// What was offered.
+        run: RunName,
     },
     /// Epochs are missing, and early stopping does not end the run before them.
     #[error("{task} is not complete with {committed} committed epochs")]

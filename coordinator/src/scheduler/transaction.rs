@@ -6,6 +6,7 @@
 //!
 //! - `grant`: the record of a new lease, whose `begin_` half is [`Scheduler::assign`]
 //! - `commit`: the manifest of a checkpoint
+//! - `keep`: what a member of the ensemble predicts
 //! - `complete`: the result of a task
 //! - `rollback`: a corrupt checkpoint's manifests are taken out of use
 //! - `catch_up`: what an older coordinator wrote late
@@ -14,8 +15,10 @@ mod catch_up;
 mod commit;
 mod complete;
 mod grant;
+mod keep;
 mod rollback;
 
+use quartet_shared::position::Position;
 use quartet_shared::task::LeaseId;
 
 use super::Scheduler;
@@ -25,12 +28,23 @@ use super::time::Now;
 
 pub use commit::{CommitEnd, CommitTicket};
 pub use complete::CompleteTicket;
+pub use keep::KeepTicket;
 pub use rollback::RollbackTicket;
 
 impl Scheduler {
     /// Whether a lease is live.
     pub fn check_lease(&self, lease: &LeaseId) -> Result<(), Refusal> {
         self.record(&lease.task)?.live(lease).map(drop)
+    }
+
+    /// So many bytes of a commit's files, or of predictions, have come.
+    pub fn report_upload(&mut self, lease: &LeaseId, position: Position, bytes: u64, now: Now) {
+        let config = self.config;
+        for pin in [Pin::Commit(position), Pin::Keep(position)] {
+            if let Some(pinned) = self.pinned(lease, pin) {
+                pinned.report_upload(position, bytes, &config, now);
+            }
+        }
     }
 
     /// Keeps a live lease from ending.

@@ -383,11 +383,13 @@ impl Scheduler {
         }
     }
 
-    /// A worker has gone for good, and with it its lease.
-    pub fn worker_lost(&mut self, worker: &WorkerId, now: Now) {
+    /// A worker has gone for good, and with it its lease: nobody waits for it to come back.
+    pub fn worker_lost(&mut self, worker: &WorkerId, how: &str, now: Now) {
         if let Some(lease) = self.lease_of(worker) {
-            let ending = Ending::Lost(self.loss(&lease, "was lost"));
+            let ending = Ending::Lost(self.loss(&lease, &format!("was lost: {how}")));
             self.end_lease(&lease, ending, now);
+        } else if self.workers.get(worker).is_some_and(|w| w.connected) {
+            self.note_of(worker, |worker| Occurrence::WorkerLost { worker });
         }
         if let Some(worker) = self.workers.get_mut(worker) {
             worker.connected = false;

@@ -21,7 +21,6 @@ use super::objects::Downloads;
 use super::refusal::{self, bad};
 use super::scheduler_handle::SchedulerHandle;
 use super::store_trouble::{Proof, Trouble};
-use super::transaction::Keeping;
 use crate::experiment::{Experiment, LeadershipError, read_committed};
 use crate::scheduler::{Committed, Scheduler};
 use quartet_store::StoreError;
@@ -38,7 +37,6 @@ pub(super) struct Shell {
     pub(super) downloads: Downloads,
     pub(super) store_trouble: Trouble,
     pub(super) logs: Logs,
-    pub(super) keeping_predictions: Keeping,
     dataset: OnceCell<Summary>,
 }
 
@@ -56,7 +54,6 @@ impl Shell {
             downloads: Downloads::default(),
             store_trouble: Trouble::default(),
             logs: Logs::default(),
-            keeping_predictions: Keeping::default(),
             dataset: OnceCell::new(),
         }
     }

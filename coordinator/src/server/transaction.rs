@@ -3,7 +3,7 @@
 //!
 //! - `grant`: the record of a new lease
 //! - `commit`: a checkpoint
-//! - `predictions`: what a member of the ensemble says of the images, which needs no pin
+//! - `predictions`: what a member of the ensemble says of the images
 //! - `complete`: the result of a task
 //! - `rollback`: what a corrupt checkpoint leads to
 //! - `catch_up`: what an older coordinator committed late
@@ -26,7 +26,7 @@ use crate::scheduler::{Now, Scheduler};
 pub(super) use commit::commit;
 pub(super) use complete::{complete_evaluation, complete_run};
 pub(super) use grant::grant;
-pub(super) use predictions::{Keeping, keep_predictions};
+pub(super) use predictions::keep_predictions;
 pub(super) use rollback::roll_back;
 
 /// A transaction in progress. Dropped, it gives up, so that no way out leaves the lease pinned.

@@ -89,6 +89,13 @@ enum Event {
         ticket: usize,
         written: bool,
     },
+    BeginKeep {
+        lease: Pick,
+    },
+    EndKeep {
+        ticket: usize,
+        kept: bool,
+    },
     /// A whole epoch, then completion where due.
     Work {
         lease: Pick,
@@ -160,6 +167,8 @@ fn event() -> impl Strategy<Value = Event> {
         1 => worker.clone().prop_map(|worker| Drain { worker }),
         4 => pick().prop_map(|lease| BeginComplete { lease }),
         4 => (any::<usize>(), any::<bool>()).prop_map(|(ticket, written)| EndComplete { ticket, written }),
+        3 => pick().prop_map(|lease| BeginKeep { lease }),
+        3 => (any::<usize>(), any::<bool>()).prop_map(|(ticket, kept)| EndKeep { ticket, kept }),
         6 => (pick(), any::<u8>()).prop_map(|(lease, accuracy)| Work { lease, accuracy }),
         3 => pick().prop_map(|lease| Fail { lease }),
         2 => pick().prop_map(|lease| Release { lease }),
@@ -208,6 +217,8 @@ fn apply(world: &mut World, event: &Event) {
         Event::Drain { worker } => world.drain(worker),
         Event::BeginComplete { lease } => world.begin_complete(lease),
         Event::EndComplete { ticket, written } => world.end_complete(ticket, written),
+        Event::BeginKeep { lease } => world.begin_keep(lease),
+        Event::EndKeep { ticket, kept } => world.end_keep(ticket, kept),
         Event::Work { lease, accuracy } => world.work(lease, accuracy),
         Event::Fail { lease } => world.fail(lease),
         Event::Release { lease } => world.release(lease),

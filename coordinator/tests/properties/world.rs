@@ -49,6 +49,7 @@ enum Ticket {
     Grant(LeaseId),
     Commit(CommitTicket, LeaseId, Position),
     Complete(CompleteTicket, LeaseId),
+    Keep(KeepTicket, LeaseId),
     Rollback(RollbackTicket, LeaseId),
 }
 

@@ -7,7 +7,7 @@ fn a_commit_in_progress_keeps_the_task_from_the_next_worker() {
     let (mut scheduler, lease) = leased();
     assert_eq!(join(&mut scheduler, "w2", None, 0), Joined::Free);
     let ticket = scheduler.begin_commit(&lease, end_of(1), at(0)).unwrap();
-    scheduler.worker_lost(&lease.worker, at(1));
+    scheduler.worker_lost(&lease.worker, "it ended", at(1));
     assert!(scheduler.check_lease(&lease).is_err());
     assert_eq!(given(&mut scheduler, 1), []);
     scheduler.end_commit(ticket, CommitEnd::Epoch(committed(1)), at(2));
@@ -59,6 +59,62 @@ fn an_upload_is_progress_while_it_comes_farther_than_before() {
 }
 
 #[test]
+fn the_evaluation_does_not_expire_while_predictions_come() {
+    let done = |run: &str| RunHistory {
+        run: run.parse().unwrap(),
+        ..history(1, Some(2), Some(OUTCOME)).runs.remove(0)
+    };
+    let stored = History {
+        runs: vec![done("a"), done("b")],
+        ..History::default()
+    };
+    let mut scheduler = scheduler(&[("a", 1.0), ("b", 1.0)], stored);
+    assert_eq!(join(&mut scheduler, "w1", None, 0), Joined::Free);
+    let lease = assign(&mut scheduler, 0).remove(0).lease;
+    assert_eq!(lease.task, Task::Evaluate);
+    let run = |name: &str| name.parse().unwrap();
+    let refused = scheduler.begin_keep(&lease, &run("c"), at(0)).unwrap_err();
+    assert_eq!(refused.to_string(), "evaluation has no predictions of c");
+
+    let config = *scheduler.config();
+    let since_progress = |scheduler: &Scheduler, now| {
+        let lease = scheduler.evaluation().lease().unwrap();
+        lease.stalled(&config, at(now))
+    };
+    let mut now = 0;
+    for name in ["a", "b"] {
+        let ticket = scheduler.begin_keep(&lease, &run(name), at(now)).unwrap();
+        let place = ticket.place();
+        for again in ["a", "b"] {
+            let busy = scheduler.begin_keep(&lease, &run(again), at(now));
+            assert!(matches!(busy, Err(Refusal::Busy { .. })), "{busy:?}");
+        }
+        assert!(scheduler.begin_complete(&lease, at(now)).is_err());
+        // Bytes come, and no heartbeats.
+        for bytes in 1..5 {
+            now += config.lease.as_secs() + 1;
+            assert_eq!(scheduler.expire_leases(at(now)), []);
+            scheduler.report_upload(&lease, place, bytes, at(now));
+            assert_eq!(since_progress(&scheduler, now), None);
+        }
+        scheduler.end_keep(ticket, true, at(now));
+        now += config.lease.as_secs() - 1;
+        assert_eq!(scheduler.expire_leases(at(now)), []);
+    }
+    // Bytes that came before are no progress.
+    let since = now - (config.lease.as_secs() - 1);
+    now = since + config.stall_after.as_secs();
+    let ticket = scheduler.begin_keep(&lease, &run("a"), at(now)).unwrap();
+    scheduler.report_upload(&lease, ticket.place(), 9, at(now));
+    scheduler.end_keep(ticket, false, at(now));
+    assert_eq!(since_progress(&scheduler, now), Some(config.stall_after));
+    // Without a pin it is silence that counts.
+    now += config.lease.as_secs() + 1;
+    assert_eq!(scheduler.expire_leases(at(now)).len(), 1);
+    assert!(scheduler.begin_keep(&lease, &run("a"), at(now)).is_err());
+}
+
+#[test]
 fn epochs_are_committed_once_in_order_and_one_at_a_time() {
     let (mut scheduler, lease) = leased();
     let refusal = |scheduler: &mut Scheduler, epoch| {
@@ -73,7 +129,7 @@ fn epochs_are_committed_once_in_order_and_one_at_a_time() {
     );
     assert_eq!(refusal(&mut scheduler, 3), "a has no epoch 3");
     let ticket = scheduler.begin_commit(&lease, end_of(1), at(0)).unwrap();
-    let busy = "another commit or completion of a (attempt 1) of worker w1 is in progress";
+    let busy = "another upload or completion of a (attempt 1) of worker w1 is in progress";
     assert_eq!(refusal(&mut scheduler, 1), busy);
     scheduler.end_commit(ticket, CommitEnd::GivenUp, at(0));
     commit(&mut scheduler, &lease, 1, 0);

@@ -110,12 +110,12 @@ fn a_pinned_lease_is_told_when_it_has_ended() {
     let (mut scheduler, lease) = leased();
     heard(&mut scheduler);
     let ticket = scheduler.begin_commit(&lease, end_of(1), at(1)).unwrap();
-    scheduler.worker_lost(&lease.worker, at(1));
+    scheduler.worker_lost(&lease.worker, "it ended", at(1));
     assert_eq!(heard(&mut scheduler), [""; 0]);
     scheduler.end_commit(ticket, CommitEnd::GivenUp, at(2));
     assert_eq!(
         heard(&mut scheduler),
-        ["attempt 1 Lost: worker w1 was lost"]
+        ["attempt 1 Lost: worker w1 was lost: it ended"]
     );
 }
 

@@ -156,7 +156,7 @@ fn a_run_that_is_lost_for_the_last_time_leaves_the_spare_to_the_next() {
         assert_eq!(join(&mut scheduler, "w1", None, now), Joined::Free);
         assert_eq!(given(&mut scheduler, now), [pair("a", "w1")]);
         if now < 5 {
-            scheduler.worker_lost(&id("w1"), at(now));
+            scheduler.worker_lost(&id("w1"), "it ended", at(now));
         }
     }
     assert_eq!(join(&mut scheduler, "w2", None, 5), Joined::Free);
@@ -193,7 +193,7 @@ fn a_draining_worker_hands_its_task_back_and_gets_no_more() {
 #[test]
 fn a_lease_that_could_not_be_recorded_has_ended() {
     let (mut scheduler, lease) = leased();
-    scheduler.worker_lost(&lease.worker, at(0));
+    scheduler.worker_lost(&lease.worker, "it ended", at(0));
     assert_eq!(join(&mut scheduler, "w2", None, 0), Joined::Free);
     let assignment = scheduler.assign(at(0)).remove(0);
     let refused = scheduler.end_grant(&assignment.lease, false, at(0));
@@ -210,10 +210,10 @@ fn a_lease_that_could_not_be_recorded_has_ended() {
 #[test]
 fn a_worker_that_goes_while_its_lease_is_recorded_loses_it() {
     let (mut scheduler, lease) = leased();
-    scheduler.worker_lost(&lease.worker, at(0));
+    scheduler.worker_lost(&lease.worker, "it ended", at(0));
     assert_eq!(join(&mut scheduler, "w2", None, 0), Joined::Free);
     let assignment = scheduler.assign(at(0)).remove(0);
-    scheduler.worker_lost(&id("w2"), at(1));
+    scheduler.worker_lost(&id("w2"), "it ended", at(1));
     assert!(scheduler.end_grant(&assignment.lease, true, at(2)).is_err());
     assert_eq!(join(&mut scheduler, "w3", None, 2), Joined::Free);
     assert_eq!(given(&mut scheduler, 2), [pair("a", "w3")]);
@@ -234,7 +234,7 @@ fn a_worker_on_which_three_runs_fail_gets_no_more_while_another_is_there() {
     assert_eq!(join(&mut scheduler, "w2", None, 10), Joined::Free);
     assert_eq!(given(&mut scheduler, 10), [pair("a", "w2")]);
     // The last worker gets tasks even in quarantine.
-    scheduler.worker_lost(&id("w2"), at(11));
+    scheduler.worker_lost(&id("w2"), "it ended", at(11));
     assert_eq!(given(&mut scheduler, 11), [pair("a", "w1")]);
     let lease = scheduler.lease_of(&id("w1")).unwrap();
     commit(&mut scheduler, &lease, 1, 12);
@@ -321,7 +321,7 @@ fn a_worker_takes_the_place_of_a_lost_one_of_its_name() {
     scheduler.disconnected(&lease.worker, at(0));
     assert_eq!(scheduler.join(again("x1"), None, at(0)), Joined::Free);
     assert_eq!(ids(&scheduler), [lease.worker.as_str(), "x1"]);
-    scheduler.worker_lost(&lease.worker, at(1));
+    scheduler.worker_lost(&lease.worker, "it ended", at(1));
     assert_eq!(scheduler.join(again("x2"), None, at(1)), Joined::Free);
     assert_eq!(ids(&scheduler), ["x1", "x2"]);
 }
@@ -390,8 +390,11 @@ fn a_lost_worker_is_named_until_its_run_is_in_the_store_again() {
     assert_eq!(reason(&scheduler).as_deref(), Some(gone));
 
     let (mut scheduler, _) = leased();
-    scheduler.worker_lost(&lease.worker, at(1));
-    assert_eq!(reason(&scheduler).as_deref(), Some("worker w1 was lost"));
+    scheduler.worker_lost(&lease.worker, "it ended", at(1));
+    assert_eq!(
+        reason(&scheduler).as_deref(),
+        Some("worker w1 was lost: it ended")
+    );
 }
 
 #[test]

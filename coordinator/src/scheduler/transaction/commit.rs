@@ -74,13 +74,6 @@ impl Scheduler {
         })
     }
 
-    /// So many bytes of a commit's files have come.
-    pub fn report_upload(&mut self, lease: &LeaseId, position: Position, bytes: u64, now: Now) {
-        if let Some(pinned) = self.pinned(lease, Pin::Commit(position)) {
-            pinned.report_upload(position, bytes, now);
-        }
-    }
-
     /// A commit has ended: the manifest is in the store, or the commit was given up.
     pub fn end_commit(&mut self, ticket: CommitTicket, end: CommitEnd, now: Now) {
         let CommitTicket { lease, position } = ticket;

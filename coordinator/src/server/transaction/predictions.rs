@@ -1,23 +1,22 @@
 //! What a member of the ensemble says of the evaluated images: it is kept for later evaluations, for
 //! `predictions.csv` and for the report.
 //!
-//! Nothing here pins the lease. Predictions hold for the weights that their manifest names, whoever computed
-//! them, and each attempt at the evaluation has keys of its own.
+//! Predictions hold for the weights that their manifest names, whoever computed them, and each attempt at the
+//! evaluation has keys of its own.
 
-use std::collections::HashSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use quartet_proto::v1::{self, keep_predictions_request::Part};
 use quartet_shared::blob::{Blob, BlobRef};
-use quartet_shared::ids::{Epoch, RunName};
-use quartet_shared::position::Position;
+use quartet_shared::ids::RunName;
 use quartet_shared::predictions::{InvalidPredictions, Shape};
-use quartet_shared::task::{LeaseId, Task};
+use quartet_shared::task::LeaseId;
 use quartet_shared::wire::required;
 use quartet_store::manifest::PredictionsManifest;
 use quartet_store::{Creation, PIECE_SIZE, Store, StoreError};
 use tonic::{Status, Streaming};
 
+use super::Transaction;
 use super::receive::Receiver;
 use super::sender::Sender;
 use crate::experiment::Experiment;
@@ -25,35 +24,6 @@ use crate::server::assignment::{AssignmentError, best_manifest};
 use crate::server::refusal::{bad, refused};
 use crate::server::shell::Shell;
 use crate::server::store_trouble::Proof;
-
-/// The manifests of predictions that are being taken.
-#[derive(Debug, Default)]
-pub(in crate::server) struct Keeping(Mutex<HashSet<String>>);
-
-/// Someone's turn to write what a manifest names.
-struct Turn<'a> {
-    keeping: &'a Keeping,
-    key: String,
-}
-
-impl Keeping {
-    fn keys(&self) -> std::sync::MutexGuard<'_, HashSet<String>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// `None` while another has the turn.
-    fn begin(&self, key: &str) -> Option<Turn<'_>> {
-        let key = key.to_owned();
-        let is_new = self.keys().insert(key.clone());
-        is_new.then_some(Turn { keeping: self, key })
-    }
-}
-
-impl Drop for Turn<'_> {
-    fn drop(&mut self) {
-        self.keeping.keys().remove(&self.key);
-    }
-}
 
 /// Takes the upload of a member's predictions, checks them and keeps them.
 pub(in crate::server) async fn keep_predictions(
@@ -71,16 +41,17 @@ pub(in crate::server) async fn keep_predictions(
     };
     let lease: LeaseId = required(header.lease, "lease").map_err(bad)?;
     shell.verify_secret(&lease.worker, &header.secret)?;
-    if lease.task != Task::Evaluate {
-        return Err(Status::invalid_argument(
-            "only the evaluation has predictions",
-        ));
-    }
     let run: RunName = header.run.parse().map_err(bad)?;
     let weights: Blob = required(header.weights, "weights").map_err(bad)?;
     let predictions: Blob = required(header.predictions, "predictions").map_err(bad)?;
-    let check_lease = || shell.scheduler.read(|s, _| s.check_lease(&lease));
-    check_lease().map_err(refused)?;
+    let scheduler = &shell.scheduler;
+    let ticket = scheduler
+        .tell(|scheduler, now| scheduler.begin_keep(&lease, &run, now))
+        .map_err(refused)?;
+    let place = ticket.place();
+    let transaction = Transaction::new(&shell, ticket, |scheduler, ticket, now| {
+        scheduler.end_keep(ticket, false, now);
+    });
     let manifest = manifest(&shell, &lease, run, weights, predictions).await?;
     let Experiment { store, layout, .. } = &shell.experiment;
     let failed = |error: StoreError| shell.store_failed(error);
@@ -91,11 +62,6 @@ pub(in crate::server) async fn keep_predictions(
     }
 
     let key = layout.predictions_manifest(&manifest.run, manifest.epoch, manifest.attempt);
-    // A worker that asks again must not write what it writes already.
-    let _turn = shell
-        .keeping_predictions
-        .begin(&key)
-        .ok_or_else(|| Status::aborted("these predictions are on their way already"))?;
     match store
         .read_json::<PredictionsManifest>(&key)
         .await
@@ -107,16 +73,8 @@ pub(in crate::server) async fn keep_predictions(
     }
     parts.expect(predictions.size);
     let object = &manifest.predictions;
-    // Members are computed in the order of the spec, so that each upload is farther than those before it.
-    let runs = &shell.experiment.spec.experiment.runs;
-    let number = runs
-        .iter()
-        .take_while(|run| run.name != manifest.run)
-        .count();
-    let position = Position::end_of(Epoch(u32::try_from(number).unwrap_or(u32::MAX)));
     let progress = |bytes| {
-        let scheduler = &shell.scheduler;
-        scheduler.note(|scheduler, now| scheduler.report_upload(&lease, position, bytes, now));
+        scheduler.note(|scheduler, now| scheduler.report_upload(&lease, place, bytes, now));
     };
     Receiver::new(&shell, &mut parts, progress)
         .blobs([object])
@@ -125,12 +83,12 @@ pub(in crate::server) async fn keep_predictions(
         store.delete(&object.key).await.map_err(failed)?;
         return Err(bad(invalid));
     }
-    check_lease().map_err(refused)?;
     shell.verify_leadership().await?;
     if store.create_json(&key, &manifest).await.map_err(failed)? == Creation::Exists {
         return Err(bad("other predictions are kept of this attempt"));
     }
     shell.store_works(Proof::Write);
+    transaction.end(|scheduler, ticket, now| scheduler.end_keep(ticket, true, now));
     tracing::info!(run = %manifest.run, epoch = %manifest.epoch, "predictions kept");
     Ok(())
 }
@@ -143,9 +101,6 @@ async fn manifest(
     weights: Blob,
     predictions: Blob,
 ) -> Result<PredictionsManifest, Status> {
-    if shell.experiment.spec.experiment.run(&run).is_none() {
-        return Err(bad(format!("there is no run {run}")));
-    }
     let best = match best_manifest(shell, &run).await {
         Ok(best) => best,
         Err(AssignmentError::Store(error)) => return Err(shell.store_failed(error)),

@@ -27,6 +27,7 @@ impl World {
             };
             self.end_commit(0, fate);
             self.end_complete(0, landed);
+            self.end_keep(0, landed);
             self.end_grant(0, landed);
             self.end_rollback(0, landed.then_some(0));
         }

@@ -243,6 +243,32 @@ impl World {
         }
     }
 
+    pub(in super::super) fn begin_keep(&mut self, pick: Pick) {
+        let Some(lease) = self.pick(pick) else { return };
+        let run = RUNS[0].parse().unwrap();
+        let ticket = self.scheduler.begin_keep(&lease, &run, self.now);
+        let good =
+            self.is_live(&lease) && !self.live(&lease).pinned && lease.task == Task::Evaluate;
+        assert_eq!(ticket.is_ok(), good, "keep: {lease}: {ticket:?}");
+        if let Ok(ticket) = ticket {
+            self.pin(&lease);
+            self.tickets.push(Ticket::Keep(ticket, lease));
+        }
+    }
+
+    pub(in super::super) fn end_keep(&mut self, index: usize, kept: bool) {
+        let is_keep = |ticket: &Ticket| matches!(ticket, Ticket::Keep(..));
+        let Some(Ticket::Keep(ticket, lease)) = self.take_ticket(index, is_keep) else {
+            return;
+        };
+        self.scheduler.end_keep(ticket, kept, self.now);
+        if kept {
+            let now = self.now;
+            self.live(&lease).moved_at = now;
+        }
+        self.unpin(&lease);
+    }
+
     /// Ends the commit that was begun last, if any.
     fn end_newest(&mut self, fate: CommitFate) {
         let commits = self.tickets.iter();

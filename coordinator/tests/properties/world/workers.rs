@@ -169,7 +169,7 @@ impl World {
 
     pub(in super::super) fn lost(&mut self, worker: usize) {
         let id = worker_id(worker);
-        self.scheduler.worker_lost(&id, self.now);
+        self.scheduler.worker_lost(&id, "it ended", self.now);
         if let Some(lease) = self.lease_of(&id) {
             self.end(&lease, End::Lost);
         }
