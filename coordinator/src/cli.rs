@@ -223,7 +223,7 @@ async fn coordinate(
     };
     let coordinator = Coordinator::new(experiment, workers, timing, policy, sessions).await?;
     let mut local = match &fleet {
-        Some(fleet) => Some(LocalFleet::start(fleet, console)?),
+        Some(fleet) => Some(LocalFleet::start(fleet, console, &coordinator.exits())?),
         None => {
             let port = address.port();
             let from = match (address.ip().is_loopback(), &keys) {

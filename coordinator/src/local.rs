@@ -6,12 +6,15 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::Context;
+use quartet_shared::ids::WorkerId;
 use quartet_shared::label::one_line;
 use quartet_shared::terminal::Console;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, ChildStderr, ChildStdin, Command};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
+
+use crate::server::Exits;
 
 /// Workers of a fleet of which nothing is said.
 pub const DEFAULT_WORKERS: u32 = 4;
@@ -36,6 +39,7 @@ pub struct LocalFleet {
 /// A worker process, and the end of its input that tells it that we live.
 #[derive(Debug)]
 struct LocalWorker {
+    id: WorkerId,
     child: Child,
     lifeline: Option<ChildStdin>,
 }
@@ -120,9 +124,11 @@ impl LocalFleetConfig {
     }
 
     fn start(&self, index: u32, console: &Console) -> anyhow::Result<LocalWorker> {
+        let id = WorkerId::from_number(rand::random());
         let mut command = Command::new(&self.program);
         command
             .arg(format!("--coordinator={}", self.coordinator))
+            .arg(format!("--id={id}"))
             .arg(format!("--name=local-{index}"))
             .arg(self.device(index))
             // The worker hands its task back and exits when this end of its input closes, even if we are
@@ -156,7 +162,11 @@ impl LocalFleetConfig {
         if let Some(errors) = child.stderr.take() {
             tokio::spawn(pass_on(errors, console.clone()));
         }
-        Ok(LocalWorker { child, lifeline })
+        Ok(LocalWorker {
+            id,
+            child,
+            lifeline,
+        })
     }
 }
 
@@ -195,8 +205,12 @@ async fn gpus(program: &Path) -> Result<Vec<usize>, String> {
 }
 
 impl LocalFleet {
-    /// Starts the workers.
-    pub fn start(config: &LocalFleetConfig, console: &Console) -> anyhow::Result<Self> {
+    /// Starts the workers. The coordinator is told of those that end.
+    pub fn start(
+        config: &LocalFleetConfig,
+        console: &Console,
+        exits: &Exits,
+    ) -> anyhow::Result<Self> {
         let stop = tokio::sync::watch::Sender::new(false);
         let mut watchers = JoinSet::new();
         for index in 0..config.workers {
@@ -207,6 +221,7 @@ impl LocalFleet {
                 worker,
                 stop.subscribe(),
                 console.clone(),
+                exits.clone(),
             ));
         }
         Ok(Self { watchers, stop })
@@ -245,6 +260,7 @@ async fn look_after(
     mut worker: LocalWorker,
     mut stop: tokio::sync::watch::Receiver<bool>,
     console: Console,
+    exits: Exits,
 ) -> Option<anyhow::Error> {
     let mut crashes = 0;
     loop {
@@ -258,22 +274,25 @@ async fn look_after(
             let _ = worker.child.wait().await;
             return None;
         };
+        let how = match &exit {
+            Ok(status) => status.to_string(),
+            Err(error) => error.to_string(),
+        };
         let code = exit.as_ref().ok().and_then(std::process::ExitStatus::code);
-        match code {
-            Some(0) => return None,
-            Some(UNUSABLE) => {
-                return Some(anyhow::anyhow!(
-                    "local-{index} cannot work here, as it says above; it is not started again"
-                ));
-            }
-            _ => {}
+        if code == Some(0) {
+            return None;
+        }
+        exits.exited(&worker.id, &how);
+        if code == Some(UNUSABLE) {
+            return Some(anyhow::anyhow!(
+                "local-{index} cannot work here, as it says above; it is not started again"
+            ));
         }
         crashes = if started.elapsed() < HEALTHY {
             crashes + 1
         } else {
             1
         };
-        let how = exit.map_or_else(|e| e.to_string(), |status| status.to_string());
         if crashes >= MAX_CRASHES {
             return Some(anyhow::anyhow!(
                 "local-{index} ended {crashes} times in a row ({how}); it is not started again"

@@ -22,6 +22,7 @@ mod conclusion;
 mod connections;
 mod counters;
 mod driver;
+mod exits;
 mod fleet_service;
 mod history;
 mod logs;
@@ -72,6 +73,7 @@ use shell::Shell;
 use status_service::StatusService;
 
 pub use access::Policy;
+pub use exits::Exits;
 pub use snapshots::Snapshots;
 pub use timing::Timing;
 
@@ -156,6 +158,12 @@ impl Coordinator {
     #[must_use]
     pub fn snapshots(&self) -> Snapshots {
         Snapshots::new(Arc::clone(&self.shell))
+    }
+
+    /// Where the ends of worker processes are told that this process has started.
+    #[must_use]
+    pub fn exits(&self) -> Exits {
+        Exits(Arc::clone(&self.shell))
     }
 
     /// Serves the connections of `incoming` until the experiment has ended, a shutdown is asked for, or

@@ -99,6 +99,14 @@ name_type! {
     WorkerId
 }
 
+impl WorkerId {
+    /// The id of a worker whose random number this is.
+    #[must_use]
+    pub fn from_number(number: u64) -> Self {
+        Self(format!("w{number:016x}"))
+    }
+}
+
 /// The largest number of attempts, epochs, steps or terms that is read from elsewhere: there is room to count
 /// on.
 pub const MAX_NUMBER: u32 = 1_000_000_000;

@@ -33,6 +33,22 @@ impl Process {
         self.0.id()
     }
 
+    /// The process ids of its children, as Linux has them in `/proc`.
+    #[must_use]
+    pub fn children(&self) -> Vec<u32> {
+        let parent = self.id().to_string();
+        let processes = std::fs::read_dir("/proc").expect("this is Linux");
+        let child = |entry: std::io::Result<std::fs::DirEntry>| {
+            let entry = entry.ok()?;
+            let id = entry.file_name().to_str()?.parse().ok()?;
+            let stat = std::fs::read_to_string(entry.path().join("stat")).ok()?;
+            // After the name, which may be anything in parentheses: state, parent, ...
+            let (_, rest) = stat.rsplit_once(") ")?;
+            (rest.split(' ').nth(1)? == parent).then_some(id)
+        };
+        processes.filter_map(child).collect()
+    }
+
     /// Sends it a signal, such as "TERM".
     pub fn signal(&self, name: &str) {
         let status = Command::new("kill")

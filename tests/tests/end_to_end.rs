@@ -1,6 +1,7 @@
 //! The main job with real processes and real training, on a CSV file and an experiment of our own.
 
 use std::path::PathBuf;
+use std::process::Command;
 
 use quartet_shared::blob::Checksum;
 use quartet_shared::ids::ExperimentName;
@@ -171,6 +172,47 @@ fn a_stopped_local_fleet_hands_its_work_back_and_goes_on_later() {
     let (text, status) = start(&job, &["--local"]).finish();
     assert!(status.success(), "{text}");
     assert_eq!(bytes(&before), committed);
+}
+
+/// The parent knows how it ended, and nobody waits for it to come back.
+#[test]
+fn a_killed_local_worker_is_lost_at_once() {
+    let job = Job::new(LONG, BATCH_SIZE);
+    // Who waited for a silent worker would wait for longer than the test.
+    let timers = ["--lease", "20m", "--reattach-grace", "20m"];
+    let mut coordinator = start(&job, &[&["--local"], &timers[..]].concat());
+    let first = |run: &str| job.path(&format!("store/small/runs/{run}/epochs/0001.json"));
+    let runs = ["vgg16", "residual"];
+    coordinator
+        .process
+        .until(|| runs.iter().all(|run| first(run).exists()));
+    let children = coordinator.process.children();
+    assert_eq!(children.len(), 2, "{children:?}");
+    let killed = Command::new("kill")
+        .args(["-9", &children[0].to_string()])
+        .status();
+    assert!(killed.expect("kill runs").success());
+    let (text, status) = coordinator.finish();
+    assert!(status.success(), "{text}");
+
+    let place = job.path("store/small");
+    let (shown, _, status) = output(command("status").arg("show").arg(place).arg("--json"));
+    assert!(status.success());
+    let shown: Value = serde_json::from_str(&shown).unwrap();
+    let events = shown["events"].as_array().unwrap();
+    let is_lost = |event: &&Value| event["how"] == "lost";
+    let lost: Vec<_> = events.iter().filter(is_lost).collect();
+    let [lost] = lost[..] else {
+        panic!("one attempt is lost: {events:#?}");
+    };
+    let name = lost["worker"]["name"].as_str().unwrap();
+    let reason = format!("worker {name} was lost: it ended with signal: 9 (SIGKILL)");
+    assert_eq!(lost["reason"], reason);
+    // It is told once, and before the next one comes.
+    let place_of = |wanted: &dyn Fn(&Value) -> bool| events.iter().rposition(wanted).unwrap();
+    let joined = place_of(&|event| event["event"] == "worker_joined");
+    assert!(place_of(&|event| event["how"] == "lost") < joined);
+    assert!(!events.iter().any(|event| event["event"] == "worker_lost"));
 }
 
 /// The run that the worker of this name trains.

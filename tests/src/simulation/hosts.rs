@@ -234,6 +234,7 @@ impl World {
                 give_up_after: Duration::from_secs(600),
                 drain_grace: Duration::from_secs(5),
                 connector: connector(),
+                id: None,
                 seed: self.dice.number() ^ started,
                 secret: Secret::new(
                     (u128::from(self.dice.number()) << 64) | u128::from(self.dice.number()),

@@ -69,7 +69,9 @@ pub struct Settings {
     pub drain_grace: Duration,
     /// Opens connections to the coordinators.
     pub connector: Connector,
-    /// The seed of the worker's own random numbers: its id, names of files, waiting times. No two workers may
+    /// Its id, if that was chosen by who started it. No two workers may have the same one.
+    pub id: Option<WorkerId>,
+    /// The seed of the worker's own random numbers: its id unless it has one, names of files, waiting times. No two workers may
     /// have the same one.
     pub seed: u64,
     /// What the worker proves itself with.
@@ -99,7 +101,10 @@ pub async fn run(
     shutdown: Shutdown,
 ) -> anyhow::Result<Departure> {
     let random = Random::new(settings.seed);
-    let id: WorkerId = format!("w{:016x}", random.number()).parse()?;
+    let id = match &settings.id {
+        Some(id) => id.clone(),
+        None => WorkerId::from_number(random.number()),
+    };
     let spool = spool::Spool::create(&settings.cache_dir, &random)?;
     let mut session = session::Session::new(id, &settings, executor, random.clone(), spool)?;
     let mut backoff = Backoff::new(&random);

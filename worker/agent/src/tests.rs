@@ -127,6 +127,7 @@ impl Worker {
             give_up_after: Duration::from_secs(60),
             drain_grace: Duration::from_secs(30),
             connector: Connector::tcp(),
+            id: None,
             seed: 1,
         };
         let (scripted, script) = scripted::scripted();

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use quartet_identity::KeyChoice;
 use quartet_shared::address::Address;
-use quartet_shared::ids::RunName;
+use quartet_shared::ids::{RunName, WorkerId};
 use quartet_shared::label::InvalidLabel;
 use quartet_shared::spec::Backbone;
 
@@ -103,6 +103,9 @@ pub(super) struct ServeArgs {
     /// Exit when standard input ends: for a parent process that must not leave workers behind.
     #[arg(long, hide = true)]
     pub(super) exit_with_parent: bool,
+    /// The worker's id: for a parent process that tells the coordinator of its end.
+    #[arg(long, hide = true)]
+    pub(super) id: Option<WorkerId>,
     /// Print a completion script for this shell and exit.
     #[arg(long, value_name = "SHELL")]
     pub(super) completions: Option<clap_complete::Shell>,

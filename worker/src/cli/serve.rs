@@ -65,6 +65,7 @@ fn work(
         give_up_after: args.give_up_after,
         drain_grace: args.drain_grace,
         connector: args.keys.connector(&[Role::Worker], "a worker")?,
+        id: args.id,
         seed: rand::random(),
         secret: Secret::new(rand::random()),
         log: Some(log),

@@ -76,6 +76,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
         give_up_after: Duration::from_secs(60),
         drain_grace: Duration::from_secs(30),
         connector: args.keys.connector(&[Role::Worker], "a worker")?,
+        id: None,
         seed,
     };
     let executor = Outspoken(HashingExecutor::new(
