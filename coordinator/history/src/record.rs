@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use quartet_shared::blob::BlobRef;
 use quartet_shared::clock::Timestamp;
+use quartet_shared::dataset::Split;
 use quartet_shared::early_stopping::EarlyStopping;
 use quartet_shared::event::{AttemptEnd, Event, Occurrence};
-use quartet_shared::ids::{Attempt, Epoch, Term};
+use quartet_shared::ids::{Attempt, Epoch, RunName, Term};
 use quartet_shared::outcome::Outcome;
 use quartet_shared::position::Position;
 use quartet_shared::progress::EpochMetrics;
@@ -218,10 +219,19 @@ impl ExperimentRecord {
 
     /// The accuracy of the ensemble on a split, a fraction of 1.
     #[must_use]
-    pub fn ensemble_accuracy(&self, split: quartet_shared::dataset::Split) -> Option<f64> {
+    pub fn ensemble_accuracy(&self, split: Split) -> Option<f64> {
         let splits = &self.report.as_ref()?.splits;
         let report = splits.iter().find(|report| report.split == split)?;
         Some(report.ensemble.accuracy)
+    }
+
+    /// The accuracy of a run's best epoch on a split, once the ensemble is evaluated.
+    #[must_use]
+    pub fn member_accuracy(&self, run: &RunName, split: Split) -> Option<f64> {
+        let splits = &self.report.as_ref()?.splits;
+        let evaluated = splits.iter().find(|report| report.split == split)?;
+        let member = evaluated.runs.iter().find(|member| member.run == *run)?;
+        Some(member.scores.accuracy)
     }
 
     /// The run with the best validation accuracy.

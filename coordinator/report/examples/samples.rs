@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 use std::{env, fs, io};
 
-use quartet_report::{accuracies, curves, figures, html, png};
+use quartet_report::{accuracies, curves, figures, html, titled_png};
 
 #[path = "../tests/samples/mod.rs"]
 mod samples;
@@ -47,7 +47,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     )?;
     for figure in figures(&finished, &predictions) {
         let start = Instant::now();
-        let picture = png(&figure.svg, 2.0)?;
+        let picture = titled_png(&figure, 2.0)?;
         writeln!(
             out,
             "{}: {:.0?}, PNG {} kB",

@@ -16,6 +16,31 @@ pub struct Calibration {
     pub expected_error: f64,
 }
 
+impl Calibration {
+    /// Mean of `value` over the images.
+    fn mean(&self, value: impl Fn(&Bin) -> f64) -> f64 {
+        let images: u64 = self.bins.iter().map(|bin| bin.count).sum();
+        let sum: f64 = self
+            .bins
+            .iter()
+            .map(|bin| bin.count as f64 * value(bin))
+            .sum();
+        sum / images.max(1) as f64
+    }
+
+    /// Mean confidence of all images, a fraction of 1.
+    #[must_use]
+    pub fn confidence(&self) -> f64 {
+        self.mean(|bin| bin.confidence)
+    }
+
+    /// Fraction of all images about which the predictions are right.
+    #[must_use]
+    pub fn accuracy(&self) -> f64 {
+        self.mean(|bin| bin.accuracy)
+    }
+}
+
 /// The predictions of similar confidence.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Bin {
@@ -82,6 +107,8 @@ mod tests {
     fn the_error_is_the_one_worked_out_by_hand() {
         let calibration = of(&[(0.85, 0), (0.15, 1), (0.81, 1), (0.55, 1)]);
         assert!((calibration.expected_error - 0.265).abs() < 1e-7);
+        assert!((calibration.confidence() - 0.765).abs() < 1e-7);
+        assert_eq!(calibration.accuracy(), 0.5);
         let bin = calibration.bins[12];
         assert_eq!(bin.count, 3);
         assert!((bin.accuracy - 2.0 / 3.0).abs() < 1e-12);

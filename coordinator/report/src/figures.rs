@@ -23,6 +23,7 @@ use combined::Metric;
 use crate::findings::Findings;
 
 pub(crate) use axes::Scales;
+pub(crate) use canvas::wrapped;
 pub(crate) use combined::caption;
 pub(crate) use members::gain;
 pub(crate) use theme::dark;

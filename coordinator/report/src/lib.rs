@@ -7,7 +7,7 @@
 //! - [`html`]: the report; its templates are in `templates/`, its view in `page`
 //! - [`figures`], [`curves`], [`accuracies`], [`losses`]: the figures as SVG
 //! - [`style`], [`sentence`]: what a live page has in common with the report
-//! - [`png`]: an SVG of this crate as a picture
+//! - [`png`], [`titled_png`]: an SVG of this crate as a picture
 //! - [`findings`], [`calibration`]: what predictions tell beyond the scores of the evaluation
 //! - `text`: foreign text and numbers for readers
 //!
@@ -26,5 +26,5 @@ mod text;
 pub use figures::{Figure, accuracies, confusion_matrices, curves, figures, losses};
 pub use findings::{Findings, Observer};
 pub use page::{html, style};
-pub use png::{PngError, png};
+pub use png::{PngError, png, titled_png};
 pub use sentence::sentence;

@@ -20,6 +20,7 @@ Examples:
   status --follow --json                      one JSON object per line and change
   status drain gpu-3@node7                    have a worker hand its run back and exit
   status list runs                            all experiments of a store, running or not
+  status list runs --tag baseline             those with a tag
   status show runs/fer2013                    one of them; --json has all, --csv a line for each epoch
   status compare runs/fer2013 runs/other      accuracies, times, and where their settings differ
   status report runs/fer2013                  report.html: curves, confusion matrices, all settings
@@ -89,6 +90,9 @@ pub enum Command {
         /// A directory, or s3://bucket/prefix.
         #[arg(value_name = "STORE", env = "QUARTET_STORE", default_value = DEFAULT_STORE)]
         store: String,
+        /// Lists only those with this tag; given more than once, with all of them.
+        #[arg(long = "tag", value_name = "TAG")]
+        tags: Vec<String>,
         /// How to print it.
         #[command(flatten)]
         format: FormatFlags,

@@ -74,6 +74,17 @@ pub enum StoredError {
     /// The store cannot be opened or fails.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// A store was wanted, and this is an experiment in one.
+    #[error("{0} is an experiment: `status show {0}` shows it")]
+    IsExperiment(String),
+    /// Where the user is there is no such experiment, but in the usual store there is.
+    #[error("there is no experiment {name} here; there is {place}")]
+    Elsewhere {
+        /// What was asked for.
+        name: String,
+        /// Where it is.
+        place: String,
+    },
     /// The output cannot be written.
     #[error("cannot write the output: {0}")]
     Output(#[from] io::Error),
@@ -106,19 +117,22 @@ impl StoredError {
             self,
             Self::Place(_)
                 | Self::NoLog(_)
+                | Self::IsExperiment(_)
+                | Self::Elsewhere { .. }
                 | Self::History(HistoryError::Missing { .. })
                 | Self::Store(StoreError::Location { .. })
         )
     }
 }
 
-/// Lists the experiments of a store as they are at the time `now`. Objects that cannot be read are named on
+/// Lists the experiments of a store that have all of some tags, as they are at the time `now`. Objects that cannot be read are named on
 /// `err`.
 ///
 /// # Errors
 /// The store cannot be read, or the output cannot be written.
 pub async fn list(
     store: &str,
+    tags: &[String],
     format: Format,
     width: u16,
     now: Timestamp,
@@ -132,23 +146,27 @@ pub async fn list(
     for name in quartet_history::experiments(&store).await? {
         match quartet_history::read(&store, &name).await {
             Ok(record) => {
-                remark(&record, &mut err)?;
-                records.push(record);
+                if tags.iter().all(|tag| record.spec.tags.contains(tag)) {
+                    remark(&record, &mut err)?;
+                    records.push(record);
+                }
             }
             Err(HistoryError::Store(error)) if error.is_of_content() => unreadable = Some(error),
             Err(error) => return Err(error.into()),
         }
     }
-    if records.is_empty() && unreadable.is_none() && format == Format::Text {
+    if records.is_empty() && unreadable.is_none() {
         let location = store.location();
-        match store.exists("spec.json").await? {
-            true => writeln!(
-                out,
-                "{location} is an experiment: `status show {location}` shows it"
-            )?,
-            false => writeln!(out, "{location} has no experiments")?,
+        if store.exists("spec.json").await? {
+            return Err(StoredError::IsExperiment(location.to_string()));
         }
-        return Ok(());
+        if format == Format::Text {
+            let such = match tags {
+                [] => String::new(),
+                tags => format!(" with the tag {}", tags.join(" and ")),
+            };
+            return Ok(writeln!(out, "{location} has no experiments{such}")?);
+        }
     }
     // The newest first.
     records.sort_by_key(|record| std::cmp::Reverse(record.began_at()));
@@ -217,6 +235,26 @@ async fn read(place: &str) -> Result<ExperimentRecord, StoredError> {
 async fn open(place: &str) -> Result<(Store, ExperimentRecord), StoredError> {
     let Place { store, experiment } = place.parse()?;
     let store = Store::open_existing(&store)?;
-    let record = quartet_history::read(&store, &experiment).await?;
-    Ok((store, record))
+    match quartet_history::read(&store, &experiment).await {
+        Ok(record) => Ok((store, record)),
+        // A name alone, as `coordinator --name` takes it.
+        Err(HistoryError::Missing { .. })
+            if place == experiment.as_str() && is_usual(place).await =>
+        {
+            Err(StoredError::Elsewhere {
+                name: place.to_owned(),
+                place: format!("{DEFAULT_STORE}/{place}"),
+            })
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Whether the store that the coordinator takes by itself has this experiment.
+async fn is_usual(name: &str) -> bool {
+    let Ok(store) = Store::open_existing(DEFAULT_STORE) else {
+        return false;
+    };
+    let key = format!("{name}/spec.json");
+    store.exists(&key).await.unwrap_or_default()
 }

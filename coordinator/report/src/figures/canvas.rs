@@ -115,6 +115,25 @@ pub(crate) fn fitted(text: &str, size: f64, width: f64) -> String {
         .collect()
 }
 
+/// Foreign text of a size in lines that fit a width, both in CSS pixels; cut off after three of them.
+pub(crate) fn wrapped(text: &str, size: f64, width: f64) -> Vec<String> {
+    let text = clean(text, MAX_LABEL);
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line)
+                if width_of(line, size) + width_of(word, size) + CHARACTER * size <= width =>
+            {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(fitted(word, size, width)),
+        }
+    }
+    lines.truncate(3);
+    lines
+}
+
 /// Moves labels apart that would overlap: their positions are at least `gap` from each other afterwards, in
 /// the same order, and within `low..=high` as long as there is room.
 pub(crate) fn spread(positions: &mut [f64], gap: f64, low: f64, high: f64) {
@@ -142,6 +161,14 @@ mod tests {
         assert_eq!(fitted("resnet-01", TEXT, width), "resnet-01");
         assert_eq!(fitted("resnet50-01", TEXT, width), "resn…0-01");
         assert_eq!(fitted("resnet50-01", TEXT, 0.0), "…");
+    }
+
+    #[test]
+    fn lines_end_between_words() {
+        let width = 12.0 * CHARACTER * TEXT + 0.1;
+        let lines = wrapped("accuracy of the best epochs", TEXT, width);
+        assert_eq!(lines, ["accuracy of", "the best", "epochs"]);
+        assert_eq!(wrapped("", TEXT, width), [""; 0]);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use quartet_history::ExperimentRecord;
 use quartet_shared::report::SplitReport;
 
-use crate::calibration::BINS;
+use crate::calibration::{BINS, Calibration};
 use crate::figures::{self, Figure};
 use crate::findings::{Findings, Mistake, Picture};
 use crate::text::{clean, count, loss, percent, percentage, plural, score};
@@ -47,6 +47,10 @@ pub(super) struct PredictionView {
     pub(super) split: String,
     pub(super) bins: usize,
     pub(super) expected_error: String,
+    pub(super) confidence: String,
+    pub(super) accuracy: String,
+    /// Whether probabilities are too high or too low, as the end of a sentence.
+    pub(super) tendency: &'static str,
     pub(super) reliability: Figure,
     pub(super) mistakes: Vec<MistakeView>,
     /// How many mistakes there are.
@@ -112,6 +116,15 @@ fn rows(split: &SplitReport) -> Vec<ClassRow> {
     split.per_class.iter().enumerate().map(row).collect()
 }
 
+/// In which direction probabilities err, where that is more than a percentage point.
+fn tendency(calibration: &Calibration) -> &'static str {
+    match calibration.confidence() - calibration.accuracy() {
+        gap if gap > 0.01 => ": the ensemble is overconfident",
+        gap if gap < -0.01 => ": the ensemble is underconfident",
+        _ => "",
+    }
+}
+
 /// What predictions say.
 pub(super) fn predictions(findings: &Findings, classes: &[String]) -> PredictionView {
     let name = |class: usize| {
@@ -130,6 +143,9 @@ pub(super) fn predictions(findings: &Findings, classes: &[String]) -> Prediction
         split: findings.split.to_string(),
         bins: BINS,
         expected_error: percentage(findings.calibration.expected_error),
+        confidence: percentage(findings.calibration.confidence()),
+        accuracy: percentage(findings.calibration.accuracy()),
+        tendency: tendency(&findings.calibration),
         reliability: figures::reliability(findings),
         mistakes: findings.worst.iter().map(view).collect(),
         mistaken: count(findings.wrong),

@@ -1,7 +1,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use quartet_report::{Figure, PngError, figures, png};
+use quartet_report::{Figure, PngError, figures, png, titled_png};
 use resvg::tiny_skia::Rect;
 use resvg::usvg::fontdb::Database;
 use resvg::usvg::{Group, Node, Options, Tree};
@@ -151,6 +151,18 @@ fn a_picture_has_text_without_any_font_of_the_machine() {
         .replace("<text", "<desc")
         .replace("</text", "</desc");
     assert!(dark(&picture) > dark(&read(&without)) + 1000);
+
+    // The same picture, under its title.
+    let titled = image::load_from_memory(&titled_png(figure, 2.0).unwrap()).unwrap();
+    let titled = titled.into_rgb8();
+    assert_eq!(titled.width(), picture.width());
+    let title = titled.height() - picture.height();
+    let part = |y, height| image::imageops::crop_imm(&titled, 0, y, width * 2, height).to_image();
+    assert!(dark(&part(0, title)) > 500);
+    let below = part(title, picture.height());
+    // Rounded elsewhere, edges may differ by a shade.
+    let differ = below.iter().zip(picture.iter()).filter(|(a, b)| a.abs_diff(**b) > 8);
+    assert_eq!(differ.count(), 0);
 }
 
 #[test]

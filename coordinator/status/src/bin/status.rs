@@ -102,8 +102,20 @@ async fn show_stored(cli: &Cli) -> Option<anyhow::Result<()>> {
     let shown = match cli.command.as_ref()? {
         Command::List {
             store,
+            tags,
             format: flags,
-        } => stored::list(store, format(flags), width, Timestamp::now(), out, err).await,
+        } => {
+            stored::list(
+                store,
+                tags,
+                format(flags),
+                width,
+                Timestamp::now(),
+                out,
+                err,
+            )
+            .await
+        }
         Command::Show {
             place,
             format: flags,

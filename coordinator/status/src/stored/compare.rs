@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use quartet_history::ExperimentRecord;
+use quartet_history::{ExperimentRecord, RunRecord};
 use quartet_shared::dataset::Split;
 use quartet_shared::ids::RunName;
 use serde_json::Value;
@@ -39,19 +39,26 @@ pub(super) fn table(records: &[ExperimentRecord], places: &[String]) -> Table {
     });
     for run in runs(records) {
         row(&format!("{run} best valid"), &|record| {
-            let known = record.runs.iter().find(|known| known.spec.name == run);
-            let best = known.and_then(|known| known.best());
+            let best = run_of(record, run.as_str()).and_then(RunRecord::best);
             Cell::fraction(best.map(|best| best.best_valid_accuracy))
         });
+        row(&format!("{run} test"), &|record| {
+            Cell::fraction(record.member_accuracy(&run, Split::Test))
+        });
         row(&format!("{run} img/s"), &|record| {
-            let known = record.runs.iter().find(|known| known.spec.name == run);
-            Cell::number(known.and_then(|known| known.images_per_second()), 1)
+            let speed = run_of(record, run.as_str()).and_then(RunRecord::images_per_second);
+            Cell::number(speed, 1)
         });
     }
     row("took", &|record| Cell::duration(record.took()));
     row("data", &|record| {
         let sum = record.spec.dataset.blob.sha256.to_string();
         Cell::new(sum.chars().take(12).collect(), sum)
+    });
+    row("tags", &|record| Cell::text(&record.spec.tags.join(", ")));
+    row("note", &|record| {
+        let note = record.spec.note.as_deref();
+        note.map_or_else(Cell::absent, Cell::text)
     });
     for key in differing(records) {
         row(&key, &|record| match keys(record).remove(&key) {
@@ -60,6 +67,11 @@ pub(super) fn table(records: &[ExperimentRecord], places: &[String]) -> Table {
             None => Cell::absent(),
         });
     }
+    // Rows of words that nobody has said.
+    rows.retain(|row: &Vec<Cell>| {
+        let optional = ["tags", "note"].contains(&&row[0].text[..]);
+        !optional || row[1..].iter().any(|cell| !cell.text.is_empty())
+    });
     Table { columns, rows }
 }
 
@@ -74,7 +86,13 @@ fn runs(records: &[ExperimentRecord]) -> Vec<RunName> {
     names
 }
 
-/// The keys of the specs whose values are not the same in all experiments.
+fn run_of<'a>(record: &'a ExperimentRecord, name: &str) -> Option<&'a RunRecord> {
+    let mut runs = record.runs.iter();
+    runs.find(|run| run.spec.name.as_str() == name)
+}
+
+/// The keys of the specs whose values are not the same in all experiments. Of a run that some of them do not
+/// have it is the backbone: nothing else of it can be compared.
 fn differing(records: &[ExperimentRecord]) -> Vec<String> {
     let all: Vec<_> = records.iter().map(keys).collect();
     let names: BTreeSet<&String> = all.iter().flat_map(|keys| keys.keys()).collect();
@@ -83,9 +101,16 @@ fn differing(records: &[ExperimentRecord]) -> Vec<String> {
         let first = values.next();
         values.any(|value| Some(value) != first)
     };
+    let comparable = |name: &&&String| match name.rsplit_once('.') {
+        Some((run, key)) if runs(records).iter().any(|known| known.as_str() == run) => {
+            key == "backbone" || records.iter().all(|record| run_of(record, run).is_some())
+        }
+        _ => true,
+    };
     names
         .iter()
         .filter(differs)
+        .filter(comparable)
         .map(|name| (*name).clone())
         .collect()
 }

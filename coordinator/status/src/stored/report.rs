@@ -44,7 +44,7 @@ pub async fn report(
     let Some(folder) = png else { return Ok(()) };
     std::fs::create_dir_all(folder).map_err(|source| StoredError::file(folder, source))?;
     for figure in quartet_report::figures(&record, &findings) {
-        let picture = quartet_report::png(&figure.svg, PNG_SCALE)?;
+        let picture = quartet_report::titled_png(&figure, PNG_SCALE)?;
         let path = folder.join(figure.name).with_added_extension("png");
         write_file(&path, &picture)?;
         if !to_stdout {

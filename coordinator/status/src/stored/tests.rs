@@ -158,7 +158,7 @@ async fn a_list_has_the_newest_first() {
     let folder = store().await;
     let mut out = Vec::new();
     let path = folder.path().to_str().unwrap();
-    list(path, Format::Text, 120, NOW, &mut out, Vec::new())
+    list(path, &[], Format::Text, 120, NOW, &mut out, Vec::new())
         .await
         .unwrap();
     assert_snapshot!(String::from_utf8(out).unwrap(), @r"
@@ -167,7 +167,7 @@ async fn a_list_has_the_newest_first() {
     first       stopped        2     1          50.00 %  vgg16  2026-11-26 21:18  2 min 00 s  5 h 00 min ago
     ");
     let mut out = Vec::new();
-    list(path, Format::Csv, 120, NOW, &mut out, Vec::new())
+    list(path, &[], Format::Csv, 120, NOW, &mut out, Vec::new())
         .await
         .unwrap();
     assert_snapshot!(String::from_utf8(out).unwrap(), @r"
@@ -175,6 +175,43 @@ async fn a_list_has_the_newest_first() {
     second,unfinished,2,0,,,,,2026-11-26T22:18:55.000Z,,,x,
     first,stopped,2,1,,,0.5,vgg16,2026-11-26T21:18:55.000Z,120.0,2026-11-26T21:20:55.000Z,,
     ");
+}
+
+#[tokio::test]
+async fn a_list_may_have_those_of_a_tag_alone() {
+    let folder = store().await;
+    let path = folder.path().to_str().unwrap();
+    let listed = async |tags: &[&str]| {
+        let tags: Vec<String> = tags.iter().map(|&tag| tag.to_owned()).collect();
+        let mut out = Vec::new();
+        list(path, &tags, Format::Text, 120, NOW, &mut out, Vec::new())
+            .await
+            .unwrap();
+        String::from_utf8(out).unwrap()
+    };
+    let tagged = listed(&["x"]).await;
+    assert!(tagged.contains("second") && !tagged.contains("first"));
+    let none = listed(&["x", "y"]).await;
+    assert_eq!(
+        none,
+        format!("{path} has no experiments with the tag x and y\n")
+    );
+}
+
+#[tokio::test]
+async fn an_experiment_is_no_store() {
+    let folder = store().await;
+    let path = folder.path().join("first");
+    let path = path.to_str().unwrap();
+    for format in [Format::Text, Format::Json] {
+        let listed = list(path, &[], format, 120, NOW, Vec::new(), Vec::new()).await;
+        let error = listed.unwrap_err();
+        assert!(error.is_usage());
+        assert_eq!(
+            error.to_string(),
+            format!("{path} is an experiment: `status show {path}` shows it")
+        );
+    }
 }
 
 #[tokio::test]
@@ -228,11 +265,14 @@ async fn a_comparison_shows_what_differs() {
     ensemble valid
     ensemble test
     vgg16 best valid          50.00 %
+    vgg16 test
     vgg16 img/s                  12.0
     resnet50 best valid
+    resnet50 test
     resnet50 img/s
     took                   2 min 00 s
     data                 acdaf1bd8036  acdaf1bd8036
+    tags                                          x
     epochs                          8            99
     vgg16.learning_rate        0.0002          0.25
     ");
@@ -272,7 +312,7 @@ async fn what_cannot_be_read_is_named() {
     let manifest = folder.path().join("first/runs/vgg16/epochs/0001.json");
     std::fs::write(manifest, "{}").unwrap();
     let (mut out, mut err) = (Vec::new(), Vec::new());
-    let listed = list(path, Format::Text, 120, NOW, &mut out, &mut err).await;
+    let listed = list(path, &[], Format::Text, 120, NOW, &mut out, &mut err).await;
     let error = listed.unwrap_err();
     assert!(error.to_string().contains("second/spec.json"), "{error}");
     assert!(!error.is_usage());
