@@ -78,6 +78,8 @@ fn init_with(
         .with_filter(filter);
     let kept = tap.map(|tap| {
         let layer = fmt::layer().compact().with_writer(tap).with_ansi(false);
+        // Whoever reads it later asks what happened, not where in the code.
+        let layer = layer.with_target(false);
         layer.with_filter(Targets::new().with_target("quartet", LevelFilter::INFO))
     });
     tracing_subscriber::registry()

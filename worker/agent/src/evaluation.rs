@@ -11,6 +11,7 @@ use quartet_proto::v1::{self, keep_predictions_request::Part};
 use quartet_shared::assignment::BestCheckpoint;
 use quartet_shared::blob::Blob;
 use quartet_shared::chunks::CHUNK_SIZE;
+use quartet_shared::human;
 use quartet_shared::predictions::{Predictions, Shape};
 use quartet_shared::progress::Phase;
 use tokio::sync::mpsc;
@@ -42,6 +43,16 @@ pub(super) async fn run(context: &Context, members: &[BestCheckpoint]) -> Result
     let Evaluated::Finished(report) = evaluated? else {
         return Err(TaskError::Stopped);
     };
+    for split in &report.splits {
+        let best = split.runs.iter().map(|run| run.scores.accuracy);
+        tracing::info!(
+            split = %split.split,
+            ensemble = human::percentage(split.ensemble.accuracy),
+            best_run = human::percentage(best.fold(0.0, f64::max)),
+            images = split.images,
+            "accuracy"
+        );
+    }
     let json = serde_json::to_vec(&report).map_err(TaskError::failed)?;
     let result = v1::complete_request::Result::Evaluation(json.into());
     context.complete(result).await

@@ -161,7 +161,10 @@ fn a_picture_has_text_without_any_font_of_the_machine() {
     assert!(dark(&part(0, title)) > 500);
     let below = part(title, picture.height());
     // Rounded elsewhere, edges may differ by a shade.
-    let differ = below.iter().zip(picture.iter()).filter(|(a, b)| a.abs_diff(**b) > 8);
+    let differ = below
+        .iter()
+        .zip(picture.iter())
+        .filter(|(a, b)| a.abs_diff(**b) > 8);
     assert_eq!(differ.count(), 0);
 }
 
