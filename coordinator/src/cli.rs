@@ -271,12 +271,21 @@ async fn coordinate(
             let _ = console.print(&report::render(&report));
             let _ = console.print(&format!(
                 "evaluation: {}\nbest weights: {}runs/*/checkpoints/",
-                store.display_key(&layout.evaluation()),
+                store.display_key(&layout.results(None).evaluation()),
                 folder
             ));
             Ok(ExitCode::SUCCESS)
         }
-        ExperimentEnd::Failed(reasons) => {
+        ExperimentEnd::Failed { reasons, report } => {
+            if let Some(report) = report {
+                let partial = report.partial.as_ref().map(|partial| partial.attempt);
+                let results = layout.results(partial);
+                let _ = console.print(&report::render(&report));
+                let _ = console.print(&format!(
+                    "evaluation: {}",
+                    store.display_key(&results.evaluation())
+                ));
+            }
             for reason in &reasons {
                 console.remark(&format!("failed: {}", label::one_line(reason)));
             }

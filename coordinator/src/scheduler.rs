@@ -46,6 +46,7 @@ use std::collections::BTreeMap;
 
 use quartet_shared::event::Occurrence;
 use quartet_shared::ids::{ExperimentId, RunName, WorkerId};
+use quartet_shared::spec::Ensemble;
 use quartet_shared::task::{LeaseId, Task};
 
 pub use assignment::Grant;
@@ -53,7 +54,7 @@ pub use config::Config;
 pub use history::{History, RunHistory};
 pub use lease::{ExpiryReason, LastLease, Lease};
 pub use refusal::{Refusal, UnknownWorker};
-pub use release::FailDecision;
+pub use release::{FailDecision, Failure};
 pub use run::{Committed, CommittedEpoch, Run, RunSettings};
 pub use task::{Completion, TaskRecord};
 pub use time::Now;
@@ -119,7 +120,7 @@ impl Scheduler {
         };
         if history.evaluated {
             scheduler.evaluation.finish(Completion::Evaluated);
-        } else if scheduler.all_trained() {
+        } else if scheduler.can_evaluate() {
             scheduler.evaluation.open(last, &config);
         }
         scheduler
@@ -163,19 +164,27 @@ impl Scheduler {
         runs.chain([&mut self.evaluation])
     }
 
-    fn all_trained(&self) -> bool {
-        self.runs.iter().all(|run| run.record.is_finished())
+    /// Whether nothing remains to be trained, and the ensemble may be of what there is.
+    fn can_evaluate(&self) -> bool {
+        let runs = &self.runs;
+        let finished = || runs.iter().filter(|run| run.record.is_finished());
+        let ended = runs.iter().all(|run| run.record.state().has_ended());
+        let partial = match self.config.ensemble {
+            Ensemble::Finished => ended && finished().any(|run| run.settings.has_weight),
+            Ensemble::All => false,
+        };
+        finished().count() == runs.len() || partial
     }
 
     /// A run that had finished is to be trained again.
     fn block_evaluation(&mut self) {
-        if !self.all_trained() && matches!(self.evaluation.stage, TaskStage::Pending { .. }) {
+        if !self.can_evaluate() && matches!(self.evaluation.stage, TaskStage::Pending { .. }) {
             self.evaluation.stage = TaskStage::Blocked;
         }
     }
 
     fn unblock_evaluation(&mut self) {
-        if self.all_trained() && self.evaluation.stage == TaskStage::Blocked {
+        if self.can_evaluate() && self.evaluation.stage == TaskStage::Blocked {
             self.evaluation.stage = TaskStage::Pending {
                 not_before: Now::default(),
             };
@@ -189,6 +198,7 @@ impl Scheduler {
         let ended = record.and_then(|record| record.close(ending, &config, now));
         if let Some(ended) = ended {
             self.note_ended(ended);
+            self.unblock_evaluation();
         }
         self.free_worker(lease);
     }

@@ -96,8 +96,13 @@ const STALLS_BEFORE_TIMEOUT: u32 = 10;
 pub enum ExperimentEnd {
     /// The ensemble is evaluated.
     Finished(Box<EvaluationReport>),
-    /// At least one task failed for good: what failed and why.
-    Failed(Vec<String>),
+    /// At least one task failed for good.
+    Failed {
+        /// What failed and why, a line each.
+        reasons: Vec<String>,
+        /// The evaluation of what did not fail, if there is one.
+        report: Option<Box<EvaluationReport>>,
+    },
     /// A signal stopped the coordinator; started again, it goes on.
     Interrupted,
 }
@@ -136,12 +141,13 @@ impl Coordinator {
             reattach_grace: timing.reattach_grace,
             progress_timeout: timing.progress_timeout,
             stall_after: timing.progress_timeout / STALLS_BEFORE_TIMEOUT,
+            ensemble: spec.ensemble,
             ..Config::default()
         };
         let scheduler = Scheduler::new(experiment.id.clone(), config, runs, history);
         let report = experiment
             .store
-            .read_json(&experiment.layout.evaluation())
+            .read_json(&experiment.layout.results(None).evaluation())
             .await?;
         let shell = Shell::new(experiment, scheduler, policy);
         if let Some(report) = report {
@@ -325,7 +331,8 @@ impl Coordinator {
         if let (ExperimentState::Failed, reasons) =
             self.shell.scheduler.read(|scheduler, _| ended(scheduler))
         {
-            return Ok(ExperimentEnd::Failed(reasons));
+            let report = self.shell.conclusion.report().cloned().map(Box::new);
+            return Ok(ExperimentEnd::Failed { reasons, report });
         }
         let report = self
             .shell

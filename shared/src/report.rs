@@ -12,7 +12,7 @@ mod validate;
 use serde::{Deserialize, Serialize};
 
 use crate::dataset::Split;
-use crate::ids::{Epoch, ExperimentName, RunName};
+use crate::ids::{Attempt, Epoch, ExperimentName, RunName};
 use crate::spec::Backbone;
 
 pub use known::Known;
@@ -35,6 +35,29 @@ pub struct EvaluationReport {
     pub members: Vec<Member>,
     /// The splits that were evaluated.
     pub splits: Vec<SplitReport>,
+    /// What the ensemble lacks; absent if it has all runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub partial: Option<Partial>,
+}
+
+/// What an ensemble lacks that is not of all runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Partial {
+    /// The runs that failed for good, in the order of the spec.
+    pub missing: Vec<RunName>,
+    /// The attempt at the evaluation. The store may have several such reports: a failed run is tried again
+    /// when its experiment is started again.
+    pub attempt: Attempt,
+}
+
+impl EvaluationReport {
+    /// The runs of the experiment that are not in the ensemble.
+    #[must_use]
+    pub fn missing(&self) -> &[RunName] {
+        self.partial
+            .as_ref()
+            .map_or(&[], |partial| &partial.missing)
+    }
 }
 
 /// A run's part in the ensemble.

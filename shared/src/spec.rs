@@ -79,6 +79,53 @@ impl FromStr for Precision {
 #[error("{0:?} is none of \"f32\", \"tf32\" and \"bf16\"")]
 pub struct UnknownPrecision(pub String);
 
+/// Which runs the ensemble needs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Ensemble {
+    /// Those that finish: one that fails for good is left out, and the report says so.
+    #[default]
+    Finished,
+    /// All: when one fails for good, nothing is evaluated.
+    All,
+}
+
+impl Ensemble {
+    /// As TOML has it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Finished => "finished",
+            Self::All => "all",
+        }
+    }
+
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl fmt::Display for Ensemble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl FromStr for Ensemble {
+    type Err = UnknownEnsemble;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let known = [Self::Finished, Self::All];
+        let found = known.into_iter().find(|known| known.as_str() == text);
+        found.ok_or_else(|| UnknownEnsemble(text.to_owned()))
+    }
+}
+
+/// A text that does not say which runs the ensemble needs.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is neither \"finished\" nor \"all\"")]
+pub struct UnknownEnsemble(pub String);
+
 /// The ranges of random changes to training images, as Keras' `ImageDataGenerator` has them.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -162,6 +209,9 @@ pub struct ExperimentSpec {
     // One that was stored before there was this has none, and keeps its identity.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub deterministic: bool,
+    /// Which runs the ensemble needs.
+    #[serde(default, skip_serializing_if = "Ensemble::is_default")]
+    pub ensemble: Ensemble,
     /// Augmentation of training images.
     pub augmentation: Augmentation,
     /// The runs, at least one.

@@ -159,6 +159,7 @@ impl PlayedWorker {
             reason: "the test wants it".to_owned(),
             object: object.to_owned(),
             secret: secret_of(lease),
+            repeatable: false,
         };
         self.client.release(request).await.map(drop)
     }

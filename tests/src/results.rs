@@ -48,9 +48,18 @@ impl Results {
         }
         let event_files = store.list(&format!("{}/", layout.tensorboard()));
         facts.insert("event files".into(), event_files.join("\n"));
-        facts.insert("evaluation".into(), text(&layout.evaluation()));
-        facts.insert("table".into(), text(&layout.evaluation_text()));
-        facts.insert("predictions".into(), text(&layout.predictions_table()));
+        facts.insert(
+            "evaluation".into(),
+            text(&layout.results(None).evaluation()),
+        );
+        facts.insert(
+            "table".into(),
+            text(&layout.results(None).evaluation_text()),
+        );
+        facts.insert(
+            "predictions".into(),
+            text(&layout.results(None).predictions_table()),
+        );
         Self(facts)
     }
 

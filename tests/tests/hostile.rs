@@ -198,6 +198,7 @@ async fn a_long_reason_is_cut() {
         reason: "no ".repeat(300_000),
         object: String::new(),
         secret: secret_of(&lease),
+        repeatable: false,
     };
     worker.client.release(request).await.unwrap();
     let reason = attacked.reason(run_of(&lease));

@@ -249,6 +249,7 @@ async fn impersonate(worker: &mut PlayedWorker, lease: &LeaseId) -> Vec<Status> 
         reason: "I say so".to_owned(),
         object: String::new(),
         secret: wrong(),
+        repeatable: false,
     };
     let complete = v1::CompleteRequest {
         lease: Some(lease.clone().into()),

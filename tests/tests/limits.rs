@@ -42,6 +42,7 @@ fn report(dataset: &Dataset, members: Vec<Member>) -> EvaluationReport {
         classes: classes.clone(),
         splits: EVALUATED.map(split).into(),
         members,
+        partial: None,
     }
 }
 
@@ -138,7 +139,7 @@ async fn a_report_must_be_of_the_experiment() {
         assert_eq!(refused.code(), Code::InvalidArgument, "{refused}");
         assert!(refused.message().contains(field), "{refused}");
     }
-    let evaluation = job.path("store").join(layout.evaluation());
+    let evaluation = job.path("store").join(layout.results(None).evaluation());
     assert!(!evaluation.exists());
     assert!(!evaluation.with_extension("txt").exists());
     let json = serde_json::to_vec(&report(&dataset, members(1))).unwrap();

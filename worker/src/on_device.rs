@@ -87,6 +87,8 @@ fn train_failure(task: &TrainTask, error: TrainError) -> ExecutorError {
             let error = anyhow::Error::from(error.about(&task.run.weights));
             ExecutorError::Rejected(format!("weights cannot be used: {error:#}"))
         }
+        // The same state and the same batches have the same loss.
+        error @ TrainError::Diverged { .. } => ExecutorError::Repeatable(error.to_string()),
         error => ExecutorError::failed(error),
     }
 }

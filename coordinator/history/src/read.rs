@@ -3,6 +3,7 @@
 use futures::{StreamExt, TryStreamExt, stream};
 use quartet_shared::event::Event;
 use quartet_shared::ids::{ExperimentName, RunName, Term};
+use quartet_shared::report::EvaluationReport;
 use quartet_shared::spec::RunSpec;
 use quartet_shared::task::Task;
 use quartet_store::layout::{Layout, SHARED};
@@ -101,7 +102,7 @@ pub async fn read_before(
     let evaluation_attempts = recorded(reader.all(&layout.attempts(&Task::Evaluate)).await?);
     let newest = newest_term(store, &layout.coordinators()).await?;
     let closed = newest_term(store, &layout.all_closed()).await?;
-    let report = reader.one(&layout.evaluation()).await?;
+    let report = reader.report(&layout).await?;
     let end = before.map(|term| layout.events(term, 0));
     let events = reader.events(&layout, end.as_deref()).await?;
     let mut record = ExperimentRecord {
@@ -188,6 +189,20 @@ impl Reader<'_> {
         keys.retain(|key| end.is_none_or(|end| &key[..] < end));
         let lists: Vec<Vec<Event>> = self.values(keys).await?;
         Ok(lists.into_iter().flatten().collect())
+    }
+
+    /// The evaluation of all runs, else the newest of those that lack some.
+    async fn report(&mut self, layout: &Layout) -> Result<Option<EvaluationReport>, StoreError> {
+        let whole = self.one(&layout.results(None).evaluation()).await?;
+        if whole.is_some() {
+            return Ok(whole);
+        }
+        let mut partial = self.store.list(&layout.partial_results()).await?;
+        partial.retain(|key| key.ends_with("/evaluation.json"));
+        match partial.pop() {
+            Some(newest) => self.one(&newest).await,
+            None => Ok(None),
+        }
     }
 
     async fn one<T: DeserializeOwned>(&mut self, key: &str) -> Result<Option<T>, StoreError> {

@@ -155,7 +155,8 @@ impl ExperimentRecord {
             _ => None,
         });
         let over = self.closed || stopped == Some(true);
-        if self.report.is_some() {
+        let whole = |report: &EvaluationReport| report.partial.is_none();
+        if self.report.as_ref().is_some_and(whole) {
             Standing::Finished
         } else if self.failures().next().is_some() && (over || !self.is_worked_on()) {
             Standing::Failed

@@ -41,6 +41,8 @@ struct Page {
     caption: String,
     curves: Vec<Figure>,
     is_loss_cut: bool,
+    /// The runs that the ensemble lacks.
+    missing: String,
     splits: Vec<SplitView>,
     predictions: Vec<PredictionView>,
     tasks: Vec<TaskRow>,
@@ -71,6 +73,7 @@ pub fn html(record: &ExperimentRecord, findings: &[Findings], now: Timestamp) ->
         caption: figures::caption(&record.runs),
         curves: trained.map(|run| figures::curve(run, &scales)).collect(),
         is_loss_cut: scales.is_loss_cut,
+        missing: evaluation::missing(record),
         splits: evaluation::splits(record),
         predictions: findings
             .iter()

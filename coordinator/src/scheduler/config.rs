@@ -1,8 +1,10 @@
-//! The scheduler's timers and budgets.
+//! The scheduler's timers, budgets and rules.
 
 use std::time::Duration;
 
-/// Timers and budgets.
+use quartet_shared::spec::Ensemble;
+
+/// Timers, budgets and rules.
 #[derive(Clone, Copy, Debug)]
 pub struct Config {
     /// Size of the fleet that the user announced. Work begins with the first worker all the same.
@@ -23,6 +25,9 @@ pub struct Config {
     /// How many failures of its own a task survives without a commit in between; one more and it has
     /// failed.
     pub max_failures: u32,
+    /// How many failures that another try can only repeat a task survives without a commit in between; one
+    /// more and it has failed. It is tried elsewhere, for the case that the machine was to blame.
+    pub max_repeatable_failures: u32,
     /// On how many different workers a task may fail, without a commit in between, before it has
     /// failed for good.
     pub max_failed_workers: u32,
@@ -35,6 +40,8 @@ pub struct Config {
     pub max_backoff: Duration,
     /// How long a lost worker stays in the view.
     pub forget_after: Duration,
+    /// Which runs the evaluation needs.
+    pub ensemble: Ensemble,
 }
 
 impl Default for Config {
@@ -48,11 +55,13 @@ impl Default for Config {
             recovery_grace: Duration::from_secs(5),
             max_worker_losses: 5,
             max_failures: 3,
+            max_repeatable_failures: 1,
             max_failed_workers: 3,
             quarantine_after: 3,
             backoff: Duration::from_secs(1),
             max_backoff: Duration::from_secs(30),
             forget_after: Duration::from_secs(600),
+            ensemble: Ensemble::default(),
         }
     }
 }

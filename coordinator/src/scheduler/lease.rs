@@ -12,6 +12,7 @@ use quartet_shared::task::{LeaseId, Task};
 
 use super::config::Config;
 use super::refusal::Refusal;
+use super::release::Failure;
 use super::time::Now;
 
 /// A lease that has not ended.
@@ -89,7 +90,7 @@ pub(super) enum Ending {
     /// Counts as a lost worker.
     Lost(String),
     /// Counts as a failure.
-    Failed(String),
+    Failed(Failure),
     /// Ends the task for good.
     Rejected(String),
     /// Not counted.

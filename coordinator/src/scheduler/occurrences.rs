@@ -55,7 +55,7 @@ impl Scheduler {
         } = ended;
         let (how, reason) = match ending {
             Ending::Lost(reason) => (AttemptEnd::Lost, Some(reason)),
-            Ending::Failed(reason) => (AttemptEnd::Failed, Some(reason)),
+            Ending::Failed(failure) => (AttemptEnd::Failed, Some(failure.reason)),
             Ending::Rejected(reason) => (AttemptEnd::Rejected, Some(reason)),
             Ending::HandedBack => (AttemptEnd::HandedBack, None),
             // Its worker never heard of it.

@@ -9,6 +9,26 @@ use super::lease::Ending;
 use super::refusal::Refusal;
 use super::time::Now;
 
+/// Why a task failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// For people.
+    pub reason: String,
+    /// Whether another try from the same state can only end in the same way, as with a loss that is not
+    /// finite.
+    pub is_repeatable: bool,
+}
+
+impl From<String> for Failure {
+    /// One that may not come again.
+    fn from(reason: String) -> Self {
+        Self {
+            reason,
+            is_repeatable: false,
+        }
+    }
+}
+
 /// What becomes of a task that failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FailDecision {
@@ -39,13 +59,14 @@ impl Scheduler {
     pub fn fail(
         &mut self,
         lease: &LeaseId,
-        reason: String,
+        failure: impl Into<Failure>,
         now: Now,
     ) -> Result<FailDecision, Refusal> {
+        let failure = failure.into();
         self.check_lease(lease)?;
         let counts = &self.record(&lease.task)?.counts;
         let failures = counts.failures + 1;
-        let decision = if counts.would_be_spent(&lease.worker, &self.config) {
+        let decision = if counts.would_be_spent(&lease.worker, &failure, &self.config) {
             FailDecision::Final
         } else {
             let not_before = now + self.config.backoff_after(failures);
@@ -54,16 +75,16 @@ impl Scheduler {
                 failures,
             }
         };
-        self.end_failed(lease, reason, now);
+        self.end_failed(lease, failure, now);
         Ok(decision)
     }
 
     /// Ends a live lease as a failure, of the task and of its worker.
-    pub(super) fn end_failed(&mut self, lease: &LeaseId, reason: String, now: Now) {
+    pub(super) fn end_failed(&mut self, lease: &LeaseId, failure: Failure, now: Now) {
         if let Some(worker) = self.workers.get_mut(&lease.worker) {
             worker.failed.insert(lease.task.clone());
         }
-        self.end_lease(lease, Ending::Failed(reason), now);
+        self.end_lease(lease, Ending::Failed(failure), now);
     }
 
     /// No worker can do a task, because what it was given is wrong: it has failed for good.

@@ -29,6 +29,8 @@ pub struct RunSettings {
     pub patience: u32,
     /// Expected time of an epoch relative to other runs; the longest run is handed out first.
     pub cost: f64,
+    /// Whether it has a weight in the ensemble.
+    pub has_weight: bool,
 }
 
 impl RunSettings {
@@ -41,6 +43,7 @@ impl RunSettings {
             epochs: spec.epochs,
             patience: spec.patience,
             cost: run.relative_cost(),
+            has_weight: run.ensemble_weight > 0.0,
         };
         spec.runs.iter().map(settings).collect()
     }

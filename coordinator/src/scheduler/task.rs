@@ -11,12 +11,13 @@ use super::config::Config;
 use super::lease::{Ending, LastLease, Lease};
 use super::occurrences::EndedLease;
 use super::refusal::Refusal;
+use super::release::Failure;
 use super::time::Now;
 
 /// The stage of a task.
 ///
 /// ```text
-/// Blocked ──all runs finished──> Pending ──assign──> Leased ──complete──> Finished
+/// Blocked ───all runs ended────> Pending ──assign──> Leased ──complete──> Finished
 /// (evaluation only)                 ^                  │                     │
 ///    ^                              │                  │ lost, expired,      │ its checkpoint
 ///    │                              │                  │ failed, handed back │ is corrupt
@@ -58,6 +59,8 @@ pub enum Completion {
 pub(super) struct FailureCounts {
     pub(super) worker_losses: u32,
     pub(super) failures: u32,
+    /// Those of them that another try can only repeat.
+    repeatable: u32,
     /// The workers on which the task failed.
     pub(super) failed_on: BTreeSet<WorkerId>,
 }
@@ -71,10 +74,18 @@ impl FailureCounts {
     }
 
     /// Counts a failure; the task's reason to fail if its budget is spent.
-    fn add_failure(&mut self, worker: WorkerId, reason: &str, config: &Config) -> Option<String> {
+    fn add_failure(
+        &mut self,
+        worker: WorkerId,
+        failure: &Failure,
+        config: &Config,
+    ) -> Option<String> {
+        let reason = &failure.reason;
         self.failures += 1;
+        self.repeatable += u32::from(failure.is_repeatable);
         self.failed_on.insert(worker);
         let spent = self.failures > config.max_failures
+            || self.repeatable > config.max_repeatable_failures
             || self.failed_on.len() >= config.max_failed_workers as usize;
         spent.then(|| {
             let workers = match self.failed_on.len() {
@@ -89,9 +100,14 @@ impl FailureCounts {
     }
 
     /// Whether one more failure, on `worker`, would spend the budget.
-    pub(super) fn would_be_spent(&self, worker: &WorkerId, config: &Config) -> bool {
+    pub(super) fn would_be_spent(
+        &self,
+        worker: &WorkerId,
+        failure: &Failure,
+        config: &Config,
+    ) -> bool {
         let mut after = self.clone();
-        after.add_failure(worker.clone(), "", config).is_some()
+        after.add_failure(worker.clone(), failure, config).is_some()
     }
 }
 
@@ -226,9 +242,9 @@ impl TaskRecord {
                 self.last_reason = Some(reason);
                 (failed, now)
             }
-            Ending::Failed(reason) => {
-                let failed = self.counts.add_failure(worker, &reason, config);
-                self.last_reason = Some(reason);
+            Ending::Failed(failure) => {
+                let failed = self.counts.add_failure(worker, &failure, config);
+                self.last_reason = Some(failure.reason);
                 let wait = config.backoff_after(self.counts.failures);
                 (failed, now + wait)
             }

@@ -7,7 +7,7 @@ use quartet_shared::position::Position;
 use quartet_shared::progress::{EpochMetrics, Phase, Progress};
 use quartet_shared::provenance::Provenance;
 use quartet_shared::secret::SecretHash;
-use quartet_shared::spec::Backbone;
+use quartet_shared::spec::{Backbone, Ensemble};
 use quartet_shared::state::{ExperimentState, TaskState};
 
 use super::task::FailureCounts;
@@ -51,6 +51,7 @@ fn scheduler(runs: &[(&str, f64)], history: History) -> Scheduler {
         epochs: 2,
         patience: 1,
         cost,
+        has_weight: true,
     };
     let config = Config {
         progress_timeout: Duration::from_secs(60),

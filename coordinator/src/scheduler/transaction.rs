@@ -66,6 +66,7 @@ impl Scheduler {
         let record = self.record_mut(&id.task).ok();
         if let Some(ended) = record.and_then(|record| record.unpin(&config, now)) {
             self.note_ended(ended);
+            self.unblock_evaluation();
         }
     }
 }

@@ -15,7 +15,11 @@ impl Scheduler {
     #[must_use]
     pub fn experiment_state(&self) -> ExperimentState {
         match self.evaluation.stage {
-            TaskStage::Finished(_) => return ExperimentState::Finished,
+            TaskStage::Finished(_) if self.runs.iter().all(|run| run.record.is_finished()) => {
+                return ExperimentState::Finished;
+            }
+            // Of an ensemble that lacks runs.
+            TaskStage::Finished(_) => return ExperimentState::Failed,
             TaskStage::Failed { .. } => return ExperimentState::Failed,
             TaskStage::Pending { .. } | TaskStage::Leased(_) => return ExperimentState::Evaluating,
             TaskStage::Blocked => {}

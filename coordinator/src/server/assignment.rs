@@ -41,8 +41,13 @@ pub(super) async fn read(shell: &Shell, grant: &Grant) -> Result<Assignment, Ass
             start: start(experiment, run, grant.resume).await?,
         },
         Task::Evaluate => {
-            let runs = experiment.spec.experiment.runs.iter();
-            let members = runs.map(|run| best_checkpoint(shell, &run.name));
+            // Those that failed are left out.
+            let finished: Vec<RunName> = shell.scheduler.read(|scheduler, _| {
+                let finished = scheduler.runs().iter();
+                let finished = finished.filter(|run| run.outcome().is_some());
+                finished.map(|run| run.settings.name.clone()).collect()
+            });
+            let members = finished.iter().map(|run| best_checkpoint(shell, run));
             Inputs::Evaluation {
                 members: try_join_all(members).await?,
             }

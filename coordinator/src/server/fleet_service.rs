@@ -187,10 +187,14 @@ impl v1::fleet_server::Fleet for FleetService {
                     .map_err(refused)?;
             }
             v1::ReleaseKind::Failed => {
+                let failure = Failure {
+                    reason: reason.clone(),
+                    is_repeatable: request.repeatable,
+                };
                 let decision = self
                     .shell
                     .scheduler
-                    .tell(|scheduler, now| scheduler.fail(&lease, reason.clone(), now))
+                    .tell(|scheduler, now| scheduler.fail(&lease, failure, now))
                     .map_err(refused)?;
                 tracing::error!(%lease, %reason, "task failed; {decision}");
             }

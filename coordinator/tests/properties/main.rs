@@ -103,6 +103,7 @@ enum Event {
     },
     Fail {
         lease: Pick,
+        is_repeatable: bool,
     },
     Release {
         lease: Pick,
@@ -170,7 +171,8 @@ fn event() -> impl Strategy<Value = Event> {
         3 => pick().prop_map(|lease| BeginKeep { lease }),
         3 => (any::<usize>(), any::<bool>()).prop_map(|(ticket, kept)| EndKeep { ticket, kept }),
         6 => (pick(), any::<u8>()).prop_map(|(lease, accuracy)| Work { lease, accuracy }),
-        3 => pick().prop_map(|lease| Fail { lease }),
+        3 => (pick(), proptest::bool::weighted(0.2))
+            .prop_map(|(lease, is_repeatable)| Fail { lease, is_repeatable }),
         2 => pick().prop_map(|lease| Release { lease }),
         3 => worker.clone().prop_map(|worker| Disconnect { worker }),
         2 => worker.prop_map(|worker| Lost { worker }),
@@ -220,7 +222,10 @@ fn apply(world: &mut World, event: &Event) {
         Event::BeginKeep { lease } => world.begin_keep(lease),
         Event::EndKeep { ticket, kept } => world.end_keep(ticket, kept),
         Event::Work { lease, accuracy } => world.work(lease, accuracy),
-        Event::Fail { lease } => world.fail(lease),
+        Event::Fail {
+            lease,
+            is_repeatable,
+        } => world.fail(lease, is_repeatable),
         Event::Release { lease } => world.release(lease),
         Event::Disconnect { worker } => world.disconnect(worker),
         Event::Lost { worker } => world.lost(worker),

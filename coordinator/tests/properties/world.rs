@@ -94,6 +94,7 @@ fn scheduler(store: &BTreeMap<Task, Stored>) -> Scheduler {
         epochs: EPOCHS,
         patience: PATIENCE,
         cost: 1.0,
+        has_weight: true,
     };
     let history = |(task, stored): (&Task, &Stored)| match (task, stored.completion) {
         (Task::Evaluate, _) => None,
@@ -159,6 +160,11 @@ impl World {
                 Ticket::Complete(_, lease) if landed => self.store_completion(&lease),
                 _ => {}
             }
+        }
+        // An evaluation without the runs that had failed is none: they are tried again.
+        if !self.all_trained() {
+            let evaluation = self.store.get_mut(&Task::Evaluate).unwrap();
+            (evaluation.completion, evaluation.completed_by) = (None, None);
         }
         self.start_memory();
         self.scheduler = scheduler(&self.store);

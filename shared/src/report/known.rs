@@ -11,8 +11,8 @@ use crate::spec::ExperimentSpec;
 pub struct Known<'a> {
     /// The experiment.
     pub experiment: &'a ExperimentSpec,
-    /// The best epoch of each of its runs, in the order of the spec.
-    pub best_epochs: &'a [Epoch],
+    /// The best epoch of each of its runs, in the order of the spec; nothing for those that failed.
+    pub best_epochs: &'a [Option<Epoch>],
     /// Its data.
     pub dataset: &'a Summary,
 }
@@ -52,16 +52,21 @@ impl EvaluationReport {
     }
 
     fn check_members(&self, known: Known<'_>) -> Result<(), InvalidReport> {
-        let runs = &known.experiment.runs;
+        let runs = known.experiment.runs.iter().zip(known.best_epochs);
+        let finished: Vec<_> = runs
+            .filter_map(|(run, best_epoch)| Some((run, (*best_epoch)?)))
+            .collect();
         let names = self.members.iter().map(|member| &member.run);
-        let expected = runs.iter().map(|run| &run.name);
+        let expected = finished.iter().map(|(run, _)| &run.name);
         require(names.eq(expected), || {
-            "members: they are not the runs of the experiment".to_owned()
+            "members: they are not the finished runs of the experiment".to_owned()
         })?;
-        let weights: Vec<f64> = runs.iter().map(|run| run.ensemble_weight).collect();
-        let weights = normalised(&weights);
-        let expected = runs.iter().zip(weights).zip(known.best_epochs);
-        for (member, ((run, weight), &best_epoch)) in self.members.iter().zip(expected) {
+        let weights: Vec<f64> = finished
+            .iter()
+            .map(|(run, _)| run.ensemble_weight)
+            .collect();
+        let expected = finished.into_iter().zip(normalised(&weights));
+        for (member, ((run, best_epoch), weight)) in self.members.iter().zip(expected) {
             let name = &run.name;
             let (found, backbone) = (member.backbone, run.backbone);
             require(found == backbone, || {
@@ -140,7 +145,7 @@ mod tests {
         }
     }
 
-    const BEST: [Epoch; 2] = [Epoch(41), Epoch(7)];
+    const BEST: [Option<Epoch>; 2] = [Some(Epoch(41)), Some(Epoch(7))];
 
     fn check(report: &EvaluationReport, dataset: &Summary) -> Result<(), InvalidReport> {
         report.validate()?;
@@ -163,6 +168,25 @@ mod tests {
     }
 
     #[test]
+    fn a_run_that_failed_is_not_in_the_ensemble() {
+        let mut report = example();
+        report.members.truncate(1);
+        report.members[0].weight = 1.0;
+        for split in &mut report.splits {
+            split.runs.truncate(1);
+        }
+        let checked = |report: &EvaluationReport| {
+            report.check_against(Known {
+                experiment: &experiment(),
+                best_epochs: &[BEST[0], None],
+                dataset: &dataset(),
+            })
+        };
+        checked(&report).unwrap();
+        checked(&example()).unwrap_err();
+    }
+
+    #[test]
     fn a_consistent_report_of_something_else_is_refused() {
         type Change = fn(&mut EvaluationReport);
         let changes: [(&str, Change); 10] = [
@@ -175,7 +199,7 @@ mod tests {
                     split.per_class[0].class = "calm".to_owned();
                 }
             }),
-            ("members: they are not the runs of the experiment", |r| {
+            ("members: they are not the finished runs", |r| {
                 r.members.truncate(1);
                 r.members[0].weight = 1.0;
                 for split in &mut r.splits {

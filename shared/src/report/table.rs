@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use super::{EvaluationReport, SplitReport};
 use crate::dataset::Split;
 use crate::human::{self, align};
+use crate::ids::RunName;
 use crate::label::one_line;
 
 /// The report as a table for people, without colour, every line ended.
@@ -30,6 +31,11 @@ pub fn render(report: &EvaluationReport) -> String {
         &["run", "backbone", "weight", "best epoch"],
         members,
     );
+    if let missing @ [_, ..] = report.missing() {
+        let names: Vec<_> = missing.iter().map(RunName::as_str).collect();
+        writeln!(out, "\nmissing, because they failed: {}", names.join(", "))
+            .expect("a String takes all");
+    }
     for split in &report.splits {
         render_split(&mut out, &report.classes, split);
     }
@@ -158,6 +164,7 @@ pub(super) mod tests {
             classes,
             members,
             splits,
+            partial: None,
         }
     }
 

@@ -107,6 +107,13 @@ pub(super) const EXPERIMENT: Table<ExperimentSpec> = Table {
              as one that was not, on the same kind of GPU. It may cost speed there. CPUs always do.",
             Kind::Flag(field!(deterministic)),
         ),
+        Key::new(
+            "ensemble",
+            "Which runs the ensemble needs: \"finished\", without those that fail for good; or \"all\": \
+             when one fails, nothing\n\
+             is evaluated. The exit status is 1 either way.",
+            text!(ensemble),
+        ),
     ],
 };
 

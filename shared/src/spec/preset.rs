@@ -3,7 +3,9 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::{Augmentation, Backbone, ExperimentSpec, Precision, RunSpec, Weights, derived_seed};
+use super::{
+    Augmentation, Backbone, Ensemble, ExperimentSpec, Precision, RunSpec, Weights, derived_seed,
+};
 
 /// An experiment that comes with Quartet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -101,6 +103,7 @@ fn fer2013() -> ExperimentSpec {
         batch_norm_momentum: 0.99,
         precision: Precision::Tf32,
         deterministic: false,
+        ensemble: Ensemble::Finished,
         augmentation: Augmentation {
             height_shift: 0.1,
             width_shift: 0.1,

@@ -25,11 +25,13 @@
 //! <experiment>/evaluation.txt
 //! <experiment>/predictions.csv
 //! <experiment>/report.html
+//! <experiment>/partial/<attempt>/*
 //! <experiment>/tensorboard/<event file>
 //! <experiment>/tensorboard/<run>/<event file>
 //! <experiment>/tensorboard/<run>/train/<event file>
 //! <experiment>/tensorboard/<run>/validation/<event file>
 //! ```
+//! A folder in `partial` has the same four files as the experiment: the evaluation without runs that failed.
 //! Epochs and attempts are written with leading zeros, so that a listing is in order. An event file's name is
 //! `events.out.tfevents.<number>.quartet`.
 
@@ -42,6 +44,36 @@ use quartet_shared::task::Task;
 #[derive(Clone, Debug)]
 pub struct Layout {
     experiment: ExperimentName,
+}
+
+/// The folder of what an evaluation gives.
+#[derive(Clone, Debug)]
+pub struct Results(String);
+
+impl Results {
+    /// The ensemble's evaluation.
+    #[must_use]
+    pub fn evaluation(&self) -> String {
+        format!("{}/evaluation.json", self.0)
+    }
+
+    /// The same as a table for people.
+    #[must_use]
+    pub fn evaluation_text(&self) -> String {
+        format!("{}/evaluation.txt", self.0)
+    }
+
+    /// What each member and the ensemble say of every evaluated image, as a table.
+    #[must_use]
+    pub fn predictions_table(&self) -> String {
+        format!("{}/predictions.csv", self.0)
+    }
+
+    /// The report of the experiment, for people.
+    #[must_use]
+    pub fn report(&self) -> String {
+        format!("{}/report.html", self.0)
+    }
 }
 
 impl Layout {
@@ -298,28 +330,19 @@ impl Layout {
         format!("{}/outcome.json", self.run(run))
     }
 
-    /// The ensemble's evaluation.
+    /// What an evaluation gives: of all runs, or of those that had finished at an attempt.
     #[must_use]
-    pub fn evaluation(&self) -> String {
-        format!("{}/evaluation.json", self.experiment)
+    pub fn results(&self, partial: Option<Attempt>) -> Results {
+        Results(match partial {
+            None => self.experiment.to_string(),
+            Some(attempt) => format!("{}/{:04}", self.partial_results(), attempt.0),
+        })
     }
 
-    /// What each member and the ensemble say of every evaluated image, as a table.
+    /// The folder of the evaluations that lack runs.
     #[must_use]
-    pub fn predictions_table(&self) -> String {
-        format!("{}/predictions.csv", self.experiment)
-    }
-
-    /// The report of a finished experiment, for people.
-    #[must_use]
-    pub fn report(&self) -> String {
-        format!("{}/report.html", self.experiment)
-    }
-
-    /// The ensemble's evaluation as a table for people.
-    #[must_use]
-    pub fn evaluation_text(&self) -> String {
-        format!("{}/evaluation.txt", self.experiment)
+    pub fn partial_results(&self) -> String {
+        format!("{}/partial", self.experiment)
     }
 
     /// The folder that holds all of TensorBoard's event files: its `--logdir`.

@@ -69,7 +69,7 @@ pub(super) async fn check(experiment: &Simulated) -> Result<Coverage, String> {
         ..Coverage::default()
     };
     let history = history(experiment).await?;
-    let report: EvaluationReport = read(objects, &layout.evaluation()).await?;
+    let report: EvaluationReport = read(objects, &layout.results(None).evaluation()).await?;
     report.validate().map_err(|e| e.to_string())?;
     for run in &spec.runs {
         let checker = Checker {

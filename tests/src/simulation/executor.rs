@@ -346,6 +346,7 @@ fn evaluation(task: &EvaluateTask, said: &[Predictions]) -> EvaluationReport {
             })
             .collect(),
         splits: EVALUATED.into_iter().enumerate().map(split).collect(),
+        partial: None,
     }
 }
 

@@ -202,7 +202,7 @@ impl World {
             };
             let ended = match coordinate(experiment, host).await {
                 Ok(ExperimentEnd::Finished(_)) => Ending::Finished,
-                Ok(ExperimentEnd::Failed(reasons)) => Ending::Failed(reasons),
+                Ok(ExperimentEnd::Failed { reasons, .. }) => Ending::Failed(reasons),
                 Ok(ExperimentEnd::Interrupted) => return,
                 Err(error) => {
                     tracing::info!(host, error = format!("{error:#}"), "the coordinator ended");

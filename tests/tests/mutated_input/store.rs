@@ -81,6 +81,7 @@ pub(super) fn report() -> EvaluationReport {
         classes,
         members: members.into(),
         splits: splits.into(),
+        partial: None,
     }
 }
 

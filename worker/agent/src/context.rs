@@ -71,19 +71,12 @@ impl Context {
         self.calls.retry(complete).await.map(drop)
     }
 
-    /// Reports that the task ended without a result.
-    pub(super) async fn release(
-        &self,
-        kind: v1::ReleaseKind,
-        reason: String,
-        object: String,
-    ) -> Result<(), TaskError> {
+    /// Reports that the task ended without a result: how and why. Whose task it was is added here.
+    pub(super) async fn release(&self, how: v1::ReleaseRequest) -> Result<(), TaskError> {
         let request = v1::ReleaseRequest {
             lease: Some(self.assignment.lease.clone().into()),
-            kind: kind.into(),
-            reason,
-            object,
             secret: self.calls.secret().into(),
+            ..how
         };
         log::send_rest(self).await;
         let release = || {

@@ -71,6 +71,9 @@ pub enum ExecutorError {
     /// Something failed that may go well another time.
     #[error("{0}")]
     Failed(String),
+    /// Something failed that fails again whenever the same state is trained on.
+    #[error("{0}")]
+    Repeatable(String),
     /// No worker can compute it, because its input is wrong.
     #[error("{0}")]
     Rejected(String),

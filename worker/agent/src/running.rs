@@ -85,12 +85,17 @@ async fn work(context: Context) -> LeaseStatus {
         result = compute => result,
         never = log::send_regularly(&context) => match never {},
     };
+    let mut repeatable = false;
     let (kind, reason, object) = match result {
         Ok(()) => {
             tracing::debug!(%lease, "the coordinator has the result");
             return LeaseStatus::Ended;
         }
         Err(TaskError::Failed(reason)) => (v1::ReleaseKind::Failed, reason, String::new()),
+        Err(TaskError::Repeatable(reason)) => {
+            repeatable = true;
+            (v1::ReleaseKind::Failed, reason, String::new())
+        }
         Err(TaskError::Rejected(reason)) => (v1::ReleaseKind::Rejected, reason, String::new()),
         Err(TaskError::Corrupt { object, reason }) => (v1::ReleaseKind::Corrupt, reason, object),
         Err(TaskError::Stopped) => {
@@ -106,7 +111,14 @@ async fn work(context: Context) -> LeaseStatus {
         }
     };
     tracing::error!(%lease, %reason, "task failed");
-    match context.release(kind, reason, object).await {
+    let released = v1::ReleaseRequest {
+        kind: kind.into(),
+        reason,
+        object,
+        repeatable,
+        ..v1::ReleaseRequest::default()
+    };
+    match context.release(released).await {
         Ok(()) => LeaseStatus::Ended,
         Err(error) => {
             tracing::warn!(%error, "could not report the failure");

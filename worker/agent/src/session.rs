@@ -358,6 +358,7 @@ impl Session {
             reason,
             object: String::new(),
             secret: self.secret.bytes().into(),
+            repeatable: false,
         };
         let mut client = self.coordinators.client();
         let released = client.release(limited(request, RELEASE_TIMEOUT));

@@ -14,6 +14,9 @@ pub(super) enum TaskError {
     /// The task itself failed.
     #[error("{0}")]
     Failed(String),
+    /// It failed, and fails again whenever the same state is trained on.
+    #[error("{0}")]
+    Repeatable(String),
     /// No worker can do it, because its input is wrong.
     #[error("{0}")]
     Rejected(String),
@@ -31,6 +34,7 @@ impl From<ExecutorError> for TaskError {
     fn from(error: ExecutorError) -> Self {
         match error {
             ExecutorError::Failed(reason) => Self::Failed(reason),
+            ExecutorError::Repeatable(reason) => Self::Repeatable(reason),
             ExecutorError::Rejected(reason) => Self::Rejected(reason),
         }
     }

@@ -148,6 +148,7 @@ pub fn evaluate(
         classes: dataset.classes.clone(),
         members: members.collect(),
         splits: reports,
+        partial: None,
     })))
 }
 

@@ -60,6 +60,7 @@ impl Evaluated {
             classes: dataset.classes.clone(),
             members: members_of_it,
             splits: Vec::new(),
+            partial: None,
         });
         let this = Self { written, record };
         for &run in members {
@@ -105,7 +106,7 @@ async fn the_table_has_a_row_for_each_image() {
     let evaluated = Evaluated::new(&[0, 1]).await;
     let reader = evaluated.open().await.unwrap().unwrap();
     let store = &evaluated.written.store;
-    let key = evaluated.written.layout.predictions_table();
+    let key = evaluated.written.layout.results(None).predictions_table();
     write_table(&reader, &key).await.unwrap();
     let size = store.size(&key).await.unwrap();
     let table = store.read_piece(&key, 0..size).await.unwrap();

@@ -67,7 +67,8 @@ fn meaning(record: &ExperimentRecord) -> String {
     let rest = match record.standing() {
         Standing::Finished => "the ensemble is evaluated",
         Standing::Failed if trained == runs.len() => "the evaluation of the ensemble has failed",
-        Standing::Failed => "without all of them there is no ensemble",
+        Standing::Failed if record.report.is_some() => "the ensemble is of those",
+        Standing::Failed => "there is no ensemble",
         Standing::Stopped => "the coordinator has stopped and can be started again",
         Standing::Unfinished => "the coordinator is at work or was killed",
     };

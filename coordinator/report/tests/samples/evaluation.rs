@@ -82,6 +82,7 @@ pub(crate) fn of(record: &ExperimentRecord) -> (EvaluationReport, Vec<Findings>)
             classes,
             members,
             splits,
+            partial: None,
         },
         findings,
     )

@@ -7,7 +7,7 @@ fn a_failed_task_waits_and_then_goes_to_another_worker() {
     let (mut scheduler, lease) = leased();
     assert_eq!(join(&mut scheduler, "w2", None, 0), Joined::Free);
     let decision = scheduler
-        .fail(&lease, "out of memory".into(), at(0))
+        .fail(&lease, "out of memory".to_owned(), at(0))
         .unwrap();
     assert_eq!(
         decision,
@@ -49,28 +49,31 @@ fn failures_back_off_and_the_last_is_final() {
             join(&mut scheduler, "w1", Some(&lease), now),
             Joined::Reattached(lease.clone())
         );
-        let decision = scheduler.fail(&lease, "it broke".into(), at(now)).unwrap();
+        let decision = scheduler
+            .fail(&lease, "it broke".to_owned(), at(now))
+            .unwrap();
         assert!(
             matches!(decision, FailDecision::Retry { .. }),
             "{decision:?}"
         );
         lease = assign(&mut scheduler, now + 10).remove(0).lease;
     }
-    let decision = scheduler.fail(&lease, "it broke".into(), at(400));
+    let decision = scheduler.fail(&lease, "it broke".to_owned(), at(400));
     assert_eq!(decision, Ok(FailDecision::Final));
     let reasons = vec!["a: failed 4 times; the last: it broke".to_owned()];
     assert_eq!(scheduler.experiment_state(), ExperimentState::Failed);
     assert_eq!(scheduler.failures(), reasons);
 }
 
-#[test]
-fn a_failed_run_does_not_stop_the_others() {
+/// A scheduler whose first run has failed, and whose second has finished.
+fn half_failed(ensemble: Ensemble) -> Scheduler {
     let mut scheduler = scheduler(&[("a", 2.0), ("b", 1.0)], History::default());
     scheduler.config.max_failures = 0;
+    scheduler.config.ensemble = ensemble;
     assert_eq!(join(&mut scheduler, "w1", None, 0), Joined::Free);
     let lease = assign(&mut scheduler, 0).remove(0).lease;
     assert_eq!(
-        scheduler.fail(&lease, "no".into(), at(0)),
+        scheduler.fail(&lease, "no".to_owned(), at(0)),
         Ok(FailDecision::Final)
     );
     assert_eq!(scheduler.experiment_state(), ExperimentState::Training);
@@ -79,8 +82,73 @@ fn a_failed_run_does_not_stop_the_others() {
     commit(&mut scheduler, &lease, 2, 0);
     let ticket = scheduler.begin_complete(&lease, at(0)).unwrap().unwrap();
     scheduler.end_complete(ticket, DONE, at(0));
+    scheduler
+}
+
+#[test]
+fn a_failed_run_costs_itself() {
+    let mut scheduler = half_failed(Ensemble::Finished);
+    assert_eq!(scheduler.experiment_state(), ExperimentState::Evaluating);
+    let lease = assign(&mut scheduler, 0).remove(0).lease;
+    assert_eq!(lease.task, Task::Evaluate);
+    let ticket = scheduler.begin_complete(&lease, at(0)).unwrap().unwrap();
+    scheduler.end_complete(ticket, Some(Completion::Evaluated), at(0));
+    assert_eq!(scheduler.experiment_state(), ExperimentState::Failed);
+    let reasons = vec!["a: failed 1 times; the last: no".to_owned()];
+    assert_eq!(scheduler.failures(), reasons);
+}
+
+#[test]
+fn a_failed_run_costs_the_ensemble_where_all_are_wanted() {
+    let scheduler = half_failed(Ensemble::All);
     assert_eq!(scheduler.evaluation().state(), TaskState::Blocked);
-    assert!(scheduler.experiment_state().has_ended());
+    assert_eq!(scheduler.experiment_state(), ExperimentState::Failed);
+}
+
+#[test]
+fn an_ensemble_needs_a_run_with_a_weight() {
+    let mut scheduler = scheduler(
+        &[("a", 2.0), ("b", 1.0)],
+        history(1, Some(2), Some(OUTCOME)),
+    );
+    scheduler.config.max_failures = 0;
+    scheduler.runs[0].settings.has_weight = false;
+    assert_eq!(join(&mut scheduler, "w1", None, 0), Joined::Free);
+    let lease = assign(&mut scheduler, 0).remove(0).lease;
+    assert_eq!(lease.task, train("b"));
+    let decision = scheduler.fail(&lease, "no".to_owned(), at(0));
+    assert_eq!(decision, Ok(FailDecision::Final));
+    assert_eq!(scheduler.experiment_state(), ExperimentState::Failed);
+}
+
+/// A loss that is not finite: elsewhere it is tried once more.
+#[test]
+fn what_another_try_can_only_repeat_is_tried_once_more_elsewhere() {
+    let (mut scheduler, lease) = leased();
+    assert_eq!(join(&mut scheduler, "w2", None, 0), Joined::Free);
+    let failure = || Failure {
+        reason: "not finite".to_owned(),
+        is_repeatable: true,
+    };
+    let decision = scheduler.fail(&lease, failure(), at(0)).unwrap();
+    assert!(
+        matches!(decision, FailDecision::Retry { .. }),
+        "{decision:?}"
+    );
+    let again = assign(&mut scheduler, 1).remove(0).lease;
+    assert_eq!(again.worker, id("w2"));
+    // From another state it is another failure.
+    commit_step(&mut scheduler, &again, Position::within(Epoch(1), 5), 2);
+    let decision = scheduler.fail(&again, failure(), at(3)).unwrap();
+    assert!(
+        matches!(decision, FailDecision::Retry { .. }),
+        "{decision:?}"
+    );
+    let again = assign(&mut scheduler, 5).remove(0).lease;
+    assert_eq!(
+        scheduler.fail(&again, failure(), at(6)),
+        Ok(FailDecision::Final)
+    );
 }
 
 #[test]
@@ -92,7 +160,9 @@ fn a_commit_resets_the_failure_counts() {
             join(&mut scheduler, "w1", Some(&lease), now).refused(),
             None
         );
-        let decision = scheduler.fail(&lease, "it broke".into(), at(now)).unwrap();
+        let decision = scheduler
+            .fail(&lease, "it broke".to_owned(), at(now))
+            .unwrap();
         assert!(
             matches!(decision, FailDecision::Retry { .. }),
             "{decision:?}"
@@ -110,7 +180,9 @@ fn a_run_that_fails_on_three_workers_has_failed() {
         assert_eq!(join(&mut scheduler, worker, None, 0), Joined::Free);
     }
     for now in [0, 10] {
-        let decision = scheduler.fail(&lease, "it broke".into(), at(now)).unwrap();
+        let decision = scheduler
+            .fail(&lease, "it broke".to_owned(), at(now))
+            .unwrap();
         assert!(
             matches!(decision, FailDecision::Retry { .. }),
             "{decision:?}"
@@ -118,7 +190,7 @@ fn a_run_that_fails_on_three_workers_has_failed() {
         lease = assign(&mut scheduler, now + 5).remove(0).lease;
     }
     assert_eq!(
-        scheduler.fail(&lease, "it broke".into(), at(20)),
+        scheduler.fail(&lease, "it broke".to_owned(), at(20)),
         Ok(FailDecision::Final)
     );
     let reasons = vec!["a: failed 3 times on 3 workers; the last: it broke".to_owned()];

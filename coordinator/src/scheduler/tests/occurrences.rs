@@ -71,7 +71,9 @@ fn a_run_is_told_from_its_first_attempt_to_its_end() {
 fn failures_and_losses_are_told_with_their_reasons() {
     let (mut scheduler, lease) = leased();
     let _ = join(&mut scheduler, "w2", None, 0);
-    scheduler.fail(&lease, "no memory".into(), at(0)).unwrap();
+    scheduler
+        .fail(&lease, "no memory".to_owned(), at(0))
+        .unwrap();
     let second = assign(&mut scheduler, 1).remove(0).lease;
     heard(&mut scheduler);
     scheduler.release(&second, at(2)).unwrap();

@@ -227,7 +227,9 @@ fn a_worker_on_which_three_runs_fail_gets_no_more_while_another_is_there() {
     for run in ["a", "b", "c"] {
         let lease = assign(&mut scheduler, 0).remove(0).lease;
         assert_eq!(lease.task, train(run));
-        scheduler.fail(&lease, "no memory".into(), at(0)).unwrap();
+        scheduler
+            .fail(&lease, "no memory".to_owned(), at(0))
+            .unwrap();
     }
     let worker = scheduler.workers().next().unwrap();
     assert!(worker.is_quarantined(&scheduler.config));
@@ -297,7 +299,9 @@ fn a_worker_that_leaves_without_a_lease_is_not_lost() {
 #[test]
 fn a_task_that_was_handed_back_has_no_reason() {
     let (mut scheduler, lease) = leased();
-    let _ = scheduler.fail(&lease, "no memory".into(), at(0)).unwrap();
+    let _ = scheduler
+        .fail(&lease, "no memory".to_owned(), at(0))
+        .unwrap();
     let second = assign(&mut scheduler, 10).remove(0).lease;
     scheduler.release(&second, at(11)).unwrap();
     assert_eq!(scheduler.runs()[0].record().reason(), None);

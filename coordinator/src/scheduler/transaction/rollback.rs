@@ -49,7 +49,7 @@ impl Scheduler {
         }
         self.unpin(&lease, now);
         let Some((name, committed)) = rolled_back else {
-            return self.end_failed(&lease, reason, now);
+            return self.end_failed(&lease, reason.into(), now);
         };
         self.end_lease(&lease, Ending::HandedBack, now);
         if let Some(run) = self.run_mut(&name) {

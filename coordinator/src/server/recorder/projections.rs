@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use quartet_history::predictions::{PredictionsError, PredictionsReader, write_table};
-use quartet_history::{ExperimentRecord, RunRecord, Standing};
+use quartet_history::{ExperimentRecord, RunRecord};
 use quartet_report::Findings;
 use quartet_shared::blocking;
 use quartet_shared::clock::Timestamp;
@@ -12,6 +12,7 @@ use quartet_shared::dataset::Split;
 use quartet_shared::ids::{Epoch, RunName};
 use quartet_status::stored::{findings_of, or_missing};
 use quartet_store::StoreError;
+use quartet_store::layout::Results;
 use quartet_tensorboard::{EventFiles, File};
 
 use crate::experiment::Experiment;
@@ -79,20 +80,21 @@ fn new_files(
     new
 }
 
-/// Writes what there is to be had of a finished experiment: all predictions as a table, and the report.
+/// Writes what there is to be had of an evaluated experiment: all predictions as a table, and the report.
 pub(super) async fn write_results(
     shell: &Shell,
     record: &ExperimentRecord,
 ) -> Result<(), StoreError> {
-    if record.standing() != Standing::Finished {
+    let Some(report) = &record.report else {
         return Ok(());
-    }
+    };
     let Experiment { store, layout, .. } = &shell.experiment;
-    let has_table = store.exists(&layout.predictions_table()).await?;
-    if has_table && store.exists(&layout.report()).await? {
+    let results = layout.results(report.partial.as_ref().map(|partial| partial.attempt));
+    let has_table = store.exists(&results.predictions_table()).await?;
+    if has_table && store.exists(&results.report()).await? {
         return Ok(());
     }
-    let written = write_predictions(shell, record).await;
+    let written = write_predictions(shell, record, &results).await;
     if let Err(error) = &written {
         tracing::warn!(%error, "there is no predictions.csv, and the report lacks what they tell");
     }
@@ -101,7 +103,7 @@ pub(super) async fn write_results(
     let made = move || quartet_report::html(&record, &findings, Timestamp::now());
     match blocking::run(made).await {
         Ok(report) => {
-            store.create(&layout.report(), report.into()).await?;
+            store.create(&results.report(), report.into()).await?;
         }
         Err(error) => tracing::error!(%error, "the report cannot be made"),
     }
@@ -112,11 +114,12 @@ pub(super) async fn write_results(
 async fn write_predictions(
     shell: &Shell,
     record: &ExperimentRecord,
+    results: &Results,
 ) -> Result<Vec<Findings>, PredictionsError> {
-    let Experiment { store, layout, .. } = &shell.experiment;
+    let store = &shell.experiment.store;
     let Some(reader) = PredictionsReader::open(store, record).await? else {
         return Ok(Vec::new());
     };
-    write_table(&reader, &layout.predictions_table()).await?;
+    write_table(&reader, &results.predictions_table()).await?;
     findings_of(&reader).await
 }

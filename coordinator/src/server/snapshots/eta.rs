@@ -129,6 +129,7 @@ mod tests {
             epochs: 3,
             patience: 3,
             cost,
+            has_weight: true,
         };
         let runs = vec![run("a", 1.0), run("b", 2.0)];
         let id = "x-1".parse().unwrap();

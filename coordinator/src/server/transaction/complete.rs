@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use quartet_shared::human;
-use quartet_shared::ids::Epoch;
+use quartet_shared::ids::{Epoch, RunName};
 use quartet_shared::outcome::Outcome;
-use quartet_shared::report::{self, EvaluationReport, Known};
+use quartet_shared::report::{self, EvaluationReport, Known, Partial};
 use quartet_shared::spec::RunSpec;
+use quartet_shared::state::TaskState;
 use quartet_shared::task::{LeaseId, Task};
 use tonic::Status;
 
@@ -88,11 +89,12 @@ pub(in crate::server) async fn complete_run(
     Ok(())
 }
 
-/// Writes the ensemble's evaluation and finishes the experiment.
+/// Writes the ensemble's evaluation and ends the experiment. What the ensemble lacks is told by the scheduler,
+/// not by the worker.
 pub(in crate::server) async fn complete_evaluation(
     shell: Arc<Shell>,
     lease: LeaseId,
-    report: EvaluationReport,
+    mut report: EvaluationReport,
 ) -> Result<(), Status> {
     if lease.task != Task::Evaluate {
         return Err(Status::invalid_argument("only the evaluation has a report"));
@@ -102,16 +104,22 @@ pub(in crate::server) async fn complete_evaluation(
     let Some(transaction) = begin(&shell, &lease).await? else {
         return Ok(());
     };
-    check_report(&shell, &report).await?;
+    let missing = check_report(&shell, &report).await?;
+    report.partial = (!missing.is_empty()).then_some(Partial {
+        missing,
+        attempt: lease.attempt,
+    });
     shell.verify_leadership().await?;
-    let (store, layout) = (&experiment.store, &experiment.layout);
+    let store = &experiment.store;
+    let partial = report.partial.as_ref().map(|partial| partial.attempt);
+    let results = experiment.layout.results(partial);
     let table = Bytes::from(report::render(&report));
     store
-        .create(&layout.evaluation_text(), table)
+        .create(&results.evaluation_text(), table)
         .await
         .map_err(|error| shell.store_failed(error))?;
     store
-        .create_json(&layout.evaluation(), &report)
+        .create_json(&results.evaluation(), &report)
         .await
         .map_err(|error| shell.store_failed(error))?;
     shell.store_works(Proof::Write);
@@ -122,14 +130,19 @@ pub(in crate::server) async fn complete_evaluation(
     Ok(())
 }
 
-/// Checks that a report is of this experiment's data, and of the best epochs of its runs.
-async fn check_report(shell: &Shell, report: &EvaluationReport) -> Result<(), Status> {
+/// Checks that a report is of this experiment's data, and of the best epochs of its runs. Returns those that
+/// failed for good.
+async fn check_report(shell: &Shell, report: &EvaluationReport) -> Result<Vec<RunName>, Status> {
     let experiment = &shell.experiment.spec.experiment;
+    // Nothing of a run that failed; nothing at all while one is open.
     let best_epoch = |scheduler: &Scheduler, run: &RunSpec| {
-        let outcome = scheduler.run(&run.name).and_then(Run::outcome)?;
-        Some(outcome.best_epoch)
+        let run = scheduler.run(&run.name)?;
+        match run.record().state() {
+            TaskState::Failed => Some(None),
+            _ => Some(Some(run.outcome()?.best_epoch)),
+        }
     };
-    let best_epochs: Option<Vec<Epoch>> = shell.scheduler.read(|scheduler, _| {
+    let best_epochs: Option<Vec<Option<Epoch>>> = shell.scheduler.read(|scheduler, _| {
         let runs = experiment.runs.iter();
         runs.map(|run| best_epoch(scheduler, run)).collect()
     });
@@ -140,5 +153,8 @@ async fn check_report(shell: &Shell, report: &EvaluationReport) -> Result<(), St
         best_epochs: &best_epochs,
         dataset: shell.dataset().await?,
     };
-    report.check_against(known).map_err(bad)
+    report.check_against(known).map_err(bad)?;
+    let runs = experiment.runs.iter().zip(&best_epochs);
+    let missing = runs.filter(|(_, best_epoch)| best_epoch.is_none());
+    Ok(missing.map(|(run, _)| run.name.clone()).collect())
 }

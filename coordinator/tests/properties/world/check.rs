@@ -100,7 +100,7 @@ impl World {
             "bounded: {lease} is given, the budget is spent"
         );
         assert!(
-            lease.task != Task::Evaluate || self.all_trained(),
+            lease.task != Task::Evaluate || self.can_evaluate(),
             "order: {lease} comes last"
         );
         assert_eq!(
@@ -127,15 +127,31 @@ impl World {
         );
     }
 
+    /// Whether all runs have finished or failed, and one has finished.
+    fn can_evaluate(&self) -> bool {
+        let mut runs = self
+            .store
+            .iter()
+            .filter(|(task, _)| **task != Task::Evaluate);
+        let finished = |stored: &Stored| stored.completion.is_some();
+        runs.clone().any(|(_, stored)| finished(stored))
+            && runs.all(|(task, stored)| {
+                let live = self.memory[task].live.is_some();
+                finished(stored) || (!live && self.is_failed(task))
+            })
+    }
+
     pub(super) fn is_failed(&self, task: &Task) -> bool {
         let Memory {
             losses,
             failures,
+            repeatable,
             failed_on,
             ..
         } = &self.memory[task];
         *losses > config().max_worker_losses
             || *failures > config().max_failures
+            || *repeatable > config().max_repeatable_failures
             || failed_on.len() >= config().max_failed_workers as usize
     }
 

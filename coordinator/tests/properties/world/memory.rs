@@ -45,7 +45,7 @@ impl Live {
 #[derive(Clone, Copy, PartialEq)]
 pub(super) enum End {
     Lost,
-    Failed,
+    Failed { is_repeatable: bool },
     Uncounted,
 }
 
@@ -56,6 +56,7 @@ pub(super) struct Memory {
     pub(super) newest: Attempt,
     pub(super) losses: u32,
     pub(super) failures: u32,
+    pub(super) repeatable: u32,
     pub(super) failed_on: BTreeSet<WorkerId>,
     pub(super) not_before: Now,
 }
@@ -148,8 +149,9 @@ impl World {
         memory.live = None;
         match end {
             End::Lost => memory.losses += 1,
-            End::Failed => {
+            End::Failed { is_repeatable } => {
                 memory.failures += 1;
+                memory.repeatable += u32::from(is_repeatable);
                 memory.failed_on.insert(lease.worker.clone());
             }
             End::Uncounted => {}

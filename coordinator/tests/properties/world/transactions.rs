@@ -115,7 +115,7 @@ impl World {
 
     fn reset_task(&mut self, lease: &LeaseId) {
         let memory = self.memory_of(lease);
-        (memory.losses, memory.failures) = (0, 0);
+        (memory.losses, memory.failures, memory.repeatable) = (0, 0, 0);
         memory.failed_on.clear();
     }
 
@@ -184,7 +184,12 @@ impl World {
                 member.failed.insert(lease.task.clone());
             }
             if self.is_live(&lease) {
-                self.end(&lease, End::Failed);
+                self.end(
+                    &lease,
+                    End::Failed {
+                        is_repeatable: false,
+                    },
+                );
             }
         } else {
             self.hand_back(&lease);

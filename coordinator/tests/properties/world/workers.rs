@@ -108,9 +108,13 @@ impl World {
         member.draining |= drained.is_ok();
     }
 
-    pub(in super::super) fn fail(&mut self, pick: Pick) {
+    pub(in super::super) fn fail(&mut self, pick: Pick, is_repeatable: bool) {
         let Some(lease) = self.pick(pick) else { return };
-        let decision = self.scheduler.fail(&lease, "a test".into(), self.now);
+        let failure = Failure {
+            reason: "a test".into(),
+            is_repeatable,
+        };
+        let decision = self.scheduler.fail(&lease, failure, self.now);
         assert_eq!(
             decision.is_ok(),
             self.is_live(&lease),
@@ -122,7 +126,7 @@ impl World {
             member.held.take_if(|held| *held == lease);
         }
         let pinned = self.live(&lease).pinned;
-        self.end(&lease, End::Failed);
+        self.end(&lease, End::Failed { is_repeatable });
         // A commit in progress may yet reset the failure counts.
         if pinned {
             return;

@@ -206,6 +206,7 @@ pub(super) fn releases() -> Vec<Vec<u8>> {
         reason: "its checksum is another".to_owned(),
         object: "x.weights.safetensors".to_owned(),
         secret: vec![7; 16].into(),
+        repeatable: false,
     };
     vec![message.encode_to_vec()]
 }
