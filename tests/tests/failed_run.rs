@@ -91,7 +91,10 @@ fn the_others_are_evaluated_and_the_report_says_what_is_missing() {
     assert_ne!(tried[0].worker, tried[1].worker);
     let shown = show(&job);
     assert_eq!(shown["state"], "failed");
-    assert_eq!(shown["report"]["partial"]["missing"][0], "residual");
+    assert_eq!(
+        shown["evaluation"]["report"]["partial"]["missing"][0],
+        "residual"
+    );
     let reason = shown["runs"][1]["failure"].as_str().unwrap();
     assert!(reason.contains("not finite"), "{reason}");
 

@@ -23,6 +23,7 @@ use super::timing::Timing;
 use super::transaction;
 use super::worker_stream::{self, StreamEnd};
 use super::{logs, objects};
+use crate::scheduler::Failure;
 
 /// How long a new stream may take to say hello.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
