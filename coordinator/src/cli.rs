@@ -16,7 +16,7 @@ use quartet_identity::session::Sessions;
 use quartet_identity::{KeyError, KeyFolder, Role, client};
 use quartet_proto::channel::Connector;
 use quartet_shared::label;
-use quartet_shared::report;
+use quartet_shared::report::{self, EvaluationReport};
 use quartet_shared::shutdown::Shutdown;
 use quartet_shared::spec;
 use quartet_shared::telemetry;
@@ -24,13 +24,14 @@ use quartet_shared::terminal::Console;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use crate::experiment::{Experiment, Mismatch, OtherLeader, Request};
+use crate::experiment::{self, Experiment, Mismatch, OtherLeader, Request};
 use crate::listener;
 use crate::local::{DEFAULT_WORKERS, LocalFleet, LocalFleetConfig};
 use crate::server::{Coordinator, ExperimentEnd, Policy, Snapshots, Timing};
 use quartet_ingest::data::DataError;
 use quartet_ingest::weights::{DownloadProgress, WeightsError};
 use quartet_status::live::Screen;
+use quartet_store::layout::Layout;
 use quartet_store::{Store, StoreError};
 
 pub use args::Args;
@@ -170,6 +171,19 @@ async fn coordinate(
         checked = store.check() => checked?,
         () = shutdown.triggered() => return Ok(ExitCode::from(INTERRUPTED)),
     }
+    let finished = tokio::select! {
+        finished = experiment::finished(&store, &request) => finished?,
+        () = shutdown.triggered() => return Ok(ExitCode::from(INTERRUPTED)),
+    };
+    if let Some(report) = finished {
+        let layout = Layout::new(request.spec.name.clone());
+        say(&format!(
+            "experiment {} has finished already; --name begins another",
+            request.spec.name
+        ));
+        say_result(console, &store, &layout, &report);
+        return Ok(ExitCode::SUCCESS);
+    }
     let fleet = match args.local {
         true => {
             let keys = keys.as_ref().map(|keys| keys.path().to_owned());
@@ -268,23 +282,12 @@ async fn coordinate(
     screen.await.context("the display panicked")?;
     match ended? {
         ExperimentEnd::Finished(report) => {
-            let _ = console.print(&report::render(&report));
-            let _ = console.print(&format!(
-                "evaluation: {}\nbest weights: {}runs/*/checkpoints/",
-                store.display_key(&layout.results(None).evaluation()),
-                folder
-            ));
+            say_result(console, &store, &layout, &report);
             Ok(ExitCode::SUCCESS)
         }
         ExperimentEnd::Failed { reasons, report } => {
             if let Some(report) = report {
-                let partial = report.partial.as_ref().map(|partial| partial.attempt);
-                let results = layout.results(partial);
-                let _ = console.print(&report::render(&report));
-                let _ = console.print(&format!(
-                    "evaluation: {}",
-                    store.display_key(&results.evaluation())
-                ));
+                say_result(console, &store, &layout, &report);
             }
             for reason in &reasons {
                 console.remark(&format!("failed: {}", label::one_line(reason)));
@@ -296,6 +299,17 @@ async fn coordinate(
             Ok(ExitCode::from(INTERRUPTED))
         }
     }
+}
+
+/// Prints an evaluation, and where it is.
+fn say_result(console: &Console, store: &Store, layout: &Layout, report: &EvaluationReport) {
+    let partial = report.partial.as_ref().map(|partial| partial.attempt);
+    let _ = console.print(&report::render(report));
+    let _ = console.print(&format!(
+        "evaluation: {}\nbest weights: {}runs/*/checkpoints/",
+        store.display_key(&layout.results(partial).evaluation()),
+        store.display_key(&layout.prefix())
+    ));
 }
 
 /// The keys that this coordinator uses; a local fleet gets some made.

@@ -14,6 +14,7 @@ use quartet_shared::blocking;
 use quartet_shared::clock::Timestamp;
 use quartet_shared::human;
 use quartet_shared::ids::{ExperimentId, Term};
+use quartet_shared::report::EvaluationReport;
 use quartet_shared::spec::{self, ExperimentSpec};
 use quartet_store::layout::{self, Layout};
 use quartet_store::manifest::StoredSpec;
@@ -119,6 +120,32 @@ pub struct Created {
     pub weights: Vec<String>,
 }
 
+/// The evaluation of an experiment of which nothing is left to be done. `None` if something may be.
+///
+/// # Errors
+/// The store fails, or the request does not fit what the store has ([`Mismatch`]).
+pub async fn finished(
+    store: &Store,
+    request: &Request,
+) -> anyhow::Result<Option<EvaluationReport>> {
+    let layout = Layout::new(request.spec.name.clone());
+    let results = layout.results(None);
+    let Some(report) = store.read_json(&results.evaluation()).await? else {
+        return Ok(None);
+    };
+    // What is written last.
+    for key in [results.predictions_table(), results.report()] {
+        if !store.exists(&key).await? {
+            return Ok(None);
+        }
+    }
+    let Some(stored) = store.read_json::<StoredSpec>(&layout.spec()).await? else {
+        return Ok(None);
+    };
+    check_same(&stored, request, &store.display_key(&layout.spec())).await?;
+    Ok(Some(report))
+}
+
 impl Experiment {
     /// Opens the experiment, creating it if the store does not have it, and claims the next term.
     /// Downloads are shown on `progress`. The call can be dropped and repeated: all that it leaves are blobs
@@ -203,7 +230,7 @@ async fn check_same(stored: &StoredSpec, request: &Request, place: &str) -> anyh
         return Err(Mismatch(format!(
             "experiment {name} exists and differs from the one given ({}); \
              choose another name with --name, delete its folder to begin anew, \
-             or leave --experiment out to go on with it ({place})",
+             or leave --experiment and --set out to go on with it ({place})",
             difference(&stored.experiment, &request.spec)
         ))
         .into());

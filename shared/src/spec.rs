@@ -6,7 +6,9 @@
 mod backbone;
 mod key;
 mod keys;
+
 mod preset;
+mod settings;
 mod toml_form;
 mod toml_reader;
 mod toml_writer;

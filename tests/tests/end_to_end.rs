@@ -92,11 +92,9 @@ fn two_workers_train_and_evaluate_an_experiment() {
             .arg(&store),
     );
     assert!(status.success() && text.contains("residual"), "{text}");
-    assert!(
-        files(&store)
-            .iter()
-            .any(|file| file.ends_with("coordinators/000002.json"))
-    );
+    assert!(text.contains("has finished already"), "{text}");
+    let claims = job.path("store/small/coordinators");
+    assert_eq!(files(&claims).len(), 1, "nobody has claimed it again");
 }
 
 /// Enough that a worker can be killed in the middle.

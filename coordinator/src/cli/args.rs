@@ -65,6 +65,10 @@ pub struct Args {
     /// file.
     #[arg(long, value_name = "PRESET|FILE.toml")]
     pub experiment: Option<String>,
+    /// Another value for a key of the experiment, such as epochs=2 or vgg16.learning_rate=1e-4; it can be
+    /// given several times.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub settings: Vec<String>,
     /// Name of the experiment, its folder in the store [default: as the experiment says].
     #[arg(long)]
     pub name: Option<ExperimentName>,
@@ -225,11 +229,14 @@ impl Args {
             Some(path) => Source::Path(PathBuf::from(path)),
         };
         let mut spec = self.spec(&source)?;
+        if !self.settings.is_empty() {
+            spec.set(&self.settings, "--set")?;
+        }
         if let Some(name) = &self.name {
             spec.name = name.clone();
         }
         let mut request = Request::new(spec, source, self.listen.to_string(), Connector::tcp());
-        request.spec_is_explicit = self.experiment.is_some();
+        request.spec_is_explicit = self.experiment.is_some() || !self.settings.is_empty();
         request.source_is_explicit = self.data.is_some();
         request.data.skip_bad_rows = self.skip_bad_rows;
         request.weights.folder = self.folder();
@@ -295,122 +302,19 @@ fn listen_address(text: &str) -> Result<SocketAddr, String> {
     if let Ok(ip) = text.trim_matches(['[', ']']).parse::<IpAddr>() {
         return Ok((ip, DEFAULT_PORT).into());
     }
-    let found = match text.contains(':') {
-        true => text.to_socket_addrs(),
-        false => (text, DEFAULT_PORT).to_socket_addrs(),
+    let usage = || "use HOST:PORT, for example 0.0.0.0:50051 or localhost:0".to_owned();
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) => (host, port.parse().map_err(|_| usage())?),
+        None => (text, DEFAULT_PORT),
     };
+    let host = host.trim_matches(['[', ']']);
+    if host.is_empty() || host.contains(char::is_whitespace) {
+        return Err(usage());
+    }
+    let found = (host, port).to_socket_addrs();
     let known = found.ok().and_then(|mut addresses| addresses.next());
-    known.ok_or_else(|| "use HOST:PORT, for example 0.0.0.0:50051 or localhost:0".to_owned())
+    known.ok_or_else(|| format!("no address is known of the host {host}; {}", usage()))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn request(args: &[&str]) -> anyhow::Result<Request> {
-        Args::try_parse_from([&["coordinator"], args].concat())?.request()
-    }
-
-    #[test]
-    fn the_arguments_are_consistent() {
-        Args::command().debug_assert();
-    }
-
-    #[test]
-    fn the_preset_follows_the_data() {
-        assert_eq!(request(&[]).unwrap().spec, Preset::Demo.spec());
-        assert_eq!(
-            request(&["--data", "synthetic"]).unwrap().spec,
-            Preset::Demo.spec()
-        );
-        assert_eq!(
-            request(&["--data", "x.csv"]).unwrap().spec,
-            Preset::Fer2013.spec()
-        );
-        let demo = request(&["--data", "x.csv", "--experiment", "demo", "--name", "mine"]).unwrap();
-        assert_eq!(demo.spec.name.as_str(), "mine");
-        assert_eq!(demo.spec.runs, Preset::Demo.spec().runs);
-    }
-
-    #[test]
-    fn paths_are_relative_to_the_experiment_s_file() {
-        let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("my.toml");
-        std::fs::write(&file, "").unwrap();
-        let my = request(&["--experiment", file.to_str().unwrap()]).unwrap();
-        assert_eq!(my.weights.folder, dir.path());
-        for preset in [&[][..], &["--experiment", "demo"]] {
-            assert_eq!(request(preset).unwrap().weights.folder, Path::new(""));
-        }
-    }
-
-    #[test]
-    fn notes_and_tags_are_short_lines() {
-        let noted = request(&["--note", " a line ", "--tag", "x", "--tag", "y z"]).unwrap();
-        assert_eq!(noted.note.as_deref(), Some("a line"));
-        assert_eq!(noted.tags, ["x", "y z"]);
-        for bad in [
-            &["--note", ""][..],
-            &["--note", "two\nlines"],
-            &["--note", &"x".repeat(1001)],
-            &["--tag", "a,b"],
-            &["--tag", ""],
-        ] {
-            assert!(request(bad).is_err(), "{bad:?}");
-        }
-    }
-
-    #[test]
-    fn timers_that_do_not_fit_each_other_are_refused() {
-        let timing = |args: &[&str]| {
-            Args::try_parse_from([&["coordinator"], args].concat())?
-                .timing
-                .timing()
-        };
-        let default = timing(&[]).unwrap();
-        assert_eq!(format!("{default:?}"), format!("{:?}", Timing::default()));
-        assert!(
-            timing(&["--checkpoint-interval", "0"])
-                .unwrap()
-                .checkpoint_interval
-                .is_zero()
-        );
-        for (args, named) in [
-            (["--lease", "1s"], "--lease 1s"),
-            (["--heartbeat-interval", "0s"], "--heartbeat-interval"),
-            (["--progress-timeout", "10s"], "--progress-timeout 10s"),
-            (["--lease", "100d"], "49 days"),
-            (["--lease", "soon"], "--lease"),
-        ] {
-            let error = format!("{:#}", timing(&args).unwrap_err());
-            assert!(error.contains(named), "{error}");
-        }
-    }
-
-    #[test]
-    fn an_address_to_listen_on_needs_no_port() {
-        for (text, address) in [
-            ("127.0.0.1:0", "127.0.0.1:0"),
-            ("0.0.0.0", "0.0.0.0:50051"),
-            ("[::1]", "[::1]:50051"),
-            ("::1", "[::1]:50051"),
-            ("[::1]:7", "[::1]:7"),
-        ] {
-            assert_eq!(listen_address(text), Ok(address.parse().unwrap()));
-        }
-        let local = listen_address("localhost:7").unwrap();
-        assert!(local.ip().is_loopback() && local.port() == 7);
-        for text in ["", "127.0.0.1:", "127.0.0.1:99999", "no host"] {
-            assert!(listen_address(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn an_unknown_preset_is_named() {
-        let error = format!("{:#}", request(&["--experiment", "fer2031"]).unwrap_err());
-        assert!(
-            error.contains("fer2031") && error.contains("demo"),
-            "{error}"
-        );
-    }
-}
+mod tests;

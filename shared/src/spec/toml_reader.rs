@@ -69,6 +69,14 @@ pub enum SpecError {
         /// What is wrong.
         reason: String,
     },
+    /// A single setting that cannot be understood.
+    #[error("{setting}: {reason}", setting = shortened(setting, MAX_REASON), reason = shortened(reason, MAX_REASON))]
+    Setting {
+        /// The setting, as it was given.
+        setting: String,
+        /// What is wrong.
+        reason: String,
+    },
     /// There are more tables of runs than an experiment takes.
     #[error("{file} has {count} [[run]] tables; an experiment takes at most {MAX_RUNS}")]
     TooManyRuns {

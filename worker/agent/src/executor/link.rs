@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use quartet_shared::ids::RunName;
+use quartet_shared::ids::{Epoch, RunName};
 use quartet_shared::predictions::Predictions;
 use quartet_shared::progress::{Phase, Progress};
 use tokio::runtime::Handle;
@@ -21,6 +21,8 @@ pub struct Link {
     results: Results,
     /// For a thread that may block.
     runtime: Handle,
+    /// The last epoch that the log has.
+    told: Option<Epoch>,
 }
 
 /// What a run's network says of the images.
@@ -51,6 +53,7 @@ impl Link {
             control: Arc::clone(control),
             results,
             runtime: Handle::current(),
+            told: None,
         }
     }
 
@@ -105,6 +108,10 @@ impl Link {
 /// For an executor that computes on a thread of its own, which may block.
 impl Callbacks for Link {
     fn on_progress(&mut self, progress: Progress) {
+        let Progress { epoch, epochs, .. } = progress;
+        if progress.phase == Phase::Training && self.told.replace(epoch) != Some(epoch) {
+            tracing::info!(%epoch, of = epochs, steps = progress.steps, "trains an epoch");
+        }
         self.progress(progress);
     }
 
