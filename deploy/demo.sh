@@ -11,5 +11,13 @@ command -v cargo >/dev/null || {
 }
 echo "demo.sh: building; the first time this takes 7 to 10 minutes on two idle cores"
 cargo build --release --locked
-exec "${CARGO_TARGET_DIR:-target}/release/coordinator" --workers 4 --local \
-  --store runs --name "demo-$(date +%Y%m%d-%H%M%S)" "$@"
+# Each of these may be among the arguments.
+defaults=(--local)
+for default in "--workers 4" "--store runs" "--name demo-$(date +%Y%m%d-%H%M%S)"; do
+  option=${default%% *}
+  case " $* " in
+    *" $option "* | *" $option="*) ;;
+    *) defaults+=("$option" "${default#* }") ;;
+  esac
+done
+exec "${CARGO_TARGET_DIR:-target}/release/coordinator" "${defaults[@]}" "$@"

@@ -42,6 +42,9 @@ const SCREEN_INTERVAL: Duration = Duration::from_millis(250);
 /// Longest time between two updates, beyond the least.
 const TICK: Duration = Duration::from_millis(750);
 
+/// How long a change may take to be whole.
+const SETTLED: Duration = Duration::from_millis(100);
+
 /// Exit status for arguments and input that cannot be used.
 const USAGE: u8 = 2;
 
@@ -292,6 +295,7 @@ async fn coordinate(
             for reason in &reasons {
                 console.remark(&format!("failed: {}", label::one_line(reason)));
             }
+            say("started again with the same --store and --name, it tries again what failed");
             Ok(ExitCode::FAILURE)
         }
         ExperimentEnd::Interrupted => {
@@ -304,10 +308,12 @@ async fn coordinate(
 /// Prints an evaluation, and where it is.
 fn say_result(console: &Console, store: &Store, layout: &Layout, report: &EvaluationReport) {
     let partial = report.partial.as_ref().map(|partial| partial.attempt);
+    let results = layout.results(partial);
     let _ = console.print(&report::render(report));
     let _ = console.print(&format!(
-        "evaluation: {}\nbest weights: {}runs/*/checkpoints/",
-        store.display_key(&layout.results(partial).evaluation()),
+        "to look at: {}\nevaluation: {}\nbest weights: {}runs/*/checkpoints/",
+        store.display_key(&results.report()),
+        store.display_key(&results.evaluation()),
         store.display_key(&layout.prefix())
     ));
 }
@@ -365,7 +371,11 @@ async fn show(mut snapshots: Snapshots, mut stop: watch::Receiver<bool>, console
         let next = async {
             tokio::time::sleep(SCREEN_INTERVAL).await;
             // Times move on although nothing changes.
-            let _ = tokio::time::timeout(TICK, snapshots.changed()).await;
+            let changed = tokio::time::timeout(TICK, snapshots.changed()).await;
+            // One thing leads to the next: a worker's connection ends, and then its parent sees why.
+            if changed.is_ok() {
+                tokio::time::sleep(SETTLED).await;
+            }
         };
         tokio::select! {
             () = next => {}

@@ -44,7 +44,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 
-use quartet_shared::event::Occurrence;
+use quartet_shared::event::{self, AttemptEnd, Occurrence};
 use quartet_shared::ids::{ExperimentId, RunName, WorkerId};
 use quartet_shared::spec::Ensemble;
 use quartet_shared::task::{LeaseId, Task};
@@ -122,6 +122,18 @@ impl Scheduler {
             scheduler.evaluation.finish(Completion::Evaluated);
         } else if scheduler.can_evaluate() {
             scheduler.evaluation.open(last, &config);
+        } else if let Some(last) = last.filter(|last| !last.ended) {
+            // A run that had failed is tried again, and the evaluation waits for it.
+            scheduler.note(Occurrence::AttemptEnded {
+                task: Task::Evaluate,
+                attempt: last.attempt,
+                worker: event::Worker {
+                    id: last.worker,
+                    name: last.name,
+                },
+                how: AttemptEnd::HandedBack,
+                reason: None,
+            });
         }
         scheduler
     }

@@ -5,8 +5,8 @@ use std::fmt;
 /// The state of an experiment.
 ///
 /// ```text
-/// Waiting <──workers come and go──> Training ──all runs finished──> Evaluating ──> Finished
-///    └────────────────────────────────┴──some run failed, the others have ended──> Failed
+/// Waiting <──workers come and go──> Training ───all runs ended───> Evaluating ──> Finished
+///    └────────────────────────────────┴──nothing to evaluate──> Failed <─┘ some run failed
 /// ```
 /// A failed evaluation fails the experiment as well. An evaluation that finds a corrupt checkpoint
 /// leads back to `Training`.
@@ -18,7 +18,7 @@ pub enum ExperimentState {
     Training,
     /// The ensemble is being evaluated.
     Evaluating,
-    /// The ensemble is evaluated.
+    /// The ensemble of all runs is evaluated.
     Finished,
     /// At least one task failed for good, and nothing else is left to do.
     Failed,

@@ -12,7 +12,7 @@ use crate::ids::{Attempt, ExperimentId, RunName, WorkerId};
 pub enum Task {
     /// Train one run.
     Train(RunName),
-    /// Evaluate the ensemble; ready when all runs have finished.
+    /// Evaluate the ensemble; ready when all runs have ended.
     Evaluate,
 }
 

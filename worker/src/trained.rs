@@ -8,6 +8,7 @@ use futures::future::try_join_all;
 use quartet_shared::blob::{Blob, BlobRef};
 use quartet_shared::dataset::Index;
 use quartet_shared::ids::{ExperimentName, RunName};
+use quartet_shared::report::EvaluationReport;
 use quartet_shared::spec::RunSpec;
 use quartet_store::layout::Layout;
 use quartet_store::manifest::{Manifest, StoredSpec};
@@ -99,7 +100,15 @@ impl TrainedExperiment {
                 })?;
                 vec![run]
             }
-            None => experiment.runs.iter().collect(),
+            None => {
+                let missing = self.missing().await?;
+                if let [_, ..] = missing[..] {
+                    let names: Vec<_> = missing.iter().map(RunName::as_str).collect();
+                    tracing::warn!(runs = names.join(", "), "left out, because they failed");
+                }
+                let runs = experiment.runs.iter();
+                runs.filter(|run| !missing.contains(&run.name)).collect()
+            }
         };
         let trained = runs.into_iter().map(|run| async {
             let best = self.best(run).await?;
@@ -119,6 +128,25 @@ impl TrainedExperiment {
         let path = folder.join(format!("{}.safetensors", run.run.name));
         self.download(&run.best.weights, &path).await?;
         Ok(path)
+    }
+
+    /// The runs that the newest evaluation lacks, unless all were evaluated later.
+    async fn missing(&self) -> anyhow::Result<Vec<RunName>> {
+        if self
+            .store
+            .exists(&self.layout.results(None).evaluation())
+            .await?
+        {
+            return Ok(Vec::new());
+        }
+        let mut partial = self.store.list(&self.layout.partial_results()).await?;
+        partial.retain(|key| key.ends_with("/evaluation.json"));
+        let Some(newest) = partial.pop() else {
+            return Ok(Vec::new());
+        };
+        let report: Option<EvaluationReport> = self.store.read_json(&newest).await?;
+        let partial = report.and_then(|report| report.partial);
+        Ok(partial.map_or_else(Vec::new, |partial| partial.missing))
     }
 
     async fn best(&self, run: &RunSpec) -> anyhow::Result<Manifest> {

@@ -13,7 +13,7 @@ use quartet_shared::position::Position;
 use quartet_shared::progress::EpochMetrics;
 use quartet_shared::provenance::Provenance;
 use quartet_shared::report::EvaluationReport;
-use quartet_shared::spec::RunSpec;
+use quartet_shared::spec::{Ensemble, RunSpec};
 use quartet_shared::state::TaskState;
 use quartet_shared::task::Task;
 use quartet_store::manifest::{Manifest, StoredSpec};
@@ -181,6 +181,26 @@ impl ExperimentRecord {
         let runs = self.runs.iter();
         runs.clone().any(|run| run.state() == TaskState::Leased)
             || runs.clone().any(|run| run.state() == TaskState::Pending)
+            || self.is_to_be_evaluated()
+    }
+
+    /// Whether an ensemble of those runs that finished remains to be evaluated.
+    fn is_to_be_evaluated(&self) -> bool {
+        let finished = |run: &RunRecord| run.outcome.is_some() && run.spec.ensemble_weight > 0.0;
+        self.report.is_none()
+            && self.evaluation_failure.is_none()
+            && self.spec.experiment.ensemble == Ensemble::Finished
+            && self.runs.iter().any(finished)
+    }
+
+    /// When the ensemble was evaluated, if the present or last coordinator did that.
+    pub(crate) fn evaluated_at(&self) -> Option<Timestamp> {
+        let mut events = self.events.iter().rev();
+        events.find_map(|event| match event.what {
+            Occurrence::Evaluated { .. } => Some(Some(event.at)),
+            Occurrence::CoordinatorStarted { .. } => Some(None),
+            _ => None,
+        })?
     }
 
     /// When it began: it was created, or, of earlier versions, its first attempt began.
@@ -211,10 +231,15 @@ impl ExperimentRecord {
     /// From its begin to its end, or to the last that is known to have happened.
     #[must_use]
     pub fn took(&self) -> Option<Duration> {
-        let end = self.events.iter().rev().find_map(|event| match event.what {
-            Occurrence::Evaluated { .. } => Some(event.at),
-            _ => None,
-        });
+        let whole = |report: &EvaluationReport| report.partial.is_none();
+        let end = match self.report.as_ref().is_some_and(whole) {
+            // One that is started again finds nothing to do.
+            true => self.events.iter().rev().find_map(|event| match event.what {
+                Occurrence::Evaluated { .. } => Some(event.at),
+                _ => None,
+            }),
+            false => self.evaluated_at(),
+        };
         Some(end.or(self.last_sign())?.since(self.began_at()?))
     }
 
@@ -224,6 +249,13 @@ impl ExperimentRecord {
         let splits = &self.report.as_ref()?.splits;
         let report = splits.iter().find(|report| report.split == split)?;
         Some(report.ensemble.accuracy)
+    }
+
+    /// The names of the runs that the evaluated ensemble lacks, separated by commas.
+    #[must_use]
+    pub fn missing(&self) -> String {
+        let missing = self.report.iter().flat_map(EvaluationReport::missing);
+        missing.map(RunName::as_str).collect::<Vec<_>>().join(", ")
     }
 
     /// The accuracy of a run's best epoch on a split, once the ensemble is evaluated.

@@ -73,8 +73,9 @@ impl ExperimentRecord {
         if let Occurrence::CoordinatorStarted { term, .. } = &event.what {
             self.term = Some(*term);
             self.closed = false;
-            // It begins again what had failed.
+            // It begins again what had failed, and evaluates anew what was evaluated without that.
             self.evaluation_failure = None;
+            self.report.take_if(|report| report.partial.is_some());
             for run in &mut self.runs {
                 run.failure = None;
             }

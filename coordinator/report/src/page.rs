@@ -73,7 +73,7 @@ pub fn html(record: &ExperimentRecord, findings: &[Findings], now: Timestamp) ->
         caption: figures::caption(&record.runs),
         curves: trained.map(|run| figures::curve(run, &scales)).collect(),
         is_loss_cut: scales.is_loss_cut,
-        missing: evaluation::missing(record),
+        missing: record.missing(),
         splits: evaluation::splits(record),
         predictions: findings
             .iter()

@@ -28,7 +28,7 @@ Examples:
   coordinator keys add node7 --role worker     make a folder of keys to copy to a worker's machine
 
 Started again with the same --store and --name it goes on where it was.
-Exit status: 0 the ensemble is evaluated, 1 a run failed for good, 2 wrong arguments, data or
+Exit status: 0 the ensemble of all runs is evaluated, 1 a run failed for good, 2 wrong arguments, data or
 weights, 130 stopped by a signal.";
 
 /// Trains an experiment on a fleet of workers and evaluates the ensemble.
@@ -308,7 +308,8 @@ fn listen_address(text: &str) -> Result<SocketAddr, String> {
         None => (text, DEFAULT_PORT),
     };
     let host = host.trim_matches(['[', ']']);
-    if host.is_empty() || host.contains(char::is_whitespace) {
+    // A number alone is a port that lacks its host, not the address that it stands for in old notations.
+    if host.is_empty() || host.contains(char::is_whitespace) || host.parse::<u64>().is_ok() {
         return Err(usage());
     }
     let found = (host, port).to_socket_addrs();

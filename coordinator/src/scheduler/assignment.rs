@@ -6,6 +6,7 @@ use quartet_shared::task::{LeaseId, Task};
 
 use super::Scheduler;
 use super::run::Run;
+use super::task::{FailureCounts, TaskRecord};
 use super::time::Now;
 use super::worker::{Worker, WorkerStage};
 
@@ -20,8 +21,8 @@ pub struct Grant {
 
 impl Scheduler {
     /// Leases ready tasks to idle workers: the run with the most expected work left first, the
-    /// evaluation when all runs have finished. A task goes to a worker on which it failed only if no
-    /// other is idle. Workers that are left over stay idle as warm spares.
+    /// evaluation when all runs have ended. A task goes to a worker on which it failed only if no
+    /// other is idle; what another try can only repeat waits for another, if there is one. Workers that are left over stay idle as warm spares.
     ///
     /// Each lease is pinned until the shell says with [`end_grant`](Self::end_grant) whether it is
     /// recorded.
@@ -32,6 +33,12 @@ impl Scheduler {
             return Vec::new();
         }
         let mut idle = self.idle_workers();
+        let may_work: Vec<WorkerId> = self
+            .workers
+            .values()
+            .filter(|worker| worker.may_work())
+            .map(|worker| worker.info.id.clone())
+            .collect();
         let mut grants = Vec::new();
         for (task, resume) in ready {
             if idle.is_empty() {
@@ -44,6 +51,10 @@ impl Scheduler {
             let other = idle
                 .iter()
                 .position(|worker| !record.counts.failed_on.contains(worker));
+            let held = other.is_none() && waits_for_another(record, &may_work);
+            if held {
+                continue;
+            }
             let worker = idle.remove(other.unwrap_or(0));
             let lease = LeaseId {
                 experiment,
@@ -89,4 +100,15 @@ impl Scheduler {
         }
         tasks
     }
+}
+
+/// Whether a task that failed in a way which another try can only repeat should not be tried where it failed,
+/// because another worker is there that will be free some time.
+fn waits_for_another(record: &TaskRecord, may_work: &[WorkerId]) -> bool {
+    let FailureCounts {
+        repeatable,
+        failed_on,
+        ..
+    } = &record.counts;
+    *repeatable > 0 && may_work.iter().any(|worker| !failed_on.contains(worker))
 }

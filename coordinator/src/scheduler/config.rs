@@ -26,7 +26,8 @@ pub struct Config {
     /// failed.
     pub max_failures: u32,
     /// How many failures that another try can only repeat a task survives without a commit in between; one
-    /// more and it has failed. It is tried elsewhere, for the case that the machine was to blame.
+    /// more and it has failed. It is tried elsewhere where there is another worker, for the case that the
+    /// machine was to blame.
     pub max_repeatable_failures: u32,
     /// On how many different workers a task may fail, without a commit in between, before it has
     /// failed for good.

@@ -175,6 +175,12 @@ impl Run {
         self.committed.position
     }
 
+    /// Whether it is trained, and its outcome stored.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.record.is_finished()
+    }
+
     /// The run's result, if the committed epochs are all that are to be trained.
     #[must_use]
     pub fn outcome(&self) -> Option<Outcome> {

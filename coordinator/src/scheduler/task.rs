@@ -60,7 +60,7 @@ pub(super) struct FailureCounts {
     pub(super) worker_losses: u32,
     pub(super) failures: u32,
     /// Those of them that another try can only repeat.
-    repeatable: u32,
+    pub(super) repeatable: u32,
     /// The workers on which the task failed.
     pub(super) failed_on: BTreeSet<WorkerId>,
 }

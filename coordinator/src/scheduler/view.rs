@@ -15,11 +15,9 @@ impl Scheduler {
     #[must_use]
     pub fn experiment_state(&self) -> ExperimentState {
         match self.evaluation.stage {
-            TaskStage::Finished(_) if self.runs.iter().all(|run| run.record.is_finished()) => {
-                return ExperimentState::Finished;
-            }
             // Of an ensemble that lacks runs.
-            TaskStage::Finished(_) => return ExperimentState::Failed,
+            TaskStage::Finished(_) if self.has_failed_runs() => return ExperimentState::Failed,
+            TaskStage::Finished(_) => return ExperimentState::Finished,
             TaskStage::Failed { .. } => return ExperimentState::Failed,
             TaskStage::Pending { .. } | TaskStage::Leased(_) => return ExperimentState::Evaluating,
             TaskStage::Blocked => {}
@@ -40,6 +38,11 @@ impl Scheduler {
         } else {
             ExperimentState::Training
         }
+    }
+
+    fn has_failed_runs(&self) -> bool {
+        let mut runs = self.runs.iter();
+        runs.any(|run| matches!(run.record.stage, TaskStage::Failed { .. }))
     }
 
     /// What has failed for good and why, a line each.

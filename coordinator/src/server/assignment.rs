@@ -44,7 +44,7 @@ pub(super) async fn read(shell: &Shell, grant: &Grant) -> Result<Assignment, Ass
             // Those that failed are left out.
             let finished: Vec<RunName> = shell.scheduler.read(|scheduler, _| {
                 let finished = scheduler.runs().iter();
-                let finished = finished.filter(|run| run.outcome().is_some());
+                let finished = finished.filter(|run| run.is_finished());
                 finished.map(|run| run.settings.name.clone()).collect()
             });
             let members = finished.iter().map(|run| best_checkpoint(shell, run));

@@ -32,7 +32,8 @@ pub enum ClientError {
     /// Nobody answers, or no longer.
     #[error(
         "no coordinator answers at {address}: {reason}\n\
-         is it running? start one with `coordinator --workers 4`, \
+         is it running? start one with `coordinator --workers 4`, look at what one has left with \
+         `status show runs/NAME`, \
          or name another with --coordinator HOST:PORT"
     )]
     Unreachable {

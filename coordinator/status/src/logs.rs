@@ -7,14 +7,13 @@ use quartet_history::{ExperimentRecord, Standing};
 use quartet_shared::ids::Attempt;
 use quartet_shared::label;
 use quartet_shared::task::Task;
-use quartet_store::Store;
 use quartet_store::layout::Layout;
 use quartet_store::log::{joined, log_parts, read_log_part};
 
 use super::StatusError;
 use super::client::Client;
 use super::options::Options;
-use super::stored::{Place, StoredError};
+use super::stored::{StoredError, locate};
 
 /// How often a coordinator is asked for what is new.
 const INTERVAL: Duration = Duration::from_secs(2);
@@ -74,8 +73,7 @@ pub async fn from_store(
     out: impl Write,
     err: impl Write,
 ) -> Result<(), StoredError> {
-    let Place { store, experiment } = place.parse()?;
-    let store = Store::open_existing(&store)?;
+    let (store, experiment) = locate(place).await?;
     let layout = Layout::new(experiment.clone());
     print(choice, STORE_INTERVAL, out, err, async |attempt, after| {
         // Before the parts are listed: of an attempt that has ended then, all are there.

@@ -20,7 +20,9 @@ use std::path::Path;
 use clap::Args;
 use quartet_history::{ExperimentRecord, HistoryError};
 use quartet_shared::clock::Timestamp;
+use quartet_shared::ids::ExperimentName;
 use quartet_shared::label::one_line;
+use quartet_store::layout::Layout;
 use quartet_store::{Store, StoreError};
 
 pub use place::{InvalidPlace, Place};
@@ -77,6 +79,16 @@ pub enum StoredError {
     /// A store was wanted, and this is an experiment in one.
     #[error("{0} is an experiment: `status show {0}` shows it")]
     IsExperiment(String),
+    /// An experiment was wanted, and this is a store.
+    #[error(
+        "{store} is a store: `status list {store}` lists its experiments, {store}/{first} is one"
+    )]
+    IsStore {
+        /// The store.
+        store: String,
+        /// An experiment in it.
+        first: ExperimentName,
+    },
     /// Where the user is there is no such experiment, but in the usual store there is.
     #[error("there is no experiment {name} here; there is {place}")]
     Elsewhere {
@@ -118,6 +130,7 @@ impl StoredError {
             Self::Place(_)
                 | Self::NoLog(_)
                 | Self::IsExperiment(_)
+                | Self::IsStore { .. }
                 | Self::Elsewhere { .. }
                 | Self::History(HistoryError::Missing { .. })
                 | Self::Store(StoreError::Location { .. })
@@ -233,21 +246,38 @@ async fn read(place: &str) -> Result<ExperimentRecord, StoredError> {
 }
 
 async fn open(place: &str) -> Result<(Store, ExperimentRecord), StoredError> {
-    let Place { store, experiment } = place.parse()?;
-    let store = Store::open_existing(&store)?;
+    let (store, experiment) = locate(place).await?;
     match quartet_history::read(&store, &experiment).await {
         Ok(record) => Ok((store, record)),
-        // A name alone, as `coordinator --name` takes it.
-        Err(HistoryError::Missing { .. })
-            if place == experiment.as_str() && is_usual(place).await =>
-        {
-            Err(StoredError::Elsewhere {
-                name: place.to_owned(),
-                place: format!("{DEFAULT_STORE}/{place}"),
-            })
-        }
         Err(error) => Err(error.into()),
     }
+}
+
+/// The store and the name of what the user calls an experiment.
+pub(crate) async fn locate(place: &str) -> Result<(Store, ExperimentName), StoredError> {
+    let Place { store, experiment } = place.parse()?;
+    let store = Store::open_existing(&store)?;
+    let spec = Layout::new(experiment.clone()).spec();
+    if store.exists(&spec).await? {
+        return Ok((store, experiment));
+    }
+    // A name alone, as `coordinator --name` takes it.
+    if place == experiment.as_str() && is_usual(place).await {
+        return Err(StoredError::Elsewhere {
+            name: place.to_owned(),
+            place: format!("{DEFAULT_STORE}/{place}"),
+        });
+    }
+    // A store that has experiments.
+    if let Ok(inner) = Store::open_existing(place)
+        && let [first, ..] = &quartet_history::experiments(&inner).await?[..]
+    {
+        return Err(StoredError::IsStore {
+            store: place.to_owned(),
+            first: first.clone(),
+        });
+    }
+    Ok((store, experiment))
 }
 
 /// Whether the store that the coordinator takes by itself has this experiment.

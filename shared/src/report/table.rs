@@ -12,9 +12,12 @@ use crate::label::one_line;
 #[must_use]
 pub fn render(report: &EvaluationReport) -> String {
     let mut out = format!(
-        "Evaluation of {}: ensemble of {} runs\n\n",
+        "Evaluation of {}: ensemble of {}\n\n",
         report.experiment,
-        report.members.len()
+        match report.members.len() {
+            1 => "1 run".to_owned(),
+            runs => format!("{runs} runs"),
+        }
     );
     let members = report.members.iter().map(|member| {
         let weight = format!("{:.3}", member.weight);

@@ -21,7 +21,7 @@ use super::context::Context;
 use super::task_error::TaskError;
 use crate::executor::{EvaluateTask, Evaluated, Link, Member, MemberSource, Predicted};
 
-/// Evaluates the ensemble of all runs.
+/// Evaluates the ensemble of these members.
 pub(super) async fn run(context: &Context, members: &[BestCheckpoint]) -> Result<(), TaskError> {
     let dataset = context.dataset().await?;
     let shape = Shape::of(&dataset);

@@ -1,8 +1,7 @@
 //! What the evaluation and the predictions say.
 
 use quartet_history::ExperimentRecord;
-use quartet_shared::ids::RunName;
-use quartet_shared::report::{EvaluationReport, SplitReport};
+use quartet_shared::report::SplitReport;
 
 use crate::calibration::{BINS, Calibration};
 use crate::figures::{self, Figure};
@@ -65,12 +64,6 @@ pub(super) struct MistakeView {
     pub(super) label: String,
     pub(super) predicted: String,
     pub(super) probability: String,
-}
-
-/// The names of the runs that the ensemble lacks.
-pub(super) fn missing(record: &ExperimentRecord) -> String {
-    let missing = record.report.iter().flat_map(EvaluationReport::missing);
-    missing.map(RunName::as_str).collect::<Vec<_>>().join(", ")
 }
 
 pub(super) fn splits(record: &ExperimentRecord) -> Vec<SplitView> {

@@ -108,7 +108,14 @@ fn an_address_to_listen_on_needs_no_port() {
     }
     let local = listen_address("localhost:7").unwrap();
     assert!(local.ip().is_loopback() && local.port() == 7);
-    for text in ["", "127.0.0.1:", "127.0.0.1:99999", "no host", ":50051"] {
+    for text in [
+        "",
+        "127.0.0.1:",
+        "127.0.0.1:99999",
+        "no host",
+        ":50051",
+        "50052",
+    ] {
         let error = listen_address(text).unwrap_err();
         assert!(error.starts_with("use HOST:PORT"), "{text}: {error}");
     }

@@ -88,6 +88,10 @@ pub(super) async fn write_results(
     let Some(report) = &record.report else {
         return Ok(());
     };
+    // One of an earlier coordinator is of the past.
+    if report.partial.is_some() && shell.conclusion.report().is_none() {
+        return Ok(());
+    }
     let Experiment { store, layout, .. } = &shell.experiment;
     let results = layout.results(report.partial.as_ref().map(|partial| partial.attempt));
     let has_table = store.exists(&results.predictions_table()).await?;

@@ -138,8 +138,10 @@ async fn check_report(shell: &Shell, report: &EvaluationReport) -> Result<Vec<Ru
     let best_epoch = |scheduler: &Scheduler, run: &RunSpec| {
         let run = scheduler.run(&run.name)?;
         match run.record().state() {
+            TaskState::Finished => Some(Some(run.outcome()?.best_epoch)),
+            // It may have failed after its last epoch.
             TaskState::Failed => Some(None),
-            _ => Some(Some(run.outcome()?.best_epoch)),
+            _ => None,
         }
     };
     let best_epochs: Option<Vec<Option<Epoch>>> = shell.scheduler.read(|scheduler, _| {

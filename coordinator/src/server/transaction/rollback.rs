@@ -38,10 +38,14 @@ pub(in crate::server) async fn roll_back(
     let experiment = &shell.experiment;
     let mut runs = experiment.spec.experiment.runs.iter();
     let run = runs.find(|run| experiment.layout.is_of_run(&run.name, &object));
-    // The evaluation reads the checkpoints of all runs.
+    // The evaluation reads the checkpoints of all runs that have finished.
+    let is_finished = |run: &RunSpec| {
+        let scheduler = &shell.scheduler;
+        scheduler.read(|scheduler, _| scheduler.run(&run.name).is_some_and(Run::is_finished))
+    };
     let reads = |run: &&RunSpec| match &lease.task {
         Task::Train(own) => *own == run.name,
-        Task::Evaluate => true,
+        Task::Evaluate => is_finished(run),
     };
     let Some(run) = run.filter(reads) else {
         tracing::error!(%lease, object, reason, "an object is corrupt that is no checkpoint of the task");

@@ -14,7 +14,8 @@ use crate::snapshot::{
 };
 
 /// A line for every change worth one, or for all that there is where nothing was seen before. Progress within
-/// an epoch is no change, nor is the passing of time. What was committed comes before who left.
+/// an epoch is no change, nor is the passing of time. What was committed comes before who left, and who left
+/// before who came.
 #[must_use]
 pub fn lines(previous: Option<&Snapshot>, now: &Snapshot) -> Vec<String> {
     let previous = previous.filter(|previous| previous.experiment == now.experiment);
@@ -32,13 +33,17 @@ pub fn lines(previous: Option<&Snapshot>, now: &Snapshot) -> Vec<String> {
         let mut before = previous?.runs.iter();
         before.find(|before| before.name == run.name)
     };
-    lines.extend(arrivals(previous, now));
-    for run in &now.runs {
+    for run in now.runs.iter().filter(|_| previous.is_some()) {
         epoch_lines(known(run), run, &mut lines);
     }
     lines.extend(departures(previous, now));
+    lines.extend(arrivals(previous, now));
     for run in &now.runs {
         run_lines(known(run), run, &mut lines);
+    }
+    // Who begins to look hears first who trains.
+    for run in now.runs.iter().filter(|_| previous.is_none()) {
+        epoch_lines(None, run, &mut lines);
     }
     let evaluation_before = previous.map(|previous| &previous.evaluation);
     lines.extend(evaluation_line(evaluation_before, &now.evaluation));
@@ -101,7 +106,10 @@ fn departures(previous: Option<&Snapshot>, now: &Snapshot) -> Vec<String> {
     let left = left
         .filter(|worker| is_same && worker.state != WorkerState::Lost)
         .filter(|worker| !present.contains_key(&worker.id))
-        .map(|worker| format!("worker {} left", one_line(&worker.name)));
+        .map(|worker| match loss(previous, now, &worker.name) {
+            Some(reason) => one_line(reason).into_owned(),
+            None => format!("worker {} left", one_line(&worker.name)),
+        });
     let changed = now.workers.iter().filter_map(|worker| {
         let name = one_line(&worker.name);
         match (before.get(&worker.id)?.state, worker.state) {
@@ -118,6 +126,16 @@ fn departures(previous: Option<&Snapshot>, now: &Snapshot) -> Vec<String> {
         }
     });
     left.chain(changed).collect()
+}
+
+/// Why the run that a worker had was taken from it, if its attempt has ended since without a result. The
+/// reason names the worker.
+fn loss<'a>(previous: &Snapshot, now: &'a Snapshot, worker: &str) -> Option<&'a str> {
+    let mut held = previous.runs.iter();
+    let held = held.find(|run| run.worker.as_deref() == Some(worker))?;
+    let run = now.runs.iter().find(|run| run.name == held.name)?;
+    let is_taken = run.attempt > held.attempt || run.state == TaskState::Pending;
+    run.reason.as_deref().filter(|_| is_taken)
 }
 
 fn run_lines(before: Option<&RunStatus>, run: &RunStatus, lines: &mut Vec<String>) {

@@ -37,6 +37,7 @@ pub(super) fn table(records: &[ExperimentRecord], places: &[String]) -> Table {
     row("ensemble test", &|record| {
         Cell::fraction(record.ensemble_accuracy(Split::Test))
     });
+    row("ensemble without", &|record| Cell::text(&record.missing()));
     for run in runs(records) {
         row(&format!("{run} best valid"), &|record| {
             let best = run_of(record, run.as_str()).and_then(RunRecord::best);
@@ -69,7 +70,7 @@ pub(super) fn table(records: &[ExperimentRecord], places: &[String]) -> Table {
     }
     // Rows of words that nobody has said.
     rows.retain(|row: &Vec<Cell>| {
-        let optional = ["tags", "note"].contains(&&row[0].text[..]);
+        let optional = ["ensemble without", "tags", "note"].contains(&&row[0].text[..]);
         !optional || row[1..].iter().any(|cell| !cell.text.is_empty())
     });
     Table { columns, rows }

@@ -27,7 +27,11 @@ pub(super) fn text(record: &ExperimentRecord, now: Timestamp, width: u16) -> Str
             format!("{} {accuracy} of {} images", split.split, split.images)
         });
         let accuracies = accuracies.collect::<Vec<_>>().join(", ");
-        parts.push(format!("ensemble accuracy: {accuracies}\n"));
+        let missing = match &record.missing()[..] {
+            "" => String::new(),
+            missing => format!(" without {missing}"),
+        };
+        parts.push(format!("ensemble accuracy{missing}: {accuracies}\n"));
     }
     let failures = record.failures();
     let failures = failures.map(|(task, reason)| format!("{task} failed: {}\n", one_line(reason)));
