@@ -138,21 +138,24 @@ fn is_cut_jpeg(bytes: &[u8]) -> bool {
 mod tests {
     use super::*;
 
-    /// A file that says of itself, at `offset`, how large it is.
-    fn claiming(
-        format: ImageFormat,
-        size: [u16; 2],
-        width: usize,
-    ) -> Result<Picture, PictureError> {
+    /// How a format says that an image is so large.
+    fn claim(format: ImageFormat, [height, width]: [u16; 2]) -> Vec<u8> {
+        let [height, width] = [height, width].map(u32::from);
+        match format {
+            ImageFormat::Jpeg => [height as u16, width as u16].map(u16::to_be_bytes).concat(),
+            ImageFormat::Gif => [width as u16, height as u16].map(u16::to_le_bytes).concat(),
+            ImageFormat::Bmp => [width, height].map(u32::to_le_bytes).concat(),
+            _ => [width, height].map(u32::to_be_bytes).concat(),
+        }
+    }
+
+    /// A file that says of itself how large it is.
+    fn claiming(format: ImageFormat, size: [u16; 2]) -> Result<Picture, PictureError> {
         let mut file = Cursor::new(Vec::new());
         let image = image::RgbImage::new(16, 16);
         image.write_to(&mut file, format).unwrap();
         let mut bytes = file.into_inner();
-        let number = |number: u16| match width {
-            2 => number.to_be_bytes().to_vec(),
-            _ => u32::from(number).to_be_bytes().to_vec(),
-        };
-        let (found, claimed) = ([number(16), number(16)].concat(), size.map(number).concat());
+        let (found, claimed) = (claim(format, [16, 16]), claim(format, size));
         let at = bytes
             .windows(found.len())
             .position(|window| window == found)
@@ -174,18 +177,17 @@ mod tests {
 
     #[test]
     fn a_small_file_that_claims_a_large_image_is_refused() {
-        for (format, width) in [(ImageFormat::Png, 4), (ImageFormat::Jpeg, 2)] {
-            assert!(claiming(format, [16, 16], width).is_ok(), "{format:?}");
+        let [png, jpeg, _, bmp, gif] = FORMATS;
+        for format in [png, jpeg, bmp, gif] {
+            assert!(claiming(format, [16, 16]).is_ok(), "{format:?}");
             for size in [[9000, 9000], [u16::MAX, u16::MAX]] {
-                let refused = claiming(format, size, width).map(|picture| picture.size());
+                let refused = claiming(format, size).map(|picture| picture.size());
                 assert!(
                     matches!(refused, Err(PictureError::TooLarge)),
                     "{refused:?}"
                 );
             }
-            let error = claiming(format, [9000, 9000], width)
-                .unwrap_err()
-                .to_string();
+            let error = claiming(format, [9000, 9000]).unwrap_err().to_string();
             assert_eq!(
                 error,
                 "the image has more than 64 megapixels; make it smaller"

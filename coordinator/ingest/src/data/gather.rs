@@ -34,7 +34,7 @@ impl Gather {
     }
 
     pub(super) fn push(&mut self, split: Split, label: u8, key: Key<'_>, pixels: &[u8]) {
-        if self.dealing != Dealing::Own {
+        if self.deals() {
             self.images.hashes[split as usize].push(key.hash());
         }
         let images = &mut self.images.splits[split as usize];
