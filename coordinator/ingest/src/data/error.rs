@@ -70,8 +70,8 @@ pub enum DataError {
     },
     /// A file beside the class folders.
     #[error(
-        "{}: a file beside the class folders; move an image into the folder of its class, remove the file, or \
-         pass --skip-bad-rows to leave such files out",
+        "{}: a file beside the class folders; move an image into the folder of its class, remove the file, \
+         or pass --skip-bad-rows to leave such files out",
         .file.display()
     )]
     Stray {

@@ -212,15 +212,15 @@ impl Classes {
     }
 }
 
-/// A folder that is of no emotion may be a class of its own, or misspelt: it is a class if all splits have it.
+/// A folder that is of no emotion may be a class of its own, or misspelt: all splits have what is a class.
 fn check_strange(folders: &[(Split, &str)], other: &[&str]) -> Result<(), String> {
     let splits: BTreeSet<Split> = folders.iter().map(|&(split, _)| split).collect();
     for name in other {
         let lacks = |split: &&Split| !folders.contains(&(**split, name));
         if let Some(split) = splits.iter().find(lacks) {
             return Err(format!(
-                "class folder `{name}` is neither an emotion ({}, contempt), as others are, nor in the {split} \
-                 split, as a class of its own would be; rename or remove it",
+                "class folder `{name}` is neither an emotion ({}, contempt), as others are, nor in the \
+                 {split} split, as a class of its own would be; rename or remove it",
                 EMOTIONS.join(", ")
             ));
         }
