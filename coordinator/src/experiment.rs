@@ -247,8 +247,9 @@ async fn check_same(stored: &StoredSpec, request: &Request, place: &str) -> anyh
         let packed = pack(request).await?;
         if packed.blob != stored.dataset.blob {
             return Err(Mismatch(format!(
-                "experiment {name} was begun with other data than {}; \
-                 choose another name with --name, or leave --data out to go on with it ({place})",
+                "experiment {name} was begun with other data than {}, or with other options for them \
+                 (--split, --valid-fraction, --class-names, --skip-bad-rows); choose another name with \
+                 --name, or leave --data out to go on with it ({place})",
                 request.source
             ))
             .into());

@@ -9,7 +9,8 @@
 //! - [`early_stopping`]: which epoch is best and when to stop
 //! - [`blob`], [`chunks`], [`blocking`]: checksums, files in chunks, and work that must not hold up
 //!   asynchronous threads
-//! - [`dataset`], [`picture`]: the packed data set, and image files on their way to it
+//! - [`dataset`], [`picture`], [`expression`]: the packed data set, image files on their way to it, and the
+//!   names of expressions
 //! - [`predictions`]: what a member of the ensemble says of the evaluated images
 //! - [`weights_format`]: formats of files with weights
 //! - [`wire`]: conversions from and to the messages of `quartet-proto`
@@ -30,6 +31,7 @@ pub mod csv;
 pub mod dataset;
 pub mod early_stopping;
 pub mod event;
+pub mod expression;
 pub mod gpu;
 pub mod host;
 pub mod human;

@@ -10,11 +10,26 @@ use image::{DynamicImage, GrayImage, ImageDecoder as _, ImageError, ImageFormat,
 /// progressive JPEG, up to 12 bytes for each.
 const LARGEST_IMAGE: u64 = 64_000_000;
 
+/// The formats that are read.
+const FORMATS: [ImageFormat; 5] = [
+    ImageFormat::Png,
+    ImageFormat::Jpeg,
+    ImageFormat::WebP,
+    ImageFormat::Bmp,
+    ImageFormat::Gif,
+];
+
+/// How the names of image files end.
+const ENDINGS: [&str; 6] = ["png", "jpg", "jpeg", "webp", "bmp", "gif"];
+
+/// What file managers and archives leave beside the files, in lower case.
+const CLUTTER: [&str; 4] = ["thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx"];
+
 /// What is wrong with an image file.
 #[derive(Debug, thiserror::Error)]
 pub enum PictureError {
     /// Its content is of another kind.
-    #[error("not a PNG or JPEG image")]
+    #[error("not a PNG, JPEG, WebP, BMP or GIF image")]
     NotAnImage,
     /// It ends too early.
     #[error("the image is truncated")]
@@ -32,13 +47,14 @@ pub enum PictureError {
 pub struct Picture(GrayImage);
 
 impl Picture {
-    /// Decodes PNG or JPEG, told apart by their content, and makes colours gray (luma, Rec. 709).
+    /// Decodes PNG, JPEG, WebP, BMP or GIF, told apart by their content, and makes colours gray (luma, Rec.
+    /// 709). Of a moving picture it is the first frame.
     ///
     /// # Errors
     /// Another format, or a damaged file.
     pub fn decode(bytes: &[u8]) -> Result<Self, PictureError> {
         let format = match image::guess_format(bytes) {
-            Ok(format @ (ImageFormat::Png | ImageFormat::Jpeg)) => format,
+            Ok(format) if FORMATS.contains(&format) => format,
             _ if bytes.is_empty() => return Err(PictureError::Truncated),
             _ => return Err(PictureError::NotAnImage),
         };
@@ -91,16 +107,23 @@ impl Picture {
     }
 }
 
-/// Whether a file's name is that of a PNG or JPEG image.
+/// Whether a file's name is that of an image that [`Picture::decode`] may read.
 #[must_use]
 pub fn has_image_name(path: &Path) -> bool {
     let extension = path
         .extension()
         .and_then(|extension| extension.to_str())
         .unwrap_or_default();
-    ["png", "jpg", "jpeg"]
+    ENDINGS
         .iter()
         .any(|known| extension.eq_ignore_ascii_case(known))
+}
+
+/// Whether an entry of a folder is none of its owner's: hidden, or left there by a file manager or an archive
+/// (`Thumbs.db`, `desktop.ini`, `.DS_Store`, `__MACOSX`).
+#[must_use]
+pub fn is_clutter(name: &str) -> bool {
+    name.starts_with('.') || CLUTTER.iter().any(|known| name.eq_ignore_ascii_case(known))
 }
 
 /// Whether a JPEG file lacks its end marker after the last scan. The decoder would fill the rest with gray.
@@ -115,21 +138,24 @@ fn is_cut_jpeg(bytes: &[u8]) -> bool {
 mod tests {
     use super::*;
 
-    /// A file that says of itself, at `offset`, how large it is.
-    fn claiming(
-        format: ImageFormat,
-        size: [u16; 2],
-        width: usize,
-    ) -> Result<Picture, PictureError> {
+    /// How a format says that an image is so large.
+    fn claim(format: ImageFormat, [height, width]: [u16; 2]) -> Vec<u8> {
+        let [height, width] = [height, width].map(u32::from);
+        match format {
+            ImageFormat::Jpeg => [height as u16, width as u16].map(u16::to_be_bytes).concat(),
+            ImageFormat::Gif => [width as u16, height as u16].map(u16::to_le_bytes).concat(),
+            ImageFormat::Bmp => [width, height].map(u32::to_le_bytes).concat(),
+            _ => [width, height].map(u32::to_be_bytes).concat(),
+        }
+    }
+
+    /// A file that says of itself how large it is.
+    fn claiming(format: ImageFormat, size: [u16; 2]) -> Result<Picture, PictureError> {
         let mut file = Cursor::new(Vec::new());
         let image = image::RgbImage::new(16, 16);
         image.write_to(&mut file, format).unwrap();
         let mut bytes = file.into_inner();
-        let number = |number: u16| match width {
-            2 => number.to_be_bytes().to_vec(),
-            _ => u32::from(number).to_be_bytes().to_vec(),
-        };
-        let (found, claimed) = ([number(16), number(16)].concat(), size.map(number).concat());
+        let (found, claimed) = (claim(format, [16, 16]), claim(format, size));
         let at = bytes
             .windows(found.len())
             .position(|window| window == found)
@@ -151,18 +177,17 @@ mod tests {
 
     #[test]
     fn a_small_file_that_claims_a_large_image_is_refused() {
-        for (format, width) in [(ImageFormat::Png, 4), (ImageFormat::Jpeg, 2)] {
-            assert!(claiming(format, [16, 16], width).is_ok(), "{format:?}");
+        let [png, jpeg, _, bmp, gif] = FORMATS;
+        for format in [png, jpeg, bmp, gif] {
+            assert!(claiming(format, [16, 16]).is_ok(), "{format:?}");
             for size in [[9000, 9000], [u16::MAX, u16::MAX]] {
-                let refused = claiming(format, size, width).map(|picture| picture.size());
+                let refused = claiming(format, size).map(|picture| picture.size());
                 assert!(
                     matches!(refused, Err(PictureError::TooLarge)),
                     "{refused:?}"
                 );
             }
-            let error = claiming(format, [9000, 9000], width)
-                .unwrap_err()
-                .to_string();
+            let error = claiming(format, [9000, 9000]).unwrap_err().to_string();
             assert_eq!(
                 error,
                 "the image has more than 64 megapixels; make it smaller"

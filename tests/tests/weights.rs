@@ -180,6 +180,7 @@ fn scores_labelled_images(folder: &Path, experiment: &str) {
         let class = dataset.label(Split::Test, index).unwrap();
         let folder = faces.join(EMOTIONS[usize::from(class)].to_uppercase());
         fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join("notes.txt"), "notes").unwrap();
         fs::write(folder.join("Thumbs.db"), "thumbs").unwrap();
         let pixels = dataset.image(Split::Test, index).unwrap().to_vec();
         let face = image::GrayImage::from_raw(side[0], side[1], pixels).unwrap();
@@ -190,7 +191,7 @@ fn scores_labelled_images(folder: &Path, experiment: &str) {
     let (text, errors, status) = worker(&[&labels[..], &["--json", faces]].concat());
     assert!(status.success(), "{errors}");
     assert!(
-        errors.contains("7 files, such as ") && errors.contains("Thumbs.db"),
+        errors.contains("7 files, such as ") && errors.contains("notes.txt"),
         "{errors}"
     );
     let scores: Value = serde_json::from_str(&text).unwrap();

@@ -3,7 +3,9 @@
 //! [`load`] packs any of them into a [`Dataset`]. Everything here is synchronous and deterministic: the same
 //! files (or the same [`SyntheticSpec`]) always give the same bytes.
 
+mod class_names;
 mod csv;
+mod deal;
 mod error;
 mod folder;
 mod gather;
@@ -16,6 +18,8 @@ use std::path::{Path, PathBuf};
 
 use quartet_shared::dataset::Dataset;
 
+pub use class_names::{ClassNames, InvalidClassNames};
+pub use deal::{Dealing, InvalidShares, Shares, ValidFraction};
 pub use error::{DataError, RowProblem};
 pub use synthetic::{SIDE as SYNTHETIC_SIDE, SyntheticSpec};
 
@@ -24,6 +28,12 @@ pub const DEFAULT_SIDE: u16 = 48;
 
 /// File names of FER2013 that a directory is searched for, the best first: those with a `Usage` column.
 const KNOWN_CSV: [&str; 3] = ["fer2013.csv", "icml_face_data.csv", "train.csv"];
+
+/// The file name of FER+'s labels.
+const FER_PLUS: &str = "fer2013new.csv";
+
+/// How many folders may lie around a data set, each alone in the one around it.
+const MAX_WRAPPERS: usize = 3;
 
 /// Where to load from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +49,10 @@ pub enum Source {
 pub struct Options {
     /// Leave bad rows and unreadable images out, instead of stopping at the first.
     pub skip_bad_rows: bool,
+    /// Which splits the images are dealt to.
+    pub dealing: Dealing,
+    /// The names of classes that have numbers, if the numbers are not those of FER2013 or RAF-DB.
+    pub class_names: Option<ClassNames>,
     /// Side of the packed images of a folder, [`DEFAULT_SIDE`] if absent. CSV files and drawn faces have
     /// their own.
     pub size: Option<u16>,
@@ -49,7 +63,8 @@ pub struct Options {
 /// A loaded data set and what is to be said about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Loaded {
-    /// Valid, no split empty, every class present in the training split.
+    /// Valid, every class present in the training split, no split empty but the test split of data that have
+    /// none.
     pub dataset: Dataset,
     /// How many rows or images were left out under [`Options::skip_bad_rows`].
     pub skipped: usize,
@@ -72,7 +87,7 @@ impl fmt::Display for Source {
 /// See [`DataError`]; its messages name the file, the row where there is one, and what to do.
 pub fn load(source: &Source, options: &Options) -> Result<Loaded, DataError> {
     match source {
-        Source::Synthetic => synthetic::load(&options.synthetic),
+        Source::Synthetic => synthetic::load(options),
         Source::Path(path) => load_path(path, options),
     }
 }
@@ -82,14 +97,33 @@ fn load_path(path: &Path, options: &Options) -> Result<Loaded, DataError> {
     if !metadata.is_dir() {
         return csv::load(path, None, options);
     }
-    let Some(file) = KNOWN_CSV
-        .iter()
-        .map(|name| path.join(name))
-        .find(|file| file.is_file())
-    else {
-        return folder::load(path, options);
-    };
-    let test = path.join("test.csv");
+    let mut folder = path.to_owned();
+    for _ in 0..=MAX_WRAPPERS {
+        if let Some(file) = KNOWN_CSV
+            .iter()
+            .map(|name| folder.join(name))
+            .find(|file| file.is_file())
+        {
+            return load_csv(&folder, &file, options);
+        }
+        match folder::find(&folder, options.dealing)? {
+            folder::Found::Images(layout) => return folder::load(&layout, options),
+            folder::Found::Wrapper(inner) => folder = inner,
+        }
+    }
+    Err(folder::unknown_layout(path))
+}
+
+fn load_csv(folder: &Path, file: &Path, options: &Options) -> Result<Loaded, DataError> {
+    let test = folder.join("test.csv");
     let test = (file.ends_with("train.csv") && test.is_file()).then_some(test);
-    csv::load(&file, test.as_deref(), options)
+    let mut loaded = csv::load(file, test.as_deref(), options)?;
+    let fer_plus = folder.join(FER_PLUS);
+    if fer_plus.is_file() {
+        loaded.warnings.push(format!(
+            "{}: not used; give --data this file for FER+'s labels",
+            fer_plus.display()
+        ));
+    }
+    Ok(loaded)
 }

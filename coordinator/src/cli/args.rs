@@ -1,4 +1,8 @@
 //! The arguments of `coordinator`.
+//!
+//! - `data`: those of the data
+
+mod data;
 
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
 use std::path::{Path, PathBuf};
@@ -16,6 +20,7 @@ use quartet_shared::spec::{self, ExperimentSpec, Preset};
 
 use crate::experiment::Request;
 use crate::server::Timing;
+use data::DataArgs;
 use quartet_ingest::data::Source;
 
 const EXAMPLES: &str = "\
@@ -23,6 +28,7 @@ Examples:
   coordinator --workers 4 --local              the demo: drawn faces, 4 workers on this machine
   coordinator --workers 4 --data fer2013.csv   FER2013; start the workers yourself
   coordinator --workers 2 --data faces/ --experiment my.toml --store s3://bucket/prefix
+  coordinator --data ck48/ --split 0.8,0.1,0.1 a folder for each class, without splits
   coordinator --data fer2013.csv --print-experiment > my.toml
   coordinator keys                             make keys; then --listen 0.0.0.0 lets other machines in
   coordinator keys add node7 --role worker     make a folder of keys to copy to a worker's machine
@@ -48,10 +54,8 @@ pub struct Args {
     /// With --local: compute on the CPU, whatever GPUs there are.
     #[arg(long, requires = "local")]
     pub cpu: bool,
-    /// FER2013-like CSV, folder with such files, folder of images (train|valid|test/CLASS/*), or "synthetic"
-    /// [default: synthetic].
-    #[arg(long, value_name = "PATH|synthetic")]
-    pub data: Option<String>,
+    #[command(flatten)]
+    pub(super) data: DataArgs,
     /// Where everything is kept: a directory or s3://bucket/prefix (credentials and endpoint from AWS_*
     /// variables).
     #[arg(
@@ -81,9 +85,6 @@ pub struct Args {
     /// Address to listen on; 0.0.0.0 for all of this machine's. The port is 50051 unless it says otherwise.
     #[arg(long, value_name = "HOST[:PORT]", default_value = "127.0.0.1:50051", value_parser = listen_address)]
     pub listen: SocketAddr,
-    /// Skip bad rows and images of the data, and count them, instead of stopping at the first.
-    #[arg(long)]
-    pub skip_bad_rows: bool,
     #[command(flatten)]
     pub(super) keys: KeyChoice,
     #[command(flatten)]
@@ -224,10 +225,7 @@ pub(super) fn print_completions(shell: clap_complete::Shell) {
 impl Args {
     /// What the arguments ask for.
     pub(super) fn request(&self) -> anyhow::Result<Request> {
-        let source = match self.data.as_deref() {
-            None | Some("synthetic") => Source::Synthetic,
-            Some(path) => Source::Path(PathBuf::from(path)),
-        };
+        let source = self.data.source();
         let mut spec = self.spec(&source)?;
         if !self.settings.is_empty() {
             spec.set(&self.settings, "--set")?;
@@ -237,8 +235,8 @@ impl Args {
         }
         let mut request = Request::new(spec, source, self.listen.to_string(), Connector::tcp());
         request.spec_is_explicit = self.experiment.is_some() || !self.settings.is_empty();
-        request.source_is_explicit = self.data.is_some();
-        request.data.skip_bad_rows = self.skip_bad_rows;
+        request.source_is_explicit = self.data.is_explicit();
+        request.data = self.data.options();
         request.weights.folder = self.folder();
         request.note.clone_from(&self.note);
         request.tags.clone_from(&self.tags);

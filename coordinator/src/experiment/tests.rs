@@ -1,7 +1,7 @@
 use std::fs;
 use std::io;
 
-use quartet_ingest::data::SyntheticSpec;
+use quartet_ingest::data::{Dealing, SyntheticSpec};
 use quartet_shared::spec::Preset;
 use quartet_shared::terminal::Mode;
 
@@ -89,4 +89,43 @@ async fn a_stored_experiment_that_cannot_be_trained_is_refused() {
         error.ends_with("demo/spec.json is damaged: batch_size must be at least 2, not 0"),
         "{error}"
     );
+}
+
+#[tokio::test]
+async fn the_same_data_dealt_otherwise_are_other_data() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path().join("store").to_str().unwrap()).unwrap();
+    let file = dir.path().join("faces.csv");
+    let rows: String = (0..70)
+        .map(|row| format!("{},{row} 0 0 0\n", row % 7))
+        .collect();
+    fs::write(&file, format!("emotion,pixels\n{rows}")).unwrap();
+    let open = async |dealing: Dealing, explicit: bool| {
+        let (source, address) = (Source::Path(file.clone()), "127.0.0.1:1".to_owned());
+        let mut request = Request::new(Preset::Demo.spec(), source, address, Connector::tcp());
+        request.source_is_explicit = explicit;
+        request.data.dealing = dealing;
+        let mut progress = DownloadProgress::new(Box::new(io::sink()), Mode::Lines);
+        Experiment::open(store.clone(), request, &mut progress).await
+    };
+    let shares = |text: &str| Dealing::All(text.parse().unwrap());
+    let first = open(shares("0.8,0.1,0.1"), true).await.unwrap();
+    assert!(
+        first
+            .created
+            .unwrap()
+            .data
+            .ends_with("56 training, 7 validation, 7 test images")
+    );
+    let again = open(shares("0.8,0.1,0.1"), true).await.unwrap();
+    assert_eq!(again.spec, first.spec);
+    for other in [shares("0.7,0.2,0.1"), Dealing::Own] {
+        let error = open(other, true).await.unwrap_err();
+        assert!(error.is::<Mismatch>(), "{error}");
+        assert!(
+            error.to_string().contains("--split, --valid-fraction"),
+            "{error}"
+        );
+    }
+    assert_eq!(open(Dealing::Own, false).await.unwrap().spec, first.spec);
 }

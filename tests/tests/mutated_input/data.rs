@@ -5,7 +5,7 @@ use std::io::Cursor;
 use std::path::Path;
 
 use image::{DynamicImage, ImageFormat, ImageReader, RgbaImage};
-use quartet_ingest::data::{self, Options, Source};
+use quartet_ingest::data::{self, Dealing, Options, Source};
 use quartet_mutation::{Format, Kind, survives};
 use quartet_shared::picture::Picture;
 
@@ -41,34 +41,72 @@ fn csv() {
         let unsplit = table("\u{feff}emotion,pixels", |emotion, pixels, _| {
             format!("{emotion},{pixels}")
         });
-        vec![plain, quoted, unsplit]
+        let words = ["anger", "1.0", "fear", "joy", "4", "surprised", "neutral"];
+        let spelt = table("emotion;pixels;Usage", |emotion, pixels, usage| {
+            format!("{};{pixels};{usage}", words[emotion])
+        });
+        vec![plain, quoted, unsplit, spelt]
     };
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("faces.csv");
-    survives(&format, valid, |bytes| {
-        std::fs::write(&path, bytes).unwrap();
-        let load = |skip_bad_rows| {
-            let options = Options {
-                skip_bad_rows,
-                ..Options::default()
-            };
-            data::load(&Source::Path(path.clone()), &options)
+    survives(&format, valid, |bytes| load(&path, folder.path(), bytes));
+}
+
+#[test]
+fn fer_plus() {
+    let format = Format {
+        name: "fer_plus",
+        test: "data::fer_plus",
+        kind: Kind::Text,
+        cases: 1000,
+    };
+    let images = table("emotion,pixels,Usage", |emotion, pixels, usage| {
+        format!("{emotion},{pixels},{usage}")
+    });
+    let valid = || {
+        let header = "Usage,Image name,neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,\
+            unknown,NF";
+        let labels = table(header, |_, pixels, usage| {
+            let (row, _) = pixels.split_once(' ').unwrap();
+            let number: usize = row.parse().unwrap();
+            let mut votes = [0; 10];
+            // Fourteen rows in each split, of which each class has one or two.
+            votes[number / 3 % 8] = 8;
+            votes[9] = 2;
+            let votes = votes.map(|votes: u8| votes.to_string()).join(",");
+            format!("{usage},fer{row}.png,{votes}")
+        });
+        vec![labels]
+    };
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("fer2013.csv"), images).unwrap();
+    let path = folder.path().join("fer2013new.csv");
+    survives(&format, valid, |bytes| load(&path, folder.path(), bytes));
+}
+
+/// Loads a table with these bytes, strictly and not. Errors name a file of `folder`.
+fn load(path: &Path, folder: &Path, bytes: &[u8]) -> Result<(), String> {
+    std::fs::write(path, bytes).unwrap();
+    let dealings = [Dealing::Own, Dealing::All("0.4,0.3,0.3".parse().unwrap())];
+    for (skip_bad_rows, dealing) in [true, false].into_iter().zip(dealings.into_iter().rev()) {
+        let options = Options {
+            skip_bad_rows,
+            dealing,
+            ..Options::default()
         };
-        for skip_bad_rows in [true, false] {
-            match load(skip_bad_rows) {
-                Ok(loaded) => {
-                    loaded.dataset.validate().unwrap();
-                    assert!(skip_bad_rows || loaded.skipped == 0);
-                }
-                Err(error) => {
-                    let error = error.to_string();
-                    assert!(names(&error, &path), "{error}");
-                    return Err(error);
-                }
+        match data::load(&Source::Path(path.to_owned()), &options) {
+            Ok(loaded) => {
+                loaded.dataset.validate().unwrap();
+                assert!(skip_bad_rows || loaded.skipped == 0);
+            }
+            Err(error) => {
+                let error = error.to_string();
+                assert!(names(&error, folder), "{error}");
+                return Err(error);
             }
         }
-        Ok(())
-    });
+    }
+    Ok(())
 }
 
 /// Whether a message names the file and is not longer than a screen.
@@ -149,6 +187,60 @@ fn jpeg() {
         let kinds = [image.to_rgb8().into(), image.to_luma8().into()];
         kinds
             .map(|image| encoded(&image, ImageFormat::Jpeg))
+            .to_vec()
+    };
+    survives(&format, valid, decode);
+}
+
+#[test]
+fn webp() {
+    let format = Format {
+        name: "webp",
+        test: "data::webp",
+        kind: Kind::Binary,
+        cases: 1000,
+    };
+    let valid = || {
+        let image = image(40, 30);
+        let kinds = [image.to_rgb8().into(), image];
+        kinds
+            .map(|image| encoded(&image, ImageFormat::WebP))
+            .to_vec()
+    };
+    survives(&format, valid, decode);
+}
+
+#[test]
+fn bmp() {
+    let format = Format {
+        name: "bmp",
+        test: "data::bmp",
+        kind: Kind::Binary,
+        cases: 1000,
+    };
+    let valid = || {
+        let image = image(40, 30);
+        let kinds = [image.to_rgb8().into(), image.to_luma8().into(), image];
+        kinds
+            .map(|image| encoded(&image, ImageFormat::Bmp))
+            .to_vec()
+    };
+    survives(&format, valid, decode);
+}
+
+#[test]
+fn gif() {
+    let format = Format {
+        name: "gif",
+        test: "data::gif",
+        kind: Kind::Binary,
+        cases: 1000,
+    };
+    let valid = || {
+        let image = image(40, 30);
+        let kinds = [image.to_rgb8().into(), image];
+        kinds
+            .map(|image| encoded(&image, ImageFormat::Gif))
             .to_vec()
     };
     survives(&format, valid, decode);

@@ -152,7 +152,7 @@ pub(super) struct EmbedArgs {
     pub(super) size: u32,
     #[command(flatten)]
     pub(super) device: DeviceArgs,
-    /// PNG or JPEG files.
+    /// Image files: PNG, JPEG, WebP, BMP or GIF.
     #[arg(value_name = "IMAGE", required = true)]
     pub(super) images: Vec<PathBuf>,
 }
@@ -170,13 +170,13 @@ pub(super) struct PredictArgs {
     /// Print one JSON object a line instead of tables.
     #[arg(long)]
     pub(super) json: bool,
-    /// Score the predictions for a folder of labelled images, which has a folder of PNG and JPEG files for
+    /// Score the predictions for a folder of labelled images, which has a folder of image files for
     /// each class, named as the class. Other files are passed over.
     #[arg(long)]
     pub(super) labels: bool,
     #[command(flatten)]
     pub(super) device: DeviceArgs,
-    /// PNG or JPEG files; with --labels one folder.
+    /// Image files: PNG, JPEG, WebP, BMP or GIF; with --labels one folder.
     #[arg(value_name = "IMAGE|DIR", required = true)]
     pub(super) images: Vec<PathBuf>,
 }

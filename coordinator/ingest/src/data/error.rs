@@ -68,6 +68,16 @@ pub enum DataError {
         /// What is wrong.
         problem: PictureError,
     },
+    /// A file beside the class folders.
+    #[error(
+        "{}: a file beside the class folders; move an image into the folder of its class, remove the file, \
+         or pass --skip-bad-rows to leave such files out",
+        .file.display()
+    )]
+    Stray {
+        /// The file.
+        file: PathBuf,
+    },
     /// A directory is not laid out as an image folder.
     #[error("{}: {problem}", .path.display())]
     Layout {
@@ -102,6 +112,17 @@ pub enum DataError {
         /// How many rows or images were left out.
         skipped: usize,
     },
+    /// The options ask for a validation split, and there is one.
+    #[error(
+        "{origin}: --valid-fraction is for data without a validation split, and this has one of {found} \
+         images; leave it out, or deal all images anew with --split"
+    )]
+    HasValid {
+        /// Where the images come from.
+        origin: String,
+        /// Images of the validation split.
+        found: usize,
+    },
     /// The options ask for images without pixels.
     #[error("the size of packed images must be at least 1")]
     ZeroSize,
@@ -122,8 +143,28 @@ pub enum RowProblem {
     #[error("`{0}` is not UTF-8 text")]
     NotUtf8(&'static str),
     /// The emotion is not a class.
-    #[error("emotion `{0}` is not a number from 0 to 6")]
-    Emotion(String),
+    #[error("emotion `{text}` is neither a number from 0 to {last} nor one of {names}")]
+    Emotion {
+        /// What stands there.
+        text: String,
+        /// The highest number.
+        last: usize,
+        /// The classes, the first of them if there are many.
+        names: String,
+    },
+    /// The votes of FER+ are no numbers.
+    #[error("`{text}` is no number of votes for {column}")]
+    Votes {
+        /// What stands there.
+        text: String,
+        /// Its column.
+        column: &'static str,
+    },
+    /// A row of FER+'s labels and that of the image say different splits.
+    #[error(
+        "the usage is not that of the same row of FER+'s labels; both files must have FER2013's order"
+    )]
+    OtherUsage,
     /// The usage is not a split.
     #[error("usage `{0}` is not Training, PublicTest or PrivateTest")]
     Usage(String),
@@ -176,13 +217,17 @@ impl DataError {
                 problem,
             } => format!("{}:{line}: {problem}", file.display()),
             Self::Image { file, problem } => format!("{}: {problem}", file.display()),
+            Self::Stray { file } => format!("{}: beside the class folders", file.display()),
             other => other.to_string(),
         }
     }
 
     /// Whether `--skip-bad-rows` may pass over it.
     pub(super) const fn can_skip(&self) -> bool {
-        matches!(self, Self::Row { .. } | Self::Image { .. })
+        matches!(
+            self,
+            Self::Row { .. } | Self::Image { .. } | Self::Stray { .. }
+        )
     }
 }
 

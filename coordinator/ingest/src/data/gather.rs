@@ -1,8 +1,9 @@
 //! Puts images of any source together and checks what all sources must satisfy.
 
-use quartet_shared::dataset::{Dataset, Images, Split};
+use quartet_shared::dataset::{Dataset, Split};
 
-use super::{DataError, Loaded};
+use super::deal::{Dealing, Dealt, Key};
+use super::{DataError, Loaded, Options};
 
 /// How many messages of skipped rows are kept for the warning.
 const KEPT_MESSAGES: usize = 3;
@@ -12,26 +13,31 @@ const MIN_GROWTH: usize = 4 << 20;
 /// A data set in the making.
 pub(super) struct Gather {
     skip_bad: bool,
-    splits: [Images; 3],
+    dealing: Dealing,
+    /// The hashes are there only if images are to be dealt.
+    images: Dealt,
     skipped: usize,
     first_skipped: Vec<String>,
     warnings: Vec<String>,
 }
 
 impl Gather {
-    pub(super) fn new(skip_bad: bool) -> Self {
-        let (splits, first_skipped, warnings) = Default::default();
+    pub(super) fn new(options: &Options) -> Self {
         Self {
-            skip_bad,
-            splits,
+            skip_bad: options.skip_bad_rows,
+            dealing: options.dealing,
+            images: Dealt::default(),
             skipped: 0,
-            first_skipped,
-            warnings,
+            first_skipped: Vec::new(),
+            warnings: Vec::new(),
         }
     }
 
-    pub(super) fn push(&mut self, split: Split, label: u8, pixels: &[u8]) {
-        let images = &mut self.splits[split as usize];
+    pub(super) fn push(&mut self, split: Split, label: u8, key: Key<'_>, pixels: &[u8]) {
+        if self.deals() {
+            self.images.hashes[split as usize].push(key.hash());
+        }
+        let images = &mut self.images.splits[split as usize];
         let len = images.pixels.len();
         if images.pixels.capacity() - len < pixels.len() {
             images
@@ -58,25 +64,43 @@ impl Gather {
         Ok(())
     }
 
-    /// The data set of square images, if no split is empty and no class is missing from the training split.
-    /// `origin` names the source in errors.
+    /// How many rows or images were left out.
+    pub(super) const fn skipped(&self) -> usize {
+        self.skipped
+    }
+
+    /// Whether images are to be dealt, so that the source need not.
+    pub(super) fn deals(&self) -> bool {
+        self.dealing != Dealing::Own
+    }
+
+    /// The data set of square images, dealt as the options say, if no class is missing from the training
+    /// split and no split is empty; the test split may be, unless the source has one (`has_test`). `origin`
+    /// names the source in errors.
     pub(super) fn finish(
         mut self,
         origin: &str,
         side: u16,
         classes: Vec<String>,
+        has_test: bool,
     ) -> Result<Loaded, DataError> {
+        let has_test = self.deal(origin)?.unwrap_or(has_test);
         let skipped = self.skipped;
-        for images in &mut self.splits {
+        for images in &mut self.images.splits {
             images.pixels.shrink_to_fit();
         }
         let dataset = Dataset {
             width: side,
             height: side,
             classes,
-            splits: self.splits,
+            splits: self.images.splits,
         };
-        for split in Split::ALL {
+        let has_no_test = !has_test && dataset.is_empty(Split::Test);
+        let splits: &[Split] = match has_no_test {
+            true => &[Split::Train, Split::Valid],
+            false => &Split::ALL,
+        };
+        for &split in splits {
             if dataset.is_empty(split) {
                 return Err(DataError::EmptySplit {
                     origin: origin.to_owned(),
@@ -85,7 +109,7 @@ impl Gather {
                 });
             }
         }
-        for split in Split::ALL {
+        for &split in splits {
             let missing = missing_classes(&dataset, split);
             match missing.first() {
                 Some(class) if split == Split::Train => {
@@ -103,6 +127,12 @@ impl Gather {
                 None => {}
             }
         }
+        if has_no_test {
+            self.warnings.push(format!(
+                "{origin}: no test split; the evaluation will be that of the validation split, on which the \
+                 best epochs are chosen (--split deals all images anew)"
+            ));
+        }
         if skipped > 0 {
             self.warnings.push(format!(
                 "left {skipped} bad rows or images out; the first: {}",
@@ -114,6 +144,28 @@ impl Gather {
             skipped,
             warnings: self.warnings,
         })
+    }
+
+    /// Deals the images. Returns whether there is to be a test split, if that is up to the options.
+    fn deal(&mut self, origin: &str) -> Result<Option<bool>, DataError> {
+        match self.dealing {
+            Dealing::Own => Ok(None),
+            Dealing::Valid(fraction) => {
+                let found = self.images.splits[Split::Valid as usize].len();
+                if found > 0 {
+                    return Err(DataError::HasValid {
+                        origin: origin.to_owned(),
+                        found,
+                    });
+                }
+                self.images.deal_valid(fraction);
+                Ok(None)
+            }
+            Dealing::All(shares) => {
+                self.images.deal_all(shares);
+                Ok(Some(shares.has_test()))
+            }
+        }
     }
 }
 

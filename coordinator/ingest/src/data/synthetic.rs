@@ -13,8 +13,9 @@ mod tests;
 use quartet_shared::dataset::{EMOTIONS, Split};
 
 use self::random::Random;
+use super::deal::Key;
 use super::gather::Gather;
-use super::{DataError, Loaded};
+use super::{DataError, Loaded, Options};
 
 /// Side of the drawn faces.
 pub const SIDE: u16 = 48;
@@ -47,21 +48,24 @@ impl Default for SyntheticSpec {
 }
 
 /// Draws the data set, on all cores.
-pub(super) fn load(spec: &SyntheticSpec) -> Result<Loaded, DataError> {
-    let mut gather = Gather::new(false);
+pub(super) fn load(options: &Options) -> Result<Loaded, DataError> {
+    let spec = &options.synthetic;
+    let mut gather = Gather::new(options);
     for (split, count) in Split::ALL
         .into_iter()
         .zip([spec.train, spec.valid, spec.test])
     {
         let pixels = draw_split(spec.seed, split, count);
         for (index, image) in pixels.chunks_exact(IMAGE_LEN).enumerate() {
-            gather.push(split, label(spec.seed, split, index), image);
+            let label = label(spec.seed, split, index);
+            gather.push(split, label, Key::Row(index as u64), image);
         }
     }
     gather.finish(
         "synthetic faces",
         SIDE,
         EMOTIONS.map(str::to_owned).to_vec(),
+        true,
     )
 }
 

@@ -31,7 +31,27 @@ pub(super) fn load_at(path: &Path, skip_bad_rows: bool) -> Result<Loaded, DataEr
         skip_bad_rows,
         ..Options::default()
     };
-    load(&Source::Path(path.to_owned()), &options)
+    load_with(path, &options)
+}
+
+pub(super) fn load_with(path: &Path, options: &Options) -> Result<Loaded, DataError> {
+    load(&Source::Path(path.to_owned()), options)
+}
+
+/// Options that deal all images anew.
+pub(super) fn split(shares: &str) -> Options {
+    Options {
+        dealing: Dealing::All(shares.parse().expect("shares")),
+        ..Options::default()
+    }
+}
+
+/// Options that make a validation split.
+pub(super) fn valid_fraction(fraction: &str) -> Options {
+    Options {
+        dealing: Dealing::Valid(fraction.parse().expect("a fraction")),
+        ..Options::default()
+    }
 }
 
 #[test]

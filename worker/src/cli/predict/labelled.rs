@@ -1,12 +1,13 @@
-//! Folders of labelled images: `<class>/*`, PNG or JPEG.
+//! Folders of labelled images: `<class>/*`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
 use quartet_shared::dataset::Images;
+use quartet_shared::expression::standard_name;
 use quartet_shared::label::one_line;
-use quartet_shared::picture::has_image_name;
+use quartet_shared::picture::{has_image_name, is_clutter};
 
 use super::super::{picture, shown};
 
@@ -25,7 +26,7 @@ pub(super) struct ClassFolders {
 pub(super) struct Labelled {
     /// The images with their classes.
     pub(super) images: Images,
-    /// Other files than images of a class, without the hidden ones.
+    /// Other files than images of a class, without the hidden ones and what file managers leave.
     pub(super) passed_over: Vec<PathBuf>,
 }
 
@@ -55,10 +56,10 @@ pub(super) fn class_folders(root: &Path) -> anyhow::Result<ClassFolders> {
 
 impl ClassFolders {
     /// Reads the images, each made `[height, width]` pixels large. A folder is named as its class, without
-    /// regard to case.
+    /// regard to case, or by another word for its expression.
     ///
     /// # Errors
-    /// A folder is of none of the classes or has folders, a PNG or JPEG file cannot be read, or there is
+    /// A folder is of none of the classes or has folders, an image file cannot be read, or there is
     /// none.
     pub(super) fn read(
         self,
@@ -101,7 +102,7 @@ impl ClassFolders {
         }
         ensure!(
             !images.is_empty(),
-            "the class folders of {} have no PNG or JPEG files",
+            "the class folders of {} have no image files",
             shown(&self.root)
         );
         Ok(Labelled {
@@ -112,25 +113,31 @@ impl ClassFolders {
 }
 
 /// The number of the class that a folder's name means: its very name, or else the only one that differs from
-/// it in case alone.
+/// it in case alone, or else the only one that is a word for the same expression.
 fn label(name: &str, classes: &[String]) -> Option<u8> {
     let same = |class: &String| class.to_lowercase() == name.to_lowercase();
     let exact = classes.iter().position(|class| class == name);
     let index = exact.or_else(|| {
         let first = classes.iter().position(same)?;
         (!classes[first + 1..].iter().any(same)).then_some(first)
+    });
+    let index = index.or_else(|| {
+        let expression = standard_name(name)?;
+        let means = |class: &String| standard_name(class) == Some(expression);
+        let first = classes.iter().position(means)?;
+        (!classes[first + 1..].iter().any(means)).then_some(first)
     })?;
     u8::try_from(index).ok()
 }
 
-/// The folders and the files of a folder, sorted by name, without hidden ones.
+/// The folders and the files of a folder, sorted by name, without hidden ones and what file managers leave.
 fn list(folder: &Path) -> anyhow::Result<(Vec<Entry>, Vec<Entry>)> {
     let failed = || format!("cannot read the folder {}", shown(folder));
     let mut entries = Vec::new();
     for entry in fs::read_dir(folder).with_context(failed)? {
         let entry = entry.with_context(failed)?;
         let name = entry.file_name().to_string_lossy().into_owned();
-        if !name.starts_with('.') {
+        if !is_clutter(&name) {
             let path = entry.path();
             entries.push(Entry { name, path });
         }

@@ -9,21 +9,29 @@ const EXCERPT: usize = 24;
 
 /// The fields of a line, without the quotes around a quoted field. No field of these files has a line end or
 /// an escaped quote in it.
-pub(super) fn fields(line: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub(super) fn fields(line: &[u8], separator: u8) -> impl Iterator<Item = &[u8]> {
     let mut rest = Some(line);
     std::iter::from_fn(move || {
-        let line = rest?.trim_ascii_start();
+        let line = rest?;
+        let line = &line[blanks(line, separator)..];
         let (field, after) = match line.strip_prefix(b"\"") {
             Some(quoted) => split_at_byte(quoted, b'"'),
             None => (line, None),
         };
         let (field, next) = match after {
-            Some(after) => (field, split_at_byte(after, b',').1),
-            None => split_at_byte(line, b','),
+            Some(after) => (field, split_at_byte(after, separator).1),
+            None => split_at_byte(line, separator),
         };
         rest = next;
         Some(field)
     })
+}
+
+/// How many blanks a field begins with. A tab may be the end of an empty one.
+fn blanks(line: &[u8], separator: u8) -> usize {
+    let is_blank = |&byte: &u8| byte.is_ascii_whitespace() && byte != separator;
+    let first = line.iter().position(|byte| !is_blank(byte));
+    first.unwrap_or(line.len())
 }
 
 fn split_at_byte(bytes: &[u8], separator: u8) -> (&[u8], Option<&[u8]>) {
@@ -33,12 +41,12 @@ fn split_at_byte(bytes: &[u8], separator: u8) -> (&[u8], Option<&[u8]>) {
     }
 }
 
-/// The class: `0` to `6`.
-pub(super) fn emotion(field: &[u8]) -> Result<u8, RowProblem> {
-    match text(field, "emotion")?.as_bytes() {
-        [digit @ b'0'..=b'6'] => Ok(digit - b'0'),
-        other => Err(RowProblem::Emotion(excerpt(other))),
-    }
+/// A whole number, also as `3.0`.
+pub(super) fn whole_number(text: &str) -> Option<usize> {
+    let (number, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let digits = number.bytes().all(|byte| byte.is_ascii_digit());
+    let whole = fraction.bytes().all(|byte| byte == b'0');
+    number.parse().ok().filter(|_| digits && whole)
 }
 
 /// The split: `Training`, `PublicTest` or `PrivateTest`.
@@ -130,7 +138,8 @@ pub(super) fn excerpt(field: &[u8]) -> String {
     }
 }
 
-fn text<'a>(field: &'a [u8], column: &'static str) -> Result<&'a str, RowProblem> {
+/// A field of a column as text, trimmed.
+pub(super) fn text<'a>(field: &'a [u8], column: &'static str) -> Result<&'a str, RowProblem> {
     std::str::from_utf8(field)
         .map(str::trim)
         .map_err(|_| RowProblem::NotUtf8(column))

@@ -1,9 +1,13 @@
 use std::fs;
 
+use quartet_shared::dataset::EMOTIONS;
 use tempfile::TempDir;
 
 use super::*;
-use crate::data::tests::{load_at, row, small_csv};
+use crate::data::tests::{load_at, load_with, row, small_csv};
+
+mod fer_plus;
+mod shapes;
 
 /// Loads one file with this content.
 fn load_text(text: impl AsRef<[u8]>, skip: bool) -> Result<Loaded, DataError> {
@@ -101,11 +105,13 @@ fn bad_rows_are_explained() {
     );
     assert_eq!(
         bad_row("9,1 2 3 4,Training"),
-        "emotion `9` is not a number from 0 to 6"
+        "emotion `9` is neither a number from 0 to 6 nor one of angry, disgust, fear, happy, sad, surprise, \
+         neutral"
     );
     assert_eq!(
         bad_row(",1 2 3 4,Training"),
-        "emotion `` is not a number from 0 to 6"
+        "emotion `` is neither a number from 0 to 6 nor one of angry, disgust, fear, happy, sad, surprise, \
+         neutral"
     );
     assert_eq!(
         bad_row("0,1 2 3 4,Trainig"),
@@ -165,10 +171,24 @@ fn bad_files_are_explained() {
             .to_owned()
     };
     assert!(error(b"").starts_with(":1: the file is empty; expected a header"));
-    assert!(error(b"\xff\xfee\0m\0").starts_with(":1: the file is not UTF-8 text"));
+    assert!(error(b"\xff\xff").starts_with(":1: the file is not UTF-8 text"));
+    for utf16 in [
+        &b"\xff\xfee\0m\0"[..],
+        b"\xfe\xff\0e\0m",
+        b"e\0m\0",
+        b"\0e\0m",
+    ] {
+        assert!(error(utf16).starts_with(":1: the file is UTF-16 text; save it as UTF-8"));
+    }
+    for archive in [&b"PK\x03\x04\x14\0\0\0"[..], b"\x1f\x8b\x08\0\0\0"] {
+        assert!(error(archive).starts_with(":1: the file is an archive; unpack it"));
+    }
     let missing = ":1: no column `emotion` in the header, which has: pixels, Usage";
     assert_eq!(error(b"pixels,Usage\n1 2 3 4,Training\n"), missing);
-    assert!(error(b"emotion;pixels\n").contains("no column `emotion`"));
+    assert!(
+        error(b"label;pixels\n")
+            .ends_with("no column `emotion` in the header, which has: label, pixels")
+    );
     let empty = ": the train split has no image; every split needs at least one";
     assert_eq!(error(b"emotion,pixels,Usage\n"), empty);
 }

@@ -6,7 +6,10 @@ use quartet_shared::dataset::EMOTIONS;
 use tempfile::TempDir;
 
 use super::*;
-use crate::data::tests::load_at;
+use crate::data::tests::{load_at, load_with};
+
+mod classes;
+mod layouts;
 
 fn bytes(image: impl Into<DynamicImage>, format: ImageFormat) -> Vec<u8> {
     let mut bytes = Cursor::new(Vec::new());
@@ -100,23 +103,12 @@ fn other_classes_are_sorted() {
 }
 
 #[test]
-fn class_names_are_checked() {
-    let names = |classes: &[&str]| error(&folders(["train", "valid", "test"], classes));
-    assert!(names(&["happy", "contempt"]).contains("class folder `contempt` is neither"));
-    assert!(names(&["0", "7"]).contains("class folder `7` is neither"));
-    assert!(names(&["8", "9"]).contains("class folder `8` is neither"));
-    assert!(names(&["cat"]).contains("1 class folders in train, valid and test; at least 2"));
-    let many: Vec<String> = (0..257).map(|class| format!("c{class}")).collect();
-    let problem = Classes::new(many.iter().map(String::as_str)).expect_err("too many");
-    assert_eq!(problem, "257 class folders; at most 256 are possible");
-}
-
-#[test]
 fn splits_are_checked() {
     let root = usual();
     fs::rename(root.path().join("valid"), root.path().join("other")).expect("renamed");
     let message = error(&root);
     assert!(message.contains("no folder for the valid split (valid, validation, val, publictest)"));
+    assert!(message.contains("--valid-fraction 0.1") && message.contains("--split 0.8,0.1,0.1"));
     fs::create_dir(root.path().join("val")).expect("created");
     assert!(error(&root).contains("the valid split has no image"));
     fs::create_dir(root.path().join("Validation")).expect("created");
@@ -160,7 +152,7 @@ fn colours_sizes_and_formats() {
         size: Some(20),
         ..Options::default()
     };
-    let small = super::load(root.path(), &options).expect("loads").dataset;
+    let small = load_with(root.path(), &options).expect("loads").dataset;
     assert_eq!(
         (small.width, small.height, small.image_len()),
         (20, 20, 400)
@@ -170,7 +162,7 @@ fn colours_sizes_and_formats() {
         ..Options::default()
     };
     assert!(matches!(
-        super::load(root.path(), &none),
+        load_with(root.path(), &none),
         Err(DataError::ZeroSize)
     ));
 }
@@ -185,9 +177,21 @@ fn bad_files_are_errors_or_skipped() {
         ("cut.jpg", &jpeg[..jpeg.len() / 2], "the image is truncated"),
         ("end.jpg", &jpeg[..jpeg.len() - 2], "the image is truncated"),
         ("empty.png", b"", "the image is truncated"),
-        ("text.png", b"hello", "not a PNG or JPEG image"),
-        ("notes.txt", b"hello", "not a PNG or JPEG image"),
-        ("nested/a.png", &png, "not a PNG or JPEG image"),
+        (
+            "text.png",
+            b"hello",
+            "not a PNG, JPEG, WebP, BMP or GIF image",
+        ),
+        (
+            "notes.txt",
+            b"hello",
+            "not a PNG, JPEG, WebP, BMP or GIF image",
+        ),
+        (
+            "nested/a.png",
+            &png,
+            "not a PNG, JPEG, WebP, BMP or GIF image",
+        ),
     ];
     for (name, bytes, problem) in cases {
         let root = usual();
@@ -207,7 +211,9 @@ fn bad_files_are_errors_or_skipped() {
     }
     let root = usual();
     put(&root, "train/readme.txt", b"hello");
-    assert!(error(&root).contains("train/readme.txt: not a PNG or JPEG image"));
+    assert!(error(&root).contains("train/readme.txt: a file beside the class folders"));
+    let loaded = load_at(root.path(), true).expect("skips");
+    assert_eq!((loaded.skipped, loaded.dataset.len(Split::Train)), (1, 7));
     let mut trailing = jpeg.clone();
     trailing.extend_from_slice(b"\0\0\0camera");
     assert!(Picture::decode(&trailing).is_ok());

@@ -4,11 +4,14 @@ use sha2::{Digest, Sha256};
 use super::*;
 
 fn faces(seed: u64, train: usize, valid: usize, test: usize) -> Dataset {
-    load(&SyntheticSpec {
-        seed,
-        train,
-        valid,
-        test,
+    load(&Options {
+        synthetic: SyntheticSpec {
+            seed,
+            train,
+            valid,
+            test,
+        },
+        ..Options::default()
     })
     .expect("drawn")
     .dataset
@@ -90,11 +93,14 @@ fn classes_are_balanced_and_shuffled() {
 #[test]
 fn an_impossible_request_is_an_error() {
     let draw = |train, test| {
-        load(&SyntheticSpec {
-            seed: 0,
-            train,
-            valid: 7,
-            test,
+        load(&Options {
+            synthetic: SyntheticSpec {
+                seed: 0,
+                train,
+                valid: 7,
+                test,
+            },
+            ..Options::default()
         })
     };
     let error = draw(7, 0).expect_err("empty").to_string();

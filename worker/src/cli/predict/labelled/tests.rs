@@ -36,6 +36,9 @@ fn images_have_the_class_of_their_folder_whatever_its_case() {
         ".DS_Store",
         "neutral/.a.png",
         "neutral/desktop.ini",
+        "__MACOSX/._a.png",
+        "labels.csv",
+        "neutral/notes.txt",
         ".cache/a.png",
     ] {
         put(&root, other, None);
@@ -47,7 +50,7 @@ fn images_have_the_class_of_their_folder_whatever_its_case() {
     assert_eq!(found.images.pixels, grays);
     assert_eq!(
         found.passed_over,
-        ["Thumbs.db", "neutral/desktop.ini"].map(|name| root.path().join(name))
+        ["labels.csv", "neutral/notes.txt"].map(|name| root.path().join(name))
     );
 }
 
@@ -66,6 +69,16 @@ fn a_class_that_differs_in_case_only_is_named_exactly() {
 }
 
 #[test]
+fn another_word_for_an_expression_names_its_class() {
+    let classes = ["angry", "happiness", "Anger2"].map(str::to_owned);
+    let found = ["anger", "Happy", "joy", "sad"].map(|name| label(name, &classes));
+    assert_eq!(found, [Some(0), Some(1), Some(1), None]);
+    let classes = ["joy", "happiness"].map(str::to_owned);
+    assert_eq!(label("happy", &classes), None, "it could be either");
+    assert_eq!(label("happiness", &classes), Some(1));
+}
+
+#[test]
 fn errors_name_the_folder_or_the_file() {
     let root = tempfile::tempdir().unwrap();
     put(&root, "a.png", Some(1));
@@ -76,12 +89,12 @@ fn errors_name_the_folder_or_the_file() {
     put(&root, "angry/notes.txt", None);
     assert_eq!(
         error(&root),
-        "the class folders of ROOT have no PNG or JPEG files"
+        "the class folders of ROOT have no image files"
     );
     put(&root, "angry/bad\x1b[2J.png", None);
     assert_eq!(
         error(&root),
-        "ROOT/angry/bad [2J.png: not a PNG or JPEG image"
+        "ROOT/angry/bad [2J.png: not a PNG, JPEG, WebP, BMP or GIF image"
     );
     put(&root, "angry/a/b.png", Some(1));
     assert_eq!(

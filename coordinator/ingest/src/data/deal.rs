@@ -1,0 +1,217 @@
+//! Deals images to the splits where a data set has none of its own, or not all.
+//!
+//! Each class is dealt by itself, so that all splits have its share (stratified). Its images are sorted by
+//! the SHA-256 of their keys (an image's file name, a row's number); the first of them go to the validation
+//! split, the next to the test split, the others to the training split. So the same data give the same splits
+//! on every machine, and where files are added, few others move.
+
+use std::str::FromStr;
+
+use quartet_shared::dataset::{Images, Split};
+use sha2::{Digest, Sha256};
+
+/// Shares are counted in millionths, so that they add up exactly.
+const WHOLE: u32 = 1_000_000;
+
+/// Which splits images are dealt to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Dealing {
+    /// The data set's own splits stay.
+    #[default]
+    Own,
+    /// A fraction of the training images becomes the validation split (`--valid-fraction`).
+    Valid(ValidFraction),
+    /// All images are dealt anew, whatever splits they had (`--split`).
+    All(Shares),
+}
+
+/// A fraction of the training images: greater than 0, less than 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ValidFraction(u32);
+
+/// The shares of the three splits, which add up to 1. Only that of the test split may be 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shares {
+    valid: u32,
+    test: u32,
+}
+
+/// A text that is no share or shares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidShares {
+    /// Not one fraction.
+    #[error("use a fraction greater than 0 and less than 1, such as 0.1")]
+    Fraction,
+    /// Not three shares.
+    #[error(
+        "use three shares that add up to 1, of training, validation and test images, such as 0.8,0.1,0.1; \
+         only the last may be 0"
+    )]
+    Shares,
+}
+
+impl FromStr for ValidFraction {
+    type Err = InvalidShares;
+
+    fn from_str(text: &str) -> Result<Self, InvalidShares> {
+        match share(text) {
+            Some(share) if (1..WHOLE).contains(&share) => Ok(Self(share)),
+            _ => Err(InvalidShares::Fraction),
+        }
+    }
+}
+
+impl FromStr for Shares {
+    type Err = InvalidShares;
+
+    fn from_str(text: &str) -> Result<Self, InvalidShares> {
+        let shares: Option<Vec<u32>> = text.split(',').map(share).collect();
+        match shares.as_deref() {
+            Some(&[train, valid, test])
+                if train > 0 && valid > 0 && train + valid + test == WHOLE =>
+            {
+                Ok(Self { valid, test })
+            }
+            _ => Err(InvalidShares::Shares),
+        }
+    }
+}
+
+/// A number from 0 to 1 in millionths.
+fn share(text: &str) -> Option<u32> {
+    let share: f64 = text.trim().parse().ok()?;
+    let millionths = (share * f64::from(WHOLE)).round();
+    (0.0..=f64::from(WHOLE))
+        .contains(&millionths)
+        .then_some(millionths as u32)
+}
+
+impl Shares {
+    /// Whether the test split gets any image.
+    pub(super) const fn has_test(self) -> bool {
+        self.test > 0
+    }
+}
+
+/// What tells an image from the others of its class, whatever machine it is on.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Key<'a> {
+    /// The name of its file, without folders.
+    File(&'a str),
+    /// The number of its row, from 0.
+    Row(u64),
+}
+
+impl Key<'_> {
+    /// The first bytes of its SHA-256.
+    pub(super) fn hash(self) -> u64 {
+        let digest = match self {
+            Self::File(name) => Sha256::digest(name.as_bytes()),
+            Self::Row(row) => Sha256::digest(row.to_string().as_bytes()),
+        };
+        digest
+            .iter()
+            .take(8)
+            .fold(0, |hash, &byte| hash << 8 | u64::from(byte))
+    }
+}
+
+/// Splits and the hashes of their images' keys.
+#[derive(Debug, Default)]
+pub(super) struct Dealt {
+    pub(super) splits: [Images; 3],
+    pub(super) hashes: [Vec<u64>; 3],
+}
+
+impl Dealt {
+    /// Moves a fraction of the training images to the validation split, which has none.
+    pub(super) fn deal_valid(&mut self, fraction: ValidFraction) {
+        let shares = Shares {
+            valid: fraction.0,
+            test: 0,
+        };
+        self.deal(shares);
+    }
+
+    /// Deals all images anew.
+    pub(super) fn deal_all(&mut self, shares: Shares) {
+        let [train, others @ ..] = &mut self.splits;
+        for images in others {
+            let images = std::mem::take(images);
+            train.labels.extend_from_slice(&images.labels);
+            train.pixels.reserve_exact(images.pixels.len());
+            train.pixels.extend_from_slice(&images.pixels);
+        }
+        let [train, others @ ..] = &mut self.hashes;
+        for hashes in others {
+            train.append(hashes);
+        }
+        self.deal(shares);
+    }
+
+    /// Moves shares of the training images to the other splits, behind what these have.
+    fn deal(&mut self, shares: Shares) {
+        let [train, valid, test] = &mut self.splits;
+        let goes_to = choose(&train.labels, &self.hashes[0], shares);
+        let image_len = train.pixels.len() / train.len().max(1);
+        for (split, images) in [(Split::Valid, valid), (Split::Test, test)] {
+            let count = goes_to.iter().filter(|&&to| to == split).count();
+            images.labels.reserve_exact(count);
+            images.pixels.reserve_exact(count * image_len);
+            for (index, _) in goes_to.iter().enumerate().filter(|(_, to)| **to == split) {
+                images.labels.push(train.labels[index]);
+                let start = index * image_len;
+                let pixels = &train.pixels[start..start + image_len];
+                images.pixels.extend_from_slice(pixels);
+            }
+        }
+        // In place: the training images are most of the data.
+        let stays = (0..goes_to.len()).filter(|&index| goes_to[index] == Split::Train);
+        let mut kept = 0;
+        for index in stays {
+            train.labels[kept] = train.labels[index];
+            let start = index * image_len;
+            train
+                .pixels
+                .copy_within(start..start + image_len, kept * image_len);
+            kept += 1;
+        }
+        train.labels.truncate(kept);
+        train.pixels.truncate(kept * image_len);
+        self.hashes = Default::default();
+    }
+}
+
+/// The split of each image.
+fn choose(labels: &[u8], hashes: &[u64], shares: Shares) -> Vec<Split> {
+    let mut order: Vec<usize> = (0..labels.len()).collect();
+    order.sort_by_key(|&index| (labels[index], hashes[index], index));
+    let mut goes_to = vec![Split::Train; labels.len()];
+    for class in order.chunk_by(|&a, &b| labels[a] == labels[b]) {
+        let [valid, test] = counts(class.len(), shares);
+        for (place, &index) in class[..valid + test].iter().enumerate() {
+            goes_to[index] = if place < valid {
+                Split::Valid
+            } else {
+                Split::Test
+            };
+        }
+    }
+    goes_to
+}
+
+/// How many of a class's images go to valid and to test: the shares, rounded, but at least one image, as long
+/// as one is left for training.
+fn counts(images: usize, Shares { valid, test }: Shares) -> [usize; 2] {
+    let of = |share: u32, left: usize| {
+        let whole = u64::from(WHOLE);
+        let rounded = (images as u64 * u64::from(share) + whole / 2) / whole;
+        let wanted = if share == 0 { 0 } else { rounded.max(1) };
+        usize::try_from(wanted).unwrap_or(left).min(left)
+    };
+    let valid = of(valid, images.saturating_sub(1));
+    [valid, of(test, images.saturating_sub(1 + valid))]
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,111 @@
+//! The arguments of the data.
+
+use std::path::PathBuf;
+
+use quartet_ingest::data::{ClassNames, Dealing, Options, Shares, Source, ValidFraction};
+
+/// What is trained on.
+#[derive(Debug, clap::Args)]
+pub(in crate::cli) struct DataArgs {
+    /// FER2013-like CSV or FER+'s fer2013new.csv, folder with such files, folder of images
+    /// (train|valid|test/CLASS/*; CLASS/* with --split), or "synthetic" [default: synthetic].
+    #[arg(long, value_name = "PATH|synthetic")]
+    data: Option<String>,
+    /// Deal all images anew to training, validation and test, by these shares of each class.
+    #[arg(
+        long,
+        value_name = "TRAIN,VALID,TEST",
+        requires = "data",
+        conflicts_with = "valid_fraction"
+    )]
+    split: Option<Shares>,
+    /// Take this fraction of each class's training images for validation, where the data have no validation
+    /// split.
+    #[arg(long, value_name = "FRACTION", requires = "data")]
+    valid_fraction: Option<ValidFraction>,
+    /// Names of classes that have numbers, in the order of the numbers, where these are not those of FER2013
+    /// (0 to 6) or RAF-DB (folders 1 to 7).
+    #[arg(long, value_name = "NAME,NAME,...", requires = "data")]
+    class_names: Option<ClassNames>,
+    /// Skip bad rows and images of the data, and count them, instead of stopping at the first.
+    #[arg(long)]
+    skip_bad_rows: bool,
+}
+
+impl DataArgs {
+    /// Where the images come from.
+    pub(super) fn source(&self) -> Source {
+        match self.data.as_deref() {
+            None | Some("synthetic") => Source::Synthetic,
+            Some(path) => Source::Path(PathBuf::from(path)),
+        }
+    }
+
+    /// Whether the data were named.
+    pub(super) const fn is_explicit(&self) -> bool {
+        self.data.is_some()
+    }
+
+    /// How to read them.
+    pub(super) fn options(&self) -> Options {
+        Options {
+            skip_bad_rows: self.skip_bad_rows,
+            dealing: match (self.split, self.valid_fraction) {
+                (Some(shares), _) => Dealing::All(shares),
+                (None, Some(fraction)) => Dealing::Valid(fraction),
+                (None, None) => Dealing::Own,
+            },
+            class_names: self.class_names.clone(),
+            ..Options::default()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::cli::Args;
+
+    fn options(args: &[&str]) -> Result<Options, String> {
+        let args = [&["coordinator"], args].concat();
+        let args = Args::try_parse_from(args).map_err(|error| error.to_string())?;
+        Ok(args.data.options())
+    }
+
+    #[test]
+    fn images_are_dealt_as_asked() {
+        let faces = ["--data", "faces"];
+        let with = |args: &[&str]| options(&[&faces[..], args].concat());
+        assert_eq!(with(&[]), Ok(Options::default()));
+        let split = with(&["--split", "0.7,0.2,0.1"]).unwrap();
+        let shares = "0.7,0.2,0.1".parse().unwrap();
+        assert_eq!(split.dealing, Dealing::All(shares));
+        let valid = with(&["--valid-fraction", "0.1", "--skip-bad-rows"]).unwrap();
+        let fraction = "0.1".parse().unwrap();
+        assert_eq!(
+            (valid.dealing, valid.skip_bad_rows),
+            (Dealing::Valid(fraction), true)
+        );
+        let named = with(&["--class-names", "a,b"]).unwrap();
+        assert_eq!(named.class_names, Some("a,b".parse().unwrap()));
+        for (args, message) in [
+            (&["--split", "0.7,0.2"][..], "three shares that add up to 1"),
+            (
+                &["--valid-fraction", "1.5"],
+                "greater than 0 and less than 1",
+            ),
+            (&["--class-names", "a"], "2 to 256 names"),
+            (
+                &["--valid-fraction", "0.1", "--split", "0.7,0.2,0.1"],
+                "cannot be used with",
+            ),
+        ] {
+            let error = with(args).unwrap_err();
+            assert!(error.contains(message), "{error}");
+        }
+        let alone = options(&["--split", "0.7,0.2,0.1"]).unwrap_err();
+        assert!(alone.contains("--data"), "{alone}");
+    }
+}
