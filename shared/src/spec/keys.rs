@@ -215,7 +215,7 @@ pub(super) const RUN: Table<RunSpec> = Table {
             "weights",
             "Weights to begin with: \"none\" (random), \"imagenet\", \
              \"hub:OWNER/NAME[@REVISION][/FILE]\" (Hugging Face), or a file: Keras'\n\
-             .h5, timm's and torchvision's .safetensors and .pth, or a checkpoint of ours. \
+             .h5, .weights.h5 and .keras, timm's and torchvision's .safetensors and .pth, or a checkpoint of ours. \
              Paths are relative to this file.",
             text!(weights),
         )

@@ -5,6 +5,7 @@ mod errors;
 mod files;
 mod formats;
 mod hostile;
+mod keras3;
 mod mutated;
 
 use std::collections::BTreeSet;
