@@ -1,7 +1,8 @@
-//! Published weights: reading them into our networks, and writing ours for timm.
+//! Published weights: reading them into our networks, and writing ours for others.
 //!
 //! - [`WeightsFile`]: a file in any of the formats, told by its content
-//! - [`export_timm`]: a backbone for timm
+//! - [`export_timm`]: a backbone for timm; [`export_torch`]: a whole network for PyTorch;
+//!   [`export_keras`]: one for Keras
 //! - `keras`, `keras3`, `archive`, `torch`: the formats; `state_dict`: the tensors of a file of any format
 //! - `families`: one table for all sources, in both directions; `layer`: the names of a layer; `inception`
 //!   and `graph`: the order in which Keras saves the layers of the Inception families
@@ -13,6 +14,7 @@
 mod archive;
 mod error;
 mod export;
+mod export_keras;
 mod families;
 mod graph;
 mod inception;
@@ -40,7 +42,8 @@ use key_mapping::{KeyMapping, Layout, Shapes};
 use state_dict::StateDict;
 
 pub use error::{Problems, WeightsError};
-pub use export::{Exported, export_timm};
+pub use export::{Exported, export_timm, export_torch};
+pub use export_keras::export_keras;
 
 /// A file of weights: its format is told by its content, not by its name.
 ///

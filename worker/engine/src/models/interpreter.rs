@@ -1,4 +1,4 @@
-//! What forward passes are written in: [`Eager`] computes them, and `weights::onnx` writes them down.
+//! What forward passes are written in: [`Eager`] computes them, and `onnx` writes them down.
 
 use burn::nn::conv::Conv2d;
 use burn::nn::{BatchNorm, Linear, PaddingConfig2d};

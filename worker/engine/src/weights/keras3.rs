@@ -19,7 +19,7 @@ pub(super) const LAYERS: &str = "layers";
 
 /// Classes of the layers of which backbones consist.
 const CONVOLUTION: &str = "conv2d";
-const NORM: &str = "batch_normalization";
+pub(super) const NORM: &str = "batch_normalization";
 
 /// Models within models that are looked into.
 const DEEPEST: usize = 8;
@@ -116,13 +116,22 @@ fn find(
 
 /// Where a layer is, from 0 among those of its kind.
 pub(super) fn layer(container: &str, kind: Kind, number: usize) -> String {
-    let class = match kind {
+    format!("{container}/{}", member(class(kind), number))
+}
+
+/// The class of the layers of a kind.
+pub(super) fn class(kind: Kind) -> &'static str {
+    match kind {
         Kind::Conv => CONVOLUTION,
         Kind::Norm => NORM,
-    };
+    }
+}
+
+/// The group of a layer of a class with this number, from 0.
+pub(super) fn member(class: &str, number: usize) -> String {
     match number {
-        0 => format!("{container}/{class}"),
-        number => format!("{container}/{class}_{number}"),
+        0 => class.to_owned(),
+        number => format!("{class}_{number}"),
     }
 }
 

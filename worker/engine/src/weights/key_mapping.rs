@@ -230,11 +230,26 @@ impl KeyMapping {
 
 impl Layout {
     /// The shape in the file of what has this shape in our networks.
-    fn stored(self, shape: &[usize]) -> Vec<usize> {
+    pub(super) fn stored(self, shape: &[usize]) -> Vec<usize> {
         match (self, shape) {
             (Self::Keras, &[output, input, height, width]) => vec![height, width, input, output],
             _ => shape.to_vec(),
         }
+    }
+
+    /// Values of a parameter of this shape as they lie in the file.
+    pub(super) fn theirs(self, values: Vec<f32>, shape: &[usize]) -> Vec<f32> {
+        let (Self::Keras, &[output, input, height, width]) = (self, shape) else {
+            return values;
+        };
+        let mut theirs = Vec::with_capacity(values.len());
+        for pixel in 0..height * width {
+            for i in 0..input {
+                let place = |o: usize| (o * input + i) * height * width + pixel;
+                theirs.extend((0..output).map(|o| values[place(o)]));
+            }
+        }
+        theirs
     }
 
     /// Values as they lie in the file in our order, for a parameter of this shape.

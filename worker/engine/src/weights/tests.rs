@@ -2,6 +2,7 @@
 
 mod classic;
 mod errors;
+mod exports;
 mod files;
 mod formats;
 mod hostile;
