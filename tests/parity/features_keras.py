@@ -64,8 +64,8 @@ def without_top(cases):
         case = f"keras_{name}_notop"
         save_legacy(model, cases.file(case, ".h5"), "keras3")
         cases.add(case, name, ".h5", "keras", features(model, rng, SIZES))
-        keras_3(cases, name, model, rng)
         print(f"  {case}: {sensitivity(model, rng)}")
+        keras_3(cases, name, model, rng)
 
 
 def keras_3(cases, name, base, rng):

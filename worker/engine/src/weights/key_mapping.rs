@@ -149,10 +149,11 @@ impl KerasModel {
     /// The layers that are in the model's order.
     fn sorted(&self) -> Vec<Range<usize>> {
         let all = self.layers.len();
-        match self.order {
-            Order::Model => vec![0..all],
-            Order::Kind { convolutions, .. } => vec![0..convolutions, convolutions..all],
-        }
+        let cuts = match self.order {
+            Order::Model => vec![0, all],
+            Order::Kind { convolutions, .. } => vec![0, convolutions, all],
+        };
+        cuts.windows(2).map(|cuts| cuts[0]..cuts[1]).collect()
     }
 }
 
