@@ -51,8 +51,8 @@ pub enum OnnxError {
     Classes,
     /// Protobuf has a limit.
     #[error(
-        "the networks have {0} bytes together, more than the 2 GiB that an ONNX file may have; export the runs \
-         one by one with --run"
+        "the networks have {0} bytes together, more than the 2 GiB that an ONNX file may have; export the \
+         runs one by one with --run"
     )]
     TooLarge(usize),
     /// The file.

@@ -26,7 +26,8 @@ pub(super) fn stored(path: &Path, name: &str) -> std::result::Result<DynStorage,
     let entry = archive.by_index_raw(index).map_err(wrong)?;
     if entry.compression() != CompressionMethod::Stored || entry.encrypted() {
         return Err(format!(
-            "its {name} is compressed or encrypted, which Keras does not do; unpack it and name {name} instead"
+            "its {name} is compressed or encrypted, which Keras does not do; unpack it and name {name} \
+             instead"
         ));
     }
     let section = (entry.data_start(), entry.size());

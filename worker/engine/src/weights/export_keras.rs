@@ -19,8 +19,8 @@ use crate::models::Network;
 use crate::models::parameters::{Parameter, parameters};
 
 /// Writes the whole of `network` for `load_weights` of the notebook's model in Keras 3: the layers of
-/// `base = keras.applications.X(include_top=False)`, then BatchNormalization, GlobalAveragePooling2D, and twice
-/// Dropout, Dense, BatchNormalization, then Dropout and Dense. Where Keras has no gamma, it becomes part of
+/// `base = keras.applications.X(include_top=False)`, then BatchNormalization, GlobalAveragePooling2D, and
+/// twice Dropout, Dense, BatchNormalization, then Dropout and Dense. Where Keras has no gamma, it becomes part of
 /// the convolution before.
 ///
 /// # Errors

@@ -2,8 +2,8 @@
 //!
 //! In the legacy layout, the attribute `layer_names` lists the layers in the model's order; each is a group
 //! whose attribute `weight_names` lists its datasets. In a file of `model.save()` all this lies in the group
-//! `model_weights`, beside the optimizer's. A model within a model is one layer there, with all weights of its
-//! layers.
+//! `model_weights`, beside the optimizer's. A model within a model is one layer there, with all weights of
+//! its layers.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
