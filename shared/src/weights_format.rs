@@ -32,7 +32,8 @@ impl WeightsFormat {
         let safetensors = at(8, b"{");
         let is_pickle = matches!(head, [0x80, p, ..] if PICKLE_PROTOCOLS.contains(p));
         // An archive's first entry is named at byte 30.
-        let keras_3 = at(30, b"metadata.json") || at(30, b"config.json");
+        let entries = [&b"metadata.json"[..], b"config.json", b"model.weights.h5"];
+        let keras_3 = entries.iter().any(|name| at(30, name));
         if at(0, b"\x89HDF\r\n\x1a\n") {
             Some(Self::Hdf5)
         } else if safetensors && at(4, &[0; 4]) {

@@ -1,4 +1,4 @@
-"""Weights files of `keras.applications` in the legacy HDF5 layout, and the feature maps that they give."""
+"""Weights files of `keras.applications` in all layouts of Keras, and the feature maps that they give."""
 
 import sys
 
@@ -20,6 +20,13 @@ PARAMETERS = {
     "resnet50": 23_587_712,
     "inception_v3": 21_802_784,
     "inception_resnet_v2": 54_336_736,
+}
+# How Keras 3 itself saves which backbone, and whether that is one layer of the saved model.
+KERAS_3 = {
+    "vgg16": (".keras", True),
+    "resnet50": (".weights.h5", True),
+    "inception_v3": (".keras", False),
+    "inception_resnet_v2": (".weights.h5", False),
 }
 # A VGG16 with the top at this size has the same layers in 150 MB instead of 550.
 TOP_SIZE = {"vgg16": 64, "resnet50": 224, "inception_v3": 299}
@@ -57,11 +64,28 @@ def without_top(cases):
         case = f"keras_{name}_notop"
         save_legacy(model, cases.file(case, ".h5"), "keras3")
         cases.add(case, name, ".h5", "keras", features(model, rng, SIZES))
-        if name == "vgg16":
-            malformed = cases.folder.parent / "malformed"
-            malformed.mkdir(parents=True, exist_ok=True)
-            model.save_weights(malformed / "keras3_layout.weights.h5")
         print(f"  {case}: {sensitivity(model, rng)}")
+        keras_3(cases, name, model, rng)
+
+
+def keras_3(cases, name, base, rng):
+    """A network on the backbone in Keras 3's own layout, with the optimizer's state in `.keras`."""
+    suffix, nested = KERAS_3[name]
+    head = [keras.layers.BatchNormalization(), keras.layers.GlobalAveragePooling2D()]
+    head += [keras.layers.Dense(8, activation="relu"), BatchNorm(), keras.layers.Dense(7)]
+    x = base.input if nested else base.output
+    for layer in [base, *head] if nested else head:
+        x = layer(x)
+    model = keras.Model(base.input, x)
+    model.compile("adam", "mse")
+    model.optimizer.build(model.trainable_variables)
+    case = f"keras3_{name}"
+    path = cases.file(case, suffix)
+    if suffix == ".keras":
+        model.save(path)
+    else:
+        model.save_weights(path)
+    cases.add(case, name, suffix, "keras", features(base, rng, [75]))
 
 
 def with_top(cases):

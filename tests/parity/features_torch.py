@@ -119,6 +119,18 @@ def torchvision_cases(cases):
     torch.save({"state_dict": wrapped, "epoch": 3}, path)
     add(cases, "torchvision_resnet50_wrapped", "resnet50", ".pth", "torchvision", trunk, rng, [139])
 
+    # The optimizer's step changes these tensors, too.
+    trained = {f"_orig_mod.backbone.{name}": tensor for name, tensor in resnet.state_dict().items()}
+    trained["_orig_mod.classifier.weight"] = torch.zeros(7, 2048)
+    optimizer = torch.optim.Adam(resnet.parameters())
+    optimizer.zero_grad()
+    resnet(torch.zeros(1, 3, 64, 64)).sum().backward()
+    optimizer.step()
+    saved = {"epoch": 3, "optimizer_state_dict": optimizer.state_dict(), "model_state_dict": trained}
+    path = cases.file("torchvision_resnet50_trained", ".pth")
+    torch.save(saved, path)
+    add(cases, "torchvision_resnet50_trained", "resnet50", ".pth", "torchvision", trunk, rng, [139])
+
     options = {"weights": None, "transform_input": False, "init_weights": False}
     inception, rng = drawn(torchvision.models.inception_v3(**options), 502, 299)
     # What is left of the network's children, in order, when the heads are taken away.

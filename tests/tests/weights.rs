@@ -152,6 +152,8 @@ fn trained_weights_predict_embed_export_and_start_another_run() {
             .any(|name| name == b"features.0.weight")
     );
 
+    exports_whole_networks(folder, &experiment, weights);
+
     // Another experiment starts where this one ended: a rate of almost 0 keeps what it began with.
     fs::copy(weights, folder.join("begin.safetensors")).unwrap();
     let toml = folder.join("again.toml");
@@ -168,6 +170,88 @@ fn trained_weights_predict_embed_export_and_start_another_run() {
     let again: Manifest = read_json(folder.join("store/again/runs/vgg16/epochs/0001.json"));
     let (before, after) = (manifest.metrics.valid_loss, again.metrics.valid_loss);
     assert!((before - after).abs() < 1e-2 * before, "{before} {after}");
+}
+
+/// `worker export` of a run and of the ensemble. What is in the files, `tests/parity` looks at.
+fn exports_whole_networks(folder: &Path, experiment: &str, weights: &str) {
+    let export = |more: &[&str], out: &str| {
+        let out = folder.join(out).to_str().unwrap().to_owned();
+        let (_, errors, status) = worker(&[&["export", "--out", &out], more].concat());
+        (
+            errors,
+            status.code(),
+            fs::metadata(&out).map_or(0, |file| file.len()),
+        )
+    };
+    let run = ["--experiment", experiment, "--run", "vgg16", "--format"];
+    let ensemble = ["--experiment", experiment, "--format", "onnx"];
+    let mut sizes = Vec::new();
+    for (more, out, said) in [
+        (
+            &[&run[..], &["timm"]].concat()[..],
+            "run.safetensors",
+            "the classifier is not in it",
+        ),
+        (
+            &[&run[..], &["torch"]].concat(),
+            "torch.safetensors",
+            "load() of docs/torch_network.py",
+        ),
+        (
+            &[&run[..], &["keras"]].concat(),
+            "keras.weights.h5",
+            "for load_weights of the same model",
+        ),
+        (
+            &[&run[..], &["onnx"]].concat(),
+            "run.onnx",
+            "run vgg16; images, u8 [batch, 48, 48]",
+        ),
+        (&ensemble, "all.onnx", "the ensemble of 2 runs"),
+        (
+            &["--weights", weights, "--format", "torch"],
+            "again.safetensors",
+            "whole network on vgg16",
+        ),
+    ] {
+        let (errors, code, size) = export(more, out);
+        assert_eq!(code, Some(0), "{errors}");
+        assert!(errors.contains(said), "{errors}");
+        sizes.push(size);
+    }
+    let [timm, torch, _, one, both, again] = sizes[..] else {
+        panic!("six files");
+    };
+    assert!(timm < torch && torch == again && one < both, "{sizes:?}");
+
+    let state = weights.replace(".weights.", ".state.");
+    for (more, out, said) in [
+        (
+            &["--weights", weights, "--format", "onnx"][..],
+            "a",
+            "needs --experiment STORE/NAME",
+        ),
+        (&["--experiment", experiment], "a", "needs --run NAME"),
+        (
+            &["--weights", &state],
+            "a",
+            "training state, not the weights: take 0001-001.weights.safetensors",
+        ),
+        (
+            &[&run[..], &["keras"]].concat(),
+            "a.h5",
+            "named *.weights.h5",
+        ),
+        (
+            &[&run[..], &["onnx"]].concat(),
+            "run.onnx",
+            "is there already",
+        ),
+    ] {
+        let (errors, code, _) = export(more, out);
+        assert_eq!(code, Some(2), "{errors}");
+        assert!(errors.contains(said), "{errors}");
+    }
 }
 
 /// `worker predict --labels` is right as often as the evaluation was, of the same images as PNG files.

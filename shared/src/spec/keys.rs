@@ -221,9 +221,9 @@ pub(super) const RUN: Table<RunSpec> = Table {
         Key::<RunSpec>::new(
             "weights",
             "Weights to begin with: \"none\" (random), \"imagenet\", \
-             \"hub:OWNER/NAME[@REVISION][/FILE]\" (Hugging Face), or a file: Keras'\n\
-             .h5, timm's and torchvision's .safetensors and .pth, or a checkpoint of ours. \
-             Paths are relative to this file.",
+             \"hub:OWNER/NAME[@REVISION][/FILE]\" (Hugging Face), or\n\
+             a file: Keras' .h5, .weights.h5 and .keras, timm's and torchvision's .safetensors and .pth, \
+             or a\ncheckpoint of ours. Paths are relative to this file.",
             text!(weights),
         )
         .check(|run| {

@@ -5,7 +5,7 @@
 //! - [`adam`]: the optimizer
 //! - `metrics`: loss and accuracy; `progress`: what training and evaluation report
 //! - [`checkpoint`]: checkpoint files
-//! - [`weights`]: published weights
+//! - [`weights`]: published weights; [`onnx`]: whole networks for other programs
 //! - [`train`]: the training loop
 //! - [`evaluate`]: the ensemble
 //! - [`devices`]: the CPU on every compiled backend, for tests
@@ -19,6 +19,7 @@ pub mod evaluate;
 pub mod input;
 mod metrics;
 pub mod models;
+pub mod onnx;
 pub mod predict;
 mod progress;
 pub mod train;

@@ -1,8 +1,9 @@
-//! Published weights: reading them into our networks, and writing ours for timm.
+//! Published weights: reading them into our networks, and writing ours for others.
 //!
 //! - [`WeightsFile`]: a file in any of the formats, told by its content
-//! - [`export_timm`]: a backbone for timm
-//! - `keras`, `torch`: the formats; `state_dict`: the tensors of a file of any format
+//! - [`export_timm`]: a backbone for timm; [`export_torch`]: a whole network for PyTorch;
+//!   [`export_keras`]: one for Keras
+//! - `keras`, `keras3`, `archive`, `torch`: the formats; `state_dict`: the tensors of a file of any format
 //! - `families`: one table for all sources, in both directions; `layer`: the names of a layer; `inception`
 //!   and `graph`: the order in which Keras saves the layers of the Inception families
 //! - `key_mapping`: which tensor is which parameter
@@ -10,12 +11,15 @@
 //! Nothing in a file is run, and nothing that a header claims is allocated before it is checked against the
 //! file's length or the network's shapes.
 
+mod archive;
 mod error;
 mod export;
+mod export_keras;
 mod families;
 mod graph;
 mod inception;
 mod keras;
+mod keras3;
 mod key_mapping;
 mod layer;
 mod state_dict;
@@ -38,14 +42,15 @@ use key_mapping::{KeyMapping, Layout, Shapes};
 use state_dict::StateDict;
 
 pub use error::{Problems, WeightsError};
-pub use export::{Exported, export_timm};
+pub use export::{Exported, export_timm, export_torch};
+pub use export_keras::export_keras;
 
 /// A file of weights: its format is told by its content, not by its name.
 ///
 /// | source | formats |
 /// | --- | --- |
-/// | Keras | legacy HDF5, of weights or of whole models |
-/// | timm, torchvision | safetensors; `.pth` and `.pt`, bare or wrapped in `state_dict` or `model` |
+/// | Keras | HDF5, of weights or of whole models, in the legacy layout or in Keras 3's; `.keras` |
+/// | timm, torchvision | safetensors; `.pth` and `.pt`; the network by itself or as part of a larger one |
 /// | Quartet | checkpoints |
 pub struct WeightsFile {
     path: PathBuf,
@@ -77,9 +82,12 @@ impl WeightsFile {
                 torch::open_pytorch(path).map(|tensors| (Source::Torch, tensors))
             }
             Some(WeightsFormat::Safetensors) => safetensors(path),
-            Some(WeightsFormat::Keras3) => Err(keras::KERAS_3.to_owned()),
+            Some(WeightsFormat::Keras3) => {
+                keras::open_archive(path).map(|(model, tensors)| (Source::Keras(model), tensors))
+            }
             None => Err(
-                "it is neither HDF5 of Keras nor safetensors nor a PyTorch state dict".to_owned(),
+                "it is neither of Keras (HDF5, .keras) nor safetensors nor a PyTorch state dict"
+                    .to_owned(),
             ),
         };
         let (source, tensors) = opened.map_err(|reason| WeightsError::Format {
@@ -100,7 +108,7 @@ impl WeightsFile {
     /// The file is of another backbone, or of a variant that `backbone` does not have.
     pub fn variant(&self, backbone: Backbone) -> Result<Variant, WeightsError> {
         let found = match &self.source {
-            Source::Keras(model) => key_mapping::keras_backbone(model),
+            Source::Keras(model) => key_mapping::keras_backbone(model, &self.tensors),
             Source::Torch => key_mapping::torch_backbone(&self.tensors),
             Source::Checkpoint(config) => Some(config.backbone),
         };

@@ -125,9 +125,8 @@ pub(super) enum Command {
     ///
     /// Images become gray and as small as those of the data set, whatever their size; crop faces before.
     Predict(PredictArgs),
-    /// Write the weights of a checkpoint in the names and layouts of another library.
-    ///
-    /// Only the backbone is written: the head has no counterpart elsewhere.
+    /// Write what was trained for other programs: the backbone of a checkpoint for timm, or whole networks
+    /// with their heads for PyTorch, Keras or as ONNX.
     Export(ExportArgs),
     /// Print the GPUs that this program computes on, one a line: its number and what sees it.
     Gpus,
@@ -139,7 +138,8 @@ pub(super) struct EmbedArgs {
     /// inception_resnet_v2, vgg16, resnet50, resnet50_v1_5 or inception_v3.
     #[arg(long, value_name = "NAME")]
     pub(super) backbone: Backbone,
-    /// Weights: Keras' .h5, timm's or torchvision's .safetensors or .pth, or a checkpoint of ours.
+    /// Weights: Keras' .h5, .weights.h5 or .keras, timm's or torchvision's .safetensors or .pth, or a
+    /// checkpoint of ours.
     #[arg(long, value_name = "FILE")]
     pub(super) weights: PathBuf,
     /// Height and width in pixels of the network's input.
@@ -185,21 +185,39 @@ pub(super) struct PredictArgs {
 #[derive(Debug, clap::Args)]
 pub(super) struct ExportArgs {
     /// A checkpoint of ours, such as runs/fer2013/runs/vgg16/checkpoints/0007-001.weights.safetensors.
-    #[arg(long, value_name = "FILE")]
-    pub(super) weights: PathBuf,
-    /// Whose names and layouts.
+    #[arg(
+        long,
+        value_name = "FILE",
+        required_unless_present = "experiment",
+        conflicts_with_all = ["experiment", "run"]
+    )]
+    pub(super) weights: Option<PathBuf>,
+    /// The experiment's folder, such as runs/fer2013 or s3://bucket/prefix/fer2013 (credentials from AWS_*
+    /// variables).
+    #[arg(long, value_name = "DIR|URL")]
+    pub(super) experiment: Option<String>,
+    /// The run of the experiment whose best checkpoint is written; onnx without it writes the ensemble.
+    #[arg(long, value_name = "NAME", requires = "experiment")]
+    pub(super) run: Option<RunName>,
+    /// What for.
     #[arg(long, value_enum, default_value_t = ExportFormat::Timm)]
     pub(super) format: ExportFormat,
-    /// The safetensors file to write, which must not be there yet.
+    /// The file to write, which must not be there yet.
     #[arg(long, value_name = "FILE")]
     pub(super) out: PathBuf,
 }
 
-/// Names and layouts of an export.
+/// What an export is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum ExportFormat {
-    /// A state dict for timm's model of the same name, to be loaded with `strict=False`.
+    /// The backbone as safetensors, for timm's model of the same name, to be loaded with `strict=False`.
     Timm,
+    /// The whole network as safetensors, for the module in docs/torch_network.py.
+    Torch,
+    /// The whole network as .weights.h5, for load_weights of the same model in Keras 3.
+    Keras,
+    /// The whole network, or ensemble, from gray pixels to probabilities; it needs --experiment.
+    Onnx,
 }
 
 fn label(text: &str) -> Result<String, InvalidLabel> {
@@ -251,6 +269,18 @@ mod tests {
         assert_eq!(gpus("0,3").distinct_gpus().unwrap(), [0, 3]);
         let predict = ["worker", "predict", "--experiment", "a", "--labels"];
         assert!(Args::try_parse_from(predict).is_err(), "no folder");
+        let export = ["worker", "export", "--out", "x"];
+        for wrong in [
+            &[][..],
+            &["--run", "a"],
+            &["--weights", "x", "--experiment", "y"],
+            &["--weights", "x", "--run", "a"],
+        ] {
+            assert!(
+                Args::try_parse_from([&export[..], wrong].concat()).is_err(),
+                "{wrong:?}"
+            );
+        }
         let embed = ["worker", "embed", "--backbone", "vgg16", "--weights", "x"];
         assert!(Args::try_parse_from(embed).is_err(), "no image");
         let args = Args::try_parse_from([&embed[..], &["a.png"]].concat()).unwrap();

@@ -61,7 +61,8 @@ pub enum FileProblem {
     LfsPointer,
     /// It begins like no format of weights.
     #[error(
-        "is not a file of weights; expected safetensors, HDF5 (Keras: .h5) or PyTorch (.pth, .pt, .bin)"
+        "is not a file of weights; expected safetensors, Keras (.h5, .weights.h5, .keras) or PyTorch (.pth, .pt, \
+         .bin)"
     )]
     NotWeights,
     /// It was written to while it was read.

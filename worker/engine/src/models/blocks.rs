@@ -3,11 +3,10 @@
 use burn::module::Module;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::{BatchNorm, PaddingConfig2d};
-use burn::tensor::Tensor;
 use quartet_shared::spec::Variant;
 
 use super::init::Init;
-use super::ops::{self, Mode};
+use super::interpreter::Interpreter;
 
 /// Epsilon of batch normalisation in Keras where a model names none.
 pub(super) const KERAS_EPSILON: f64 = 1e-3;
@@ -38,8 +37,8 @@ impl ConvBnRelu {
         self.norm.beta.dims()[0]
     }
 
-    fn forward(&self, x: Tensor<4>, mode: Mode) -> Tensor<4> {
-        ops::bn_relu(&self.norm, ops::conv(&self.conv, x), mode)
+    fn forward<I: Interpreter>(&self, x: I::Map, ops: &I) -> I::Map {
+        ops.bn_relu(&self.norm, ops.conv(&self.conv, x))
     }
 }
 
@@ -119,8 +118,8 @@ impl Chain {
         self.units.last().map_or(0, ConvBnRelu::channels)
     }
 
-    pub(super) fn forward(&self, x: Tensor<4>, mode: Mode) -> Tensor<4> {
-        self.units.iter().fold(x, |x, unit| unit.forward(x, mode))
+    pub(super) fn forward<I: Interpreter>(&self, x: I::Map, ops: &I) -> I::Map {
+        self.units.iter().fold(x, |x, unit| unit.forward(x, ops))
     }
 }
 
@@ -181,15 +180,16 @@ impl Mixed {
         self.channels
     }
 
-    pub(super) fn forward(&self, x: Tensor<4>, mode: Mode) -> Tensor<4> {
+    pub(super) fn forward<I: Interpreter>(&self, x: I::Map, ops: &I) -> I::Map {
         let branches = self.branches.iter();
-        let mut joined: Vec<_> = branches.map(|b| b.forward(x.clone(), mode)).collect();
+        let mut joined: Vec<_> = branches.map(|b| b.forward(x.clone(), ops)).collect();
         if let Some(unit) = &self.average {
-            joined.push(unit.forward(ops::avg_pool_3x3_same(x.clone(), self.count_padding), mode));
+            let mean = ops.avg_pool_3x3_same(x.clone(), self.count_padding);
+            joined.push(unit.forward(mean, ops));
         }
         if self.max {
-            joined.push(ops::max_pool_3x3(x, PaddingConfig2d::Valid));
+            joined.push(ops.max_pool_3x3(x, PaddingConfig2d::Valid));
         }
-        ops::concat(joined)
+        ops.concat(joined)
     }
 }

@@ -8,7 +8,7 @@ use rand::Rng;
 
 use super::blocks::KERAS_EPSILON;
 use super::init::Init;
-use super::ops::{self, Mode};
+use super::interpreter::Interpreter;
 
 /// Units of the two hidden layers.
 const HIDDEN: usize = 1024;
@@ -51,16 +51,12 @@ impl Head {
     }
 
     /// Feature map `[batch, channels, height, width]` to logits `[batch, classes]`.
-    pub(super) fn forward(&self, x: Tensor<4>, dropout: DropoutMasks, mode: Mode) -> Tensor<2> {
-        let [mask1, mask2, mask3] = match dropout.masks {
-            Some(masks) => masks.map(Some),
-            None => [const { None }; 3],
-        };
-        let x = ops::bn(&self.norm, x, mode);
-        let x = ops::global_avg_pool(x); // [batch, channels]
-        let x = self.hidden1.forward(masked(x, mask1), mode); // [batch, 1024]
-        let x = self.hidden2.forward(masked(x, mask2), mode); // [batch, 1024]
-        ops::linear(&self.logits, masked(x, mask3))
+    pub(super) fn forward<I: Interpreter>(&self, x: I::Map, ops: &I) -> I::Row {
+        let x = ops.bn(&self.norm, x);
+        let x = ops.global_avg_pool(x); // [batch, channels]
+        let x = self.hidden1.forward(ops.dropout(0, x), ops); // [batch, 1024]
+        let x = self.hidden2.forward(ops.dropout(1, x), ops); // [batch, 1024]
+        ops.dense(&self.logits, ops.dropout(2, x))
     }
 }
 
@@ -72,16 +68,8 @@ impl Hidden {
         }
     }
 
-    fn forward(&self, x: Tensor<2>, mode: Mode) -> Tensor<2> {
-        let x = ops::relu(ops::linear(&self.dense, x));
-        ops::bn(&self.norm, x, mode)
-    }
-}
-
-fn masked(x: Tensor<2>, mask: Option<Tensor<2>>) -> Tensor<2> {
-    match mask {
-        Some(mask) => x * mask,
-        None => x,
+    fn forward<I: Interpreter>(&self, x: I::Row, ops: &I) -> I::Row {
+        ops.bn_row(&self.norm, ops.dense_relu(&self.dense, x))
     }
 }
 

@@ -4,11 +4,10 @@
 use burn::module::Module;
 use burn::nn::PaddingConfig2d;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
-use burn::tensor::Tensor;
 
 use super::blocks::{Chain, Mixed, Pooled, Unit};
 use super::init::Init;
-use super::ops::{self, Mode};
+use super::interpreter::Interpreter;
 
 /// `block35`.
 const BLOCK35: BlockConfig = BlockConfig {
@@ -121,20 +120,20 @@ impl InceptionResnetV2 {
     }
 
     /// `[batch, 3, 200, 200]` to `[batch, 1536, 4, 4]`.
-    pub(super) fn forward(&self, x: Tensor<4>, mode: Mode) -> Tensor<4> {
-        let residual = |x, block: &Residual| ops::relu(block.forward(x, mode));
-        let x = self.stem1.forward(x, mode); // [batch, 64, 97, 97]
-        let x = ops::max_pool_3x3(x, PaddingConfig2d::Valid); // [batch, 64, 48, 48]
-        let x = self.stem2.forward(x, mode); // [batch, 192, 46, 46]
-        let x = ops::max_pool_3x3(x, PaddingConfig2d::Valid); // [batch, 192, 22, 22]
-        let x = self.mixed_5b.forward(x, mode); // [batch, 320, 22, 22]
+    pub(super) fn forward<I: Interpreter>(&self, x: I::Map, ops: &I) -> I::Map {
+        let residual = |x, block: &Residual| ops.relu(block.forward(x, ops));
+        let x = self.stem1.forward(x, ops); // [batch, 64, 97, 97]
+        let x = ops.max_pool_3x3(x, PaddingConfig2d::Valid); // [batch, 64, 48, 48]
+        let x = self.stem2.forward(x, ops); // [batch, 192, 46, 46]
+        let x = ops.max_pool_3x3(x, PaddingConfig2d::Valid); // [batch, 192, 22, 22]
+        let x = self.mixed_5b.forward(x, ops); // [batch, 320, 22, 22]
         let x = self.blocks35.iter().fold(x, residual);
-        let x = self.mixed_6a.forward(x, mode); // [batch, 1088, 10, 10]
+        let x = self.mixed_6a.forward(x, ops); // [batch, 1088, 10, 10]
         let x = self.blocks17.iter().fold(x, residual);
-        let x = self.mixed_7a.forward(x, mode); // [batch, 2080, 4, 4]
+        let x = self.mixed_7a.forward(x, ops); // [batch, 2080, 4, 4]
         let x = self.blocks8.iter().fold(x, residual);
-        let x = self.last8.forward(x, mode);
-        self.conv_7b.forward(x, mode)
+        let x = self.last8.forward(x, ops);
+        self.conv_7b.forward(x, ops)
     }
 }
 
@@ -158,9 +157,9 @@ impl Residual {
     }
 
     /// Before the activation.
-    fn forward(&self, x: Tensor<4>, mode: Mode) -> Tensor<4> {
-        let branches = self.branches.forward(x.clone(), mode);
-        ops::add_scaled(x, ops::conv(&self.up, branches), self.scale)
+    fn forward<I: Interpreter>(&self, x: I::Map, ops: &I) -> I::Map {
+        let branches = self.branches.forward(x.clone(), ops);
+        ops.add_scaled(x, ops.conv(&self.up, branches), self.scale)
     }
 }
 

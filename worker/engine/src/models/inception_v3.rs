@@ -3,12 +3,11 @@
 
 use burn::module::Module;
 use burn::nn::PaddingConfig2d;
-use burn::tensor::Tensor;
 use quartet_shared::spec::Variant;
 
 use super::blocks::{Chain, Mixed, Pooled, Unit};
 use super::init::Init;
-use super::ops::{self, Mode};
+use super::interpreter::Interpreter;
 
 /// Stem, `mixed0` to `mixed10`.
 #[derive(Module, Debug)]
@@ -74,15 +73,15 @@ impl InceptionV3 {
     }
 
     /// `[batch, 3, 200, 200]` to `[batch, 2048, 4, 4]`.
-    pub(super) fn forward(&self, x: Tensor<4>, mode: Mode) -> Tensor<4> {
-        let x = self.stem1.forward(x, mode); // [batch, 64, 97, 97]
-        let x = ops::max_pool_3x3(x, PaddingConfig2d::Valid); // [batch, 64, 48, 48]
-        let x = self.stem2.forward(x, mode); // [batch, 192, 46, 46]
-        let x = ops::max_pool_3x3(x, PaddingConfig2d::Valid); // [batch, 192, 22, 22]
+    pub(super) fn forward<I: Interpreter>(&self, x: I::Map, ops: &I) -> I::Map {
+        let x = self.stem1.forward(x, ops); // [batch, 64, 97, 97]
+        let x = ops.max_pool_3x3(x, PaddingConfig2d::Valid); // [batch, 64, 48, 48]
+        let x = self.stem2.forward(x, ops); // [batch, 192, 46, 46]
+        let x = ops.max_pool_3x3(x, PaddingConfig2d::Valid); // [batch, 192, 22, 22]
         let mixed = self.mixed.iter();
-        let x = mixed.fold(x, |x, block| block.forward(x, mode)); // 288 x 22, 768 x 10, 1280 x 4
+        let x = mixed.fold(x, |x, block| block.forward(x, ops)); // 288 x 22, 768 x 10, 1280 x 4
         let wide = self.wide.iter();
-        wide.fold(x, |x, block| block.forward(x, mode)) // [batch, 2048, 4, 4]
+        wide.fold(x, |x, block| block.forward(x, ops)) // [batch, 2048, 4, 4]
     }
 }
 
@@ -190,14 +189,14 @@ impl Wide {
             + self.pooled.channels()
     }
 
-    fn forward(&self, x: Tensor<4>, mode: Mode) -> Tensor<4> {
-        let double = self.double.forward(x.clone(), mode);
-        let triple = self.triple.forward(x.clone(), mode);
-        ops::concat(vec![
-            self.single.forward(x.clone(), mode),
-            self.double_ends.forward(double, mode),
-            self.triple_ends.forward(triple, mode),
-            self.pooled.forward(x, mode),
+    fn forward<I: Interpreter>(&self, x: I::Map, ops: &I) -> I::Map {
+        let double = self.double.forward(x.clone(), ops);
+        let triple = self.triple.forward(x.clone(), ops);
+        ops.concat(vec![
+            self.single.forward(x.clone(), ops),
+            self.double_ends.forward(double, ops),
+            self.triple_ends.forward(triple, ops),
+            self.pooled.forward(x, ops),
         ])
     }
 }

@@ -5,7 +5,7 @@
 //! - `vgg16`, `resnet50`, `inception_v3`, `inception_resnet_v2`: the backbones, one file each
 //! - [`DropoutMasks`] and the head: `head`
 //! - `blocks`: layers that the Inception families share
-//! - `ops`: every operation that the networks use, in one place
+//! - `interpreter`: the operations that forward passes are written in; `ops`: how they are computed
 //! - `init`: initial weights from a seed
 //! - [`parameters`]: parameters by name
 //! - [`check_precision`]: which precisions a device computes in
@@ -19,6 +19,7 @@ mod head;
 mod inception_resnet_v2;
 mod inception_v3;
 mod init;
+pub(crate) mod interpreter;
 mod network;
 mod ops;
 mod parameter_count;

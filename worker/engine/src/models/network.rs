@@ -10,7 +10,8 @@ use super::head::{DropoutMasks, Head};
 use super::inception_resnet_v2::InceptionResnetV2;
 use super::inception_v3::InceptionV3;
 use super::init::Init;
-use super::ops::{self, Mode};
+use super::interpreter::{Eager, Interpreter};
+use super::ops;
 use super::resnet50::Resnet50;
 use super::vgg16::Vgg16;
 
@@ -88,19 +89,25 @@ impl Network {
     /// The backbone's feature map `[batch, channels, height, width]`, by running statistics.
     #[must_use]
     pub fn features(&self, x: Tensor<4>) -> Tensor<4> {
-        self.backbone(x, Mode::Inference)
+        self.backbone(x, &Eager::inference())
     }
 
-    fn backbone(&self, x: Tensor<4>, mode: Mode) -> Tensor<4> {
+    fn backbone(&self, x: Tensor<4>, eager: &Eager) -> Tensor<4> {
         let x = ops::images(x, self.precision);
-        ops::feature_map(self.backbone.forward(x, mode), self.precision)
+        ops::feature_map(self.backbone.forward(x, eager), self.precision)
+    }
+
+    /// The logits of images, in whatever way `interpreter` computes or notes them.
+    pub(crate) fn interpret<I: Interpreter>(&self, x: I::Map, interpreter: &I) -> I::Row {
+        let x = self.backbone.forward(x, interpreter);
+        self.head.forward(x, interpreter)
     }
 
     /// Logits `[batch, classes]` for inference: running statistics, no dropout.
     #[must_use]
     pub fn forward(&self, x: Tensor<4>) -> Tensor<2> {
         let x = self.features(x);
-        self.head.forward(x, DropoutMasks::none(), Mode::Inference)
+        self.head.forward(x, &Eager::inference())
     }
 
     /// Logits `[batch, classes]` for training: statistics of the batch, which move the running ones.
@@ -110,8 +117,9 @@ impl Network {
     #[must_use]
     pub fn forward_train(&self, x: Tensor<4>, masks: DropoutMasks) -> Tensor<2> {
         assert!(x.is_autodiff(), "training needs an autodiff device");
-        let x = self.backbone(x, Mode::Training);
-        self.head.forward(x, masks, Mode::Training)
+        let eager = Eager::training(masks);
+        let x = self.backbone(x, &eager);
+        self.head.forward(x, &eager)
     }
 }
 
@@ -165,12 +173,12 @@ impl BackboneNet {
         }
     }
 
-    fn forward(&self, x: Tensor<4>, mode: Mode) -> Tensor<4> {
+    fn forward<I: Interpreter>(&self, x: I::Map, ops: &I) -> I::Map {
         match self {
-            Self::InceptionResnetV2(net) => net.forward(x, mode),
-            Self::Vgg16(net) => net.forward(x),
-            Self::Resnet50(net) => net.forward(x, mode),
-            Self::InceptionV3(net) => net.forward(x, mode),
+            Self::InceptionResnetV2(net) => net.forward(x, ops),
+            Self::Vgg16(net) => net.forward(x, ops),
+            Self::Resnet50(net) => net.forward(x, ops),
+            Self::InceptionV3(net) => net.forward(x, ops),
         }
     }
 }

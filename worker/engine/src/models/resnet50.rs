@@ -3,12 +3,11 @@
 use burn::module::Module;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::{BatchNorm, PaddingConfig2d};
-use burn::tensor::Tensor;
 use quartet_shared::spec::Variant;
 
 use super::blocks::KERAS_EPSILON;
 use super::init::Init;
-use super::ops::{self, Mode};
+use super::interpreter::Interpreter;
 
 /// Inner channels, blocks and stride of `conv2` to `conv5`.
 const STAGES: [(usize, usize, usize); 4] = [(64, 3, 1), (128, 4, 2), (256, 6, 2), (512, 3, 2)];
@@ -143,16 +142,16 @@ impl Resnet50 {
     }
 
     /// `[batch, 3, 200, 200]` to `[batch, 2048, 7, 7]`.
-    pub(super) fn forward(&self, x: Tensor<4>, mode: Mode) -> Tensor<4> {
-        let x = ops::conv(&self.conv, x); // [batch, 64, 100, 100]
-        let x = ops::bn_relu(&self.norm, x, mode);
+    pub(super) fn forward<I: Interpreter>(&self, x: I::Map, ops: &I) -> I::Map {
+        let x = ops.conv(&self.conv, x); // [batch, 64, 100, 100]
+        let x = ops.bn_relu(&self.norm, x);
         let padding = match self.pool_padded {
             true => PaddingConfig2d::Explicit(1, 1, 1, 1),
             false => PaddingConfig2d::Valid,
         };
-        let x = ops::max_pool_3x3(x, padding); // [batch, 64, 50, 50], without padding 49
+        let x = ops.max_pool_3x3(x, padding); // [batch, 64, 50, 50], without padding 49
         let blocks = self.stages.iter().flat_map(|stage| &stage.blocks);
-        blocks.fold(x, |x, block| block.forward(x, mode)) // 256 x 50, 512 x 25, 1024 x 13, 2048 x 7
+        blocks.fold(x, |x, block| block.forward(x, ops)) // 256 x 50, 512 x 25, 1024 x 13, 2048 x 7
     }
 }
 
@@ -185,19 +184,19 @@ impl Bottleneck {
         }
     }
 
-    fn forward(&self, x: Tensor<4>, mode: Mode) -> Tensor<4> {
+    fn forward<I: Interpreter>(&self, x: I::Map, ops: &I) -> I::Map {
         let shortcut = match &self.shortcut {
-            Some(projection) => projection.forward(x.clone(), mode),
+            Some(projection) => projection.forward(x.clone(), ops),
             None => x.clone(),
         };
-        let x = ops::bn_relu(&self.norm1, ops::conv(&self.conv1, x), mode);
-        let x = ops::bn_relu(&self.norm2, ops::conv(&self.conv2, x), mode);
-        ops::bn_add_relu(&self.norm3, ops::conv(&self.conv3, x), shortcut, mode)
+        let x = ops.bn_relu(&self.norm1, ops.conv(&self.conv1, x));
+        let x = ops.bn_relu(&self.norm2, ops.conv(&self.conv2, x));
+        ops.bn_add_relu(&self.norm3, ops.conv(&self.conv3, x), shortcut)
     }
 }
 
 impl Projection {
-    fn forward(&self, x: Tensor<4>, mode: Mode) -> Tensor<4> {
-        ops::bn(&self.norm, ops::conv(&self.conv, x), mode)
+    fn forward<I: Interpreter>(&self, x: I::Map, ops: &I) -> I::Map {
+        ops.bn(&self.norm, ops.conv(&self.conv, x))
     }
 }

@@ -3,10 +3,9 @@
 use burn::module::Module;
 use burn::nn::PaddingConfig2d;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
-use burn::tensor::Tensor;
 
 use super::init::Init;
-use super::ops;
+use super::interpreter::Interpreter;
 
 /// Channels and convolutions of `block1` to `block5`.
 const BLOCKS: [(usize, usize); 5] = [(64, 2), (128, 2), (256, 3), (512, 3), (512, 3)];
@@ -45,17 +44,16 @@ impl Vgg16 {
         (Self { blocks }, channels)
     }
 
-    /// `[batch, 3, 200, 200]` to `[batch, 512, 6, 6]`. There is no batch normalisation: both modes are
-    /// alike.
-    pub(super) fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        self.blocks.iter().fold(x, |x, block| block.forward(x))
+    /// `[batch, 3, 200, 200]` to `[batch, 512, 6, 6]`. There is no batch normalisation.
+    pub(super) fn forward<I: Interpreter>(&self, x: I::Map, ops: &I) -> I::Map {
+        self.blocks.iter().fold(x, |x, block| block.forward(x, ops))
     }
 }
 
 impl Block {
-    fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+    fn forward<I: Interpreter>(&self, x: I::Map, ops: &I) -> I::Map {
         let convs = self.convs.iter();
-        let x = convs.fold(x, |x, conv| ops::relu(ops::conv(conv, x)));
-        ops::max_pool_2x2(x)
+        let x = convs.fold(x, |x, conv| ops.relu(ops.conv(conv, x)));
+        ops.max_pool_2x2(x)
     }
 }

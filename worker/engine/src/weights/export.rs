@@ -1,4 +1,4 @@
-//! Our weights in timm's names and layouts.
+//! Our weights in timm's and PyTorch's names and layouts.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -44,23 +44,66 @@ pub fn export_timm(network: &Network, path: &Path) -> Result<Exported, WeightsEr
         (Family::InceptionV3, Variant::Keras | Variant::Keras2018) => Exported::OtherBorders,
         _ => Exported::Same,
     };
-    // What Hugging Face's tools expect; a single entry, as several are written in random order.
-    let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
-    safetensors::serialize_to_file(state_dict(network), Some(metadata), path).map_err(
-        |source| WeightsError::Write {
-            path: path.to_owned(),
-            source,
-        },
-    )?;
+    write(state_dict(network), ("format", "pt"), path)?;
+    Ok(exported)
+}
+
+/// Writes the whole of `network` as safetensors for the module in `docs/torch_network.py`: the backbone in
+/// timm's names below `backbone.`, the head in PyTorch's layouts below `head.`. The metadata has an entry
+/// `network`: what the network is, as JSON. The same weights make the same bytes.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn export_torch(network: &Network, path: &Path) -> Result<(), WeightsError> {
+    let backbone = state_dict(network).into_iter();
+    let mut state: BTreeMap<String, Parameter> = backbone
+        .map(|(name, parameter)| (format!("backbone.{name}"), parameter))
+        .collect();
+    for (name, parameter) in parameters(network) {
+        let Some((layer, last)) = name.strip_prefix("head.").and_then(|n| n.rsplit_once('.'))
+        else {
+            continue;
+        };
+        let last = match last {
+            "gamma" => "weight",
+            "beta" => "bias",
+            last => last,
+        };
+        state.insert(format!("head.{layer}.{last}"), transposed(parameter));
+    }
+    let config = serde_json::to_string(network.config()).expect("it can be written as JSON");
+    write(state, ("network", &config), path)
+}
+
+/// A dense kernel as `[out, in]`; all else as it is.
+fn transposed(parameter: Parameter) -> Parameter {
+    let [input, output] = parameter.shape[..] else {
+        return parameter;
+    };
+    let values = parameter.values.reshape([input, output]).transpose();
+    Parameter {
+        shape: vec![output, input],
+        values: values.reshape([-1]),
+    }
+}
+
+/// Writes tensors with one entry of metadata: several would be written in random order.
+fn write(
+    tensors: BTreeMap<String, Parameter>,
+    (key, value): (&str, &str),
+    path: &Path,
+) -> Result<(), WeightsError> {
+    let metadata = HashMap::from([(key.to_owned(), value.to_owned())]);
+    let failed = |source| WeightsError::Write {
+        path: path.to_owned(),
+        source,
+    };
+    safetensors::serialize_to_file(tensors, Some(metadata), path).map_err(failed)?;
     // It was made as a temporary file, which nobody else may read.
     #[cfg(unix)]
-    std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o644)).map_err(
-        |source| WeightsError::Write {
-            path: path.to_owned(),
-            source: safetensors::SafeTensorError::IoError(source),
-        },
-    )?;
-    Ok(exported)
+    std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o644))
+        .map_err(|error| failed(safetensors::SafeTensorError::IoError(error)))?;
+    Ok(())
 }
 
 /// The backbone's parameters by timm's names.

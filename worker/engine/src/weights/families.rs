@@ -7,8 +7,8 @@ use super::layer::{BACKBONE, Kind, Layer};
 
 /// A row of the table.
 pub(super) struct FamilyFiles {
-    /// The layers by our paths below [`BACKBONE`]; where they have no names in Keras, in the order of Keras'
-    /// `model.layers`.
+    /// The layers by our paths below [`BACKBONE`]; those of each kind in the order of Keras' `model.layers`,
+    /// and all of them where they have no names in Keras.
     layers: fn(Variant) -> Vec<Layer>,
     /// Whether the implementations differ in anything.
     pub(super) has_variants: bool,
@@ -61,7 +61,8 @@ impl FamilyFiles {
     }
 }
 
-/// The layers of a backbone; where they have no names in Keras, in the order of Keras' `model.layers`.
+/// The layers of a backbone; those of each kind in the order of Keras' `model.layers`, and all of them where
+/// they have no names in Keras.
 pub(super) fn layers(backbone: Backbone, variant: Variant) -> Vec<Layer> {
     let mut layers = (files(backbone).layers)(variant);
     for layer in &mut layers {
@@ -126,19 +127,23 @@ fn resnet50(variant: Variant) -> Vec<Layer> {
                 false => ["conv", "bn"]
                     .map(|kind| format!("conv{}_block{}_{part}_{kind}", stage + 2, block + 1)),
             };
-            if block == 0 {
-                layers.extend(pair(
-                    ["conv", "norm"].map(|kind| format!("{ours}.shortcut.{kind}")),
-                    ["0", "1"].map(|index| format!("{torch}.downsample.{index}")),
-                    keras(0),
-                ));
-            }
-            for part in 1..=3 {
-                layers.extend(pair(
-                    ["conv", "norm"].map(|kind| format!("{ours}.{kind}{part}")),
-                    ["conv", "bn"].map(|kind| format!("{torch}.{kind}{part}")),
-                    keras(part),
-                ));
+            // The projection comes before the unit that it is added to, as in Keras' `model.layers`.
+            let parts = match block {
+                0 => &[1, 2, 0, 3][..],
+                _ => &[1, 2, 3],
+            };
+            for &part in parts {
+                let (ours, torch) = match part {
+                    0 => (
+                        ["conv", "norm"].map(|kind| format!("{ours}.shortcut.{kind}")),
+                        ["0", "1"].map(|index| format!("{torch}.downsample.{index}")),
+                    ),
+                    part => (
+                        ["conv", "norm"].map(|kind| format!("{ours}.{kind}{part}")),
+                        ["conv", "bn"].map(|kind| format!("{torch}.{kind}{part}")),
+                    ),
+                };
+                layers.extend(pair(ours, torch, keras(part)));
             }
         }
     }

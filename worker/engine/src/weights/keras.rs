@@ -1,17 +1,22 @@
-//! Keras' legacy HDF5 files of weights.
+//! Keras' files: the legacy layout of HDF5 here, Keras 3's own one in `keras3`.
 //!
-//! The attribute `layer_names` lists the layers in the model's order; each is a group whose attribute
-//! `weight_names` lists its datasets. In a file of `model.save()` all this lies in the group `model_weights`.
+//! In the legacy layout, the attribute `layer_names` lists the layers in the model's order; each is a group
+//! whose attribute `weight_names` lists its datasets. In a file of `model.save()` all this lies in the group
+//! `model_weights`, beside the optimizer's. A model within a model is one layer there, with all weights of
+//! its layers.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
 use hdf5_reader::error::Error;
 use hdf5_reader::group::Group;
-use hdf5_reader::storage::FileStorage;
-use hdf5_reader::{Attribute, Datatype, Hdf5File, OpenOptions};
+use hdf5_reader::storage::{DynStorage, FileStorage};
+use hdf5_reader::{Attribute, Dataset, Datatype, Hdf5File, OpenOptions};
 
+use super::archive;
+use super::keras3;
 use super::state_dict::{Numbers, Place, StateDict, StoredTensor};
 
 /// Decoded bytes of the largest chunk that is read. Keras writes no chunks; the largest kernel of the four
@@ -21,10 +26,25 @@ const LARGEST_CHUNK: usize = 64 << 20;
 /// A file's layers.
 #[derive(Clone, Debug, Default)]
 pub(super) struct KerasModel {
-    /// All layers, in the model's order.
+    /// The names of all layers that the file names.
     pub(super) names: Vec<String>,
-    /// Those with weights.
+    /// The layers with weights, in [`Self::order`].
     pub(super) layers: Vec<KerasLayer>,
+    pub(super) order: Order,
+}
+
+/// How the layers of a file are sorted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) enum Order {
+    /// As in the model.
+    #[default]
+    Model,
+    /// So many convolutions as in the model, then the batch normalisations as in the model.
+    Kind {
+        convolutions: usize,
+        /// The group of the file that has them.
+        container: String,
+    },
 }
 
 /// A layer with weights.
@@ -40,15 +60,21 @@ pub(super) struct KerasLayer {
 /// # Errors
 /// What is wrong.
 pub(super) fn open(path: &Path) -> Result<(KerasModel, StateDict), String> {
-    read(path).map_err(|problem| match problem {
-        Problem::Hdf5(error) => error.to_string(),
-        Problem::Layout(reason) => reason,
-    })
+    read(path).map_err(Problem::reason)
 }
 
-enum Problem {
+pub(super) enum Problem {
     Hdf5(Error),
     Layout(String),
+}
+
+impl Problem {
+    fn reason(self) -> String {
+        match self {
+            Self::Hdf5(error) => error.to_string(),
+            Self::Layout(reason) => reason,
+        }
+    }
 }
 
 impl From<Error> for Problem {
@@ -57,26 +83,71 @@ impl From<Error> for Problem {
     }
 }
 
+/// As [`open`], of `model.weights.h5` in a `.keras` archive.
+///
+/// # Errors
+/// What is wrong.
+pub(super) fn open_archive(path: &Path) -> Result<(KerasModel, StateDict), String> {
+    let storage = archive::stored(path, WEIGHTS)?;
+    read_from(storage).map_err(|problem| format!("its {WEIGHTS}: {}", problem.reason()))
+}
+
+/// The weights in a `.keras` archive.
+const WEIGHTS: &str = "model.weights.h5";
+
 fn read(path: &Path) -> Result<(KerasModel, StateDict), Problem> {
-    let options = OpenOptions::default().with_max_chunk_bytes(LARGEST_CHUNK);
     // Reads, no memory map: a file that shrinks meanwhile is an error then, not a signal.
-    let storage = Arc::new(FileStorage::open(path)?);
+    read_from(Arc::new(FileStorage::open(path)?))
+}
+
+fn read_from(storage: DynStorage) -> Result<(KerasModel, StateDict), Problem> {
+    let options = OpenOptions::default().with_max_chunk_bytes(LARGEST_CHUNK);
     let root = Hdf5File::from_storage_with_options(storage, options)?.root_group()?;
-    let (group, names) = match strings(&root, "layer_names")? {
-        Some(names) => (root, names),
-        None => model_weights(&root)?,
+    if let Some(names) = strings(&root, "layer_names")? {
+        return legacy(&root, names);
+    }
+    let (groups, _) = root.member_names()?;
+    let has = |name: &str| groups.iter().any(|group| group == name);
+    if has("model_weights") {
+        let group = root.group("model_weights")?;
+        if let Some(names) = strings(&group, "layer_names")? {
+            return legacy(&group, names);
+        }
+    }
+    if has(keras3::LAYERS) {
+        return keras3::read(&root);
+    }
+    let reason = match has("_layer_checkpoint_dependencies") {
+        true => KERAS_2_ZIP,
+        false => NO_LAYERS,
     };
+    Err(Problem::Layout(reason.to_owned()))
+}
+
+/// What to do with the first version of the `.keras` format.
+const KERAS_2_ZIP: &str = "it is in the layout that Keras 2.12 to 2.15 gave to .keras and .weights.h5; load \
+    the model there and save it with model.save(\"model.h5\"), or in Keras 3";
+
+/// HDF5 of something else.
+const NO_LAYERS: &str = "it is HDF5, but has neither layer_names, as Keras' .h5 files have, nor a group \
+    layers, as Keras 3's .weights.h5 files have";
+
+fn legacy(group: &Group, names: Vec<String>) -> Result<(KerasModel, StateDict), Problem> {
     let mut model = KerasModel::default();
     let mut tensors = Vec::new();
     for name in names {
-        let layer = descend(&group, &name)?;
-        let first = tensors.len();
-        for weight in strings(&layer, "weight_names")?.unwrap_or_default() {
-            tensors.push(stored(&layer, &name, &weight)?);
-        }
-        if tensors.len() > first {
+        let layer = descend(group, &name)?;
+        for (inner, paths) in by_layer(strings(&layer, "weight_names")?.unwrap_or_default()) {
+            let first = tensors.len();
+            for path in &paths {
+                tensors.push(stored(&layer, &name, path)?);
+            }
+            let inner = inner.unwrap_or_else(|| name.clone());
+            if inner != name {
+                model.names.push(inner.clone());
+            }
             model.layers.push(KerasLayer {
-                name: name.clone(),
+                name: inner,
                 weights: first..tensors.len(),
             });
         }
@@ -88,25 +159,30 @@ fn read(path: &Path) -> Result<(KerasModel, StateDict), Problem> {
     Ok((model, tensors))
 }
 
-fn model_weights(root: &Group) -> Result<(Group, Vec<String>), Problem> {
-    let (groups, _) = root.member_names()?;
-    let has = |name: &str| groups.iter().any(|group| group == name);
-    if has("model_weights") {
-        let group = root.group("model_weights")?;
-        if let Some(names) = strings(&group, "layer_names")? {
-            return Ok((group, names));
+/// The paths of a layer's weights, or those of each layer of a model that is one layer of another, by its own
+/// name. Such a model lists first what can be trained in all its layers.
+fn by_layer(paths: Vec<String>) -> Vec<(Option<String>, Vec<String>)> {
+    fn parent(path: &str) -> &str {
+        path.rsplit_once('/').map_or("", |(parent, _)| parent)
+    }
+    let mut layers: Vec<(Option<String>, Vec<String>)> = Vec::new();
+    let mut places = BTreeMap::new();
+    for path in paths {
+        let place = *places.entry(parent(&path).to_owned()).or_insert_with(|| {
+            layers.push((None, Vec::new()));
+            layers.len() - 1
+        });
+        layers[place].1.push(path);
+    }
+    if layers.len() > 1 {
+        for (name, paths) in &mut layers {
+            let parent = parent(&paths[0]);
+            let last = parent.rsplit('/').next().unwrap_or_default();
+            *name = (!last.is_empty()).then(|| last.to_owned());
         }
     }
-    let reason = match has("layers") || has("_layer_checkpoint_dependencies") {
-        true => KERAS_3,
-        false => "it is HDF5, but has no layer_names as Keras' files of weights do",
-    };
-    Err(Problem::Layout(reason.to_owned()))
+    layers
 }
-
-/// What to do with a file in Keras 3's own layout.
-pub(super) const KERAS_3: &str = "it is in the layout of Keras 3, where layers have no names to go by; \
-    load it in Keras and convert it with model.save(\"model.h5\"), which writes the legacy HDF5 layout";
 
 /// The group below `group` that a path with slashes names.
 fn descend(group: &Group, path: &str) -> Result<Group, Error> {
@@ -119,20 +195,24 @@ fn stored(layer: &Group, layer_name: &str, path: &str) -> Result<StoredTensor, E
         Some((parents, last)) => (descend(layer, parents)?, last),
         None => (layer.clone(), path),
     };
-    let dataset = group.dataset(dataset)?;
-    let shape = dataset
-        .shape()
-        .iter()
-        .map(|&extent| usize::try_from(extent).map_err(|_| Error::InvalidData(path.to_owned())));
     // Files of Keras 1 have names such as `conv1_W_1:0`, later ones `conv1/kernel:0`.
     let name = match path.strip_prefix(layer_name) {
         Some(rest) if rest.starts_with('/') => path.to_owned(),
         _ => format!("{layer_name}/{path}"),
     };
+    tensor(group.dataset(dataset)?, name)
+}
+
+/// What a dataset holds, under this name.
+pub(super) fn tensor(dataset: Dataset, name: String) -> Result<StoredTensor, Error> {
+    let shape = dataset
+        .shape()
+        .iter()
+        .map(|&extent| usize::try_from(extent).map_err(|_| Error::InvalidData(name.clone())));
     Ok(StoredTensor {
-        name,
         shape: shape.collect::<Result<_, _>>()?,
         numbers: numbers(dataset.dtype()),
+        name,
         place: Place::Hdf5(Box::new(dataset)),
     })
 }
@@ -148,7 +228,7 @@ fn numbers(kind: &Datatype) -> Numbers {
 
 /// The strings of an attribute, or of `<name>0`, `<name>1`, .., into which Keras splits what is too large for
 /// one.
-fn strings(group: &Group, name: &str) -> Result<Option<Vec<String>>, Error> {
+pub(super) fn strings(group: &Group, name: &str) -> Result<Option<Vec<String>>, Error> {
     let attributes = group.attributes()?;
     let find = |name: &str| attributes.iter().find(|attribute| attribute.name == name);
     if let Some(attribute) = find(name) {

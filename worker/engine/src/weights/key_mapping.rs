@@ -1,12 +1,14 @@
 //! Which tensor of a file is which parameter of a network.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 use quartet_shared::spec::Backbone;
 
 use super::error::Problems;
 use super::families::{files, layers};
-use super::keras::KerasModel;
+use super::keras::{KerasModel, Order};
+use super::keras3;
 use super::layer::{BACKBONE, Kind, Layer, Names};
 use super::state_dict::{Numbers, StateDict, StoredTensor};
 use crate::models::NetworkConfig;
@@ -83,31 +85,76 @@ pub(super) fn keras(
 ) -> KeyMapping {
     let mut mapping = KeyMapping::default();
     let has_gamma = files(config.backbone).has_gamma(config.variant);
+    let layers = layers(config.backbone, config.variant);
+    let is_there = |name: &String| model.layers.iter().any(|layer| layer.name == *name);
+    let is_named = layers
+        .iter()
+        .filter_map(|layer| layer.keras.as_ref())
+        .any(is_there);
     let mut used = BTreeSet::new();
-    for (index, layer) in layers(config.backbone, config.variant).iter().enumerate() {
-        let found = match &layer.keras {
-            Some(name) => model.layers.iter().position(|layer| layer.name == *name),
-            None => (index < model.layers.len()).then_some(index),
+    let mut counts = [0, 0];
+    for (index, layer) in layers.iter().enumerate() {
+        let count = &mut counts[usize::from(layer.kind == Kind::Norm)];
+        let number = std::mem::replace(count, *count + 1);
+        let (found, absent) = match (&model.order, &layer.keras) {
+            (Order::Kind { .. }, Some(name)) if is_named => (model.named(name), name.clone()),
+            (Order::Kind { container, .. }, _) => (
+                model.numbered(layer.kind, number),
+                keras3::layer(container, layer.kind, number),
+            ),
+            (Order::Model, Some(name)) => (model.named(name), name.clone()),
+            (Order::Model, None) => (
+                (index < model.layers.len()).then_some(index),
+                format!("weighted layer {} ({})", index + 1, described(layer)),
+            ),
         };
         used.extend(found);
-        let name = match (found, &layer.keras) {
-            (Some(found), _) => model.layers[found].name.clone(),
-            (None, Some(name)) => name.clone(),
-            (None, None) => format!("weighted layer {} ({})", index + 1, described(layer)),
-        };
+        let name = found.map_or(absent, |found| model.layers[found].name.clone());
         let mut weights = found.map_or(0..0, |found| model.layers[found].weights.clone());
         for (ours, names) in parameters(layer, shapes, has_gamma) {
             mapping.assign(ours, weights.next(), format!("{name}/{}", names.keras));
         }
         mapping.unused(weights, tensors);
     }
-    let last = used.last().copied().unwrap_or(0);
-    for (index, layer) in model.layers.iter().enumerate().take(last) {
-        if !used.contains(&index) {
-            mapping.unused(layer.weights.clone(), tensors);
+    for range in model.sorted() {
+        let last = used
+            .range(range.clone())
+            .last()
+            .copied()
+            .unwrap_or(range.start);
+        for index in (range.start..last).filter(|index| !used.contains(index)) {
+            mapping.unused(model.layers[index].weights.clone(), tensors);
         }
     }
     mapping
+}
+
+impl KerasModel {
+    fn named(&self, name: &str) -> Option<usize> {
+        self.layers.iter().position(|layer| layer.name == name)
+    }
+
+    /// The layer of a kind with this number, from 0.
+    fn numbered(&self, kind: Kind, number: usize) -> Option<usize> {
+        let sorted = self.sorted();
+        let range = match (kind, &sorted[..]) {
+            (Kind::Norm, [_, norms]) => norms,
+            (_, [convolutions, ..]) => convolutions,
+            _ => return None,
+        };
+        let index = range.start.checked_add(number)?;
+        range.contains(&index).then_some(index)
+    }
+
+    /// The layers that are in the model's order.
+    fn sorted(&self) -> Vec<Range<usize>> {
+        let all = self.layers.len();
+        let cuts = match self.order {
+            Order::Model => vec![0, all],
+            Order::Kind { convolutions, .. } => vec![0, convolutions, all],
+        };
+        cuts.windows(2).map(|cuts| cuts[0]..cuts[1]).collect()
+    }
 }
 
 fn described(layer: &Layer) -> &'static str {
@@ -184,11 +231,26 @@ impl KeyMapping {
 
 impl Layout {
     /// The shape in the file of what has this shape in our networks.
-    fn stored(self, shape: &[usize]) -> Vec<usize> {
+    pub(super) fn stored(self, shape: &[usize]) -> Vec<usize> {
         match (self, shape) {
             (Self::Keras, &[output, input, height, width]) => vec![height, width, input, output],
             _ => shape.to_vec(),
         }
+    }
+
+    /// Values of a parameter of this shape as they lie in the file.
+    pub(super) fn theirs(self, values: Vec<f32>, shape: &[usize]) -> Vec<f32> {
+        let (Self::Keras, &[output, input, height, width]) = (self, shape) else {
+            return values;
+        };
+        let mut theirs = Vec::with_capacity(values.len());
+        for pixel in 0..height * width {
+            for i in 0..input {
+                let place = |o: usize| (o * input + i) * height * width + pixel;
+                theirs.extend((0..output).map(|o| values[place(o)]));
+            }
+        }
+        theirs
     }
 
     /// Values as they lie in the file in our order, for a parameter of this shape.
@@ -208,21 +270,23 @@ impl Layout {
     }
 }
 
+/// How names of torchvision and timm begin that only one backbone has.
+pub(super) const MARKS: [(&str, Backbone); 4] = [
+    ("features.28.", Backbone::Vgg16),
+    ("layer1.0.conv3.", Backbone::Resnet50V1_5),
+    ("Mixed_5b.", Backbone::InceptionV3),
+    ("conv2d_7b.", Backbone::InceptionResnetV2),
+];
+
 /// The backbone that names of torchvision or timm belong to.
 pub(super) fn torch_backbone(tensors: &StateDict) -> Option<Backbone> {
     let begins = |prefix: &str| tensors.iter().any(|t| t.name.starts_with(prefix));
-    let marks = [
-        ("features.28.", Backbone::Vgg16),
-        ("layer1.0.conv3.", Backbone::Resnet50V1_5),
-        ("Mixed_5b.", Backbone::InceptionV3),
-        ("conv2d_7b.", Backbone::InceptionResnetV2),
-    ];
-    let mark = marks.into_iter().find(|(prefix, _)| begins(prefix));
+    let mark = MARKS.into_iter().find(|(prefix, _)| begins(prefix));
     mark.map(|(_, backbone)| backbone)
 }
 
-/// The backbone that Keras' layer names belong to.
-pub(super) fn keras_backbone(model: &KerasModel) -> Option<Backbone> {
+/// The backbone that Keras' layer names belong to, or, where they are not told, the convolutions.
+pub(super) fn keras_backbone(model: &KerasModel, tensors: &StateDict) -> Option<Backbone> {
     let has = |name: &str| model.names.iter().any(|layer| layer == name);
     let marks = [
         ("block1_conv1", Backbone::Vgg16),
@@ -233,6 +297,27 @@ pub(super) fn keras_backbone(model: &KerasModel) -> Option<Backbone> {
     ];
     let mark = marks.into_iter().find(|(name, _)| has(name));
     mark.map(|(_, backbone)| backbone)
+        .or_else(|| backbone_of_convolutions(model, tensors))
+}
+
+/// The backbone whose convolutions, of which there are at least as many, begin as the file's.
+fn backbone_of_convolutions(model: &KerasModel, tensors: &StateDict) -> Option<Backbone> {
+    let kernels = model.layers.iter().filter_map(|layer| {
+        let kernel = &tensors.get(layer.weights.start)?.shape;
+        (kernel.len() == 4).then_some((kernel, layer.weights.len()))
+    });
+    let kernels: Vec<_> = kernels.collect();
+    let (first, weights) = kernels.first()?;
+    let beginnings = [
+        ([7, 7, 3], 2, 53, Backbone::Resnet50),
+        ([3, 3, 3], 2, 13, Backbone::Vgg16),
+        ([3, 3, 3], 1, 244, Backbone::InceptionResnetV2),
+        ([3, 3, 3], 1, 94, Backbone::InceptionV3),
+    ];
+    let found = beginnings.into_iter().find(|(kernel, count, least, _)| {
+        first.starts_with(kernel) && weights == count && kernels.len() >= *least
+    });
+    found.map(|(.., backbone)| backbone)
 }
 
 /// A layer of the ResNet50 that Keras had until 2018.

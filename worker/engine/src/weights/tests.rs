@@ -2,9 +2,11 @@
 
 mod classic;
 mod errors;
+mod exports;
 mod files;
 mod formats;
 mod hostile;
+mod keras3;
 mod mutated;
 
 use std::collections::BTreeSet;

@@ -1,6 +1,6 @@
 //! PyTorch's own files, and safetensors.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
@@ -9,16 +9,17 @@ use pytorch_reader::{DType, PytorchReader};
 use safetensors::Dtype;
 use safetensors::tensor::{Metadata, TensorInfo};
 
+use super::key_mapping::MARKS;
 use super::state_dict::{Numbers, Place, StateDict, StoredTensor};
 
 /// Largest header of a safetensors file, as in the `safetensors` crate.
 const LARGEST_HEADER: u64 = 100_000_000;
 
-/// Keys under which training scripts keep the state dict of the model.
-const WRAPPERS: [&str; 2] = ["state_dict.", "model."];
+/// Keys under which training scripts keep the state dict of the model, the one to be preferred first.
+const WRAPPERS: [&str; 4] = ["state_dict.", "model.", "model_state_dict.", "net."];
 
-/// What `DataParallel` puts before every name.
-const PARALLEL: &str = "module.";
+/// What `DataParallel` and `torch.compile` put before every name.
+const PARALLEL: [&str; 2] = ["module.", "_orig_mod."];
 
 /// The tensors of a file that `torch.save` wrote. No code in it is run: its pickle is only looked at.
 ///
@@ -43,11 +44,12 @@ pub(super) fn open_pytorch(path: &Path) -> Result<StateDict, String> {
         },
         place: Place::Pytorch(tensor),
     });
-    Ok(unwrapped(tensors.collect()))
+    unwrapped(tensors.collect())
 }
 
-/// The state dict of the model alone, by the model's own names.
-fn unwrapped(mut tensors: StateDict) -> StateDict {
+/// The state dict of the backbone, by its own names: without the key that it is kept under, and without the
+/// attribute that it is in a larger network.
+fn unwrapped(mut tensors: StateDict) -> Result<StateDict, String> {
     for wrapper in WRAPPERS {
         if tensors
             .iter()
@@ -57,13 +59,37 @@ fn unwrapped(mut tensors: StateDict) -> StateDict {
             strip(&mut tensors, wrapper);
         }
     }
-    if tensors
-        .iter()
-        .all(|tensor| tensor.name.starts_with(PARALLEL))
+    while let Some(prefix) = PARALLEL
+        .into_iter()
+        .find(|prefix| tensors.iter().all(|tensor| tensor.name.starts_with(prefix)))
     {
-        strip(&mut tensors, PARALLEL);
+        strip(&mut tensors, prefix);
     }
-    tensors
+    let prefixes: BTreeSet<&str> = tensors
+        .iter()
+        .filter_map(|tensor| prefix(&tensor.name))
+        .collect();
+    let prefix = match prefixes.into_iter().collect::<Vec<_>>()[..] {
+        [] | ["", ..] => return Ok(tensors),
+        [prefix] => prefix.to_owned(),
+        [first, second, ..] => {
+            return Err(format!(
+                "it holds several networks, such as {first:?} and {second:?}: save one of them by itself, \
+                 as torch.save(network.state_dict(), \"x.pth\") does"
+            ));
+        }
+    };
+    tensors.retain(|tensor| tensor.name.starts_with(&prefix));
+    strip(&mut tensors, &prefix);
+    Ok(tensors)
+}
+
+/// What stands before a name of which it is clear how it begins.
+fn prefix(name: &str) -> Option<&str> {
+    let begins = |at: usize| MARKS.iter().any(|(mark, _)| name[at..].starts_with(mark));
+    let after_dots = name.match_indices('.').map(|(dot, _)| dot + 1);
+    let mut places = std::iter::once(0).chain(after_dots);
+    places.find(|&at| begins(at)).map(|at| &name[..at])
 }
 
 fn strip(tensors: &mut [StoredTensor], prefix: &str) {
@@ -102,7 +128,7 @@ pub(super) fn open_safetensors(
         place: Place::Plain(data_start + info.data_offsets.0 as u64),
     });
     let entries = metadata.metadata().clone().unwrap_or_default();
-    Ok((unwrapped(tensors.collect()), entries.into_iter().collect()))
+    Ok((unwrapped(tensors.collect())?, entries.into_iter().collect()))
 }
 
 /// The header, and where the data after it begins and how long it is.

@@ -1,6 +1,7 @@
 //! Writing small files of every format.
 
 use std::collections::HashMap;
+use std::io::{Cursor, Write};
 use std::path::Path;
 
 use hdf5_pure::{AttrValue, FileBuilder};
@@ -142,6 +143,66 @@ pub(super) fn keras_file(layers: &[KerasLayer], style: Style) -> Vec<u8> {
         }
     }
     file.finish().unwrap()
+}
+
+/// Keras 3's own layout, of the model alone or within another one, with the layers' names or without.
+pub(super) fn keras3_file(layers: &[KerasLayer], nested: bool, names: bool) -> Vec<u8> {
+    let mut file = FileBuilder::new();
+    let mut container = file.create_group("layers");
+    let mut counts = HashMap::new();
+    for (name, weights) in layers {
+        let class = match weights.first() {
+            Some((_, shape, _)) if shape.len() == 4 => "conv2d",
+            Some(_) => "batch_normalization",
+            None => continue,
+        };
+        let count = counts.entry(class).or_insert(0);
+        let mut group = container.create_group(&match *count {
+            0 => class.to_owned(),
+            count => format!("{class}_{count}"),
+        });
+        *count += 1;
+        let mut vars = group.create_group("vars");
+        for (index, (_, shape, values)) in weights.iter().enumerate() {
+            let shape: Vec<u64> = shape.iter().map(|&extent| extent as u64).collect();
+            let dataset = vars.create_dataset(&index.to_string());
+            dataset.with_f32_data(values).with_shape(&shape);
+        }
+        if names {
+            vars.set_attr("name", AttrValue::String(name.clone()));
+        }
+        group.add_group(vars.finish());
+        container.add_group(group.finish());
+    }
+    if nested {
+        let mut model = file.create_group("functional");
+        model.add_group(container.finish());
+        let mut outer = file.create_group("layers");
+        outer.add_group(model.finish());
+        let mut own = outer.create_group("conv2d");
+        let mut vars = own.create_group("vars");
+        vars.create_dataset("0")
+            .with_f32_data(&[1.0])
+            .with_shape(&[1, 1, 1, 1]);
+        own.add_group(vars.finish());
+        outer.add_group(own.finish());
+        file.add_group(outer.finish());
+    } else {
+        file.add_group(container.finish());
+    }
+    file.finish().unwrap()
+}
+
+/// A `.keras` archive of these weights.
+pub(super) fn keras_archive(weights: &[u8], method: zip::CompressionMethod) -> Vec<u8> {
+    let mut archive = zip::ZipWriter::new(Cursor::new(Vec::new()));
+    let options = zip::write::SimpleFileOptions::default().compression_method(method);
+    let entries = [("metadata.json", &b"{}"[..]), ("model.weights.h5", weights)];
+    for (name, bytes) in entries {
+        archive.start_file(name, options).unwrap();
+        archive.write_all(bytes).unwrap();
+    }
+    archive.finish().unwrap().into_inner()
 }
 
 /// Safetensors of f32.

@@ -5,9 +5,10 @@ use quartet_shared::spec::{Backbone, Family};
 
 use super::classic::classic_keras_file;
 use super::files::{
-    Style, keras_file, keras_layers, legacy_file, safetensors_file, torch_tensors, write, zip_file,
+    Named, Style, keras_file, keras_layers, legacy_file, safetensors_file, torch_tensors, write,
+    zip_file,
 };
-use super::{NETWORKS, config, load, network, values};
+use super::{NETWORKS, config, load, network, refusal, values};
 use crate::checkpoint::save_network;
 use crate::models::{NetworkConfig, Variant};
 use crate::weights::{Exported, WeightsError, WeightsFile, export_timm};
@@ -106,6 +107,65 @@ fn torch_files_of_every_network_and_format() {
             assert_eq!(values(&loaded, false), values(&network, false), "{index}");
         }
     }
+}
+
+#[test]
+fn torch_files_of_training_scripts_and_of_larger_networks() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = config(Backbone::InceptionV3, Variant::Torch);
+    let network = network(&config, 5);
+    let tensors = torch_tensors(&network);
+    let under = |prefix: &str| -> Vec<Named> {
+        let named = tensors.iter().cloned();
+        named
+            .map(|(name, shape, values)| (format!("{prefix}{name}"), shape, values))
+            .collect()
+    };
+    let other = |name: &str| (name.to_owned(), vec![2], vec![1.0, 2.0]);
+    let wrappers = [
+        "state_dict",
+        "model",
+        "model_state_dict",
+        "net",
+        "model.state_dict",
+    ];
+    for wrapper in wrappers {
+        for prefix in [
+            "",
+            "module.",
+            "_orig_mod.",
+            "_orig_mod.module.",
+            "backbone.",
+            "net.trunk.",
+        ] {
+            let mut tensors = under(prefix);
+            if prefix.ends_with("trunk.") || prefix == "backbone." {
+                tensors.push(other("classifier.weight"));
+            }
+            let path = write(folder.path(), "w", &zip_file(&tensors, wrapper));
+            let loaded = load(&path, &config).unwrap_or_else(|e| panic!("{wrapper} {prefix}: {e}"));
+            assert_eq!(
+                values(&loaded, false),
+                values(&network, false),
+                "{wrapper} {prefix}"
+            );
+        }
+    }
+    let mut beside = under("encoder.");
+    beside.extend([other("head.weight"), other("teacher.layer.weight")]);
+    let path = write(folder.path(), "w", &safetensors_file(&beside));
+    assert_eq!(
+        values(&load(&path, &config).unwrap(), false),
+        values(&network, false)
+    );
+
+    let two = [under("student."), under("teacher.")].concat();
+    let path = write(folder.path(), "two.safetensors", &safetensors_file(&two));
+    let message = refusal(&path, &config);
+    assert!(
+        message.contains("such as \"student.\" and \"teacher.\""),
+        "{message}"
+    );
 }
 
 #[test]

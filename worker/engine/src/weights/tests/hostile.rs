@@ -25,9 +25,9 @@ fn files_of_other_kinds_are_refused() {
         br#"{"a":{"dtype":"F32","shape":[4294967296,4294967296,4],"data_offsets":[0,0]}}"#;
     let overflow = [&(overflow.len() as u64).to_le_bytes()[..], overflow].concat();
     let cases: [(&[u8], &str); 6] = [
-        (b"", "neither HDF5 of Keras nor safetensors nor"),
-        (&long, "neither HDF5 of Keras nor safetensors nor"),
-        (&keras_3, "the layout of Keras 3"),
+        (b"", "neither of Keras (HDF5, .keras) nor safetensors nor"),
+        (&long, "neither of Keras (HDF5, .keras) nor safetensors nor"),
+        (&keras_3, "as a zip archive: "),
         (&absurd, "claims 18446744073709551615 bytes in a file of 13"),
         (&overflow, "overflow"),
         (b"\x89HDF\r\n\x1a\n", "not a usable file of weights"),
@@ -47,13 +47,19 @@ fn hdf5_of_something_else_is_refused() {
     let mut file = hdf5_pure::FileBuilder::new();
     file.create_dataset("temperature").with_f32_data(&[1.0]);
     let path = write(folder.path(), "other.h5", &file.finish().unwrap());
-    assert!(refusal(&path, &smallest()).contains("has no layer_names"));
+    assert!(refusal(&path, &smallest()).contains("has neither layer_names"));
 
     let mut file = hdf5_pure::FileBuilder::new();
     let layers = file.create_group("layers").finish();
     file.add_group(layers);
     let path = write(folder.path(), "new.weights.h5", &file.finish().unwrap());
-    assert!(refusal(&path, &smallest()).contains("layout of Keras 3"));
+    assert!(refusal(&path, &smallest()).contains("has no layers/conv2d"));
+
+    let mut file = hdf5_pure::FileBuilder::new();
+    let layers = file.create_group("_layer_checkpoint_dependencies").finish();
+    file.add_group(layers);
+    let path = write(folder.path(), "old.weights.h5", &file.finish().unwrap());
+    assert!(refusal(&path, &smallest()).contains("Keras 2.12 to 2.15"));
 }
 
 #[test]

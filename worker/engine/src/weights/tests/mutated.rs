@@ -6,7 +6,8 @@ use quartet_shared::spec::Backbone;
 
 use super::classic::classic_keras_file;
 use super::files::{
-    Style, keras_file, keras_layers, legacy_file, safetensors_file, torch_tensors, write, zip_file,
+    Style, keras_archive, keras_file, keras_layers, keras3_file, legacy_file, safetensors_file,
+    torch_tensors, write, zip_file,
 };
 use super::hostile::smallest;
 use super::network;
@@ -83,6 +84,27 @@ fn hdf5_files(network: &Network) -> Vec<Vec<u8>> {
         },
     ];
     styles.map(|style| keras_file(&layers, style)).to_vec()
+}
+
+#[test]
+fn keras3() {
+    let files = |network: &Network| {
+        let layers = keras_layers(network);
+        vec![
+            keras3_file(&layers, false, true),
+            keras3_file(&layers, true, false),
+        ]
+    };
+    damage("keras3", files, with_checksums);
+}
+
+#[test]
+fn keras_archives() {
+    let files = |network: &Network| {
+        let weights = keras3_file(&keras_layers(network), false, true);
+        vec![keras_archive(&weights, zip::CompressionMethod::Stored)]
+    };
+    damage("keras_archives", files, kept);
 }
 
 #[test]
