@@ -6,7 +6,7 @@ use quartet_shared::task::{LeaseId, Task};
 
 use super::Scheduler;
 use super::run::Run;
-use super::task::{FailureCounts, TaskRecord};
+use super::task::TaskRecord;
 use super::time::Now;
 use super::worker::{Worker, WorkerStage};
 
@@ -33,12 +33,6 @@ impl Scheduler {
             return Vec::new();
         }
         let mut idle = self.idle_workers();
-        let may_work: Vec<WorkerId> = self
-            .workers
-            .values()
-            .filter(|worker| worker.may_work())
-            .map(|worker| worker.info.id.clone())
-            .collect();
         let mut grants = Vec::new();
         for (task, resume) in ready {
             if idle.is_empty() {
@@ -51,10 +45,6 @@ impl Scheduler {
             let other = idle
                 .iter()
                 .position(|worker| !record.counts.failed_on.contains(worker));
-            let held = other.is_none() && waits_for_another(record, &may_work);
-            if held {
-                continue;
-            }
             let worker = idle.remove(other.unwrap_or(0));
             let lease = LeaseId {
                 experiment,
@@ -88,27 +78,31 @@ impl Scheduler {
     /// The tasks that can be leased now, most urgent first, with the positions to resume from.
     #[must_use]
     pub fn ready_tasks(&self, now: Now) -> Vec<(Task, Position)> {
-        let runs = self.runs.iter().filter(|run| run.record.is_ready(now));
+        let is_ready =
+            |record: &TaskRecord| record.is_ready(now) && !self.waits_for_another(record);
+        let runs = self.runs.iter().filter(|run| is_ready(&run.record));
         let mut runs: Vec<&Run> = runs.collect();
         runs.sort_by(|a, b| b.remaining_cost().total_cmp(&a.remaining_cost()));
         let mut tasks: Vec<_> = runs
             .iter()
             .map(|run| (run.task(), run.position()))
             .collect();
-        if self.evaluation.is_ready(now) {
+        if is_ready(&self.evaluation) {
             tasks.push((Task::Evaluate, Position::default()));
         }
         tasks
     }
-}
 
-/// Whether a task that failed in a way which another try can only repeat should not be tried where it failed,
-/// because another worker is there that will be free some time.
-fn waits_for_another(record: &TaskRecord, may_work: &[WorkerId]) -> bool {
-    let FailureCounts {
-        repeatable,
-        failed_on,
-        ..
-    } = &record.counts;
-    *repeatable > 0 && may_work.iter().any(|worker| !failed_on.contains(worker))
+    /// Whether a task that failed in a way which another try can only repeat is not tried now, because it
+    /// failed on all workers that are idle, and another is connected that will be idle some time.
+    pub(super) fn waits_for_another(&self, record: &TaskRecord) -> bool {
+        let counts = &record.counts;
+        let is_other = |worker: &Worker| !counts.failed_on.contains(&worker.info.id);
+        counts.repeatable > 0
+            && !self.idle().any(is_other)
+            && self
+                .workers
+                .values()
+                .any(|worker| worker.may_work() && worker.connected && is_other(worker))
+    }
 }

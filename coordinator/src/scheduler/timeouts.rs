@@ -118,7 +118,9 @@ impl Scheduler {
         let silences = workers.map(|worker| worker.last_seen + config.lease);
         // A task that is ready already waits for a worker, not for the time.
         let waits = self.records().filter_map(|record| match record.stage {
-            TaskStage::Pending { not_before } => Some(not_before),
+            TaskStage::Pending { not_before } if !self.waits_for_another(record) => {
+                Some(not_before)
+            }
             _ => None,
         });
         let waits = waits.filter(|_| idle);

@@ -10,9 +10,9 @@ fn the_first_lines_say_all() {
     experiment fer2013: training, 2 of 4 workers
     worker gpu-0@node7 joined, cuda:0 (NVIDIA H200)
     worker gpu-1@node7 joined, cuda:1 (NVIDIA H200)
-    vgg16  epoch 3/8  train loss 1.234 acc 45.1 %  valid loss 1.300 acc 46.0 %  best 47.0 % (epoch 2)
     inception_resnet_v2  is trained by gpu-0@node7
     vgg16  is trained by gpu-1@node7
+    vgg16  epoch 3/8  train loss 1.234 acc 45.1 %  valid loss 1.300 acc 46.0 %  best 47.0 % (epoch 2)
     ");
     assert_snapshot!(lines(None, &sample::finished()).join("\n"), @"
     experiment fer2013: finished
