@@ -13,6 +13,7 @@ use quartet_shared::outcome::{Outcome, StopReason};
 use quartet_shared::position::Position;
 use quartet_shared::progress::EpochMetrics;
 use quartet_shared::provenance::Provenance;
+use quartet_shared::report::{EvaluationReport, Partial};
 use quartet_shared::spec::Preset;
 use quartet_shared::state::TaskState;
 use quartet_shared::task::Task;
@@ -272,6 +273,61 @@ async fn a_failure_lasts_until_the_next_attempt() {
     };
     written.events(vec![stopped]).await;
     assert_eq!(written.read().await.standing(), Standing::Stopped);
+}
+
+/// What was evaluated without a run that failed is of the past once that run is tried again.
+#[tokio::test]
+async fn an_evaluation_that_lacks_runs_is_that_of_the_last_coordinator() {
+    let mut written = Written::new().await;
+    written.outcome(1).await;
+    written.attempt(0, 1, Position::default()).await;
+    let failed = Occurrence::TaskFailed {
+        task: written.task(0),
+        reason: "it broke".into(),
+    };
+    written.events(vec![started(), failed]).await;
+    // The evaluation of the other is to come.
+    assert_eq!(written.read().await.standing(), Standing::Unfinished);
+
+    let report = |partial| EvaluationReport {
+        experiment: "e".parse().unwrap(),
+        classes: Vec::new(),
+        members: Vec::new(),
+        splits: Vec::new(),
+        partial,
+    };
+    let lacks_first = |attempt| Partial {
+        missing: vec![written.runs[0].clone()],
+        attempt: Attempt(attempt),
+    };
+    for attempt in [1, 2] {
+        let key = written.layout.results(Some(Attempt(attempt))).evaluation();
+        written.put(&key, &report(Some(lacks_first(attempt)))).await;
+    }
+    let missing = written.runs[0].to_string();
+    let evaluated = Occurrence::Evaluated {
+        attempt: Attempt(2),
+    };
+    written.events(vec![evaluated]).await;
+    let record = written.read().await;
+    assert_eq!(record.standing(), Standing::Failed);
+    assert_eq!(record.missing(), missing);
+    let newest = record.report.and_then(|report| report.partial).unwrap();
+    assert_eq!(newest.attempt, Attempt(2));
+
+    written.events(vec![started()]).await;
+    let record = written.read().await;
+    assert_eq!(record.standing(), Standing::Unfinished);
+    assert_eq!(record.report, None);
+
+    // In the end all runs are evaluated.
+    written.outcome(0).await;
+    let whole = written.layout.results(None).evaluation();
+    written.put(&whole, &report(None)).await;
+    let record = written.read().await;
+    assert_eq!(record.standing(), Standing::Finished);
+    assert_eq!(record.report, Some(report(None)));
+    assert_eq!(record.missing(), "");
 }
 
 #[tokio::test]
