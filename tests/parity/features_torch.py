@@ -122,7 +122,7 @@ def torchvision_cases(cases):
     # The optimizer's step changes these tensors, too.
     trained = {f"_orig_mod.backbone.{name}": tensor for name, tensor in resnet.state_dict().items()}
     trained["_orig_mod.classifier.weight"] = torch.zeros(7, 2048)
-    optimizer = torch.optim.Adam(resnet.parameters())
+    optimizer = torch.optim.Adam(resnet.parameters(), lr=1e-6)
     optimizer.zero_grad()
     resnet(torch.zeros(1, 3, 64, 64)).sum().backward()
     optimizer.step()

@@ -5,7 +5,7 @@ use std::time::Duration;
 use quartet_shared::ids::{Attempt, Epoch};
 use quartet_shared::task::Task;
 use quartet_store::manifest::AttemptRecord;
-use quartet_tests::harness::{EPOCHS, Harness, RUNS, run_name};
+use quartet_tests::harness::{Harness, RUNS, run_name};
 use quartet_tests::processes::LIMIT;
 use quartet_tests::proxy::Mode;
 use quartet_tests::results::{Manifests, attempts, manifests};
@@ -84,6 +84,12 @@ pub(crate) fn killed_within_an_epoch(harness: &mut Harness) {
         let task = Task::Train(run_name(&run));
         let attempt = u32::try_from(attempt).expect("few attempts");
         let key = harness.layout().attempt(&task, Attempt(attempt).next());
+        // A lease is seen before its record is in the store, and its worker is heard of after that.
+        let heard = u64::from(attempt) + 1;
+        harness.until(|snapshot| {
+            let run = snapshot.run(&run);
+            (run.is_finished() || run.attempt() > heard || run.place().is_some()).then_some(())
+        });
         let record: AttemptRecord =
             serde_json::from_slice(&harness.store.read(&key)).expect("a record");
         if record.resume.step > 0 {
@@ -98,12 +104,12 @@ const WEIGHTS_BYTES_PER_SECOND: u32 = 500_000;
 
 pub(crate) fn evaluator_killed(harness: &mut Harness) {
     harness.begin(&["one", "two"]);
+    // Both have what they need for their runs.
     harness.until(|snapshot| {
         let mut runs = snapshot.runs();
-        runs.all(|run| run.committed() + 1 >= u64::from(EPOCHS))
-            .then_some(())
+        runs.all(|run| run.committed() > 0).then_some(())
     });
-    // The evaluator needs the weights of the other's run, for which it now takes seconds.
+    // The evaluator needs the weights of the runs, for which it now takes seconds.
     harness.to_coordinator.set(Mode::SlowAnswers {
         bytes_per_second: WEIGHTS_BYTES_PER_SECOND,
     });
