@@ -307,8 +307,7 @@ async fn coordinate(
 
 /// Prints an evaluation, and where it is.
 fn say_result(console: &Console, store: &Store, layout: &Layout, report: &EvaluationReport) {
-    let partial = report.partial.as_ref().map(|partial| partial.attempt);
-    let results = layout.results(partial);
+    let results = layout.results_of(report);
     let _ = console.print(&report::render(report));
     let _ = console.print(&format!(
         "to look at: {}\nevaluation: {}\nbest weights: {}runs/*/checkpoints/",

@@ -10,6 +10,7 @@ use quartet_shared::dataset::Index;
 use quartet_shared::ids::{ExperimentName, RunName};
 use quartet_shared::report::EvaluationReport;
 use quartet_shared::spec::RunSpec;
+use quartet_store::evaluation::newest_evaluation;
 use quartet_store::layout::Layout;
 use quartet_store::manifest::{Manifest, StoredSpec};
 use quartet_store::{Store, StoreError};
@@ -132,16 +133,7 @@ impl TrainedExperiment {
 
     /// The runs that the newest evaluation lacks, unless all were evaluated later.
     async fn missing(&self) -> anyhow::Result<Vec<RunName>> {
-        if self
-            .store
-            .exists(&self.layout.results(None).evaluation())
-            .await?
-        {
-            return Ok(Vec::new());
-        }
-        let mut partial = self.store.list(&self.layout.partial_results()).await?;
-        partial.retain(|key| key.ends_with("/evaluation.json"));
-        let Some(newest) = partial.pop() else {
+        let Some(newest) = newest_evaluation(&self.store, &self.layout).await? else {
             return Ok(Vec::new());
         };
         let report: Option<EvaluationReport> = self.store.read_json(&newest).await?;

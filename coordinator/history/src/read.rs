@@ -6,6 +6,7 @@ use quartet_shared::ids::{ExperimentName, RunName, Term};
 use quartet_shared::report::EvaluationReport;
 use quartet_shared::spec::RunSpec;
 use quartet_shared::task::Task;
+use quartet_store::evaluation::newest_evaluation;
 use quartet_store::layout::{Layout, SHARED};
 use quartet_store::manifest::{Manifest, StoredSpec};
 use quartet_store::{Store, StoreError};
@@ -201,16 +202,9 @@ impl Reader<'_> {
         Ok(lists.into_iter().flatten().collect())
     }
 
-    /// The evaluation of all runs, else the newest of those that lack some.
     async fn report(&mut self, layout: &Layout) -> Result<Option<EvaluationReport>, StoreError> {
-        let whole = self.one(&layout.results(None).evaluation()).await?;
-        if whole.is_some() {
-            return Ok(whole);
-        }
-        let mut partial = self.store.list(&layout.partial_results()).await?;
-        partial.retain(|key| key.ends_with("/evaluation.json"));
-        match partial.pop() {
-            Some(newest) => self.one(&newest).await,
+        match newest_evaluation(self.store, layout).await? {
+            Some(key) => self.one(&key).await,
             None => Ok(None),
         }
     }

@@ -155,8 +155,7 @@ impl ExperimentRecord {
             _ => None,
         });
         let over = self.closed || stopped == Some(true);
-        let whole = |report: &EvaluationReport| report.partial.is_none();
-        if self.report.as_ref().is_some_and(whole) {
+        if self.has_whole_report() {
             Standing::Finished
         } else if self.failures().next().is_some() && (over || !self.is_worked_on()) {
             Standing::Failed
@@ -182,6 +181,12 @@ impl ExperimentRecord {
         runs.clone().any(|run| run.state() == TaskState::Leased)
             || runs.clone().any(|run| run.state() == TaskState::Pending)
             || self.is_to_be_evaluated()
+    }
+
+    /// Whether the ensemble of all runs is evaluated.
+    fn has_whole_report(&self) -> bool {
+        let mut report = self.report.iter();
+        report.any(|report| report.partial.is_none())
     }
 
     /// Whether an ensemble of those runs that finished remains to be evaluated.
@@ -231,8 +236,7 @@ impl ExperimentRecord {
     /// From its begin to its end, or to the last that is known to have happened.
     #[must_use]
     pub fn took(&self) -> Option<Duration> {
-        let whole = |report: &EvaluationReport| report.partial.is_none();
-        let end = match self.report.as_ref().is_some_and(whole) {
+        let end = match self.has_whole_report() {
             // One that is started again finds nothing to do.
             true => self.events.iter().rev().find_map(|event| match event.what {
                 Occurrence::Evaluated { .. } => Some(event.at),

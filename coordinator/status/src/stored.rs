@@ -138,8 +138,8 @@ impl StoredError {
     }
 }
 
-/// Lists the experiments of a store that have all of some tags, as they are at the time `now`. Objects that cannot be read are named on
-/// `err`.
+/// Lists the experiments of a store that have all of some tags, as they are at the time `now`. Objects that
+/// cannot be read are named on `err`.
 ///
 /// # Errors
 /// The store cannot be read, or the output cannot be written.
@@ -247,10 +247,8 @@ async fn read(place: &str) -> Result<ExperimentRecord, StoredError> {
 
 async fn open(place: &str) -> Result<(Store, ExperimentRecord), StoredError> {
     let (store, experiment) = locate(place).await?;
-    match quartet_history::read(&store, &experiment).await {
-        Ok(record) => Ok((store, record)),
-        Err(error) => Err(error.into()),
-    }
+    let record = quartet_history::read(&store, &experiment).await?;
+    Ok((store, record))
 }
 
 /// The store and the name of what the user calls an experiment.

@@ -38,6 +38,7 @@
 use quartet_shared::blob::Checksum;
 use quartet_shared::ids::{Attempt, Epoch, ExperimentName, RunName, Term};
 use quartet_shared::position::Position;
+use quartet_shared::report::EvaluationReport;
 use quartet_shared::task::Task;
 
 /// The keys of one experiment, relative to the root of the store.
@@ -337,6 +338,12 @@ impl Layout {
             None => self.experiment.to_string(),
             Some(attempt) => format!("{}/{:04}", self.partial_results(), attempt.0),
         })
+    }
+
+    /// What this evaluation gives.
+    #[must_use]
+    pub fn results_of(&self, report: &EvaluationReport) -> Results {
+        self.results(report.partial.as_ref().map(|partial| partial.attempt))
     }
 
     /// The folder of the evaluations that lack runs.

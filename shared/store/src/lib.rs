@@ -6,6 +6,7 @@
 mod check;
 mod dataset;
 mod error;
+pub mod evaluation;
 pub mod layout;
 mod leftovers;
 pub mod log;

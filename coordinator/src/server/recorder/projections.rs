@@ -93,7 +93,7 @@ pub(super) async fn write_results(
         return Ok(());
     }
     let Experiment { store, layout, .. } = &shell.experiment;
-    let results = layout.results(report.partial.as_ref().map(|partial| partial.attempt));
+    let results = layout.results_of(report);
     let has_table = store.exists(&results.predictions_table()).await?;
     if has_table && store.exists(&results.report()).await? {
         return Ok(());

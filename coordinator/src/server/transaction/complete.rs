@@ -111,8 +111,7 @@ pub(in crate::server) async fn complete_evaluation(
     });
     shell.verify_leadership().await?;
     let store = &experiment.store;
-    let partial = report.partial.as_ref().map(|partial| partial.attempt);
-    let results = experiment.layout.results(partial);
+    let results = experiment.layout.results_of(&report);
     let table = Bytes::from(report::render(&report));
     store
         .create(&results.evaluation_text(), table)
