@@ -18,7 +18,7 @@ use quartet_proto::channel::Connector;
 use quartet_shared::label;
 use quartet_shared::report::{self, EvaluationReport};
 use quartet_shared::shutdown::Shutdown;
-use quartet_shared::spec;
+use quartet_shared::spec::{self, SpecError};
 use quartet_shared::telemetry;
 use quartet_shared::terminal::Console;
 use tokio::net::TcpListener;
@@ -95,7 +95,11 @@ pub fn run(args: Args) -> ExitCode {
         Err(error) => return fail(&error, USAGE),
     };
     if args.print_experiment {
-        return match io::stdout().write_all(spec::to_toml(&request.spec).as_bytes()) {
+        let spec = match request.new_spec() {
+            Ok(spec) => spec,
+            Err(error) => return fail(&error.into(), USAGE),
+        };
+        return match io::stdout().write_all(spec::to_toml(&spec).as_bytes()) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => fail(&error.into(), 1),
         };
@@ -126,6 +130,7 @@ fn is_usage(error: &anyhow::Error) -> bool {
     error.is::<DataError>()
         || error.is::<WeightsError>()
         || error.is::<Mismatch>()
+        || error.is::<SpecError>()
         || error.is::<OtherLeader>()
         || error.is::<CannotListen>()
         || error.is::<Unprotected>()
@@ -232,6 +237,14 @@ async fn coordinate(
         say(&format!("data: {}", created.data));
         for weights in &created.weights {
             say(&format!("weights: {weights}"));
+        }
+    }
+    if let Some(revised) = &experiment.spec.revised
+        && experiment.is_revised
+    {
+        for change in &revised.changes {
+            let change = label::one_line(change);
+            say(&format!("revision {}: {change}", revised.revision));
         }
     }
     let workers = match &fleet {

@@ -1,27 +1,36 @@
 //! An experiment as the store has it: its spec, its data, its leader, and how far its runs are.
+//!
+//! - `create`: puts a new one into the store, with its data and weights
+//! - `revision`: what may change in one that is there; `settle`: what follows from a change
+//! - `leadership`: which coordinator leads it
+//! - `history`: how far its runs are; `bin`: manifests that do not count any more
 
+mod bin;
+mod create;
 mod history;
 mod leadership;
+mod revision;
+mod settle;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, bail, ensure};
-use bytes::Bytes;
+use anyhow::{Context, ensure};
+use quartet_ingest::data::{self, Source};
+use quartet_ingest::weights::{self, DownloadProgress, HubConfig};
 use quartet_proto::channel::Connector;
-use quartet_shared::blob::{Blob, BlobRef, Checksum};
-use quartet_shared::blocking;
-use quartet_shared::clock::Timestamp;
-use quartet_shared::human;
-use quartet_shared::ids::{ExperimentId, Term};
+use quartet_shared::blob::Checksum;
+use quartet_shared::ids::{ExperimentId, ExperimentName, Term};
 use quartet_shared::report::EvaluationReport;
-use quartet_shared::spec::{self, ExperimentSpec};
+use quartet_shared::spec::{ExperimentSpec, SpecError};
 use quartet_store::layout::{self, Layout};
 use quartet_store::manifest::StoredSpec;
-
-use quartet_ingest::data::{self, Source};
-use quartet_ingest::weights::{self, DownloadProgress, HubConfig, WeightSources};
+use quartet_store::spec::newest_spec;
 use quartet_store::{Creation, Store, StoreError};
+
+pub(crate) use bin::Bin;
+use create::pack;
+use revision::Wanted;
 
 pub use history::read as read_history;
 pub(crate) use history::read_committed;
@@ -40,6 +49,13 @@ pub struct Request {
     pub spec: ExperimentSpec,
     /// Whether the spec was given explicitly, and so must equal the stored one.
     pub spec_is_explicit: bool,
+    /// Values that take the place of those of the given spec, or else of the stored one; see
+    /// [`ExperimentSpec::set`].
+    pub settings: Vec<String>,
+    /// Whether the stored experiment is to be changed where it differs.
+    pub update: bool,
+    /// The experiment of the same store whose data and weights a new one shares.
+    pub fork: Option<ExperimentName>,
     /// Where the images come from.
     pub source: Source,
     /// Whether the source was given explicitly, and so must equal the stored data.
@@ -73,6 +89,9 @@ impl Request {
         Self {
             spec,
             spec_is_explicit: false,
+            settings: Vec::new(),
+            update: false,
+            fork: None,
             source,
             source_is_explicit: false,
             data: data::Options::default(),
@@ -86,6 +105,32 @@ impl Request {
             connector,
             plain_connector: None,
         }
+    }
+}
+
+impl Request {
+    /// What is asked for, given the spec that it is to be made from where none was given explicitly.
+    ///
+    /// # Errors
+    /// A setting cannot be used.
+    fn wanted(&self, base: Option<&ExperimentSpec>) -> Result<ExperimentSpec, SpecError> {
+        let mut spec = match base {
+            Some(base) if !self.spec_is_explicit => base.clone(),
+            _ => self.spec.clone(),
+        };
+        spec.name.clone_from(&self.spec.name);
+        if !self.settings.is_empty() {
+            spec.set(&self.settings, "--set")?;
+        }
+        Ok(spec)
+    }
+
+    /// What is asked for of an experiment that the store does not have, made from the preset or the file.
+    ///
+    /// # Errors
+    /// A setting cannot be used.
+    pub fn new_spec(&self) -> Result<ExperimentSpec, SpecError> {
+        self.wanted(None)
     }
 }
 
@@ -109,6 +154,8 @@ pub struct Experiment {
     pub term: Term,
     /// What was put into the store, for people; absent if the store had the experiment.
     pub created: Option<Created>,
+    /// Whether this process has changed the experiment.
+    pub is_revised: bool,
 }
 
 /// What a new experiment is made of, for people.
@@ -130,7 +177,10 @@ pub async fn finished(
 ) -> anyhow::Result<Option<EvaluationReport>> {
     let layout = Layout::new(request.spec.name.clone());
     let results = layout.results(None);
-    let Some(report) = store.read_json(&results.evaluation()).await? else {
+    let Some(report) = store
+        .read_json::<EvaluationReport>(&results.evaluation())
+        .await?
+    else {
         return Ok(None);
     };
     // What is written last.
@@ -139,10 +189,14 @@ pub async fn finished(
             return Ok(None);
         }
     }
-    let Some(stored) = store.read_json::<StoredSpec>(&layout.spec()).await? else {
+    let Some(stored) = newest_spec(store, &layout).await? else {
         return Ok(None);
     };
-    check_same(&stored, request, &store.display_key(&layout.spec())).await?;
+    let changes = Wanted::of(&stored, request)?.is_some();
+    if changes || !stored.is_evaluated_by(&report) {
+        return Ok(None);
+    }
+    check(store, &layout, &stored, request).await?;
     Ok(Some(report))
 }
 
@@ -165,31 +219,64 @@ impl Experiment {
             leadership::refuse_beside_a_live_one(newest, &request).await?;
         }
         let address = request.address.clone();
-        let (spec, created) = match store.read_json::<StoredSpec>(&layout.spec()).await? {
+        let experiment = request.spec.name.clone();
+        let mut created = None;
+        let mut next = None;
+        let spec = match newest_spec(&store, &layout).await? {
             Some(stored) => {
-                check_same(&stored, &request, &store.display_key(&layout.spec())).await?;
-                let experiment = &request.spec.name;
+                check(&store, &layout, &stored, &request).await?;
+                if let Some(wanted) = Wanted::of(&stored, &request)? {
+                    next = Some(
+                        wanted
+                            .accept(&store, &layout, &stored, &request, progress)
+                            .await?,
+                    );
+                }
                 tracing::info!(%experiment, "going on with an experiment of the store");
-                (stored, None)
+                stored
+            }
+            None if request.update => {
+                return Err(Mismatch(format!(
+                    "{} has no experiment {experiment} to be changed; leave --update out to begin it",
+                    store.location()
+                ))
+                .into());
             }
             None => {
-                let (spec, created) = create(&store, &layout, request, progress).await?;
-                (spec, Some(created))
+                let (spec, new) = create::create(&store, &layout, request, progress).await?;
+                created = Some(new);
+                spec
             }
         };
         let last = newest.map_or(Term(0), |newest| newest.term);
         let term = leadership::claim(&store, &layout, last, &address).await?;
+        let is_revised = next.is_some();
+        let spec = match next {
+            Some(next) => {
+                let key = layout.revision(next.revision());
+                ensure!(
+                    store.create_json(&key, &next).await? == Creation::Created,
+                    "another coordinator has just changed experiment {experiment}; \
+                     start this one again to go on with it"
+                );
+                next
+            }
+            None => spec,
+        };
         for folder in [&layout.prefix()[..], layout::SHARED[0], layout::SHARED[1]] {
             delete_leftovers(&store, folder).await?;
         }
-        Ok(Self {
+        let experiment = Self {
             store,
             layout,
             id: identity(&spec)?,
             spec,
             term,
             created,
-        })
+            is_revised,
+        };
+        settle::settle(&experiment).await?;
+        Ok(experiment)
     }
 }
 
@@ -215,8 +302,14 @@ async fn delete_leftovers(store: &Store, folder: &str) -> Result<(), StoreError>
     Ok(())
 }
 
-async fn check_same(stored: &StoredSpec, request: &Request, place: &str) -> anyhow::Result<()> {
-    let name = &request.spec.name;
+/// Checks that a stored experiment can be read and trained, and that it has the data that are asked for.
+async fn check(
+    store: &Store,
+    layout: &Layout,
+    stored: &StoredSpec,
+    request: &Request,
+) -> anyhow::Result<()> {
+    let place = store.display_key(&layout.revision(stored.revision()));
     ensure!(
         stored.format == FORMAT,
         "{place} has format {}, this version of Quartet reads {FORMAT}",
@@ -226,151 +319,26 @@ async fn check_same(stored: &StoredSpec, request: &Request, place: &str) -> anyh
         .experiment
         .validate()
         .with_context(|| format!("{place} is damaged"))?;
-    if request.spec_is_explicit && stored.experiment != request.spec {
+    let name = &request.spec.name;
+    if let Some(fork) = &request.fork
+        && stored.forked_from.as_ref() != Some(fork)
+    {
         return Err(Mismatch(format!(
-            "experiment {name} exists and differs from the one given ({}); \
-             choose another name with --name, delete its folder to begin anew, \
-             or leave --experiment and --set out to go on with it ({place})",
-            difference(&stored.experiment, &request.spec)
+            "experiment {name} exists and is no fork of {fork}; choose another name with --name, \
+             or leave --fork out to go on with it ({place})"
         ))
         .into());
     }
-    let other_note = request.note.is_some() && request.note != stored.note;
-    if other_note || (!request.tags.is_empty() && request.tags != stored.tags) {
+    if request.source_is_explicit && pack(request).await?.blob != stored.dataset.blob {
         return Err(Mismatch(format!(
-            "experiment {name} exists, with another --note or other --tag: they are given when it begins; \
-             leave them out to go on with it ({place})"
+            "experiment {name} was begun with other data than {}, or with other options for them \
+             (--split, --valid-fraction, --class-names, --skip-bad-rows); choose another name with \
+             --name, or leave --data out to go on with it ({place})",
+            request.source
         ))
         .into());
-    }
-    if request.source_is_explicit {
-        let packed = pack(request).await?;
-        if packed.blob != stored.dataset.blob {
-            return Err(Mismatch(format!(
-                "experiment {name} was begun with other data than {}, or with other options for them \
-                 (--split, --valid-fraction, --class-names, --skip-bad-rows); choose another name with \
-                 --name, or leave --data out to go on with it ({place})",
-                request.source
-            ))
-            .into());
-        }
     }
     Ok(())
-}
-
-/// The first key in which two experiments differ, as a line of TOML.
-fn difference(stored: &ExperimentSpec, given: &ExperimentSpec) -> String {
-    let [stored_text, given_text] = [stored, given].map(spec::to_toml);
-    let mut lines = stored_text.lines().zip(given_text.lines());
-    match lines.find(|(stored, given)| stored != given) {
-        Some((stored, given)) if stored.contains('=') => {
-            format!("it has {}, now {}", stored.trim(), given.trim())
-        }
-        _ => format!(
-            "it has {} runs, now {}",
-            stored.runs.len(),
-            given.runs.len()
-        ),
-    }
-}
-
-struct Packed {
-    bytes: Bytes,
-    blob: Blob,
-    summary: String,
-}
-
-/// Reads and packs the data, off the asynchronous threads.
-async fn pack(request: &Request) -> anyhow::Result<Packed> {
-    let (source, options) = (request.source.clone(), request.data.clone());
-    let packed = blocking::run(move || -> anyhow::Result<Packed> {
-        let started = std::time::Instant::now();
-        let loaded = data::load(&source, &options)?;
-        for warning in &loaded.warnings {
-            tracing::warn!("{warning}");
-        }
-        let images = loaded
-            .dataset
-            .splits
-            .each_ref()
-            .map(|split| split.labels.len());
-        let bytes = Bytes::from(loaded.dataset.encode());
-        let blob = Blob {
-            size: bytes.len() as u64,
-            sha256: Checksum::of(&bytes),
-        };
-        tracing::info!(
-            source = %source,
-            train = images[0],
-            valid = images[1],
-            test = images[2],
-            skipped = loaded.skipped,
-            size = %human::size(blob.size),
-            took = %human::duration(started.elapsed()),
-            "packed the data"
-        );
-        let [train, valid, test] = images;
-        let mut summary =
-            format!("{source}: {train} training, {valid} validation, {test} test images");
-        if loaded.skipped > 0 {
-            summary.push_str(&format!(", {} skipped", loaded.skipped));
-        }
-        Ok(Packed {
-            bytes,
-            blob,
-            summary,
-        })
-    });
-    packed.await.context("reading the data panicked")?
-}
-
-async fn create(
-    store: &Store,
-    layout: &Layout,
-    request: Request,
-    progress: &mut DownloadProgress,
-) -> anyhow::Result<(StoredSpec, Created)> {
-    let sources = WeightSources::new(&request.spec.runs, request.weights.clone())?;
-    // Data and weights are checked before anything is written, the data first: that takes only seconds.
-    let Packed {
-        bytes,
-        blob,
-        summary,
-    } = pack(&request).await?;
-    let found = sources.resolve(progress).await?;
-    let key = layout::dataset(blob.sha256);
-    if !store.exists(&key).await? {
-        let mut upload = store.upload(&key);
-        upload.write(bytes).await?;
-        if let Err(found) = upload.finish(blob).await? {
-            bail!("the packed data changed while it was written: {found} instead of {blob}");
-        }
-    }
-    let dataset = BlobRef { key, blob };
-    let weights = weights::put(&found, store).await?;
-    let id = format!("{:032x}", rand::random::<u128>());
-    let spec = StoredSpec {
-        format: FORMAT,
-        id: Some(id.parse()?),
-        experiment: request.spec,
-        dataset,
-        weights,
-        created_at: Some(Timestamp::now()),
-        note: request.note,
-        tags: request.tags,
-    };
-    if store.create_json(&layout.spec(), &spec).await? == Creation::Exists {
-        bail!(
-            "another coordinator has just created experiment {}; \
-             start this one again to go on with it",
-            spec.experiment.name
-        );
-    }
-    let created = Created {
-        data: summary,
-        weights: found.iter().map(weights::LocalWeights::summary).collect(),
-    };
-    Ok((spec, created))
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@
 //! What happens to them:
 //! - `assignment`: idle workers get ready tasks
 //! - `transaction`: writes to the store under a lease: grant, commit, completion, rollback
-//! - `release`: a worker ends its task without a result
+//! - `release`: a worker ends its task without a result; `retry`: one that has failed gets another budget
 //! - `timeouts`: what happens as time passes, and when to look again
 //!
 //! What goes in and out:
@@ -31,6 +31,7 @@ mod names;
 mod occurrences;
 mod refusal;
 mod release;
+mod retry;
 mod run;
 mod task;
 mod time;
@@ -97,11 +98,18 @@ impl Scheduler {
             .into_iter()
             .map(|run| (run.run.clone(), run))
             .collect();
+        let mut superseded = Vec::new();
         let runs = runs.into_iter().map(|settings| {
             let (last, committed, outcome) = match known.remove(&settings.name) {
                 Some(history) => (history.lease, history.committed, history.outcome),
                 None => Default::default(),
             };
+            if let Some(last) = last
+                .as_ref()
+                .filter(|last| last.superseded && outcome.is_none())
+            {
+                superseded.push((Task::Train(settings.name.clone()), last.clone()));
+            }
             Run::new(&experiment, settings, last, committed, outcome, &config)
         });
         let runs = runs.collect();
@@ -121,21 +129,37 @@ impl Scheduler {
         if history.evaluated {
             scheduler.evaluation.finish(Completion::Evaluated);
         } else if scheduler.can_evaluate() {
+            superseded.extend(
+                last.clone()
+                    .filter(|last| last.superseded)
+                    .map(|last| (Task::Evaluate, last)),
+            );
             scheduler.evaluation.open(last, &config);
-        } else if let Some(last) = last.filter(|last| !last.ended) {
-            // A run that had failed is tried again, and the evaluation waits for it.
-            scheduler.note(Occurrence::AttemptEnded {
-                task: Task::Evaluate,
-                attempt: last.attempt,
-                worker: event::Worker {
-                    id: last.worker,
-                    name: last.name,
-                },
-                how: AttemptEnd::HandedBack,
-                reason: None,
-            });
+        } else {
+            // A run that had failed is tried again, or one is new, and the evaluation waits for it.
+            superseded.extend(last.map(|last| (Task::Evaluate, last)));
+        }
+        for (task, last) in superseded {
+            scheduler.note_superseded(task, last);
         }
         scheduler
+    }
+
+    /// The lease that an older coordinator granted has ended with the start of this one.
+    fn note_superseded(&mut self, task: Task, last: LastLease) {
+        if last.ended {
+            return;
+        }
+        self.note(Occurrence::AttemptEnded {
+            task,
+            attempt: last.attempt,
+            worker: event::Worker {
+                id: last.worker,
+                name: last.name,
+            },
+            how: AttemptEnd::HandedBack,
+            reason: None,
+        });
     }
 
     fn record(&self, task: &Task) -> Result<&TaskRecord, Refusal> {

@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
-use crate::ids::{Attempt, Epoch, RunName, Term, WorkerId};
+use crate::ids::{Attempt, Epoch, Revision, RunName, Term, WorkerId};
 use crate::outcome::Outcome;
 use crate::position::Position;
 use crate::task::Task;
@@ -37,6 +37,18 @@ pub enum Occurrence {
     CoordinatorStopped {
         /// Why.
         reason: String,
+    },
+    /// The experiment was changed.
+    Revised {
+        /// The number of its new form.
+        revision: Revision,
+        /// What is new, a line each.
+        changes: Vec<String>,
+    },
+    /// Someone has given a task that had failed for good another budget.
+    Retried {
+        /// The task.
+        task: Task,
     },
     /// A worker has joined the fleet.
     WorkerJoined {
@@ -159,6 +171,7 @@ impl Occurrence {
         match self {
             Self::AttemptStarted { task, .. }
             | Self::AttemptEnded { task, .. }
+            | Self::Retried { task }
             | Self::TaskFailed { task, .. } => Some(task.clone()),
             Self::RolledBack { run, .. } | Self::RunFinished { run, .. } => {
                 Some(Task::Train(run.clone()))

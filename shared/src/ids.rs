@@ -158,6 +158,27 @@ number_type! {
     /// A coordinator's claim on an experiment, from 1; the newest rules.
     Term, u64
 }
+number_type! {
+    /// Which form of an experiment's spec, from 1: every accepted change makes the next one.
+    Revision, u32
+}
+
+impl Revision {
+    /// The form in which an experiment begins.
+    pub const FIRST: Self = Self(1);
+
+    /// [`Self::FIRST`], which objects of the store do not name.
+    #[must_use]
+    pub fn first() -> Self {
+        Self::FIRST
+    }
+
+    /// Whether this is [`Self::FIRST`].
+    #[must_use]
+    pub fn is_first(&self) -> bool {
+        *self == Self::FIRST
+    }
+}
 
 #[cfg(test)]
 mod tests {

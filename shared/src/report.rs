@@ -12,7 +12,7 @@ mod validate;
 use serde::{Deserialize, Serialize};
 
 use crate::dataset::Split;
-use crate::ids::{Attempt, Epoch, ExperimentName, RunName};
+use crate::ids::{Attempt, Epoch, ExperimentName, Revision, RunName};
 use crate::spec::Backbone;
 
 pub use known::Known;
@@ -38,6 +38,12 @@ pub struct EvaluationReport {
     /// What the ensemble lacks; absent if it has all runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub partial: Option<Partial>,
+    /// The form of the experiment that it is of.
+    #[serde(
+        default = "Revision::first",
+        skip_serializing_if = "Revision::is_first"
+    )]
+    pub revision: Revision,
 }
 
 /// What an ensemble lacks that is not of all runs.

@@ -4,6 +4,7 @@
 //! People write TOML, where whatever is left out comes from the `fer2013` preset.
 
 mod backbone;
+mod changes;
 mod key;
 mod keys;
 
@@ -25,6 +26,7 @@ use sha2::{Digest, Sha256};
 use crate::ids::{ExperimentName, RunName};
 
 pub use backbone::{Backbone, Facts, Family, UnknownBackbone};
+pub use changes::{Change, Effect, Place, changes};
 pub use keys::MAX_IMAGE_SIZE;
 pub use preset::{Preset, UnknownPreset};
 pub use toml_form::from_toml;

@@ -83,6 +83,7 @@ impl Fenced {
             epoch,
             attempt: lease.attempt,
             worker: lease.worker.clone(),
+            revision: quartet_shared::ids::Revision::FIRST,
             committed_at: None,
             metrics: EpochMetrics::default(),
             early_stopping: early_stopping(epoch),

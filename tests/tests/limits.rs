@@ -43,6 +43,7 @@ fn report(dataset: &Dataset, members: Vec<Member>) -> EvaluationReport {
         splits: EVALUATED.map(split).into(),
         members,
         partial: None,
+        revision: quartet_shared::ids::Revision::FIRST,
     }
 }
 

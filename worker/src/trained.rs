@@ -13,6 +13,7 @@ use quartet_shared::spec::RunSpec;
 use quartet_store::evaluation::newest_evaluation;
 use quartet_store::layout::Layout;
 use quartet_store::manifest::{Manifest, StoredSpec};
+use quartet_store::spec::newest_spec;
 use quartet_store::{Store, StoreError};
 use tokio::io::AsyncWriteExt;
 
@@ -62,7 +63,7 @@ impl TrainedExperiment {
         let name: ExperimentName = name.parse()?;
         let store = Store::open(&store)?;
         let layout = Layout::new(name);
-        let spec = store.read_json(&layout.spec()).await?.with_context(|| {
+        let spec = newest_spec(&store, &layout).await?.with_context(|| {
             let key = store.display_key(&layout.spec());
             format!("there is no experiment {location}: {key} does not exist")
         })?;
@@ -137,6 +138,7 @@ impl TrainedExperiment {
             return Ok(Vec::new());
         };
         let report: Option<EvaluationReport> = self.store.read_json(&newest).await?;
+        let report = report.filter(|report| self.spec.is_evaluated_by(report));
         let partial = report.and_then(|report| report.partial);
         Ok(partial.map_or_else(Vec::new, |partial| partial.missing))
     }
@@ -150,6 +152,12 @@ impl TrainedExperiment {
             );
         };
         let latest: Manifest = self.manifest(latest).await?;
+        let begun = self.spec.begun(&run.name);
+        ensure!(
+            latest.revision >= begun,
+            "run {} begins anew with revision {begun} and has no checkpoint yet",
+            run.name
+        );
         let best = latest.early_stopping.best_epoch;
         if best == latest.epoch {
             return Ok(latest);

@@ -78,6 +78,7 @@ fn find(attempts: &[AttemptSummary], attempt: Attempt) -> Result<usize, usize> {
 
 fn end(attempts: &mut [AttemptSummary], attempt: Attempt, result: AttemptResult) {
     if let Ok(index) = find(attempts, attempt) {
-        attempts[index].result = Some(result);
+        // What comes later is only that a coordinator takes what its predecessor granted for ended.
+        attempts[index].result.get_or_insert(result);
     }
 }

@@ -2,13 +2,15 @@
 
 use futures::{StreamExt, TryStreamExt, stream};
 use quartet_shared::event::Event;
-use quartet_shared::ids::{ExperimentName, RunName, Term};
+use quartet_shared::ids::{ExperimentName, Revision, RunName, Term};
+use quartet_shared::outcome::Outcome;
 use quartet_shared::report::EvaluationReport;
 use quartet_shared::spec::RunSpec;
 use quartet_shared::task::Task;
 use quartet_store::evaluation::newest_evaluation;
 use quartet_store::layout::{Layout, SHARED};
 use quartet_store::manifest::{Manifest, StoredSpec};
+use quartet_store::spec::newest_spec;
 use quartet_store::{Store, StoreError};
 use serde::de::DeserializeOwned;
 
@@ -85,7 +87,7 @@ pub async fn read_before(
     before: Option<Term>,
 ) -> Result<ExperimentRecord, HistoryError> {
     let layout = Layout::new(name.clone());
-    let Some(spec) = store.read_json::<StoredSpec>(&layout.spec()).await? else {
+    let Some(spec) = newest_spec(store, &layout).await? else {
         return Err(HistoryError::Missing {
             store: store.location().to_owned(),
             name: name.clone(),
@@ -98,12 +100,13 @@ pub async fn read_before(
     };
     let mut runs = Vec::with_capacity(spec.experiment.runs.len());
     for run in &spec.experiment.runs {
-        runs.push(reader.run(&layout, run).await?);
+        runs.push(reader.run(&layout, &spec, run).await?);
     }
     let evaluation_attempts = recorded(reader.all(&layout.attempts(&Task::Evaluate)).await?);
     let newest = newest_term(store, &layout.coordinators()).await?;
     let closed = newest_term(store, &layout.all_closed()).await?;
     let report = reader.report(&layout).await?;
+    let report = report.filter(|report| spec.is_evaluated_by(report));
     let end = before.map(|term| layout.events(term, 0));
     let events = reader.events(&layout, end.as_deref()).await?;
     let mut record = ExperimentRecord {
@@ -147,7 +150,7 @@ pub async fn read_before(
     Ok(record)
 }
 
-/// The committed epochs of a run, in order.
+/// The committed epochs of a run that has begun with this revision of the experiment, in order.
 ///
 /// # Errors
 /// The store fails.
@@ -155,12 +158,13 @@ pub async fn read_epochs(
     store: &Store,
     layout: &Layout,
     run: &RunName,
+    begun: Revision,
 ) -> Result<Vec<EpochSummary>, StoreError> {
     let mut reader = Reader {
         store,
         unreadable: Vec::new(),
     };
-    reader.epochs(layout, run).await
+    reader.epochs(layout, run, begun).await
 }
 
 struct Reader<'a> {
@@ -169,13 +173,29 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    async fn run(&mut self, layout: &Layout, run: &RunSpec) -> Result<RunRecord, StoreError> {
+    async fn run(
+        &mut self,
+        layout: &Layout,
+        spec: &StoredSpec,
+        run: &RunSpec,
+    ) -> Result<RunRecord, StoreError> {
         let task = Task::Train(run.name.clone());
+        let epochs = self
+            .epochs(layout, &run.name, spec.begun(&run.name))
+            .await?;
+        let outcome: Option<Outcome> = self.one(&layout.outcome(&run.name)).await?;
+        // Until the coordinator has put it aside, one of an earlier form may be there. One without a last epoch
+        // is damage, which is not for this to hide.
+        let holds = |outcome: &Outcome| {
+            let last = epochs.last();
+            spec.revised.is_none()
+                || last.is_some_and(|e| spec.is_outcome_of(*outcome, e.epoch, e.early_stopping))
+        };
         Ok(RunRecord {
             spec: run.clone(),
-            epochs: self.epochs(layout, &run.name).await?,
+            outcome: outcome.filter(holds),
+            epochs,
             attempts: recorded(self.all(&layout.attempts(&task)).await?),
-            outcome: self.one(&layout.outcome(&run.name)).await?,
             failure: None,
         })
     }
@@ -184,8 +204,10 @@ impl Reader<'_> {
         &mut self,
         layout: &Layout,
         run: &RunName,
+        begun: Revision,
     ) -> Result<Vec<EpochSummary>, StoreError> {
-        let manifests: Vec<Manifest> = self.all(&layout.manifests(run)).await?;
+        let mut manifests: Vec<Manifest> = self.all(&layout.manifests(run)).await?;
+        manifests.retain(|manifest| manifest.revision >= begun);
         let mut epochs: Vec<_> = manifests.into_iter().map(EpochSummary::from).collect();
         epochs.sort_by_key(|epoch| epoch.epoch);
         Ok(epochs)

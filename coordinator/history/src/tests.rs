@@ -42,6 +42,8 @@ impl Written {
         let spec = StoredSpec {
             note: None,
             tags: Vec::new(),
+            forked_from: None,
+            revised: None,
             format: 1,
             id: None,
             experiment,
@@ -67,6 +69,7 @@ impl Written {
         let record = AttemptRecord {
             attempt: Attempt(attempt),
             worker: worker().id,
+            revision: quartet_shared::ids::Revision::FIRST,
             name: worker().name,
             secret: None,
             term: Term(1),
@@ -87,6 +90,7 @@ impl Written {
             epoch: Epoch(epoch),
             attempt: Attempt(1),
             worker: worker().id,
+            revision: quartet_shared::ids::Revision::FIRST,
             committed_at: Some(Timestamp::from_seconds(BEGIN + 60 * u64::from(epoch))),
             metrics: EpochMetrics {
                 valid_accuracy,
@@ -295,6 +299,7 @@ async fn an_evaluation_that_lacks_runs_is_that_of_the_last_coordinator() {
         members: Vec::new(),
         splits: Vec::new(),
         partial,
+        revision: quartet_shared::ids::Revision::FIRST,
     };
     let lacks_first = |attempt| Partial {
         missing: vec![written.runs[0].clone()],

@@ -123,7 +123,7 @@ impl RunRecord {
     fn tell(&mut self, event: &Event) {
         match &event.what {
             Occurrence::TaskFailed { reason, .. } => self.failure = Some(reason.clone()),
-            Occurrence::AttemptStarted { .. } => self.failure = None,
+            Occurrence::AttemptStarted { .. } | Occurrence::Retried { .. } => self.failure = None,
             Occurrence::RunFinished { outcome, .. } => {
                 self.outcome = Some(*outcome);
                 self.failure = None;

@@ -32,6 +32,11 @@ pub fn sentence(what: &Occurrence) -> String {
         Occurrence::CoordinatorStopped { reason: why } => {
             format!("the coordinator stopped: {}", reason(why))
         }
+        Occurrence::Revised { revision, changes } => {
+            let changes: Vec<String> = changes.iter().map(|change| reason(change)).collect();
+            format!("revision {revision}: {}", changes.join(", "))
+        }
+        Occurrence::Retried { task } => format!("{task} was given another budget"),
         Occurrence::WorkerJoined { worker, device } => {
             format!(
                 "worker {} joined with {}",

@@ -30,6 +30,7 @@ Examples:
   coordinator --workers 2 --data faces/ --experiment my.toml --store s3://bucket/prefix
   coordinator --data ck48/ --split 0.8,0.1,0.1 a folder for each class, without splits
   coordinator --data fer2013.csv --print-experiment > my.toml
+  coordinator --update --set epochs=80         go on with a finished experiment
   coordinator keys                             make keys; then --listen 0.0.0.0 lets other machines in
   coordinator keys add node7 --role worker     make a folder of keys to copy to a worker's machine
 
@@ -70,9 +71,17 @@ pub struct Args {
     #[arg(long, value_name = "PRESET|FILE.toml")]
     pub experiment: Option<String>,
     /// Another value for a key of the experiment, such as epochs=2 or vgg16.learning_rate=1e-4; it can be
-    /// given several times.
+    /// given several times. Without --experiment the others are those that the store has, if it has them.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub settings: Vec<String>,
+    /// Change an experiment that the store has where it differs from what is asked for, and go on: more
+    /// epochs or patience, other runs or ensemble weights, other settings of runs that have no epochs or
+    /// have failed. What is done is kept.
+    #[arg(long, conflicts_with = "fork")]
+    pub update: bool,
+    /// Begin another experiment (--name) with the data, weights and settings of this one of the same store.
+    #[arg(long, value_name = "NAME", requires = "name")]
+    pub fork: Option<ExperimentName>,
     /// Name of the experiment, its folder in the store [default: as the experiment says].
     #[arg(long)]
     pub name: Option<ExperimentName>,
@@ -227,14 +236,14 @@ impl Args {
     pub(super) fn request(&self) -> anyhow::Result<Request> {
         let source = self.data.source();
         let mut spec = self.spec(&source)?;
-        if !self.settings.is_empty() {
-            spec.set(&self.settings, "--set")?;
-        }
         if let Some(name) = &self.name {
             spec.name = name.clone();
         }
         let mut request = Request::new(spec, source, self.listen.to_string(), Connector::tcp());
-        request.spec_is_explicit = self.experiment.is_some() || !self.settings.is_empty();
+        request.spec_is_explicit = self.experiment.is_some();
+        request.settings.clone_from(&self.settings);
+        request.update = self.update;
+        request.fork.clone_from(&self.fork);
         request.source_is_explicit = self.data.is_explicit();
         request.data = self.data.options();
         request.weights.folder = self.folder();

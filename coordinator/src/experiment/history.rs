@@ -6,8 +6,8 @@ use quartet_shared::outcome::Outcome;
 use quartet_shared::task::Task;
 use quartet_store::manifest::{AttemptRecord, Manifest, StepManifest};
 
-use super::Experiment;
 use super::leadership::Closed;
+use super::{Experiment, settle};
 use crate::scheduler::{Committed, CommittedEpoch, History, LastLease, RunHistory};
 use quartet_store::Store;
 
@@ -53,6 +53,8 @@ pub(crate) async fn read_committed(
     run: &RunName,
 ) -> anyhow::Result<Committed> {
     let Experiment { store, layout, .. } = experiment;
+    // A coordinator that was replaced may have written another.
+    settle::discard_outdated(experiment, run).await?;
     let last: Option<Manifest> = read_newest(store, &layout.manifests(run)).await?;
     let mid_epoch: Option<StepManifest> = read_newest(store, &layout.step_manifests(run)).await?;
     let committed = last.map_or_else(Committed::default, |manifest| {
@@ -79,6 +81,7 @@ async fn read_lease(
         name: record.name,
         secret: record.secret,
         ended: closed >= Some(record.term),
+        superseded: record.revision < experiment.spec.changed(task),
     }))
 }
 

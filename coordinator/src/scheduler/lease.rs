@@ -136,6 +136,8 @@ pub struct LastLease {
     pub secret: Option<SecretHash>,
     /// Whether it is known to have ended; otherwise its worker may still hold it.
     pub ended: bool,
+    /// Whether its task has been changed since, so that what its worker does is not what is asked for.
+    pub superseded: bool,
 }
 
 impl LastLease {

@@ -69,6 +69,15 @@ pub enum Refusal {
         /// What was offered.
         run: RunName,
     },
+    /// Only a task that has failed for good gets another budget.
+    #[error("{task} has not failed for good")]
+    NotFailed {
+        /// The task.
+        task: Task,
+    },
+    /// Nothing is done any more.
+    #[error("the experiment has ended; start the coordinator again: it tries again what failed")]
+    ExperimentEnded,
     /// Epochs are missing, and early stopping does not end the run before them.
     #[error("{task} is not complete with {committed} committed epochs")]
     Incomplete {

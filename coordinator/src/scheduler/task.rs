@@ -133,9 +133,9 @@ impl TaskRecord {
     }
 
     /// Opens a blocked task: it is leased under `last`, the newest lease that an older coordinator
-    /// granted, unless that is known to have ended; otherwise it is pending.
+    /// granted, unless that has ended; otherwise it is pending.
     pub(super) fn open(&mut self, last: Option<LastLease>, config: &Config) {
-        let held = last.filter(|last| !last.ended);
+        let held = last.filter(|last| !last.ended && !last.superseded);
         self.stage = match self.newest.clone().zip(held) {
             Some((id, last)) => TaskStage::Leased(Box::new(Lease::restore(id, last, config))),
             None => TaskStage::Pending {
@@ -266,6 +266,12 @@ impl TaskRecord {
         if self.is_finished() {
             self.stage = TaskStage::Pending { not_before: now };
         }
+    }
+
+    /// Begins again with another budget.
+    pub(super) fn retry(&mut self, now: Now) {
+        self.counts = FailureCounts::default();
+        self.stage = TaskStage::Pending { not_before: now };
     }
 
     /// Something was committed: what went wrong before counts no more, and is not told any more.

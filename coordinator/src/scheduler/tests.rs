@@ -164,6 +164,7 @@ fn history(attempt: u32, epoch: Option<u32>, outcome: Option<Outcome>) -> Histor
             name: "gpu-0".to_owned(),
             secret: None,
             ended: false,
+            superseded: false,
         }),
         committed: committed.unwrap_or_default(),
         outcome,

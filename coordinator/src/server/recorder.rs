@@ -176,7 +176,12 @@ impl Writer {
         self.write_events().await?;
         while let Some(run) = self.shell.history.take_to_reread() {
             let experiment = &self.shell.experiment;
-            let read = quartet_history::read_epochs(&experiment.store, &experiment.layout, &run);
+            let read = quartet_history::read_epochs(
+                &experiment.store,
+                &experiment.layout,
+                &run,
+                experiment.spec.begun(&run),
+            );
             match read.await {
                 Ok(epochs) => self.shell.history.set_epochs(run, epochs),
                 Err(error) => {

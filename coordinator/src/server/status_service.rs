@@ -15,10 +15,10 @@ use quartet_shared::wire::required;
 use tonic::{Request, Response, Status};
 
 use super::logs;
-use super::refusal::bad;
+use super::refusal::{bad, refused};
 use super::shell::Shell;
 use super::snapshots::snapshot;
-use crate::scheduler::{Scheduler, Worker};
+use crate::scheduler::{Refusal, Scheduler, Worker};
 
 /// Least time between two snapshots of a stream.
 const MIN_INTERVAL: Duration = Duration::from_millis(200);
@@ -62,6 +62,30 @@ impl v1::status_server::Status for StatusService {
         Ok(Response::new(v1::DrainWorkerResponse {
             worker_id: worker.to_string(),
         }))
+    }
+
+    async fn retry_task(
+        &self,
+        request: Request<v1::RetryTaskRequest>,
+    ) -> Result<Response<v1::RetryTaskResponse>, Status> {
+        let by = self
+            .shell
+            .policy
+            .check(request.extensions(), Access::Change)?;
+        let by = by.map(str::to_owned);
+        let task: Task = required(request.into_inner().task, "task").map_err(bad)?;
+        let retry = |scheduler: &mut Scheduler, now| scheduler.retry(&task, now);
+        let retried = self.shell.scheduler.tell(retry);
+        let revoked = retried.map_err(|refusal| match refusal {
+            Refusal::UnknownTask { .. } => Status::not_found(refusal.to_string()),
+            refusal => refused(refusal),
+        })?;
+        if let Some(lease) = revoked {
+            let reason = format!("{task} is tried again");
+            self.shell.connections.revoke(&lease, &reason);
+        }
+        tracing::info!(%task, by, "tried again");
+        Ok(Response::new(v1::RetryTaskResponse {}))
     }
 
     async fn read_log(

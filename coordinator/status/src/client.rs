@@ -148,6 +148,28 @@ impl Client {
         }
     }
 
+    /// Gives a task that has failed for good another budget.
+    pub(super) async fn retry(&mut self, task: &Task) -> Result<(), ClientError> {
+        let answer = self.service.retry_task(v1::RetryTaskRequest {
+            task: Some(task.clone().into()),
+        });
+        match tokio::time::timeout(ANSWER_TIMEOUT, answer).await {
+            Ok(Err(status))
+                if matches!(
+                    status.code(),
+                    Code::NotFound | Code::FailedPrecondition | Code::Aborted
+                ) =>
+            {
+                Err(ClientError::Refused(
+                    one_line(status.message()).into_owned(),
+                ))
+            }
+            Ok(Err(status)) => Err(refused(&self.address, &status)),
+            Ok(Ok(_)) => Ok(()),
+            Err(_) => Err(silent(&self.address)),
+        }
+    }
+
     /// The next parts of a log after one. `None` for the newest attempt.
     pub(super) async fn read_log(
         &mut self,

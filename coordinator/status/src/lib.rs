@@ -27,7 +27,9 @@ use std::process::ExitCode;
 use client::Client;
 use live::Screen;
 use options::Options;
+use quartet_shared::ids::RunName;
 use quartet_shared::label::one_line;
+use quartet_shared::task::Task;
 use quartet_shared::terminal::{Console, Mode};
 use snapshot::{ExperimentState, Snapshot};
 
@@ -108,6 +110,22 @@ pub async fn drain(
     let id = Client::connect(options).await?.drain(worker).await?;
     let id = one_line(&id);
     writeln!(out, "worker {worker} ({id}) hands its task back and leaves")?;
+    Ok(())
+}
+
+/// Gives a run that has failed for good another budget; `evaluation` is the ensemble's.
+///
+/// # Errors
+/// The coordinator cannot be asked, has no such run, or the run has not failed; or the output cannot be
+/// written.
+pub async fn retry(
+    options: &Options,
+    run: &RunName,
+    mut out: impl Write,
+) -> Result<(), StatusError> {
+    let task = Task::of_name(run.clone());
+    Client::connect(options).await?.retry(&task).await?;
+    writeln!(out, "{task} is tried again")?;
     Ok(())
 }
 

@@ -19,6 +19,7 @@ Examples:
   status --json | jq '.runs[].metrics'        for scripts
   status --follow --json                      one JSON object per line and change
   status drain gpu-3@node7                    have a worker hand its run back and exit
+  status retry vgg16                          give a run that failed another budget
   status list runs                            all experiments of a store, running or not
   status list runs --tag baseline             those with a tag
   status show runs/fer2013                    one of them; --json has all, --csv a line for each epoch
@@ -58,6 +59,14 @@ pub enum Command {
     Drain {
         /// Its name, or its id where several have the name.
         worker: String,
+        /// Which keys to show.
+        #[command(flatten)]
+        keys: KeysHere,
+    },
+    /// Give a run that has failed for good another budget, while the others are trained.
+    Retry {
+        /// The run; evaluation for that of the ensemble.
+        run: RunName,
         /// Which keys to show.
         #[command(flatten)]
         keys: KeysHere,

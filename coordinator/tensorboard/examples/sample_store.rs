@@ -42,6 +42,8 @@ async fn main() -> anyhow::Result<()> {
     let stored = StoredSpec {
         note: None,
         tags: Vec::new(),
+        forked_from: None,
+        revised: None,
         format: 1,
         id: None,
         experiment,
@@ -137,6 +139,7 @@ fn manifest(run: &RunName, index: usize, epoch: u32) -> Manifest {
         epoch: Epoch(epoch),
         attempt: Attempt(1),
         worker: "w1".parse().expect("this is a valid name"),
+        revision: quartet_shared::ids::Revision::FIRST,
         committed_at: Some(Timestamp::from_seconds(CREATED_AT + 31 * u64::from(epoch))),
         metrics,
         early_stopping: EarlyStopping::observe(None, Epoch(epoch), metrics.valid_accuracy),

@@ -155,6 +155,8 @@ fn record() -> ExperimentRecord {
         spec: StoredSpec {
             note: None,
             tags: Vec::new(),
+            forked_from: None,
+            revised: None,
             format: 1,
             id: None,
             experiment,

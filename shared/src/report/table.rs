@@ -168,6 +168,7 @@ pub(super) mod tests {
             members,
             splits,
             partial: None,
+            revision: crate::ids::Revision::FIRST,
         }
     }
 

@@ -4,6 +4,7 @@
 //! datasets/<sha256>.qds
 //! weights/<sha256>
 //! <experiment>/spec.json
+//! <experiment>/revisions/<revision>.json
 //! <experiment>/coordinators/<term>.json
 //! <experiment>/closed/<term>.json
 //! <experiment>/events/<term>-<number>.json
@@ -26,55 +27,30 @@
 //! <experiment>/predictions.csv
 //! <experiment>/report.html
 //! <experiment>/partial/<attempt>/*
+//! <experiment>/earlier/<revision>/*
 //! <experiment>/tensorboard/<event file>
 //! <experiment>/tensorboard/<run>/<event file>
 //! <experiment>/tensorboard/<run>/train/<event file>
 //! <experiment>/tensorboard/<run>/validation/<event file>
 //! ```
 //! A folder in `partial` has the same four files as the experiment: the evaluation without runs that failed.
+//! So has one in `earlier`: the evaluation of a form of the experiment that has changed since.
 //! Epochs and attempts are written with leading zeros, so that a listing is in order. An event file's name is
 //! `events.out.tfevents.<number>.quartet`.
 
 use quartet_shared::blob::Checksum;
-use quartet_shared::ids::{Attempt, Epoch, ExperimentName, RunName, Term};
+use quartet_shared::ids::{Attempt, Epoch, ExperimentName, Revision, RunName, Term};
 use quartet_shared::position::Position;
-use quartet_shared::report::EvaluationReport;
 use quartet_shared::task::Task;
+
+mod results;
+
+pub use results::Results;
 
 /// The keys of one experiment, relative to the root of the store.
 #[derive(Clone, Debug)]
 pub struct Layout {
     experiment: ExperimentName,
-}
-
-/// The folder of what an evaluation gives.
-#[derive(Clone, Debug)]
-pub struct Results(String);
-
-impl Results {
-    /// The ensemble's evaluation.
-    #[must_use]
-    pub fn evaluation(&self) -> String {
-        format!("{}/evaluation.json", self.0)
-    }
-
-    /// The same as a table for people.
-    #[must_use]
-    pub fn evaluation_text(&self) -> String {
-        format!("{}/evaluation.txt", self.0)
-    }
-
-    /// What each member and the ensemble say of every evaluated image, as a table.
-    #[must_use]
-    pub fn predictions_table(&self) -> String {
-        format!("{}/predictions.csv", self.0)
-    }
-
-    /// The report of the experiment, for people.
-    #[must_use]
-    pub fn report(&self) -> String {
-        format!("{}/report.html", self.0)
-    }
 }
 
 impl Layout {
@@ -90,10 +66,25 @@ impl Layout {
         format!("{}/", self.experiment)
     }
 
-    /// What is trained; immutable.
+    /// What is trained, in its first form.
     #[must_use]
     pub fn spec(&self) -> String {
         format!("{}/spec.json", self.experiment)
+    }
+
+    /// The folder of its later forms.
+    #[must_use]
+    pub fn revisions(&self) -> String {
+        format!("{}/revisions", self.experiment)
+    }
+
+    /// A form of what is trained.
+    #[must_use]
+    pub fn revision(&self, revision: Revision) -> String {
+        match revision {
+            Revision::FIRST => self.spec(),
+            Revision(later) => format!("{}/{later:04}.json", self.revisions()),
+        }
     }
 
     /// The folder of the coordinators' claims.
@@ -329,27 +320,6 @@ impl Layout {
     #[must_use]
     pub fn outcome(&self, run: &RunName) -> String {
         format!("{}/outcome.json", self.run(run))
-    }
-
-    /// What an evaluation gives: of all runs, or of those that had finished at an attempt.
-    #[must_use]
-    pub fn results(&self, partial: Option<Attempt>) -> Results {
-        Results(match partial {
-            None => self.experiment.to_string(),
-            Some(attempt) => format!("{}/{:04}", self.partial_results(), attempt.0),
-        })
-    }
-
-    /// What this evaluation gives.
-    #[must_use]
-    pub fn results_of(&self, report: &EvaluationReport) -> Results {
-        self.results(report.partial.as_ref().map(|partial| partial.attempt))
-    }
-
-    /// The folder of the evaluations that lack runs.
-    #[must_use]
-    pub fn partial_results(&self) -> String {
-        format!("{}/partial", self.experiment)
     }
 
     /// The folder that holds all of TensorBoard's event files: its `--logdir`.

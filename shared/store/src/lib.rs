@@ -11,6 +11,7 @@ pub mod layout;
 mod leftovers;
 pub mod log;
 pub mod manifest;
+pub mod spec;
 mod upload;
 mod watched;
 

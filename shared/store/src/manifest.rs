@@ -5,15 +5,20 @@ use std::collections::BTreeMap;
 use quartet_shared::blob::BlobRef;
 use quartet_shared::clock::Timestamp;
 use quartet_shared::early_stopping::EarlyStopping;
-use quartet_shared::ids::{Attempt, Epoch, ExperimentId, RunName, Term, WorkerId};
+use quartet_shared::ids::{
+    Attempt, Epoch, ExperimentId, ExperimentName, Revision, RunName, Term, WorkerId,
+};
+use quartet_shared::outcome::Outcome;
 use quartet_shared::position::Position;
 use quartet_shared::progress::EpochMetrics;
 use quartet_shared::provenance::Provenance;
+use quartet_shared::report::EvaluationReport;
 use quartet_shared::secret::SecretHash;
 use quartet_shared::spec::ExperimentSpec;
+use quartet_shared::task::Task;
 use serde::{Deserialize, Serialize};
 
-/// `spec.json`: the experiment and the data that it is trained on.
+/// `spec.json`: the experiment and the data that it is trained on; later forms of it are in `revisions`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StoredSpec {
     /// Version of the store's layout and formats.
@@ -37,6 +42,77 @@ pub struct StoredSpec {
     /// Words to find it by.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<String>,
+    /// The experiment whose data and weights it shares, if it was begun as a fork.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forked_from: Option<ExperimentName>,
+    /// How this form of the experiment came about; absent in the first one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revised: Option<Revised>,
+}
+
+/// How a later form of an experiment came about, and what it asks of what there was.
+///
+/// What follows from it (results that no longer hold are put aside) can be done again at any time, so that a
+/// coordinator that is killed meanwhile loses nothing.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Revised {
+    /// The number of this form.
+    pub revision: Revision,
+    /// When it was accepted.
+    pub at: Timestamp,
+    /// What is new, a line each.
+    pub changes: Vec<String>,
+    /// The revisions in which the training of runs last changed. Leases that were granted before have ended.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub changed: BTreeMap<RunName, Revision>,
+    /// The revisions with which runs have begun anew. Their checkpoints of earlier ones do not count.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub begun: BTreeMap<RunName, Revision>,
+    /// The revision in which what is evaluated last changed.
+    pub evaluated: Revision,
+}
+
+impl StoredSpec {
+    /// The number of this form of the experiment.
+    #[must_use]
+    pub fn revision(&self) -> Revision {
+        let revised = self.revised.as_ref();
+        revised.map_or(Revision::FIRST, |revised| revised.revision)
+    }
+
+    /// The revision with which a run has begun; its checkpoints of earlier ones do not count.
+    #[must_use]
+    pub fn begun(&self, run: &RunName) -> Revision {
+        let revised = self.revised.as_ref();
+        let begun = revised.and_then(|revised| revised.begun.get(run).copied());
+        begun.unwrap_or(Revision::FIRST)
+    }
+
+    /// The revision in which a task last changed; leases that were granted before have ended.
+    #[must_use]
+    pub fn changed(&self, task: &Task) -> Revision {
+        let changed = self.revised.as_ref().and_then(|revised| match task {
+            Task::Train(run) => revised.changed.get(run).copied(),
+            Task::Evaluate => Some(revised.evaluated),
+        });
+        changed.unwrap_or(Revision::FIRST)
+    }
+
+    /// Whether an evaluation is of the runs and weights of this form.
+    #[must_use]
+    pub fn is_evaluated_by(&self, report: &EvaluationReport) -> bool {
+        report.revision >= self.changed(&Task::Evaluate)
+    }
+
+    /// Whether an outcome follows from the last epoch of a run and from this form. It does not when the run is
+    /// to be trained for longer than before.
+    #[must_use]
+    pub fn is_outcome_of(&self, outcome: Outcome, epoch: Epoch, state: EarlyStopping) -> bool {
+        let ExperimentSpec {
+            epochs, patience, ..
+        } = self.experiment;
+        Outcome::after(epoch, state, epochs, patience) == Some(outcome)
+    }
 }
 
 /// The manifest of a committed epoch, at [`crate::layout::Layout::manifest`].
@@ -50,6 +126,12 @@ pub struct Manifest {
     pub attempt: Attempt,
     /// The worker that trained it.
     pub worker: WorkerId,
+    /// The form of the experiment under which it was trained.
+    #[serde(
+        default = "Revision::first",
+        skip_serializing_if = "Revision::is_first"
+    )]
+    pub revision: Revision,
     /// When it was committed, by the clock of the coordinator's machine; earlier versions did not say it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub committed_at: Option<Timestamp>,
@@ -75,6 +157,12 @@ pub struct StepManifest {
     pub attempt: Attempt,
     /// The worker that trained it.
     pub worker: WorkerId,
+    /// The form of the experiment under which it was trained.
+    #[serde(
+        default = "Revision::first",
+        skip_serializing_if = "Revision::is_first"
+    )]
+    pub revision: Revision,
     /// The weights.
     pub weights: BlobRef,
     /// The rest of what a resume needs, with the metric totals of the epoch so far.
@@ -114,6 +202,12 @@ pub struct AttemptRecord {
     pub secret: Option<SecretHash>,
     /// The coordinator that gave it.
     pub term: Term,
+    /// The form of the experiment under which it was given.
+    #[serde(
+        default = "Revision::first",
+        skip_serializing_if = "Revision::is_first"
+    )]
+    pub revision: Revision,
     /// Where the worker goes on from; the end of epoch 0 for a fresh start.
     pub resume: Position,
     /// Seconds since the Unix epoch.

@@ -347,6 +347,7 @@ fn evaluation(task: &EvaluateTask, said: &[Predictions]) -> EvaluationReport {
             .collect(),
         splits: EVALUATED.into_iter().enumerate().map(split).collect(),
         partial: None,
+        revision: quartet_shared::ids::Revision::FIRST,
     }
 }
 

@@ -18,7 +18,7 @@ use quartet_shared::position::Position;
 use quartet_shared::progress::EpochMetrics;
 use quartet_shared::report::{self, EvaluationReport};
 use quartet_shared::spec::Precision;
-use quartet_shared::task::LeaseId;
+use quartet_shared::task::{LeaseId, Task};
 use quartet_shared::terminal::{Console, Mode, Size};
 use quartet_shared::wire::{lease_and_progress, required};
 use quartet_status::live::Screen;
@@ -241,6 +241,12 @@ fn of_plain_fields() {
                 receive(bytes, |_: v1::GetObjectResponse| Ok(())),
                 receive(bytes, |_: v1::DrainWorkerRequest| Ok(())),
                 receive(bytes, |_: v1::DrainWorkerResponse| Ok(())),
+                receive(bytes, |request: v1::RetryTaskRequest| {
+                    required::<_, Task>(request.task, "task")
+                        .map(drop)
+                        .map_err(|error| error.to_string())
+                }),
+                receive(bytes, |_: v1::RetryTaskResponse| Ok(())),
                 receive(bytes, |_: v1::WatchRequest| Ok(())),
                 receive(bytes, |_: v1::GetSnapshotRequest| Ok(())),
                 receive(bytes, |_: v1::CommitCheckpointResponse| Ok(())),

@@ -82,6 +82,7 @@ pub(super) fn report() -> EvaluationReport {
         members: members.into(),
         splits: splits.into(),
         partial: None,
+        revision: quartet_shared::ids::Revision::FIRST,
     }
 }
 

@@ -149,6 +149,7 @@ pub fn evaluate(
         members: members.collect(),
         splits: reports,
         partial: None,
+        revision: quartet_shared::ids::Revision::FIRST,
     })))
 }
 

@@ -61,6 +61,7 @@ impl Evaluated {
             members: members_of_it,
             splits: Vec::new(),
             partial: None,
+            revision: quartet_shared::ids::Revision::FIRST,
         });
         let this = Self { written, record };
         for &run in members {

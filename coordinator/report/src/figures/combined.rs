@@ -139,8 +139,10 @@ fn named(runs: &[RunRecord]) -> Vec<&RunRecord> {
 pub(crate) fn caption(runs: &[RunRecord]) -> String {
     let best = runs.iter().filter_map(|run| Some((run, run.best()?)));
     let numbers = best.filter(|(_, best)| best.best_valid_accuracy.is_finite());
-    let best =
-        numbers.max_by(|(_, a), (_, b)| a.best_valid_accuracy.total_cmp(&b.best_valid_accuracy));
+    // The first of equal ones.
+    let best = numbers
+        .rev()
+        .max_by(|(_, a), (_, b)| a.best_valid_accuracy.total_cmp(&b.best_valid_accuracy));
     let mut caption =
         "A ring marks the best epoch of a run, that of its best validation accuracy.".to_owned();
     if let Some((run, state)) = best {

@@ -100,7 +100,10 @@ pub(crate) fn gain(split: &SplitReport) -> Option<String> {
         .runs
         .iter()
         .filter(|run| run.scores.accuracy.is_finite());
-    let best = runs.max_by(|a, b| a.scores.accuracy.total_cmp(&b.scores.accuracy))?;
+    // The first of equal ones.
+    let best = runs
+        .rev()
+        .max_by(|a, b| a.scores.accuracy.total_cmp(&b.scores.accuracy))?;
     let points = (split.ensemble.accuracy - best.scores.accuracy) * 100.0;
     let compared = match points {
         points if points.is_nan() => return None,

@@ -13,6 +13,7 @@ use crate::text::clean;
 /// Identity, checksums and the whole spec.
 pub(super) struct Citation {
     pub(super) id: String,
+    pub(super) revision: String,
     pub(super) seed: u64,
     pub(super) dataset: String,
     pub(super) runs: Vec<Origin>,
@@ -109,6 +110,7 @@ pub(super) fn citation(record: &ExperimentRecord) -> Citation {
             || "none: an earlier version created it".to_owned(),
             ToString::to_string,
         ),
+        revision: spec.revision().to_string(),
         seed: spec.experiment.seed,
         dataset: spec.dataset.blob.sha256.to_string(),
         runs: record.runs.iter().map(|run| origin(record, run)).collect(),

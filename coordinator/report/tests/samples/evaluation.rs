@@ -83,6 +83,7 @@ pub(crate) fn of(record: &ExperimentRecord) -> (EvaluationReport, Vec<Findings>)
             members,
             splits,
             partial: None,
+            revision: quartet_shared::ids::Revision::FIRST,
         },
         findings,
     )

@@ -95,6 +95,8 @@ pub(crate) fn begun(runs: usize, epochs: u32) -> ExperimentRecord {
         spec: StoredSpec {
             note: None,
             tags: Vec::new(),
+            forked_from: None,
+            revised: None,
             format: 1,
             id: Some("q7f3k2m9".parse().unwrap()),
             weights: weights.collect(),

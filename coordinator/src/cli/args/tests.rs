@@ -30,13 +30,12 @@ fn the_preset_follows_the_data() {
 #[test]
 fn settings_take_the_place_of_the_experiment_s() {
     let set = request(&["--set", "epochs=2", "--set", "vgg16.dropout=0.2"]).unwrap();
-    assert!(set.spec_is_explicit);
-    assert_eq!(set.spec.epochs, 2);
-    assert_eq!(
-        set.spec.run(&"vgg16".parse().unwrap()).unwrap().dropout,
-        0.2
-    );
-    let error = request(&["--set", "epoch=2"]).unwrap_err().to_string();
+    assert!(!set.spec_is_explicit);
+    let spec = set.new_spec().unwrap();
+    assert_eq!(spec.epochs, 2);
+    assert_eq!(spec.run(&"vgg16".parse().unwrap()).unwrap().dropout, 0.2);
+    let wrong = request(&["--set", "epoch=2"]).unwrap();
+    let error = wrong.new_spec().unwrap_err().to_string();
     assert!(error.starts_with("--set epoch=2: unknown key"), "{error}");
 }
 

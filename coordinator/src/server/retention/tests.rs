@@ -69,6 +69,7 @@ impl Kept {
             epoch,
             attempt: Attempt(attempt),
             worker: "w".parse().unwrap(),
+            revision: quartet_shared::ids::Revision::FIRST,
             committed_at: None,
             metrics: EpochMetrics::default(),
             early_stopping: EarlyStopping {
@@ -93,6 +94,7 @@ impl Kept {
             position,
             attempt: Attempt(attempt),
             worker: "w".parse().unwrap(),
+            revision: quartet_shared::ids::Revision::FIRST,
             weights,
             training_state,
         };

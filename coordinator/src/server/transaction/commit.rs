@@ -37,7 +37,7 @@ pub(in crate::server) async fn commit(
     };
     let began = Instant::now();
     let secret = header.secret.clone();
-    let (lease, mut manifest) = AnyManifest::from_header(&shell.experiment.layout, header)?;
+    let (lease, mut manifest) = AnyManifest::from_header(&shell.experiment, header)?;
     shell.verify_secret(&lease.worker, &secret)?;
     // The scheduler refuses a run that there is not.
     if let Some(run) = shell.experiment.spec.experiment.run(manifest.run()) {

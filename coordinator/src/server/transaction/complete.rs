@@ -105,6 +105,7 @@ pub(in crate::server) async fn complete_evaluation(
         return Ok(());
     };
     let missing = check_report(&shell, &report).await?;
+    report.revision = experiment.spec.revision();
     report.partial = (!missing.is_empty()).then_some(Partial {
         missing,
         attempt: lease.attempt,

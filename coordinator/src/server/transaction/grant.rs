@@ -117,6 +117,7 @@ async fn record(shell: &Shell, grant: &Grant) -> Option<Provenance> {
         name,
         secret,
         term: experiment.term,
+        revision: experiment.spec.revision(),
         resume: *resume,
         granted_at: clock::unix_seconds(),
         provenance,

@@ -12,7 +12,7 @@ use quartet_store::manifest::{Manifest, StepManifest};
 use tonic::Status;
 
 use super::Transaction;
-use crate::experiment::Experiment;
+use crate::experiment::{Bin, Experiment};
 use crate::scheduler::{Committed, Run, Scheduler};
 use crate::server::refusal::refused;
 use crate::server::shell::Shell;
@@ -89,11 +89,7 @@ async fn try_roll_back(shell: &Shell, run: &RunName) -> Result<Committed, Status
 /// The outcome goes first and then the newest manifest, so that a complete history is left at any time.
 async fn discard_corrupt(experiment: &Experiment, run: &RunName) -> Result<(), StoreError> {
     let Experiment { store, layout, .. } = experiment;
-    let mut bin = Bin {
-        experiment,
-        run,
-        empty: true,
-    };
+    let mut bin = Bin::new(experiment, run);
     let mut steps = store.list(&layout.step_manifests(run)).await?;
     while let Some(key) = steps.pop() {
         let manifest: Option<StepManifest> = store.read_json(&key).await?;
@@ -152,41 +148,4 @@ async fn are_sound<const N: usize>(
         }
     }
     Ok(true)
-}
-
-/// Takes manifests out of use.
-struct Bin<'a> {
-    experiment: &'a Experiment,
-    run: &'a RunName,
-    empty: bool,
-}
-
-impl Bin<'_> {
-    /// Takes a manifest out of use, and the outcome before the first one: a run with an outcome counts as
-    /// finished, whatever else is there.
-    async fn take(&mut self, key: &str) -> Result<(), StoreError> {
-        if self.empty {
-            self.discard(&self.experiment.layout.outcome(self.run))
-                .await?;
-            self.empty = false;
-        }
-        self.discard(key).await
-    }
-
-    /// Moves an object, if it is there, to the folder of discarded objects.
-    async fn discard(&self, key: &str) -> Result<(), StoreError> {
-        let Experiment {
-            store,
-            layout,
-            term,
-            ..
-        } = self.experiment;
-        let Some(value) = store.read_json::<serde_json::Value>(key).await? else {
-            return Ok(());
-        };
-        let name = key.rsplit('/').next().unwrap_or(key);
-        let copy = format!("{}/{:06}/{name}", layout.discarded(self.run), term.0);
-        store.create_json(&copy, &value).await?;
-        store.delete(key).await
-    }
 }

@@ -57,6 +57,11 @@ fn show(cli: &Cli) -> anyhow::Result<ExitCode> {
             runtime.block_on(quartet_status::drain(&options, worker, io::stdout()))?;
             return Ok(ExitCode::SUCCESS);
         }
+        Some(Command::Retry { run, keys }) => {
+            let options = keys.within(&cli.options);
+            runtime.block_on(quartet_status::retry(&options, run, io::stdout()))?;
+            return Ok(ExitCode::SUCCESS);
+        }
         Some(Command::Logs { keys, .. }) => {
             let options = keys.within(&cli.options);
             let choice = log_choice(cli).context("no log is chosen")?;
@@ -133,7 +138,10 @@ async fn show_stored(cli: &Cli) -> Option<anyhow::Result<()>> {
             experiment: Some(place),
             ..
         } => logs::from_store(place, &log_choice(cli)?, out, err).await,
-        Command::Logs { .. } | Command::Drain { .. } | Command::Page { .. } => return None,
+        Command::Logs { .. }
+        | Command::Drain { .. }
+        | Command::Retry { .. }
+        | Command::Page { .. } => return None,
     };
     match shown {
         Err(StoredError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {

@@ -4,6 +4,7 @@ use quartet_history::{AttemptSummary, EpochSummary, ExperimentRecord, RunRecord,
 use quartet_shared::clock::Timestamp;
 use quartet_shared::event::{AttemptEnd, Event, resumed_after};
 use quartet_shared::human;
+use quartet_shared::ids::{ExperimentName, Revision};
 use quartet_shared::label::one_line;
 use quartet_shared::outcome::Outcome;
 use quartet_shared::report::EvaluationReport;
@@ -91,7 +92,13 @@ fn remarks(record: &ExperimentRecord) -> String {
         .map(|note| format!("note: {}\n", one_line(note)));
     let tags = record.spec.tags.join(", ");
     let tags = (!tags.is_empty()).then(|| format!("tags: {}\n", one_line(&tags)));
-    note.chain(tags).collect()
+    let revised = record.spec.revised.iter().flat_map(|revised| {
+        let changes = revised.changes.iter();
+        changes.map(|change| format!("revision {}: {}\n", revised.revision, one_line(change)))
+    });
+    let fork = record.spec.forked_from.iter();
+    let fork = fork.map(|of| format!("fork of {of}\n"));
+    note.chain(tags).chain(fork).chain(revised).collect()
 }
 
 fn runs(record: &ExperimentRecord) -> Table {
@@ -229,6 +236,9 @@ struct Json<'a> {
     took_seconds: Option<f64>,
     note: Option<&'a str>,
     tags: &'a [String],
+    forked_from: Option<&'a ExperimentName>,
+    revision: Revision,
+    changes: &'a [String],
     dataset: &'a quartet_shared::blob::BlobRef,
     runs: Vec<JsonRun<'a>>,
     evaluation: JsonEvaluation<'a>,
@@ -283,6 +293,13 @@ pub(super) fn json(record: &ExperimentRecord) -> String {
         took_seconds: record.took().map(|took| took.as_secs_f64()),
         note: record.spec.note.as_deref(),
         tags: &record.spec.tags,
+        forked_from: record.spec.forked_from.as_ref(),
+        revision: record.spec.revision(),
+        changes: record
+            .spec
+            .revised
+            .as_ref()
+            .map_or(&[], |revised| &revised.changes),
         dataset: &record.spec.dataset,
         runs: record.runs.iter().map(JsonRun::from).collect(),
         evaluation: JsonEvaluation {

@@ -35,6 +35,7 @@ async fn store() -> TempDir {
         let record = AttemptRecord {
             attempt: Attempt(attempt),
             worker: worker().id,
+            revision: quartet_shared::ids::Revision::FIRST,
             name: worker().name,
             secret: None,
             term: Term(1),
@@ -89,6 +90,8 @@ async fn begin(store: &Store, name: &str, later: u64) -> Layout {
     let spec = StoredSpec {
         note: None,
         tags: (later > 0).then(|| "x".to_owned()).into_iter().collect(),
+        forked_from: None,
+        revised: None,
         format: 1,
         id: None,
         experiment,
@@ -108,6 +111,7 @@ fn manifest(epoch: u32) -> Manifest {
         epoch: Epoch(epoch),
         attempt: Attempt(epoch),
         worker: worker().id,
+        revision: quartet_shared::ids::Revision::FIRST,
         committed_at: Some(Timestamp::from_seconds(BEGIN + 60 * u64::from(epoch))),
         metrics: EpochMetrics {
             train_loss: 1.5,

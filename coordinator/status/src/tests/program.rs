@@ -50,6 +50,13 @@ impl StatusService for Service {
         Err(Status::unimplemented("nothing drains here"))
     }
 
+    async fn retry_task(
+        &self,
+        _: Request<v1::RetryTaskRequest>,
+    ) -> Result<Response<v1::RetryTaskResponse>, Status> {
+        Err(Status::failed_precondition("a\x1b[2J has not failed"))
+    }
+
     async fn read_log(
         &self,
         request: Request<v1::ReadLogRequest>,

@@ -49,6 +49,7 @@ pub(super) fn last_lease(stored: &Stored) -> Option<LastLease> {
         worker: lease.worker,
         secret: None,
         ended: stored.closed,
+        superseded: false,
     })
 }
 

@@ -15,6 +15,7 @@ use quartet_store::layout::Layout;
 use quartet_store::manifest::{Manifest, StepManifest};
 use tonic::Status;
 
+use crate::experiment::Experiment;
 use crate::scheduler::{CommitEnd, CommittedEpoch};
 use crate::server::refusal::bad;
 use crate::server::shell::Shell;
@@ -29,9 +30,11 @@ pub(super) enum AnyManifest {
 
 impl AnyManifest {
     pub(super) fn from_header(
-        layout: &Layout,
+        experiment: &Experiment,
         header: v1::CheckpointHeader,
     ) -> Result<(LeaseId, Self), Status> {
+        let layout = &experiment.layout;
+        let revision = experiment.spec.revision();
         let lease: LeaseId = required(header.lease, "lease").map_err(bad)?;
         let Task::Train(run) = lease.task.clone() else {
             return Err(Status::invalid_argument("only training has checkpoints"));
@@ -57,6 +60,7 @@ impl AnyManifest {
                 position,
                 attempt,
                 worker,
+                revision,
                 weights,
                 training_state,
             };
@@ -70,6 +74,7 @@ impl AnyManifest {
             epoch: position.epoch,
             attempt,
             worker,
+            revision,
             committed_at: None,
             metrics,
             early_stopping,
