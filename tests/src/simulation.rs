@@ -57,6 +57,16 @@ pub fn run_with_another_experiment(seed: u64) -> Result<Played, String> {
     play(&stage, FaultPlan::restarts(&stage.dice))
 }
 
+/// Simulates a fleet whose experiment is changed twice: while it is trained, or when it has finished. It ends
+/// as one that had its last form from the start.
+///
+/// # Errors
+/// What is not as it must be.
+pub fn run_with_changes(seed: u64) -> Result<Played, String> {
+    let stage = Stage::new(seed, Cast::Growing)?;
+    play(&stage, FaultPlan::of_one_coordinator(&stage.dice))
+}
+
 /// Simulates a fleet in which nothing goes wrong, but that its coordinator does not run for a while.
 ///
 /// # Errors

@@ -44,6 +44,7 @@ fn simulate_all(seeds: Range<u64>) {
         conflicts,
         pauses,
         predicted_before,
+        revisions: _,
     } = coverage;
     for fired in [
         further_attempts,
@@ -73,6 +74,15 @@ fn seeds_500_to_999_end_as_if_nothing_had_happened() {
 fn nothing_of_another_experiment_is_accepted() {
     let coverage = simulate(0..200, simulation::run_with_another_experiment);
     assert!(coverage.is_none_or(|coverage| coverage.further_attempts > 0));
+}
+
+#[test]
+fn an_experiment_that_grew_ends_as_if_it_had_always_been_so() {
+    let coverage = simulate(0..200, simulation::run_with_changes);
+    assert!(
+        coverage.is_none_or(|coverage| coverage.revisions > 200 && coverage.discarded > 0),
+        "{coverage:?}"
+    );
 }
 
 #[test]

@@ -45,6 +45,7 @@ pub struct File {
 #[derive(Clone, Debug)]
 pub struct EventFiles<'a> {
     layout: Layout,
+    stored: &'a StoredSpec,
     spec: &'a ExperimentSpec,
     created_at: Option<Timestamp>,
     steps_per_epoch: u64,
@@ -57,6 +58,7 @@ impl<'a> EventFiles<'a> {
         let (experiment, created_at) = (&spec.experiment, spec.created_at);
         Self {
             layout: Layout::new(experiment.name.clone()),
+            stored: spec,
             spec: experiment,
             created_at,
             // The worker's sampler, in `worker/engine/src/input/sampler.rs`, makes as many.
@@ -92,7 +94,9 @@ impl<'a> EventFiles<'a> {
     pub fn start(&self, run: &RunSpec) -> File {
         let summary = hyperparameters::session_start(self.spec, run, self.created_at);
         File {
-            key: self.layout.event_file(EventFolder::Run(&run.name), 0),
+            key: self
+                .layout
+                .event_file(EventFolder::Run(&run.name, self.stored.begun(&run.name)), 0),
             bytes: event_file(self.created_at, 0, vec![summary]),
         }
     }
@@ -116,13 +120,14 @@ impl<'a> EventFiles<'a> {
             scalar("epoch_accuracy", metrics.valid_accuracy),
         ];
         let step = i64::from(epoch.epoch.0) - 1;
+        let begun = self.stored.begun(&run.name);
         let file = |folder, summaries| File {
             key: self.layout.event_file(folder, epoch.epoch.0.into()),
             bytes: event_file(epoch.committed_at, step, summaries),
         };
         [
-            file(EventFolder::Train(&run.name), train),
-            file(EventFolder::Validation(&run.name), validation),
+            file(EventFolder::Train(&run.name, begun), train),
+            file(EventFolder::Validation(&run.name, begun), validation),
         ]
     }
 
@@ -144,10 +149,11 @@ impl<'a> EventFiles<'a> {
             (Status::Failure, FAILED, failed_at(run, events))
         };
         let summary = hyperparameters::session_end(status, at);
+        let name = &run.spec.name;
         Some(File {
             key: self
                 .layout
-                .event_file(EventFolder::Run(&run.spec.name), number),
+                .event_file(EventFolder::Run(name, self.stored.begun(name)), number),
             bytes: event_file(at, 0, vec![summary]),
         })
     }

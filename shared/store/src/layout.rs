@@ -35,6 +35,7 @@
 //! ```
 //! A folder in `partial` has the same four files as the experiment: the evaluation without runs that failed.
 //! So has one in `earlier`: the evaluation of a form of the experiment that has changed since.
+//! The folder of TensorBoard's files of a run that has begun anew has `@<revision>` after its name.
 //! Epochs and attempts are written with leading zeros, so that a listing is in order. An event file's name is
 //! `events.out.tfevents.<number>.quartet`.
 
@@ -335,25 +336,37 @@ impl Layout {
         let root = self.tensorboard();
         let folder = match folder {
             EventFolder::Experiment => root,
-            EventFolder::Run(run) => format!("{root}/{run}"),
-            EventFolder::Train(run) => format!("{root}/{run}/train"),
-            EventFolder::Validation(run) => format!("{root}/{run}/validation"),
+            EventFolder::Run(run, begun) => format!("{root}/{}", shown(run, begun)),
+            EventFolder::Train(run, begun) => format!("{root}/{}/train", shown(run, begun)),
+            EventFolder::Validation(run, begun) => {
+                format!("{root}/{}/validation", shown(run, begun))
+            }
         };
         format!("{folder}/events.out.tfevents.{number:010}.quartet")
     }
 }
 
-/// What a folder of TensorBoard's event files is about. TensorBoard shows each folder as a run of its own.
+/// What TensorBoard calls a run: one that has begun anew is another to it, and so is what was before.
+fn shown(run: &RunName, begun: Revision) -> String {
+    match begun {
+        Revision::FIRST => run.to_string(),
+        // No run's name has such a character.
+        later => format!("{run}@{later}"),
+    }
+}
+
+/// What a folder of TensorBoard's event files is about. TensorBoard shows each folder as a run of its own. A
+/// run comes with the revision of the experiment with which it has begun.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EventFolder<'a> {
     /// The experiment.
     Experiment,
     /// A run.
-    Run(&'a RunName),
+    Run(&'a RunName, Revision),
     /// The training of a run.
-    Train(&'a RunName),
+    Train(&'a RunName, Revision),
     /// The validation of a run.
-    Validation(&'a RunName),
+    Validation(&'a RunName, Revision),
 }
 
 /// The folders of packed data sets and of initial weights, which all experiments of a store share.

@@ -326,23 +326,28 @@ fn evaluation(task: &EvaluateTask, said: &[Predictions]) -> EvaluationReport {
             .zip(said)
             .map(|(member, said)| Prediction {
                 run: member.run.name.clone(),
-                weight: 1.0,
+                weight: member.run.ensemble_weight,
                 probabilities: &said.splits[index],
             })
             .collect();
         SplitReport::compute(split, &dataset.classes, labels, &predictions)
             .expect("the probabilities are sound")
     };
+    let weights: Vec<f64> = members
+        .iter()
+        .map(|member| member.run.ensemble_weight)
+        .collect();
     EvaluationReport {
         experiment: experiment.name.clone(),
         classes: dataset.classes.clone(),
         members: members
             .iter()
-            .map(|member| report::Member {
+            .zip(report::normalised(&weights))
+            .map(|(member, weight)| report::Member {
                 run: member.run.name.clone(),
                 backbone: member.run.backbone,
                 best_epoch: member.best_epoch,
-                weight: 1.0 / members.len() as f64,
+                weight,
             })
             .collect(),
         splits: EVALUATED.into_iter().enumerate().map(split).collect(),

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -58,18 +58,54 @@ pub(super) enum Cast {
     Spare,
     /// One, which takes turns at two experiments of the same names.
     Stranger,
+    /// One, whose experiment is changed twice.
+    Growing,
 }
 
 /// An experiment with its store.
 #[derive(Clone)]
 pub(super) struct Simulated {
+    /// Its last form.
     pub(super) spec: ExperimentSpec,
+    /// The forms that it has before, in order.
+    earlier: Vec<ExperimentSpec>,
+    /// How many of them it has had.
+    had: Arc<AtomicUsize>,
+    /// Whether a coordinator has opened it in the form that it has now.
+    is_open: Arc<AtomicBool>,
     pub(super) objects: FaultyStore,
     store: Store,
     ending: Arc<Mutex<Option<Ending>>>,
 }
 
 impl Simulated {
+    /// One that grows: runs go on for longer, one comes, one goes and comes back as it was or otherwise.
+    fn growing(dice: &Arc<Dice>) -> Self {
+        let mut simulated = Self::new(dice);
+        let last = &mut simulated.spec;
+        let mut added = last.runs[0].clone();
+        added.name = "added".parse().expect("a valid name");
+        added.seed = dice.number() >> 1;
+        let mut first = last.clone();
+        let mut second = first.clone();
+        second.runs[0].ensemble_weight = 2.0;
+        second.runs.pop();
+        second.runs.push(added.clone());
+        last.runs.push(added);
+        if dice.chance(0.5) {
+            // It begins anew.
+            last.runs[1].seed = dice.number() >> 1;
+        }
+        for form in [&mut second, &mut first] {
+            form.epochs = dice.within(1..u64::from(form.epochs) + 1) as u32;
+            form.patience = dice.within(1..u64::from(form.patience) + 1) as u32;
+        }
+        second.epochs = second.epochs.max(first.epochs);
+        second.patience = second.patience.max(first.patience);
+        simulated.earlier = vec![first, second];
+        simulated
+    }
+
     fn new(dice: &Arc<Dice>) -> Self {
         let mut spec = Preset::Demo.spec();
         spec.name = "simulated".parse().expect("a valid name");
@@ -83,10 +119,30 @@ impl Simulated {
         let objects = FaultyStore::new(Arc::clone(dice));
         Self {
             spec,
+            earlier: Vec::new(),
+            had: Arc::default(),
+            is_open: Arc::default(),
             store: Store::from_objects("simulated", Arc::new(objects.clone())),
             objects,
             ending: Arc::default(),
         }
+    }
+
+    /// The form that it has now.
+    fn form(&self) -> &ExperimentSpec {
+        let had = self.had.load(Ordering::Relaxed);
+        self.earlier.get(had).unwrap_or(&self.spec)
+    }
+
+    /// Whether it has its last form.
+    fn is_whole(&self) -> bool {
+        self.had.load(Ordering::Relaxed) >= self.earlier.len()
+    }
+
+    /// It is asked for in its next form.
+    fn grow(&self) {
+        self.had.fetch_add(1, Ordering::Relaxed);
+        self.is_open.store(false, Ordering::Relaxed);
     }
 
     pub(super) fn ending(&self) -> Option<Ending> {
@@ -111,11 +167,15 @@ pub(super) struct World {
 impl World {
     pub(super) fn new(dice: &Arc<Dice>, cast: Cast) -> Self {
         let experiments = match cast {
-            Cast::Single | Cast::Spare => 1,
+            Cast::Single | Cast::Spare | Cast::Growing => 1,
             Cast::Stranger => 2,
         };
+        let simulated = |_| match cast {
+            Cast::Growing => Simulated::growing(dice),
+            _ => Simulated::new(dice),
+        };
         Self {
-            experiments: (0..experiments).map(|_| Simulated::new(dice)).collect(),
+            experiments: (0..experiments).map(simulated).collect(),
             cast,
             step: Duration::from_millis(dice.within(50..600)),
             dice: Arc::clone(dice),
@@ -130,7 +190,7 @@ impl World {
     /// The hosts that have a coordinator.
     fn coordinators(&self) -> &'static [&'static str] {
         match self.cast {
-            Cast::Single | Cast::Stranger => &COORDINATORS[..1],
+            Cast::Single | Cast::Stranger | Cast::Growing => &COORDINATORS[..1],
             Cast::Spare => &COORDINATORS,
         }
     }
@@ -200,7 +260,16 @@ impl World {
             let Some(experiment) = open.first() else {
                 return;
             };
+            // Someone changes it before it has ended.
+            let may_grow = !experiment.is_whole() && experiment.is_open.load(Ordering::Relaxed);
+            if may_grow && self.dice.chance(0.3) {
+                experiment.grow();
+            }
             let ended = match coordinate(experiment, host).await {
+                Ok(ExperimentEnd::Finished(_)) if !experiment.is_whole() => {
+                    experiment.grow();
+                    continue;
+                }
                 Ok(ExperimentEnd::Finished(_)) => Ending::Finished,
                 Ok(ExperimentEnd::Failed { reasons, .. }) => Ending::Failed(reasons),
                 Ok(ExperimentEnd::Interrupted) => return,
@@ -264,11 +333,14 @@ async fn coordinate(simulated: &Simulated, host: &str) -> anyhow::Result<Experim
         ..SyntheticSpec::default()
     };
     let (source, address) = (Source::Synthetic, format!("{host}:{PORT}"));
-    let mut request = Request::new(simulated.spec.clone(), source, address, connector());
+    let form = simulated.form().clone();
+    let mut request = Request::new(form, source, address, connector());
     request.spec_is_explicit = true;
+    request.update = simulated.had.load(Ordering::Relaxed) > 0;
     request.data.synthetic = synthetic;
     let mut progress = DownloadProgress::new(Box::new(std::io::sink()), Mode::Lines);
     let experiment = Experiment::open(simulated.store.clone(), request, &mut progress).await?;
+    simulated.is_open.store(true, Ordering::Relaxed);
     let timing = Timing {
         heartbeat_interval: Duration::from_millis(200),
         lease: Duration::from_secs(3),

@@ -81,7 +81,12 @@ fn listings_are_in_order() {
     let key = |epoch, step| layout.step_manifest(&run, Position::within(Epoch(epoch), step));
     let keys = [key(9, 10), key(9, 200), key(10, 1)];
     assert!(keys.is_sorted(), "{keys:?}");
-    let folder = EventFolder::Train(&run);
+    let again = EventFolder::Run(&run, Revision(2));
+    assert_eq!(
+        layout.event_file(again, 0),
+        "e/tensorboard/a@2/events.out.tfevents.0000000000.quartet"
+    );
+    let folder = EventFolder::Train(&run, Revision::FIRST);
     let numbers = [0, 9, 10, u64::from(u32::MAX), 9_999_999_999];
     let keys = numbers.map(|number| layout.event_file(folder, number));
     assert!(keys.is_sorted(), "{keys:?}");
