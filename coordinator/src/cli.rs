@@ -32,6 +32,7 @@ use quartet_ingest::data::DataError;
 use quartet_ingest::weights::{DownloadProgress, WeightsError};
 use quartet_status::live::Screen;
 use quartet_store::layout::Layout;
+use quartet_store::manifest::Manifest;
 use quartet_store::{Store, StoreError};
 
 pub use args::Args;
@@ -189,7 +190,7 @@ async fn coordinate(
             "experiment {} has finished already; --name begins another",
             request.spec.name
         ));
-        say_result(console, &store, &layout, &report);
+        say_result(console, &store, &layout, &report).await;
         return Ok(ExitCode::SUCCESS);
     }
     let fleet = match args.local {
@@ -298,12 +299,12 @@ async fn coordinate(
     screen.await.context("the display panicked")?;
     match ended? {
         ExperimentEnd::Finished(report) => {
-            say_result(console, &store, &layout, &report);
+            say_result(console, &store, &layout, &report).await;
             Ok(ExitCode::SUCCESS)
         }
         ExperimentEnd::Failed { reasons, report } => {
             if let Some(report) = report {
-                say_result(console, &store, &layout, &report);
+                say_result(console, &store, &layout, &report).await;
             }
             for reason in &reasons {
                 console.remark(&format!("failed: {}", label::one_line(reason)));
@@ -318,16 +319,24 @@ async fn coordinate(
     }
 }
 
-/// Prints an evaluation, and where it is.
-fn say_result(console: &Console, store: &Store, layout: &Layout, report: &EvaluationReport) {
+/// Prints an evaluation, and where it and the networks are.
+async fn say_result(console: &Console, store: &Store, layout: &Layout, report: &EvaluationReport) {
     let results = layout.results_of(report);
     let _ = console.print(&report::render(report));
-    let _ = console.print(&format!(
-        "to look at: {}\nevaluation: {}\nbest weights: {}runs/*/checkpoints/",
+    let mut text = format!(
+        "to look at: {}\nevaluation: {}",
         store.display_key(&results.report()),
         store.display_key(&results.evaluation()),
-        store.display_key(&layout.prefix())
-    ));
+    );
+    for member in &report.members {
+        let manifest = layout.manifest(&member.run, member.best_epoch);
+        // What cannot be read now is told elsewhere, and the evaluation stands.
+        if let Ok(Some(Manifest { weights, .. })) = store.read_json(&manifest).await {
+            let key = store.display_key(&weights.key);
+            text.push_str(&format!("\nbest weights of {}: {key}", member.run));
+        }
+    }
+    let _ = console.print(&text);
 }
 
 /// The keys that this coordinator uses; a local fleet gets some made.

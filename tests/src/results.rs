@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use quartet_shared::blob::Checksum;
 use quartet_shared::ids::{Attempt, Epoch, RunName};
 use quartet_store::layout::Layout;
-use quartet_store::manifest::Manifest;
+use quartet_store::manifest::{Manifest, StoredOutcome};
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
@@ -44,7 +44,10 @@ impl Results {
             for (epoch, manifest) in &manifests {
                 facts.insert(format!("{run} epoch {:04}", epoch.0), fact(manifest));
             }
-            facts.insert(format!("{run} outcome"), text(&layout.outcome(run)));
+            let key = layout.outcome(run);
+            let stored: StoredOutcome = parse(&key, &store.read(&key));
+            assert_eq!(stored.best_weights.as_ref(), Some(&best.weights), "{run}");
+            facts.insert(format!("{run} outcome"), format!("{:?}", stored.outcome));
         }
         let event_files = store.list(&format!("{}/", layout.tensorboard()));
         facts.insert("event files".into(), event_files.join("\n"));

@@ -316,6 +316,13 @@ impl RunRecord {
         self.epochs.last().map(|epoch| epoch.early_stopping)
     }
 
+    /// What was committed of its best epoch so far.
+    #[must_use]
+    pub fn best_epoch(&self) -> Option<&EpochSummary> {
+        let best = self.best()?.best_epoch;
+        self.epochs.iter().find(|epoch| epoch.epoch == best)
+    }
+
     /// The time that its epochs took, in which it was trained.
     #[must_use]
     pub fn trained_for(&self) -> Duration {

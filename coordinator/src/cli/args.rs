@@ -30,7 +30,8 @@ Examples:
   coordinator --workers 2 --data faces/ --experiment my.toml --store s3://bucket/prefix
   coordinator --data ck48/ --split 0.8,0.1,0.1 a folder for each class, without splits
   coordinator --data fer2013.csv --print-experiment > my.toml
-  coordinator --update --set epochs=80         go on with a finished experiment
+  coordinator --name fer2013 --update --set epochs=80
+                                               train a finished experiment for longer
   coordinator keys                             make keys; then --listen 0.0.0.0 lets other machines in
   coordinator keys add node7 --role worker     make a folder of keys to copy to a worker's machine
 

@@ -169,6 +169,17 @@ pub struct StepManifest {
     pub training_state: BlobRef,
 }
 
+/// `outcome.json` of a run, at [`crate::layout::Layout::outcome`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StoredOutcome {
+    /// The result.
+    #[serde(flatten)]
+    pub outcome: Outcome,
+    /// The weights of the best epoch; earlier versions did not name them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub best_weights: Option<BlobRef>,
+}
+
 /// The manifest of a member's predictions, at [`crate::layout::Layout::predictions_manifest`]. They hold for
 /// its weights, whatever becomes of the ensemble: those of other weights are of no use.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

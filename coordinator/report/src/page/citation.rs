@@ -122,8 +122,7 @@ pub(super) fn citation(record: &ExperimentRecord) -> Citation {
 
 fn origin(record: &ExperimentRecord, run: &RunRecord) -> Origin {
     let initial = record.spec.weights.get(&run.spec.name);
-    let best = run.best().map(|best| best.best_epoch);
-    let best = best.and_then(|best| run.epochs.iter().find(|epoch| epoch.epoch == best));
+    let best = run.best_epoch();
     let none = || "–".to_owned();
     Origin {
         run: run.spec.name.to_string(),

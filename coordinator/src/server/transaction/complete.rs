@@ -10,11 +10,13 @@ use quartet_shared::report::{self, EvaluationReport, Known, Partial};
 use quartet_shared::spec::RunSpec;
 use quartet_shared::state::TaskState;
 use quartet_shared::task::{LeaseId, Task};
+use quartet_store::manifest::StoredOutcome;
 use tonic::Status;
 
 use super::Transaction;
 use super::catch_up::catch_up;
 use crate::scheduler::{CompleteTicket, Completion, Refusal, Run, Scheduler};
+use crate::server::assignment::{AssignmentError, best_manifest};
 use crate::server::refusal::{bad, refused};
 use crate::server::shell::Shell;
 use crate::server::store_trouble::Proof;
@@ -70,10 +72,20 @@ pub(in crate::server) async fn complete_run(
     shell.verify_leadership().await?;
     let experiment = &shell.experiment;
     let key = experiment.layout.outcome(run);
+    let best = match best_manifest(&shell, run).await {
+        Ok(best) => Some(best),
+        // The evaluation finds it missing, too, and has the run trained again.
+        Err(AssignmentError::Missing(_)) => None,
+        Err(AssignmentError::Store(error)) => return Err(shell.store_failed(error)),
+    };
+    let stored = StoredOutcome {
+        outcome,
+        best_weights: best.map(|best| best.weights),
+    };
     // If one is there, a coordinator wrote it and died before it could answer.
     experiment
         .store
-        .create_json(&key, &outcome)
+        .create_json(&key, &stored)
         .await
         .map_err(|error| shell.store_failed(error))?;
     shell.store_works(Proof::Write);

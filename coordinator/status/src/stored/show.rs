@@ -1,6 +1,7 @@
 //! One experiment: for people, as JSON, and its epochs as a table.
 
 use quartet_history::{AttemptSummary, EpochSummary, ExperimentRecord, RunRecord, Standing};
+use quartet_shared::blob::BlobRef;
 use quartet_shared::clock::Timestamp;
 use quartet_shared::event::{AttemptEnd, Event, resumed_after};
 use quartet_shared::human;
@@ -22,6 +23,7 @@ pub(super) fn text(record: &ExperimentRecord, now: Timestamp, width: u16) -> Str
         headline(record, now) + &remarks(record),
         runs(record).to_text(width),
     ];
+    parts.push(best_weights(record));
     if let Some(report) = &record.report {
         let accuracies = report.splits.iter().map(|split| {
             let accuracy = human::percentage(split.ensemble.accuracy);
@@ -142,6 +144,18 @@ fn run_row(run: &RunRecord) -> Vec<Cell> {
     ]
 }
 
+/// The weights of the best epoch of each run, a line each, as keys of the store.
+fn best_weights(record: &ExperimentRecord) -> String {
+    let lines = record.runs.iter().filter_map(|run| {
+        let best = run.best_epoch()?;
+        Some(format!(
+            "best weights of {}: {}\n",
+            run.spec.name, best.weights.key
+        ))
+    });
+    lines.collect()
+}
+
 fn ended_attempts(record: &ExperimentRecord) -> Table {
     let of_run = |run: &RunRecord| {
         let attempts = run.attempts.iter();
@@ -239,7 +253,7 @@ struct Json<'a> {
     forked_from: Option<&'a ExperimentName>,
     revision: Revision,
     changes: &'a [String],
-    dataset: &'a quartet_shared::blob::BlobRef,
+    dataset: &'a BlobRef,
     runs: Vec<JsonRun<'a>>,
     evaluation: JsonEvaluation<'a>,
     spec: &'a ExperimentSpec,
@@ -254,6 +268,7 @@ struct JsonRun<'a> {
     state: &'static str,
     failure: Option<&'a str>,
     outcome: Option<Outcome>,
+    best_weights: Option<&'a BlobRef>,
     images_per_second: Option<f64>,
     trained_seconds: f64,
     epochs: &'a [EpochSummary],
@@ -268,6 +283,7 @@ impl<'a> From<&'a RunRecord> for JsonRun<'a> {
             state: run.state().as_str(),
             failure: run.failure.as_deref(),
             outcome: run.outcome,
+            best_weights: run.best_epoch().map(|best| &best.weights),
             images_per_second: run.images_per_second(),
             trained_seconds: run.trained_for().as_secs_f64(),
             epochs: &run.epochs,
