@@ -13,7 +13,7 @@
 //! What happens to them:
 //! - `assignment`: idle workers get ready tasks
 //! - `transaction`: writes to the store under a lease: grant, commit, completion, rollback
-//! - `release`: a worker ends its task without a result
+//! - `release`: a worker ends its task without a result; `drain`: it is asked to
 //! - `timeouts`: what happens as time passes, and when to look again
 //!
 //! What goes in and out:
@@ -25,6 +25,7 @@
 
 mod assignment;
 mod config;
+mod drain;
 mod history;
 mod lease;
 mod names;
@@ -51,6 +52,7 @@ use quartet_shared::task::{LeaseId, Task};
 
 pub use assignment::Grant;
 pub use config::Config;
+pub use drain::DrainCause;
 pub use history::{History, RunHistory};
 pub use lease::{ExpiryReason, LastLease, Lease};
 pub use refusal::{Refusal, UnknownWorker};
