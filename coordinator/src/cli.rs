@@ -1,6 +1,7 @@
 //! The `coordinator` program: from its arguments to its exit status.
 
 mod args;
+mod closing;
 mod keys;
 
 use std::convert::Infallible;
@@ -287,20 +288,23 @@ async fn coordinate(
     let (stop, stopped) = watch::channel(false);
     let screen = tokio::spawn(show(coordinator.snapshots(), stopped, console.clone()));
     let incoming = listener::incoming(listener, server_keys);
+    let mut snapshots = coordinator.snapshots();
     let ended = tokio::select! {
+        // It counts the workers before they hear of it.
+        biased;
+        never = say_when_stopping(&shutdown, &mut snapshots, console) => match never {},
         ended = coordinator.serve(incoming, shutdown.clone()) => ended,
         reason = all_gone(&mut local) => Err(reason.context("no local worker is left")),
-        never = say_when_stopping(&shutdown, console) => match never {},
     };
     if let Some(local) = local {
         local.stop().await;
     }
     stop.send_replace(true);
     screen.await.context("the display panicked")?;
-    match ended? {
+    let status = match ended? {
         ExperimentEnd::Finished(report) => {
             say_result(console, &store, &layout, &report).await;
-            Ok(ExitCode::SUCCESS)
+            ExitCode::SUCCESS
         }
         ExperimentEnd::Failed { reasons, report } => {
             if let Some(report) = report {
@@ -310,13 +314,17 @@ async fn coordinate(
                 console.remark(&format!("failed: {}", label::one_line(reason)));
             }
             say("started again with the same --store and --name, it tries again what failed");
-            Ok(ExitCode::FAILURE)
+            ExitCode::FAILURE
         }
         ExperimentEnd::Interrupted => {
             say("stopped; start it again with the same --store and --name to go on");
-            Ok(ExitCode::from(INTERRUPTED))
+            ExitCode::from(INTERRUPTED)
         }
+    };
+    if let Some(staying) = closing::staying(snapshots.staying()) {
+        say(&staying);
     }
+    Ok(status)
 }
 
 /// Prints an evaluation, and where it and the networks are.
@@ -376,11 +384,13 @@ async fn all_gone(local: &mut Option<LocalFleet>) -> anyhow::Error {
 }
 
 /// Says what happens once a signal has come; never resolves.
-async fn say_when_stopping(shutdown: &Shutdown, console: &Console) -> Infallible {
+async fn say_when_stopping(
+    shutdown: &Shutdown,
+    snapshots: &mut Snapshots,
+    console: &Console,
+) -> Infallible {
     shutdown.triggered().await;
-    let stopping =
-        "stopping: the workers hand their tasks back and leave; a second signal ends this at once";
-    let _ = console.say(stopping);
+    let _ = console.say(&closing::stopping(&snapshots.now()));
     std::future::pending().await
 }
 

@@ -13,7 +13,8 @@
 //! What happens to them:
 //! - `assignment`: idle workers get ready tasks
 //! - `transaction`: writes to the store under a lease: grant, commit, completion, rollback
-//! - `release`: a worker ends its task without a result; `retry`: one that has failed gets another budget
+//! - `release`: a worker ends its task without a result; `drain`: it is asked to
+//! - `retry`: a task that has failed for good gets another budget
 //! - `timeouts`: what happens as time passes, and when to look again
 //!
 //! What goes in and out:
@@ -25,6 +26,7 @@
 
 mod assignment;
 mod config;
+mod drain;
 mod history;
 mod lease;
 mod names;
@@ -52,6 +54,7 @@ use quartet_shared::task::{LeaseId, Task};
 
 pub use assignment::Grant;
 pub use config::Config;
+pub use drain::DrainCause;
 pub use history::{History, RunHistory};
 pub use lease::{ExpiryReason, LastLease, Lease};
 pub use refusal::{Refusal, UnknownWorker};

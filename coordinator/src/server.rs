@@ -65,7 +65,7 @@ use tonic::transport::Server;
 use tonic::transport::server::Connected;
 
 use crate::experiment::{self, Experiment};
-use crate::scheduler::{Config, RunSettings, Scheduler};
+use crate::scheduler::{Config, DrainCause, RunSettings, Scheduler};
 use clock::PULSE;
 use fleet_service::FleetService;
 use recorder::Recorder;
@@ -283,18 +283,21 @@ impl Coordinator {
         }
     }
 
-    /// Has all workers hand their tasks back and leave.
+    /// Has all workers hand their tasks back and leave this coordinator.
     async fn drain(&self) {
         let mut changes = self.shell.scheduler.changes();
-        self.shell.drain_all("the coordinator stops");
+        self.shell.connections.stop();
+        self.shell.drain_all(DrainCause::CoordinatorStops);
         self.wait_for_workers(&mut changes, self.timing.drain_grace)
             .await;
     }
 
-    /// Sends all workers home and waits until they have gone.
+    /// Tells all workers that the experiment has ended, and waits until they have gone.
     async fn farewell(&self) {
         let mut changes = self.shell.scheduler.changes();
-        self.shell.connections.dismiss("the experiment has ended");
+        for worker in self.shell.connections.workers() {
+            self.shell.connections.dismiss(&worker);
+        }
         self.wait_for_workers(&mut changes, FAREWELL).await;
     }
 

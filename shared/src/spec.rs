@@ -51,6 +51,9 @@ pub enum Precision {
 }
 
 impl Precision {
+    /// All that there are.
+    pub const ALL: [Self; 3] = [Self::F32, Self::Tf32, Self::Bf16];
+
     /// As TOML has it.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -72,8 +75,7 @@ impl FromStr for Precision {
     type Err = UnknownPrecision;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let known = [Self::F32, Self::Tf32, Self::Bf16];
-        let found = known.into_iter().find(|known| known.as_str() == text);
+        let found = Self::ALL.into_iter().find(|known| known.as_str() == text);
         found.ok_or_else(|| UnknownPrecision(text.to_owned()))
     }
 }

@@ -211,6 +211,7 @@ pub fn hello(id: &str, held: Option<LeaseId>) -> v1::WorkerMessage {
         term: 0,
         secret: secret(id).bytes().into(),
         provenance: None,
+        ..v1::Hello::default()
     };
     v1::WorkerMessage {
         message: Some(worker_message::Message::Hello(hello)),

@@ -118,7 +118,7 @@ fn each_may_do_what_its_keys_say() {
         errors.contains("eve") && errors.contains("admin"),
         "{errors}"
     );
-    let (_, errors, code) = status(address, Some(&node), &["drain", "w"]);
+    let (_, errors, code) = status(address, Some(&node), &["drain", "--all"]);
     assert_eq!(code, Some(1));
     assert!(
         errors.contains("a worker may not change anything"),

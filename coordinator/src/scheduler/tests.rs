@@ -14,6 +14,7 @@ use super::task::FailureCounts;
 use super::*;
 
 mod commits;
+mod drains;
 mod failures;
 mod occurrences;
 mod restart;
@@ -73,6 +74,7 @@ fn join(scheduler: &mut Scheduler, worker: &str, held: Option<&LeaseId>, now: u6
         device: "none".into(),
         secret: SecretHash::default(),
         provenance: Provenance::default(),
+        stays: false,
     };
     scheduler.join(info, held.cloned(), at(now))
 }

@@ -34,6 +34,8 @@ pub struct WorkerInfo {
     pub secret: SecretHash,
     /// Its program and its machine, for the record.
     pub provenance: Provenance,
+    /// Whether it looks for the next coordinator once this one needs it no longer.
+    pub stays: bool,
 }
 
 /// The stage of a worker.
@@ -76,6 +78,8 @@ pub struct Worker {
     pub(super) stage: WorkerStage,
     /// Whether it shuts down. If so, it gets no more tasks whatever happens.
     pub(super) draining: bool,
+    /// Whether it was asked to exit.
+    pub(super) sent_home: bool,
     /// The tasks that failed on it since its last success.
     pub(super) failed: BTreeSet<Task>,
 }
@@ -208,8 +212,9 @@ impl Scheduler {
         let is_new = known.is_none();
         let device = info.device.clone();
         let number = self.free_number(&info.name, known.as_ref().map(|known| known.number));
-        let (draining, failed) =
-            known.map_or_else(Default::default, |known| (known.draining, known.failed));
+        let (draining, sent_home, failed) = known.map_or_else(Default::default, |known| {
+            (known.drains_again(), known.sent_home, known.failed)
+        });
         let mut worker = Worker {
             info,
             stage: WorkerStage::Idle,
@@ -218,6 +223,7 @@ impl Scheduler {
             gpu: None,
             number,
             draining,
+            sent_home,
             failed,
         };
         // A lease that the worker keeps is set below.
@@ -397,20 +403,10 @@ impl Scheduler {
         }
     }
 
-    /// Asks a worker to hand its task back and leave: it gets no more tasks.
-    pub fn drain(&mut self, worker: &WorkerId) -> Result<(), UnknownWorker> {
-        let known = self.connected_mut(worker)?;
-        let was_draining = std::mem::replace(&mut known.draining, true);
-        if known.stage == WorkerStage::Idle {
-            known.stage = WorkerStage::Draining;
-        }
-        if !was_draining {
-            self.note_of(worker, |worker| Occurrence::WorkerDrained { worker });
-        }
-        Ok(())
-    }
-
-    fn connected_mut(&mut self, worker: &WorkerId) -> Result<&mut Worker, UnknownWorker> {
+    pub(super) fn connected_mut(
+        &mut self,
+        worker: &WorkerId,
+    ) -> Result<&mut Worker, UnknownWorker> {
         let known = self.workers.get_mut(worker);
         known
             .filter(|known| known.connected)

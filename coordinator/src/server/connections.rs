@@ -1,6 +1,6 @@
 //! The workers' streams: who is attached, and what is sent to them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use quartet_proto::v1::{self, coordinator_message::Message};
@@ -26,6 +26,8 @@ struct Attached {
 struct Streams {
     last: u64,
     attached: BTreeMap<WorkerId, Attached>,
+    /// Workers that have gone to look for the next coordinator.
+    sent_on: BTreeSet<WorkerId>,
 }
 
 /// The workers' streams.
@@ -49,6 +51,7 @@ impl Connections {
         let mut streams = self.streams();
         streams.last += 1;
         let stream = streams.last;
+        streams.sent_on.remove(&worker);
         streams.attached.insert(worker, Attached { stream, outbox });
         stream
     }
@@ -62,6 +65,17 @@ impl Connections {
             streams.attached.remove(worker);
         }
         current
+    }
+
+    /// A worker has gone to look for the next coordinator.
+    pub(super) fn sent_on(&self, worker: &WorkerId) {
+        self.streams().sent_on.insert(worker.clone());
+    }
+
+    /// How many workers have gone to look for the next coordinator, or will once this one has ended: these.
+    pub(super) fn staying(&self, mut connected: BTreeSet<WorkerId>) -> usize {
+        connected.extend(self.streams().sent_on.iter().cloned());
+        connected.len()
     }
 
     /// The workers that are attached.
@@ -92,12 +106,10 @@ impl Connections {
         self.send(&lease.worker, Message::Revocation(revocation));
     }
 
-    /// Tells every worker to exit.
-    pub(super) fn dismiss(&self, reason: &str) {
-        for worker in self.workers() {
-            let reason = reason.to_owned();
-            self.send(&worker, Message::Goodbye(v1::Goodbye { reason }));
-        }
+    /// Tells a worker that the experiment has ended.
+    pub(super) fn dismiss(&self, worker: &WorkerId) {
+        let reason = "the experiment has ended".to_owned();
+        self.send(worker, Message::Goodbye(v1::Goodbye { reason }));
     }
 
     /// From now on workers are sent away instead of getting tasks.

@@ -23,7 +23,7 @@ use super::timing::Timing;
 use super::transaction;
 use super::worker_stream::{self, StreamEnd};
 use super::{logs, objects};
-use crate::scheduler::Failure;
+use crate::scheduler::{DrainCause, Failure, Scheduler};
 
 /// How long a new stream may take to say hello.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
@@ -31,6 +31,16 @@ const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 pub(super) struct FleetService {
     pub(super) shell: Arc<Shell>,
     pub(super) timing: Timing,
+}
+
+impl FleetService {
+    /// The newest term of this experiment that a worker says it has heard of.
+    fn newest_term(&self, hello: &v1::Hello) -> u64 {
+        let other = !hello.experiment_id.is_empty()
+            && hello.experiment_id != self.shell.experiment.id.as_str();
+        // Terms of different experiments say nothing of each other.
+        if other { 0 } else { hello.term }
+    }
 }
 
 type ResponseStream<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -61,12 +71,16 @@ impl v1::fleet_server::Fleet for FleetService {
                 "the first message must be a hello",
             ));
         };
-        let newest = hello.term;
+        let newest = self.newest_term(&hello);
         let secret = hello.secret.clone();
+        let precisions = hello.precisions.clone();
         let (info, held) = worker_stream::read_hello(hello)?;
         if newest > self.shell.experiment.term.0 {
             tracing::warn!(worker = %info.id, term = newest, "the worker has seen a newer coordinator");
             self.shell.verify_leadership().await?;
+        }
+        if info.stays && held.is_none() && self.shell.is_over() {
+            return Err(Status::unavailable("this coordinator is about to end"));
         }
         let worker = info.id.clone();
         let (outbox, responses) = mpsc::channel(OUTBOX_SIZE);
@@ -85,6 +99,10 @@ impl v1::fleet_server::Fleet for FleetService {
         };
         // The channel is new and has room.
         let _ = outbox.try_send(Ok(welcome));
+        if !worker_stream::computes_in(&precisions, spec.precision) {
+            tracing::debug!(%worker, precision = %spec.precision, "the worker does not compute in it");
+            return Ok(Response::new(ReceiverStream::new(responses)));
+        }
         let (stream, joined) = {
             // Of two that attach in one name at a time, the second sees the first one's secret.
             let _one_at_a_time = self.shell.attaching();
@@ -106,8 +124,18 @@ impl v1::fleet_server::Fleet for FleetService {
             tracing::warn!(lease = %held, %refusal, "the worker's lease is no longer valid");
             self.shell.connections.revoke(&held, &refusal.to_string());
         }
-        if self.shell.connections.is_stopping() {
-            self.shell.drain(&worker, "the coordinator stops");
+        let is_sent_home = |scheduler: &Scheduler| scheduler.is_sent_home(&worker);
+        if self
+            .shell
+            .scheduler
+            .read(|scheduler, _| is_sent_home(scheduler))
+        {
+            self.shell.drain(&worker, DrainCause::SentHome);
+        } else if self.shell.connections.is_stopping() {
+            self.shell.drain(&worker, DrainCause::CoordinatorStops);
+        } else if self.shell.conclusion.has_ended() {
+            // The others have been told already.
+            self.shell.connections.dismiss(&worker);
         }
         let shell = Arc::clone(&self.shell);
         tokio::spawn(async move {

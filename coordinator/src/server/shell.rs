@@ -22,7 +22,7 @@ use super::refusal::{self, bad};
 use super::scheduler_handle::SchedulerHandle;
 use super::store_trouble::{Proof, Trouble};
 use crate::experiment::{Experiment, LeadershipError, read_committed};
-use crate::scheduler::{Committed, Scheduler};
+use crate::scheduler::{Committed, DrainCause, Scheduler};
 use quartet_store::StoreError;
 
 /// Everything that the services and the driver share.
@@ -79,22 +79,40 @@ impl Shell {
         )))
     }
 
-    /// Asks a worker to hand its task back and exit; whether it is connected.
-    pub(super) fn drain(&self, worker: &WorkerId, reason: &str) -> bool {
-        let drain = |scheduler: &mut Scheduler| scheduler.drain(worker).is_ok();
+    /// Asks a worker to hand its task back and leave; whether it is connected.
+    pub(super) fn drain(&self, worker: &WorkerId, cause: DrainCause) -> bool {
+        let drain = |scheduler: &mut Scheduler| scheduler.drain(worker, cause).is_ok();
         let known = self.scheduler.tell(|scheduler, _| drain(scheduler));
-        let reason = reason.to_owned();
-        self.connections
-            .send(worker, Message::Drain(v1::Drain { reason }));
+        let (reason, coordinator_stops) = match cause {
+            DrainCause::CoordinatorStops => ("the coordinator stops", true),
+            DrainCause::SentHome => ("someone asked for it", false),
+        };
+        let drain = v1::Drain {
+            reason: reason.to_owned(),
+            coordinator_stops,
+        };
+        self.connections.send(worker, Message::Drain(drain));
         known
     }
 
-    /// Asks every worker, and those yet to come, to hand its task back and exit.
-    pub(super) fn drain_all(&self, reason: &str) {
-        self.connections.stop();
-        for worker in self.connections.workers() {
-            self.drain(&worker, reason);
-        }
+    /// Asks every connected worker to hand its task back and leave; how many there are.
+    pub(super) fn drain_all(&self, cause: DrainCause) -> usize {
+        let workers = self.connections.workers();
+        let connected = workers.iter().filter(|worker| self.drain(worker, cause));
+        connected.count()
+    }
+
+    /// Whether workers are sent on: the experiment has ended, or this coordinator stops.
+    pub(super) fn is_over(&self) -> bool {
+        self.conclusion.has_ended() || self.connections.is_stopping()
+    }
+
+    /// How many workers look for the next coordinator once this one has ended.
+    pub(super) fn staying(&self) -> usize {
+        let connected = self
+            .scheduler
+            .read(|scheduler, _| scheduler.staying().cloned().collect());
+        self.connections.staying(connected)
     }
 
     /// A worker's stream has ended, because the worker `left` or otherwise. Nothing happens if it is not
@@ -103,8 +121,11 @@ impl Shell {
         if !self.connections.detach(worker, stream) {
             return;
         }
+        if self.is_over() && self.scheduler.read(|scheduler, _| scheduler.stays(worker)) {
+            self.connections.sent_on(worker);
+        }
         if self.conclusion.has_ended() {
-            // It was sent home.
+            // It was told so, and nobody waits for it.
             return self.scheduler.mark_changed();
         }
         let holds = self.scheduler.note(|scheduler, now| {

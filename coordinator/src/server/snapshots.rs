@@ -34,6 +34,12 @@ impl Snapshots {
         snapshot(&self.shell)
     }
 
+    /// How many workers look for the next coordinator once this one has ended.
+    #[must_use]
+    pub fn staying(&self) -> usize {
+        self.shell.staying()
+    }
+
     /// Resolves after the next change.
     pub async fn changed(&mut self) {
         // The shell, which we hold, holds the sender.
@@ -148,6 +154,8 @@ fn workers(scheduler: &Scheduler, now: Now) -> Vec<WorkerStatus> {
             task: Some(lease.id.task.clone()),
             since_heartbeat: now.0,
             gpu: None,
+            // Until it is back.
+            stays: false,
         });
     let joined = scheduler.workers();
     let joined = joined.map(|worker| worker_status(scheduler, worker, now));
@@ -164,5 +172,6 @@ fn worker_status(scheduler: &Scheduler, worker: &Worker, now: Now) -> WorkerStat
         task: worker.task().cloned(),
         since_heartbeat: now.since(worker.last_seen),
         gpu: worker.gpu,
+        stays: worker.stays(),
     }
 }

@@ -1,4 +1,4 @@
-//! The status service: snapshots, and the request to drain a worker.
+//! The status service: snapshots, and the request to drain workers.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use super::logs;
 use super::refusal::{bad, refused};
 use super::shell::Shell;
 use super::snapshots::snapshot;
-use crate::scheduler::{Refusal, Scheduler, Worker};
+use crate::scheduler::{DrainCause, Refusal, Scheduler, Worker};
 
 /// Least time between two snapshots of a stream.
 const MIN_INTERVAL: Duration = Duration::from_millis(200);
@@ -55,7 +55,7 @@ impl v1::status_server::Status for StatusService {
             .shell
             .scheduler
             .read(|scheduler, _| find(scheduler, &name))?;
-        if !self.shell.drain(&worker, "someone asked for it") {
+        if !self.shell.drain(&worker, DrainCause::SentHome) {
             return Err(Status::not_found(format!("worker {name} is not connected")));
         }
         tracing::info!(%worker, name, by, "draining");
@@ -86,6 +86,20 @@ impl v1::status_server::Status for StatusService {
         }
         tracing::info!(%task, by, "tried again");
         Ok(Response::new(v1::RetryTaskResponse {}))
+    }
+
+    async fn drain_fleet(
+        &self,
+        request: Request<v1::DrainFleetRequest>,
+    ) -> Result<Response<v1::DrainFleetResponse>, Status> {
+        let by = self
+            .shell
+            .policy
+            .check(request.extensions(), Access::Change)?;
+        let workers = self.shell.drain_all(DrainCause::SentHome);
+        tracing::info!(workers, by, "draining the fleet");
+        let workers = u32::try_from(workers).unwrap_or(u32::MAX);
+        Ok(Response::new(v1::DrainFleetResponse { workers }))
     }
 
     async fn read_log(

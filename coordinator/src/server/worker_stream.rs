@@ -9,6 +9,7 @@ use quartet_shared::ids::WorkerId;
 use quartet_shared::label;
 use quartet_shared::provenance::Provenance;
 use quartet_shared::secret::Secret;
+use quartet_shared::spec::Precision;
 use quartet_shared::task::LeaseId;
 use quartet_shared::wire::lease_and_progress;
 use tonic::{Status, Streaming};
@@ -51,8 +52,14 @@ pub(super) fn read_hello(hello: v1::Hello) -> Result<(WorkerInfo, Option<LeaseId
             ..provenance
         },
         device,
+        stays: hello.stays,
     };
     Ok((info, held))
+}
+
+/// Whether a worker that names these precisions, or none, computes in this one.
+pub(super) fn computes_in(named: &[String], precision: Precision) -> bool {
+    named.is_empty() || named.iter().any(|named| named == precision.as_str())
 }
 
 /// How a worker's stream has ended.

@@ -129,6 +129,12 @@ impl Client {
         read(&self.address, answer.into_inner())
     }
 
+    /// Has all workers hand their runs back and exit; how many.
+    pub(super) async fn drain_fleet(&mut self) -> Result<u32, ClientError> {
+        let answer = self.service.drain_fleet(v1::DrainFleetRequest {});
+        Ok(answered(&self.address, answer).await?.into_inner().workers)
+    }
+
     /// Has a worker hand its run back and exit; its id.
     pub(super) async fn drain(&mut self, worker: &str) -> Result<String, ClientError> {
         let answer = self.service.drain_worker(v1::DrainWorkerRequest {

@@ -139,6 +139,7 @@ struct Worker<'a> {
     task: Option<Work<'a>>,
     since_heartbeat_seconds: f64,
     gpu: Option<GpuUse>,
+    stays: bool,
 }
 
 #[derive(Serialize)]
@@ -272,6 +273,7 @@ fn worker(from: &snapshot::WorkerStatus) -> Worker<'_> {
         }),
         since_heartbeat_seconds: from.since_heartbeat.as_secs_f64(),
         gpu: from.gpu,
+        stays: from.stays,
     }
 }
 

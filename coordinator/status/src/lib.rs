@@ -129,6 +129,19 @@ pub async fn retry(
     Ok(())
 }
 
+/// Has all workers commit their states, hand their runs back, and exit.
+///
+/// # Errors
+/// The coordinator cannot be asked, or the output cannot be written.
+pub async fn drain_fleet(options: &Options, mut out: impl Write) -> Result<(), StatusError> {
+    match Client::connect(options).await?.drain_fleet().await? {
+        0 => writeln!(out, "no worker is connected")?,
+        1 => writeln!(out, "1 worker hands its task back and leaves")?,
+        workers => writeln!(out, "{workers} workers hand their tasks back and leave")?,
+    }
+    Ok(())
+}
+
 /// Prints a link to the coordinator's page. What a browser will make of it goes to `err`.
 ///
 /// # Errors

@@ -20,6 +20,7 @@ Examples:
   status --follow --json                      one JSON object per line and change
   status drain gpu-3@node7                    have a worker hand its run back and exit
   status retry vgg16                          give a run that failed another budget
+  status drain --all                          have all workers do so, those with --stay, too
   status list runs                            all experiments of a store, running or not
   status list runs --tag baseline             those with a tag
   status show runs/fer2013                    one of them; --json has all, --csv a line for each epoch
@@ -55,10 +56,14 @@ pub struct Cli {
 /// What else the program does.
 #[derive(Clone, Debug, Subcommand)]
 pub enum Command {
-    /// Have a worker commit its state, hand its run back, and exit.
+    /// Have a worker commit its state, hand its run back, and exit, even if it was started with --stay.
     Drain {
         /// Its name, or its id where several have the name.
-        worker: String,
+        #[arg(required_unless_present = "all")]
+        worker: Option<String>,
+        /// All workers that are connected.
+        #[arg(long, conflicts_with = "worker")]
+        all: bool,
         /// Which keys to show.
         #[command(flatten)]
         keys: KeysHere,
@@ -205,5 +210,10 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+        let parsed = |arguments: &[&str]| {
+            Cli::try_parse_from([&["status", "drain"], arguments].concat()).is_ok()
+        };
+        assert!(parsed(&["gpu-3@node7"]) && parsed(&["--all"]));
+        assert!(!parsed(&[]) && !parsed(&["gpu-3@node7", "--all"]));
     }
 }

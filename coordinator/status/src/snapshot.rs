@@ -33,7 +33,7 @@ pub struct Snapshot {
     pub uptime: Duration,
     /// Until all runs are trained by the workers that are there, were none stopped early.
     pub eta: Option<Duration>,
-    /// The coordinator was told to stop: its workers hand their tasks back and leave.
+    /// The coordinator was told to stop: its workers hand their tasks back and leave it.
     pub stopping: bool,
     /// Whoever reaches the coordinator may do everything: it uses no keys, and other machines reach it.
     pub insecure: bool,
@@ -58,6 +58,15 @@ impl Snapshot {
     pub fn workers_present(&self) -> usize {
         let workers = self.workers.iter();
         workers.filter(|worker| worker.is_present()).count()
+    }
+
+    /// How many workers that are there look for the next coordinator once this one needs them no longer.
+    #[must_use]
+    pub fn workers_staying(&self) -> usize {
+        let workers = self.workers.iter();
+        workers
+            .filter(|worker| worker.is_present() && worker.stays)
+            .count()
     }
 
     /// The same, so much later, if nothing happens meanwhile.
@@ -182,6 +191,8 @@ pub struct WorkerStatus {
     pub since_heartbeat: Duration,
     /// How its GPU did then, if it has one that can be asked.
     pub gpu: Option<GpuUse>,
+    /// Whether it looks for the next coordinator once this one needs it no longer.
+    pub stays: bool,
 }
 
 impl WorkerStatus {

@@ -81,6 +81,7 @@ enum Event {
     },
     Drain {
         worker: usize,
+        for_good: bool,
     },
     BeginComplete {
         lease: Pick,
@@ -165,7 +166,7 @@ fn event() -> impl Strategy<Value = Event> {
         2 => (any::<usize>(), proptest::option::of(0..4usize))
             .prop_map(|(ticket, back_to)| EndRollback { ticket, back_to }),
         1 => (pick(), any::<u8>()).prop_map(|(lease, accuracy)| LateCommit { lease, accuracy }),
-        1 => worker.clone().prop_map(|worker| Drain { worker }),
+        1 => (worker.clone(), any::<bool>()).prop_map(|(worker, for_good)| Drain { worker, for_good }),
         4 => pick().prop_map(|lease| BeginComplete { lease }),
         4 => (any::<usize>(), any::<bool>()).prop_map(|(ticket, written)| EndComplete { ticket, written }),
         3 => pick().prop_map(|lease| BeginKeep { lease }),
@@ -216,7 +217,7 @@ fn apply(world: &mut World, event: &Event) {
         Event::BeginRollback { lease } => world.begin_rollback(lease),
         Event::EndRollback { ticket, back_to } => world.end_rollback(ticket, back_to),
         Event::LateCommit { lease, accuracy } => world.late_commit(lease, accuracy),
-        Event::Drain { worker } => world.drain(worker),
+        Event::Drain { worker, for_good } => world.drain(worker, for_good),
         Event::BeginComplete { lease } => world.begin_complete(lease),
         Event::EndComplete { ticket, written } => world.end_complete(ticket, written),
         Event::BeginKeep { lease } => world.begin_keep(lease),

@@ -301,6 +301,7 @@ impl World {
                 name: host.to_owned(),
                 cache_dir: self.folder.path().join(host),
                 give_up_after: Duration::from_secs(600),
+                stay: false,
                 drain_grace: Duration::from_secs(5),
                 connector: connector(),
                 id: None,

@@ -69,7 +69,7 @@ fn from_coordinator(message: v1::CoordinatorMessage) -> Read {
             converted(required::<_, LeaseId>(revocation.lease, "lease"))
         }
         coordinator_message::Message::Goodbye(v1::Goodbye { reason })
-        | coordinator_message::Message::Drain(v1::Drain { reason }) => {
+        | coordinator_message::Message::Drain(v1::Drain { reason, .. }) => {
             let _ = label::shortened(&label::one_line(&reason), 100);
             Ok(())
         }
@@ -247,6 +247,7 @@ fn of_plain_fields() {
                         .map_err(|error| error.to_string())
                 }),
                 receive(bytes, |_: v1::RetryTaskResponse| Ok(())),
+                receive(bytes, |_: v1::DrainFleetResponse| Ok(())),
                 receive(bytes, |_: v1::WatchRequest| Ok(())),
                 receive(bytes, |_: v1::GetSnapshotRequest| Ok(())),
                 receive(bytes, |_: v1::CommitCheckpointResponse| Ok(())),

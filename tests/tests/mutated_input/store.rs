@@ -122,6 +122,7 @@ async fn go_on(objects: &Objects) -> anyhow::Result<()> {
         device: "CPU".to_owned(),
         secret: SecretHash::default(),
         provenance: Provenance::default(),
+        stays: false,
     };
     let mut now = Now::default();
     let _ = scheduler.join(worker, None, now);

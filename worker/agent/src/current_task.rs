@@ -7,6 +7,7 @@ use quartet_shared::task::LeaseId;
 use tokio::time::Instant;
 
 use super::context::Context;
+use super::parting::Whither;
 use super::running::{LeaseStatus, Running};
 use crate::executor::Stop;
 
@@ -25,9 +26,11 @@ pub(super) enum Event {
 #[derive(Clone, Copy, Debug)]
 struct Stopping {
     deadline: Instant,
-    /// Whether the worker leaves then. Otherwise it has lost its lease, and says nothing until the task has
+    /// Where the worker goes then. Otherwise it has lost its lease, and says nothing until the task has
     /// ended.
-    leave: bool,
+    whither: Option<Whither>,
+    /// Whether the task has been told to drop its state.
+    dropped: bool,
 }
 
 /// The task at hand, if there is one.
@@ -63,13 +66,18 @@ impl CurrentTask {
 
     /// The task, unless its lease is lost.
     pub(super) fn held(&self) -> Option<&Running> {
-        let lost = self.stopping.is_some_and(|stopping| !stopping.leave);
+        let lost = self.stopping.is_some() && !self.leaves();
         self.running.as_ref().filter(|_| !lost)
     }
 
-    /// Whether the worker leaves when the task has ended.
+    /// Where the worker goes when the task has ended, if it leaves its coordinator.
+    fn whither(&self) -> Option<Whither> {
+        self.stopping.and_then(|stopping| stopping.whither)
+    }
+
+    /// Whether the worker leaves its coordinator when the task has ended.
     pub(super) fn leaves(&self) -> bool {
-        self.stopping.is_some_and(|stopping| stopping.leave)
+        self.whither().is_some()
     }
 
     /// Starts a task in place of any other.
@@ -86,17 +94,17 @@ impl CurrentTask {
         }
     }
 
-    /// Asks the task to commit its state and to end, after which the worker leaves. Returns whether there is
-    /// a task.
-    pub(super) fn leave(&mut self) -> bool {
+    /// Asks the task to commit its state and to end, after which the worker leaves its coordinator. Of two
+    /// such requests the one to exit counts. Returns whether there is a task.
+    pub(super) fn leave(&mut self, whither: Whither) -> bool {
         let Some(running) = &self.running else {
             return false;
         };
         match &mut self.stopping {
-            Some(stopping) => stopping.leave = true,
+            Some(stopping) => stopping.whither = stopping.whither.max(Some(whither)),
             None => {
                 running.request_stop(Stop::Drain);
-                self.stop_by_deadline(true);
+                self.stop_by_deadline(Stop::Drain, Some(whither));
             }
         }
         true
@@ -104,27 +112,50 @@ impl CurrentTask {
 
     /// The lease is lost: asks the task to end after its step. The worker sends nothing of it any more.
     pub(super) fn revoke(&mut self, lease: &LeaseId, reason: &str) {
-        if let Some(running) = self.held().filter(|r| r.lease() == lease) {
+        let dropped = self.stopping.is_some_and(|stopping| stopping.dropped);
+        if let Some(running) = self.held().filter(|r| r.lease() == lease && !dropped) {
             tracing::warn!(%lease, %reason, "lease revoked; the task is dropped");
             running.request_stop(Stop::Drop);
-            self.stop_by_deadline(self.leaves());
+            self.stop_by_deadline(Stop::Drop, self.whither());
         }
     }
 
-    fn stop_by_deadline(&mut self, leave: bool) {
-        let deadline = Instant::now() + self.grace;
-        self.stopping = Some(Stopping { deadline, leave });
+    /// The deadline has passed, perhaps because the coordinator was gone first. A worker that stays need not
+    /// exit for that: it drops the state, and has as much time again. Returns whether it does.
+    pub(super) fn drop_state(&mut self) -> bool {
+        match (&mut self.stopping, &self.running) {
+            (Some(stopping), Some(running))
+                if stopping.whither == Some(Whither::Next) && !stopping.dropped =>
+            {
+                running.request_stop(Stop::Drop);
+                (stopping.deadline, stopping.dropped) = (Instant::now() + self.grace, true);
+                true
+            }
+            _ => false,
+        }
     }
 
-    /// Forgets the task, which has ended. Returns its lease if the worker leaves now.
-    pub(super) fn forget(&mut self) -> Option<LeaseId> {
-        let leaves = self.stopping.take().is_some_and(|stopping| stopping.leave);
+    fn stop_by_deadline(&mut self, stop: Stop, whither: Option<Whither>) {
+        let deadline = Instant::now() + self.grace;
+        self.stopping = Some(Stopping {
+            deadline,
+            whither,
+            dropped: stop == Stop::Drop,
+        });
+    }
+
+    /// Forgets the task, which has ended. Returns its lease, and where the worker goes, if it leaves its
+    /// coordinator now.
+    pub(super) fn forget(&mut self) -> Option<(LeaseId, Whither)> {
+        let whither = self.whither();
+        self.stopping = None;
         let running = self.running.take()?;
-        leaves.then(|| running.lease().clone())
+        Some((running.lease().clone(), whither?))
     }
 
     /// The next event. Dropping the future loses nothing.
     pub(super) async fn event(&mut self, shutdown: &Shutdown) -> Event {
+        let exits = self.whither() == Some(Whither::Exit);
         let deadline = self.stopping.map(|stopping| stopping.deadline);
         let overdue = async {
             match deadline {
@@ -134,7 +165,7 @@ impl CurrentTask {
         };
         tokio::select! {
             biased;
-            () = shutdown.triggered(), if !self.leaves() => Event::Leave,
+            () = shutdown.triggered(), if !exits => Event::Leave,
             lease = Running::ended(&mut self.running) => Event::TaskEnded(lease),
             () = overdue => Event::Overdue,
         }

@@ -3,7 +3,9 @@
 //! From top to bottom; each uses only those below it:
 //!
 //! - `session`: one connection, from hello to its end; `session_error`: when that is no good one
+//! - `search`: what happens between two connections, and how long it may last
 //! - `current_task`: the worker's task, which outlives connections, and how it comes to its end
+//! - `parting`: how a worker parts from its coordinator when nothing failed
 //! - `running`: starts a task apart from the session, so that heartbeats never wait for it
 //! - `training`, `evaluation`: what a task does
 //! - `upload`: checkpoints to the coordinator, in the background and in order
@@ -25,8 +27,10 @@ mod evaluation;
 pub mod executor;
 mod log;
 mod objects;
+mod parting;
 mod random;
 mod running;
+mod search;
 mod session;
 mod session_error;
 mod spool;
@@ -40,16 +44,16 @@ use std::time::Duration;
 
 use quartet_proto::channel::Connector;
 use quartet_shared::address::Address;
-use quartet_shared::human;
 use quartet_shared::ids::WorkerId;
 use quartet_shared::secret::Secret;
 use quartet_shared::shutdown::Shutdown;
 use quartet_shared::telemetry::LogTap;
-use tokio::time::Instant;
 
 use executor::Executor;
 pub use executor::Link;
-use random::{Backoff, Random};
+use parting::Parted;
+use random::Random;
+use search::Search;
 pub use session_error::Refused;
 use session_error::SessionError;
 
@@ -64,6 +68,8 @@ pub struct Settings {
     pub cache_dir: PathBuf,
     /// How long to look for a coordinator that does not answer.
     pub give_up_after: Duration,
+    /// Whether to look for the next coordinator once an experiment has ended, or its coordinator stops.
+    pub stay: bool,
     /// How long the current task may take to end, when the worker is to leave or has lost its lease. The task
     /// commits its state first if the lease lasts.
     pub drain_grace: Duration,
@@ -87,14 +93,18 @@ pub enum Departure {
     Dismissed(String),
     /// It was asked to leave, and handed its task back.
     Drained,
+    /// It stayed when its last coordinator needed it no longer, and no other answered for this long.
+    NoneCame(Duration),
 }
 
-/// Works for the coordinator until dismissed or shut down.
+/// Works for the coordinator until dismissed or shut down; with `stay` for one coordinator after the other,
+/// until none has come for `give_up_after`.
 ///
 /// # Errors
-/// When no coordinator answers for `give_up_after`, when it refuses this worker ([`Refused`]), when the
-/// executor does not compute in the experiment's precision ([`executor::UnsupportedPrecision`]), when the
-/// task does not stop within `drain_grace`, or when the cache folder cannot be used.
+/// When no coordinator answers for `give_up_after` although none has sent this worker on, when it refuses this
+/// worker ([`Refused`]), when the executor does not compute in the experiment's precision
+/// ([`executor::UnsupportedPrecision`]; with `stay` it waits for another experiment), when the task does not
+/// stop within `drain_grace`, or when the cache folder cannot be used.
 pub async fn run(
     settings: Settings,
     executor: Arc<dyn Executor>,
@@ -107,58 +117,50 @@ pub async fn run(
     };
     let spool = spool::Spool::create(&settings.cache_dir, &random)?;
     let mut session = session::Session::new(id, &settings, executor, random.clone(), spool)?;
-    let mut backoff = Backoff::new(&random);
-    let mut last_contact = Instant::now();
-    let mut told = false;
-    loop {
-        let mut ended = session.connect_and_serve(&shutdown).await;
-        if let Err(SessionError::Lost {
-            reason,
-            was_attached,
-        }) = &ended
-        {
-            if *was_attached {
-                last_contact = Instant::now();
-                backoff = Backoff::new(&random);
-                told = false;
-            }
-            let silence = last_contact.elapsed();
-            if silence > settings.give_up_after {
+    let mut search = Search::new(settings.give_up_after, &random);
+    let ended = loop {
+        match session.connect_and_serve(&shutdown).await {
+            Ok(Parted::Left(departure)) => break Ok(departure),
+            Ok(Parted::Onward(reason)) => {
                 session.stop().await;
-                anyhow::bail!(
-                    "no coordinator at {} for {} ({reason}); is `coordinator` running there, \
-                     with --listen if it is another machine?",
-                    session.coordinators,
-                    human::duration(silence)
-                );
+                search.sent_on(&reason);
             }
-            if !std::mem::replace(&mut told, true) {
-                tracing::warn!(
-                    coordinator = %session.coordinators, %reason,
-                    "no connection to the coordinator; trying again until it answers"
-                );
-            }
-            session.coordinators.next();
-            let pause = session.pause(backoff.next(), &shutdown).await;
-            match pause.transpose() {
-                Some(meanwhile) => ended = meanwhile,
-                None => continue,
-            }
-        }
-        match &ended {
-            Ok(Departure::Dismissed(_)) | Err(SessionError::Refused(_)) => session.stop().await,
-            _ => {}
-        }
-        return ended.map_err(|error| match error {
-            SessionError::Unsupported(unsupported) => unsupported.into(),
-            SessionError::Refused(reason) => Refused {
-                coordinator: session.coordinators.to_string(),
+            Err(SessionError::Unsupported(error)) if settings.stay => search.unsupported(error),
+            Err(SessionError::Lost {
                 reason,
+                was_attached,
+            }) => {
+                if was_attached {
+                    search.lost();
+                }
+                if let Some(ended) = search.failed(&reason, &session.coordinators) {
+                    session.stop().await;
+                    return ended;
+                }
             }
-            .into(),
-            error => error.into(),
-        });
+            Err(error) => break Err(error),
+        }
+        session.coordinators.next();
+        match session.pause(search.pause(), &shutdown).await {
+            Ok(None) => {}
+            Ok(Some(Parted::Left(departure))) => break Ok(departure),
+            Ok(Some(Parted::Onward(reason))) => search.sent_on(&reason),
+            Err(error) => break Err(error),
+        }
+    };
+    match &ended {
+        Ok(Departure::Dismissed(_)) | Err(SessionError::Refused(_)) => session.stop().await,
+        _ => {}
     }
+    ended.map_err(|error| match error {
+        SessionError::Unsupported(unsupported) => unsupported.into(),
+        SessionError::Refused(reason) => Refused {
+            coordinator: session.coordinators.to_string(),
+            reason,
+        }
+        .into(),
+        error => error.into(),
+    })
 }
 
 #[cfg(test)]

@@ -1,18 +1,17 @@
 //! One connection to the coordinator, from hello to its end. The current task outlives it.
 
+mod greeting;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use quartet_proto::PROTOCOL_VERSION;
 use quartet_proto::v1::{self, coordinator_message, worker_message};
 use quartet_shared::assignment::Assignment;
 use quartet_shared::human;
-use quartet_shared::ids::{ExperimentId, ExperimentName, InvalidName, WorkerId};
-use quartet_shared::label;
+use quartet_shared::ids::{ExperimentId, WorkerId};
 use quartet_shared::secret::Secret;
 use quartet_shared::shutdown::Shutdown;
-use quartet_shared::spec::Precision;
 use quartet_shared::task::LeaseId;
 use quartet_shared::telemetry::LogTap;
 use quartet_shared::wire;
@@ -27,6 +26,7 @@ use super::coordinators::Coordinators;
 use super::current_task::{CurrentTask, Event};
 use super::log::TaskLog;
 use super::objects::Objects;
+use super::parting::{Parted, Whither};
 use super::random::Random;
 use super::running::LeaseStatus;
 use super::session_error::SessionError;
@@ -40,6 +40,9 @@ const WELCOME_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long a worker that shuts down tries to hand its task back once its state is committed.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// How long a coordinator may take to end a stream that the worker has closed.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
+
 /// What a worker keeps over its connections.
 pub(super) struct Session {
     id: WorkerId,
@@ -51,6 +54,8 @@ pub(super) struct Session {
     cache_dir: PathBuf,
     spool: Spool,
     log: Option<LogTap>,
+    /// Whether it looks for the next coordinator once the current one needs it no longer.
+    stays: bool,
     task: CurrentTask,
     checkpoint_interval: Option<Duration>,
     /// The experiment that the worker was welcomed to.
@@ -77,6 +82,7 @@ impl Session {
             cache_dir: settings.cache_dir.clone(),
             spool,
             log: settings.log.clone(),
+            stays: settings.stay,
             task: CurrentTask::none(settings.drain_grace),
             checkpoint_interval: None,
             experiment: None,
@@ -93,7 +99,7 @@ impl Session {
     pub(super) async fn connect_and_serve(
         &mut self,
         shutdown: &Shutdown,
-    ) -> Result<Departure, SessionError> {
+    ) -> Result<Parted, SessionError> {
         let (outbox, messages) = mpsc::channel(4);
         // The channel is new and has room.
         let _ = outbox.try_send(self.hello());
@@ -135,59 +141,12 @@ impl Session {
         self.serve(inbox, outbox, heartbeats, shutdown).await
     }
 
-    fn hello(&self) -> v1::WorkerMessage {
-        let hello = v1::Hello {
-            protocol_version: PROTOCOL_VERSION,
-            worker_id: self.id.to_string(),
-            name: self.name.clone(),
-            device: label::of(&self.executor.description()),
-            held: self.task.held().map(|task| task.lease().clone().into()),
-            term: self.term,
-            secret: self.secret.bytes().into(),
-            provenance: Some(self.executor.provenance().into()),
-        };
-        v1::WorkerMessage {
-            message: Some(worker_message::Message::Hello(hello)),
-        }
-    }
-
-    fn welcomed(&mut self, welcome: v1::Welcome) -> Result<(), SessionError> {
-        let v1::Welcome {
-            experiment,
-            term,
-            precision,
-            experiment_id,
-            ..
-        } = welcome;
-        let refused = |e: InvalidName| SessionError::Refused(e.to_string());
-        let id: ExperimentId = experiment_id.parse().map_err(refused)?;
-        // Terms of different experiments say nothing of each other.
-        if self.experiment.as_ref() == Some(&id) && term < self.term {
-            let newer = self.term;
-            let reason = format!("its term is {term}, and there is a coordinator of term {newer}");
-            return Err(SessionError::lost(reason, false));
-        }
-        self.experiment = Some(id);
-        self.term = term;
-        let experiment: ExperimentName = experiment.parse().map_err(refused)?;
-        tracing::info!(%experiment, term, worker = %self.id, "attached to the coordinator");
-        let precision: Precision = precision
-            .parse()
-            .map_err(|e| SessionError::Refused(format!("its precision: {e}")))?;
-        self.executor
-            .check_precision(precision)
-            .map_err(SessionError::Unsupported)?;
-        let every = Duration::from_millis(welcome.checkpoint_interval_ms.into());
-        self.checkpoint_interval = (!every.is_zero()).then_some(every);
-        Ok(())
-    }
-
-    /// Waits between two connections. Returns how the worker's life ends meanwhile, if it does.
+    /// Waits between two connections. Returns how the worker parts from its coordinator meanwhile, if it does.
     pub(super) async fn pause(
         &mut self,
         pause: Duration,
         shutdown: &Shutdown,
-    ) -> Result<Option<Departure>, SessionError> {
+    ) -> Result<Option<Parted>, SessionError> {
         let over = tokio::time::sleep(pause);
         tokio::pin!(over);
         loop {
@@ -204,12 +163,18 @@ impl Session {
         }
     }
 
-    /// Does what an event asks for. Returns how the worker's life ends by it, if it does.
-    async fn handle(&mut self, event: Event) -> Result<Option<Departure>, SessionError> {
+    /// Does what an event asks for. Returns how the worker parts from its coordinator by it, if it does.
+    async fn handle(&mut self, event: Event) -> Result<Option<Parted>, SessionError> {
         match event {
-            Event::Leave => Ok(self.leave()),
+            Event::Leave => Ok(self.leave(Whither::Exit)),
             Event::TaskEnded(lease) => Ok(self.task_ended(lease).await),
             Event::Overdue => {
+                if self.task.drop_state() {
+                    tracing::warn!(
+                        "the task's state could not be handed over in time; it is dropped"
+                    );
+                    return Ok(None);
+                }
                 let waited = human::duration(self.task.grace());
                 Err(SessionError::Stuck(format!(
                     "the task did not come to its end within {waited}; its lease will expire"
@@ -218,29 +183,48 @@ impl Session {
         }
     }
 
-    /// Begins to leave: the task hands over its state and ends. Without a task this is the end.
-    fn leave(&mut self) -> Option<Departure> {
-        (!self.task.leave()).then_some(Departure::Drained)
+    /// Begins to leave the coordinator: the task hands over its state and ends. Without a task this is the
+    /// end.
+    fn leave(&mut self, whither: Whither) -> Option<Parted> {
+        (!self.task.leave(whither)).then(|| parted(whither))
     }
 
-    async fn task_ended(&mut self, status: LeaseStatus) -> Option<Departure> {
-        let lease = self.task.forget()?;
+    async fn task_ended(&mut self, status: LeaseStatus) -> Option<Parted> {
+        let (lease, whither) = self.task.forget()?;
         if status == LeaseStatus::Held
             && let Err(status) = self.hand_back(&lease).await
         {
             let reason = root_cause(&status);
             tracing::warn!(%lease, %reason, "could not hand the task back; its lease will expire");
         }
-        Some(Departure::Drained)
+        Some(parted(whither))
     }
 
+    /// Serves until the connection ends.
     async fn serve(
         &mut self,
         mut inbox: Streaming<v1::CoordinatorMessage>,
         outbox: mpsc::Sender<v1::WorkerMessage>,
         interval: Duration,
         shutdown: &Shutdown,
-    ) -> Result<Departure, SessionError> {
+    ) -> Result<Parted, SessionError> {
+        let ended = self.exchange(&mut inbox, &outbox, interval, shutdown).await;
+        if let Ok(Parted::Onward(_)) = ended {
+            // The process goes on, so the stream has to be closed, and the coordinator to see that in order.
+            drop(outbox);
+            let closed = async { while let Ok(Some(_)) = inbox.message().await {} };
+            let _ = tokio::time::timeout(CLOSE_TIMEOUT, closed).await;
+        }
+        ended
+    }
+
+    async fn exchange(
+        &mut self,
+        inbox: &mut Streaming<v1::CoordinatorMessage>,
+        outbox: &mpsc::Sender<v1::WorkerMessage>,
+        interval: Duration,
+        shutdown: &Shutdown,
+    ) -> Result<Parted, SessionError> {
         let failed = |status| SessionError::from_status(&status, true);
         let mut heartbeat = tokio::time::interval(interval);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -252,32 +236,39 @@ impl Session {
                     _ => return Err(SessionError::lost("the coordinator ended the stream", true)),
                 },
                 _ = heartbeat.tick() => {
-                    self.heartbeat(&outbox);
+                    self.heartbeat(outbox);
                     continue;
                 }
                 event = self.task.event(shutdown) => {
                     if let Some(ended) = self.handle(event).await? {
                         return Ok(ended);
                     }
-                    self.heartbeat(&outbox);
+                    self.heartbeat(outbox);
                     continue;
                 }
             };
             match message {
                 coordinator_message::Message::Assignment(assignment) => {
                     self.begin(assignment).await.map_err(failed)?;
-                    self.heartbeat(&outbox);
+                    self.heartbeat(outbox);
                 }
                 coordinator_message::Message::Revocation(v1::Revocation { lease, reason }) => {
                     let lease = parse_lease(lease).map_err(failed)?;
                     self.task.revoke(&lease, &reason);
                 }
                 coordinator_message::Message::Goodbye(goodbye) => {
-                    return Ok(Departure::Dismissed(goodbye.reason));
+                    return Ok(match self.stays {
+                        true => Parted::Onward(goodbye.reason),
+                        false => Parted::Left(Departure::Dismissed(goodbye.reason)),
+                    });
                 }
                 coordinator_message::Message::Drain(drain) => {
                     tracing::info!(reason = %drain.reason, "asked to leave");
-                    if let Some(ended) = self.leave() {
+                    let whither = match drain.coordinator_stops && self.stays {
+                        true => Whither::Next,
+                        false => Whither::Exit,
+                    };
+                    if let Some(ended) = self.leave(whither) {
                         return Ok(ended);
                     }
                 }
@@ -366,6 +357,14 @@ impl Session {
             Ok(released) => released.map(|_| ()),
             Err(_) => Err(Status::deadline_exceeded("the coordinator did not answer")),
         }
+    }
+}
+
+/// How a worker has parted that handed its task back, or had none.
+fn parted(whither: Whither) -> Parted {
+    match whither {
+        Whither::Next => Parted::Onward("the coordinator stops".to_owned()),
+        Whither::Exit => Parted::Left(Departure::Drained),
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod coordinator;
 mod scripted;
+mod staying;
 
 use std::collections::HashMap;
 use std::io::Write as _;
@@ -116,20 +117,27 @@ fn talkative() -> LogTap {
 
 impl Worker {
     async fn start(setup: Setup) -> Self {
+        Self::start_with(setup, |_| ()).await
+    }
+
+    /// Starts it after a change of its settings.
+    async fn start_with(setup: Setup, change: impl FnOnce(&mut Settings)) -> Self {
         let coordinator = Coordinator::start(setup).await;
         let cache = tempfile::tempdir().unwrap();
-        let settings = Settings {
+        let mut settings = Settings {
             log: Some(talkative()),
             secret: Secret::new(7),
             coordinators: vec![coordinator.address.parse().unwrap()],
             name: "test".to_owned(),
             cache_dir: cache.path().to_owned(),
             give_up_after: Duration::from_secs(60),
+            stay: false,
             drain_grace: Duration::from_secs(30),
             connector: Connector::tcp(),
             id: None,
             seed: 1,
         };
+        change(&mut settings);
         let (scripted, script) = scripted::scripted();
         let shutdown = Shutdown::new();
         let ended = tokio::spawn(run(settings, Arc::new(scripted), shutdown.clone()));

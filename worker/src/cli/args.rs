@@ -18,9 +18,11 @@ Examples:
   worker --coordinator host:50051 --gpu 0         train on the first GPU
   worker --coordinator host:50051 --gpu 0,1       two workers, one for each of two GPUs
   worker --coordinator host:50051 --threads 8     train with 8 CPU threads
+  worker --coordinator host:50051 --stay          train one experiment after the other
   worker predict --experiment runs/fer2013 face.png
 
-The worker joins, trains what it is given, and exits when the coordinator needs it no longer.
+The worker joins, trains what it is given, and exits when the coordinator needs it no longer,
+or, with --stay, when no other coordinator has come for --give-up-after.
 Ctrl-C or SIGTERM hands its task back first; a second signal ends it at once.";
 
 /// Trains and evaluates for a Quartet coordinator.
@@ -94,6 +96,10 @@ pub(super) struct ServeArgs {
     pub(super) name: Option<String>,
     #[command(flatten)]
     pub(super) keys: KeyChoice,
+    /// When the experiment has ended or its coordinator is stopped, look for the next coordinator instead of
+    /// exiting. A signal to this worker, or `status drain`, still ends it.
+    #[arg(long)]
+    pub(super) stay: bool,
     /// Exit when no coordinator answers for this long.
     #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = humantime::parse_duration)]
     pub(super) give_up_after: Duration,

@@ -8,6 +8,7 @@ use std::time::Duration;
 use quartet_agent::executor::UnsupportedPrecision;
 use quartet_agent::{Departure, Refused, Settings};
 use quartet_identity::{KeyError, Role};
+use quartet_shared::human;
 use quartet_shared::label;
 use quartet_shared::secret::Secret;
 use quartet_shared::shutdown::Shutdown;
@@ -40,6 +41,13 @@ pub(super) fn run(args: ServeArgs, device: &DeviceArgs, log: LogTap) -> ExitCode
             ExitCode::SUCCESS
         }
         Ok(Departure::Drained) => ExitCode::SUCCESS,
+        Ok(Departure::NoneCame(within)) => {
+            tracing::info!(
+                "no other experiment came within {}",
+                human::duration(within)
+            );
+            ExitCode::SUCCESS
+        }
         // Starting it again would not help.
         Err(error)
             if error.is::<UnsupportedPrecision>()
@@ -63,6 +71,7 @@ fn work(
         name: args.name.unwrap_or_else(|| label::of(&default_name(gpu))),
         cache_dir: args.cache_dir.map_or_else(default_cache_dir, Ok)?,
         give_up_after: args.give_up_after,
+        stay: args.stay,
         drain_grace: args.drain_grace,
         connector: args.keys.connector(&[Role::Worker], "a worker")?,
         id: args.id,

@@ -15,7 +15,7 @@ fn the_run_with_the_most_work_left_goes_first_and_spares_stand_by() {
     }
     // One epoch of `a` is left, and its last worker came back without it.
     assert_eq!(join(&mut scheduler, "w0", None, 0), Joined::Free);
-    scheduler.drain(&id("w0")).unwrap();
+    scheduler.drain(&id("w0"), DrainCause::SentHome).unwrap();
     assert_eq!(given(&mut scheduler, 0), [pair("c", "w1"), pair("b", "w2")]);
     for worker in ["w3", "w4"] {
         assert_eq!(join(&mut scheduler, worker, None, 0), Joined::Free);
@@ -250,11 +250,13 @@ fn a_worker_on_which_three_runs_fail_gets_no_more_while_another_is_there() {
 #[test]
 fn a_worker_that_is_to_drain_gets_no_more() {
     let (mut scheduler, lease) = leased();
-    scheduler.drain(&lease.worker).unwrap();
+    scheduler
+        .drain(&lease.worker, DrainCause::SentHome)
+        .unwrap();
     commit(&mut scheduler, &lease, 1, 0);
     scheduler.release(&lease, at(1)).unwrap();
     assert_eq!(given(&mut scheduler, 1), []);
-    assert!(scheduler.drain(&id("w9")).is_err());
+    assert!(scheduler.drain(&id("w9"), DrainCause::SentHome).is_err());
 }
 
 #[test]
@@ -313,6 +315,7 @@ fn a_worker_takes_the_place_of_a_lost_one_of_its_name() {
     let again = |id: &str| WorkerInfo {
         secret: SecretHash::default(),
         provenance: Provenance::default(),
+        stays: false,
         id: id.parse().unwrap(),
         name: lease.worker.to_string(),
         device: "cpu".into(),
@@ -354,6 +357,7 @@ fn workers_of_one_name_have_numbers_that_stay() {
         let info = WorkerInfo {
             secret: SecretHash::default(),
             provenance: Provenance::default(),
+            stays: false,
             id: id.parse().unwrap(),
             name: "cpu@vm".into(),
             device: "cpu".into(),

@@ -143,6 +143,7 @@ mod tests {
             device: "none".to_owned(),
             secret: SecretHash::default(),
             provenance: Provenance::default(),
+            stays: false,
         };
         let _ = scheduler.join(info, None, now);
         let lease = scheduler.assign(now).remove(0).lease;

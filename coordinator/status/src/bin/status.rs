@@ -52,9 +52,14 @@ fn show(cli: &Cli) -> anyhow::Result<ExitCode> {
         return shown.map(|()| ExitCode::SUCCESS);
     }
     match &cli.command {
-        Some(Command::Drain { worker, keys }) => {
+        Some(Command::Drain { worker, keys, .. }) => {
             let options = keys.within(&cli.options);
-            runtime.block_on(quartet_status::drain(&options, worker, io::stdout()))?;
+            match worker {
+                Some(worker) => {
+                    runtime.block_on(quartet_status::drain(&options, worker, io::stdout()))?;
+                }
+                None => runtime.block_on(quartet_status::drain_fleet(&options, io::stdout()))?,
+            }
             return Ok(ExitCode::SUCCESS);
         }
         Some(Command::Retry { run, keys }) => {

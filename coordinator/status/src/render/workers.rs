@@ -15,6 +15,8 @@ use crate::snapshot::{Snapshot, WorkerState, WorkerStatus};
 const STATE: usize = 13;
 /// `100 %, 141.2 of 143.8 GiB, 63 °C`.
 const GPU: usize = 32;
+/// The column's title.
+const AT_THE_END: usize = 10;
 /// `59 min 59 s ago`.
 const HEARTBEAT: usize = 15;
 /// How long a lost worker is shown of which the fleet has no need.
@@ -71,6 +73,11 @@ pub(super) fn columns(snapshot: &Snapshot) -> Vec<Column<WorkerStatus>> {
     columns.push(Column::number("last heartbeat", 4, HEARTBEAT, |worker| {
         format!("{} ago", human::duration(worker.since_heartbeat))
     }));
+    if snapshot.workers.iter().any(|worker| worker.stays) {
+        columns.push(Column::text("at the end", 5, AT_THE_END, |worker| {
+            if worker.stays { "stays" } else { "leaves" }.to_owned()
+        }));
+    }
     columns
 }
 

@@ -239,6 +239,7 @@ impl TryFrom<v1::WorkerStatus> for WorkerStatus {
             connected: !message.disconnected,
             since_heartbeat: Duration::from_millis(message.since_heartbeat_ms),
             gpu: optional("gpu", message.gpu)?,
+            stays: message.stays,
         })
     }
 }
@@ -254,6 +255,7 @@ impl From<WorkerStatus> for v1::WorkerStatus {
             disconnected: !worker.connected,
             since_heartbeat_ms: millis(worker.since_heartbeat),
             gpu: worker.gpu.map(Into::into),
+            stays: worker.stays,
         }
     }
 }

@@ -236,6 +236,8 @@ async fn an_experiment_is_shown() {
     vgg16     finished         2  gpu-0            2       1.250    50.00 %   50.00 % (2)   12.0   1 min 40 s
     resnet50  pending          0                   0
 
+    best weights of vgg16: w
+
     Attempts without a result:
     ended (UTC)       run    attempt  worker  why it ended
     2026-11-26 21:19  vgg16        1  gpu-0   worker gpu-0 was lost: no heartbeat for 15 s

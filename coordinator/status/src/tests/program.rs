@@ -14,7 +14,7 @@ use super::{PATIENCE, Recorder, sample};
 use crate::logs::LogChoice;
 use crate::options::Options;
 use crate::snapshot::Snapshot;
-use crate::{ClientError, FollowError, Shown, StatusError, logs, run};
+use crate::{ClientError, FollowError, Shown, StatusError, drain_fleet, logs, run};
 use quartet_shared::ids::Attempt;
 use quartet_shared::task::Task;
 use quartet_shared::terminal::Mode;
@@ -55,6 +55,15 @@ impl StatusService for Service {
         _: Request<v1::RetryTaskRequest>,
     ) -> Result<Response<v1::RetryTaskResponse>, Status> {
         Err(Status::failed_precondition("a\x1b[2J has not failed"))
+    }
+
+    async fn drain_fleet(
+        &self,
+        _: Request<v1::DrainFleetRequest>,
+    ) -> Result<Response<v1::DrainFleetResponse>, Status> {
+        let workers = self.shows.borrow().workers_present();
+        let workers = u32::try_from(workers).unwrap();
+        Ok(Response::new(v1::DrainFleetResponse { workers }))
     }
 
     async fn read_log(
@@ -317,6 +326,24 @@ async fn shows_a_snapshot_once() {
             .contains("vgg16 failed: the loss is NaN [2Jin epoch 1\n")
     );
     assert_eq!(err.text(), "");
+}
+
+#[tokio::test]
+async fn a_whole_fleet_is_counted_as_it_is_sent_home() {
+    let coordinator = Coordinator::start(local(), sample::training()).await;
+    let said = async || {
+        let mut out = Vec::new();
+        let options = options(coordinator.address);
+        drain_fleet(&options, &mut out).await.unwrap();
+        String::from_utf8(out).unwrap()
+    };
+    assert_eq!(said().await, "2 workers hand their tasks back and leave\n");
+    coordinator
+        .shows
+        .send_modify(|shows| drop(shows.workers.remove(0)));
+    assert_eq!(said().await, "1 worker hands its task back and leaves\n");
+    coordinator.shows.send_modify(|shows| shows.workers.clear());
+    assert_eq!(said().await, "no worker is connected\n");
 }
 
 #[tokio::test]

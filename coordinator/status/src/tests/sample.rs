@@ -228,6 +228,7 @@ fn lease(run: &mut RunStatus, worker: u32) {
 fn worker(number: u32, state: WorkerState, run: Option<&str>) -> WorkerStatus {
     WorkerStatus {
         gpu: None,
+        stays: false,
         id: format!("w{number}").parse().unwrap(),
         name: format!("gpu-{number}@node7"),
         device: format!("cuda:{number} (NVIDIA H200)"),

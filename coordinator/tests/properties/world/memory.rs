@@ -65,6 +65,8 @@ pub(super) struct Memory {
 pub(super) struct Member {
     pub(super) connected: bool,
     pub(super) draining: bool,
+    /// Whether it was asked to exit.
+    pub(super) sent_home: bool,
     /// The lease that the worker believes it holds.
     pub(super) held: Option<LeaseId>,
     /// The tasks that failed on it since its last success.
@@ -98,7 +100,7 @@ impl World {
         };
         self.memory = self.store.iter().map(recall).collect();
         for member in self.members.values_mut() {
-            (member.connected, member.draining) = (false, false);
+            (member.connected, member.draining, member.sent_home) = (false, false, false);
             member.failed.clear();
         }
     }

@@ -33,12 +33,14 @@ impl World {
             device: "none".into(),
             secret: SecretHash::default(),
             provenance: Provenance::default(),
+            stays: stays(&id),
         };
         let known = self.scheduler.workers().any(|worker| worker.info.id == id);
         let joined = self.scheduler.join(info, held.clone(), self.now);
         let member = self.members.entry(id.clone()).or_default();
         member.connected = true;
-        member.draining &= known;
+        member.sent_home &= known;
+        member.draining &= known && (member.sent_home || !stays(&id));
         if !known {
             member.failed.clear();
         }
@@ -98,14 +100,19 @@ impl World {
         }
     }
 
-    pub(in super::super) fn drain(&mut self, worker: usize) {
+    pub(in super::super) fn drain(&mut self, worker: usize, for_good: bool) {
         let id = worker_id(worker);
-        let drained = self.scheduler.drain(&id);
+        let cause = match for_good {
+            true => DrainCause::SentHome,
+            false => DrainCause::CoordinatorStops,
+        };
+        let drained = self.scheduler.drain(&id, cause);
         let member = self.members.get_mut(&id);
         let Some(member) = member.filter(|member| member.connected) else {
             return assert!(drained.is_err(), "membership: {id} drains");
         };
         member.draining |= drained.is_ok();
+        member.sent_home |= drained.is_ok() && for_good;
     }
 
     pub(in super::super) fn fail(&mut self, pick: Pick, is_repeatable: bool) {
@@ -206,4 +213,9 @@ impl World {
             );
         }
     }
+}
+
+/// Every second worker stays when a coordinator needs it no longer.
+fn stays(worker: &WorkerId) -> bool {
+    worker.as_str().ends_with(['1', '3', '5', '7', '9'])
 }

@@ -74,6 +74,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
         name: format!("bench-{}", std::process::id()),
         cache_dir: args.cache_dir,
         give_up_after: Duration::from_secs(60),
+        stay: false,
         drain_grace: Duration::from_secs(30),
         connector: args.keys.connector(&[Role::Worker], "a worker")?,
         id: None,

@@ -88,6 +88,9 @@ pub(super) fn worker_messages() -> Vec<Vec<u8>> {
             gpu: Some("NVIDIA H200".to_owned()),
             ..v1::Provenance::default()
         }),
+        stays: true,
+        experiment_id: "fedcba9876543210".to_owned(),
+        precisions: vec!["f32".to_owned(), "tf32".to_owned()],
     });
     let heartbeat = worker_message::Message::Heartbeat(v1::Heartbeat {
         progress: Some(progress()),
@@ -153,7 +156,10 @@ pub(super) fn coordinator_messages() -> Vec<Vec<u8>> {
         coordinator_message::Message::Goodbye(v1::Goodbye {
             reason: reason.clone(),
         }),
-        coordinator_message::Message::Drain(v1::Drain { reason }),
+        coordinator_message::Message::Drain(v1::Drain {
+            reason,
+            coordinator_stops: true,
+        }),
     ];
     let messages = messages.map(|message| v1::CoordinatorMessage {
         message: Some(message),
@@ -265,6 +271,7 @@ pub(super) fn snapshots() -> Vec<Vec<u8>> {
             since_heartbeat_ms: 200,
             gpu: Some(gpu()),
             disconnected: true,
+            stays: true,
         }],
         uptime_ms: 725_000,
         evaluation: Some(v1::EvaluationStatus {

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use quartet_proto::v1::coordinator_message::Message;
 use quartet_proto::v1::fleet_server::{Fleet, FleetServer};
-use quartet_proto::v1::{self, commit_checkpoint_request::Part};
+use quartet_proto::v1::{self, commit_checkpoint_request::Part, worker_message};
 use quartet_shared::blob::Blob;
 use quartet_shared::position::Position;
 use tokio::net::TcpListener;
@@ -39,7 +39,27 @@ pub(super) struct Setup {
 pub(super) struct Coordinator {
     pub(super) address: String,
     pub(super) calls: mpsc::UnboundedReceiver<Call>,
+    pub(super) hellos: mpsc::UnboundedReceiver<v1::Hello>,
+    /// How the workers' streams ended.
+    pub(super) ends: mpsc::UnboundedReceiver<Result<(), Status>>,
     reads: Arc<Mutex<Vec<String>>>,
+    streams: Arc<Mutex<Streams>>,
+}
+
+type Outbox = mpsc::Sender<Result<v1::CoordinatorMessage, Status>>;
+
+/// The current stream, and what becomes of others.
+#[derive(Default)]
+struct Streams {
+    current: Option<mpsc::WeakSender<Result<v1::CoordinatorMessage, Status>>>,
+    closed: bool,
+}
+
+fn send(outbox: &Outbox, message: Message) {
+    let message = Some(message);
+    outbox
+        .try_send(Ok(v1::CoordinatorMessage { message }))
+        .unwrap();
 }
 
 impl Coordinator {
@@ -47,19 +67,40 @@ impl Coordinator {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let (sender, calls) = mpsc::unbounded_channel();
+        let (greeted, hellos) = mpsc::unbounded_channel();
+        let (ended, ends) = mpsc::unbounded_channel();
         let reads = Arc::new(Mutex::new(Vec::new()));
+        let streams = Arc::new(Mutex::new(Streams::default()));
         let service = Service {
             setup,
             calls: sender,
+            hellos: greeted,
+            ends: ended,
             reads: Arc::clone(&reads),
+            streams: Arc::clone(&streams),
         };
         let server = tonic::transport::Server::builder().add_service(FleetServer::new(service));
         tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
         Self {
             address,
             calls,
+            hellos,
+            ends,
             reads,
+            streams,
         }
+    }
+
+    /// Says something to the worker that is attached.
+    pub(super) fn say(&self, message: Message) {
+        let streams = self.streams.lock().unwrap();
+        let outbox = streams.current.as_ref().and_then(mpsc::WeakSender::upgrade);
+        send(&outbox.expect("a worker is attached"), message);
+    }
+
+    /// From now on no worker can attach.
+    pub(super) fn close(&self) {
+        self.streams.lock().unwrap().closed = true;
     }
 
     /// How often an object was read.
@@ -72,7 +113,10 @@ impl Coordinator {
 struct Service {
     setup: Setup,
     calls: mpsc::UnboundedSender<Call>,
+    hellos: mpsc::UnboundedSender<v1::Hello>,
+    ends: mpsc::UnboundedSender<Result<(), Status>>,
     reads: Arc<Mutex<Vec<String>>>,
+    streams: Arc<Mutex<Streams>>,
 }
 
 #[tonic::async_trait]
@@ -86,20 +130,33 @@ impl Fleet for Service {
         request: Request<Streaming<v1::WorkerMessage>>,
     ) -> Result<Response<Self::AttachStream>, Status> {
         let mut messages = request.into_inner();
-        let (outbox, responses) = mpsc::channel(2);
-        for message in [
-            Message::Welcome(self.setup.welcome.clone()),
-            Message::Assignment(self.setup.assignment.clone()),
-        ] {
-            let message = Some(message);
-            outbox
-                .try_send(Ok(v1::CoordinatorMessage { message }))
-                .unwrap();
+        let first = messages.message().await?.and_then(|first| first.message);
+        let Some(worker_message::Message::Hello(hello)) = first else {
+            panic!("the first message is no hello")
+        };
+        let (outbox, responses) = mpsc::channel(4);
+        {
+            let mut streams = self.streams.lock().unwrap();
+            if streams.closed {
+                return Err(Status::unavailable("closed"));
+            }
+            streams.current = Some(outbox.downgrade());
         }
+        send(&outbox, Message::Welcome(self.setup.welcome.clone()));
+        send(&outbox, Message::Assignment(self.setup.assignment.clone()));
+        let _ = self.hellos.send(hello);
+        let ends = self.ends.clone();
         // The stream lasts as long as the worker's.
         tokio::spawn(async move {
-            while let Ok(Some(_)) = messages.message().await {}
+            let end = loop {
+                match messages.message().await {
+                    Ok(Some(_)) => {}
+                    Ok(None) => break Ok(()),
+                    Err(status) => break Err(status),
+                }
+            };
             drop(outbox);
+            let _ = ends.send(end);
         });
         Ok(Response::new(ReceiverStream::new(responses)))
     }

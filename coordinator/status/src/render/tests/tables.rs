@@ -162,6 +162,20 @@ fn gpus_are_shown_where_there_is_room() {
     assert!(!table(&now, 60).contains("GPU  "));
 }
 
+#[test]
+fn where_some_stay_the_table_says_who() {
+    let mut now = sample::training();
+    assert!(!table(&now, 180).contains("at the end"));
+    now.workers[1].stays = true;
+    let text = table(&now, 180);
+    let rows = text.lines().skip_while(|line| !line.starts_with("worker "));
+    let rows: Vec<_> = rows
+        .take(3)
+        .map(|row| row.split_whitespace().last().unwrap())
+        .collect();
+    assert_eq!(rows, ["end", "leaves", "stays"], "{text}");
+}
+
 /// A layout: where the titles are.
 fn titles(snapshot: &Snapshot, width: u16) -> Vec<String> {
     let text = table(snapshot, width);
