@@ -241,9 +241,7 @@ async fn coordinate(
             say(&format!("weights: {weights}"));
         }
     }
-    if let Some(revised) = &experiment.spec.revised
-        && experiment.is_revised
-    {
+    if let Some(revised) = &experiment.spec.revised {
         for change in &revised.changes {
             let change = label::one_line(change);
             say(&format!("revision {}: {change}", revised.revision));

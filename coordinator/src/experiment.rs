@@ -10,7 +10,7 @@ mod create;
 mod history;
 mod leadership;
 mod revision;
-mod settle;
+pub(crate) mod settle;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -30,7 +30,7 @@ use quartet_store::{Creation, Store, StoreError};
 
 pub(crate) use bin::Bin;
 use create::pack;
-use revision::Wanted;
+use revision::{Prepared, Wanted};
 
 pub use history::read as read_history;
 pub(crate) use history::read_committed;
@@ -47,7 +47,7 @@ const LEFTOVER_AGE: Duration = Duration::from_secs(3600);
 pub struct Request {
     /// The experiment to train, or to go on with when the store has it already.
     pub spec: ExperimentSpec,
-    /// Whether the spec was given explicitly, and so must equal the stored one.
+    /// Whether the spec was given explicitly, and so must equal the stored one, unless that is to be changed.
     pub spec_is_explicit: bool,
     /// Values that take the place of those of the given spec, or else of the stored one; see
     /// [`ExperimentSpec::set`].
@@ -64,9 +64,9 @@ pub struct Request {
     pub data: data::Options,
     /// Where to look for the runs' initial weights.
     pub weights: weights::Options,
-    /// What a new experiment's owner says of it.
+    /// What the experiment's owner says of it.
     pub note: Option<String>,
-    /// Words to find a new experiment by.
+    /// Words to find it by.
     pub tags: Vec<String>,
     /// `HOST:PORT` at which this coordinator can be reached.
     pub address: String,
@@ -106,9 +106,7 @@ impl Request {
             plain_connector: None,
         }
     }
-}
 
-impl Request {
     /// What is asked for, given the spec that it is to be made from where none was given explicitly.
     ///
     /// # Errors
@@ -154,8 +152,6 @@ pub struct Experiment {
     pub term: Term,
     /// What was put into the store, for people; absent if the store had the experiment.
     pub created: Option<Created>,
-    /// Whether this process has changed the experiment.
-    pub is_revised: bool,
 }
 
 /// What a new experiment is made of, for people.
@@ -214,69 +210,110 @@ impl Experiment {
         progress: &mut DownloadProgress,
     ) -> anyhow::Result<Self> {
         let layout = Layout::new(request.spec.name.clone());
-        let newest = leadership::newest(&store, &layout).await?;
+        let mut newest = leadership::newest(&store, &layout).await?;
         if let Some(newest) = &newest {
-            leadership::refuse_beside_a_live_one(newest, &request).await?;
+            leadership::refuse_beside_a_live_one(&store, &layout, newest, &request).await?;
         }
-        let address = request.address.clone();
-        let experiment = request.spec.name.clone();
+        let name = request.spec.name.clone();
         let mut created = None;
-        let mut next = None;
+        let mut change = None;
         let spec = match newest_spec(&store, &layout).await? {
             Some(stored) => {
                 check(&store, &layout, &stored, &request).await?;
                 if let Some(wanted) = Wanted::of(&stored, &request)? {
-                    next = Some(
-                        wanted
-                            .accept(&store, &layout, &stored, &request, progress)
-                            .await?,
-                    );
+                    let prepared = wanted.prepare(&store, &layout, &stored, &request, progress);
+                    change = Some(prepared.await?);
                 }
-                tracing::info!(%experiment, "going on with an experiment of the store");
+                tracing::info!(experiment = %name, "going on with an experiment of the store");
                 stored
             }
             None if request.update => {
+                let others = quartet_history::experiments(&store).await?;
+                let others: Vec<_> = others.iter().map(ExperimentName::as_str).collect();
+                let others = match &others[..] {
+                    [] => "it has none".to_owned(),
+                    others => format!("it has {}; --name says which", others.join(", ")),
+                };
                 return Err(Mismatch(format!(
-                    "{} has no experiment {experiment} to be changed; leave --update out to begin it",
+                    "{} has no experiment {name} to be changed, {others}",
                     store.location()
                 ))
                 .into());
             }
             None => {
-                let (spec, new) = create::create(&store, &layout, request, progress).await?;
+                let (spec, new) = create::create(&store, &layout, &request, progress).await?;
                 created = Some(new);
                 spec
             }
         };
-        let last = newest.map_or(Term(0), |newest| newest.term);
-        let term = leadership::claim(&store, &layout, last, &address).await?;
-        let is_revised = next.is_some();
-        let spec = match next {
-            Some(next) => {
-                let key = layout.revision(next.revision());
-                ensure!(
-                    store.create_json(&key, &next).await? == Creation::Created,
-                    "another coordinator has just changed experiment {experiment}; \
-                     start this one again to go on with it"
-                );
-                next
+        // Packing data and downloads may have taken a while.
+        let latest = leadership::newest(&store, &layout).await?;
+        if latest != newest {
+            if let Some(latest) = &latest {
+                leadership::refuse_beside_a_live_one(&store, &layout, latest, &request).await?;
             }
-            None => spec,
-        };
-        for folder in [&layout.prefix()[..], layout::SHARED[0], layout::SHARED[1]] {
-            delete_leftovers(&store, folder).await?;
+            newest = latest;
         }
-        let experiment = Self {
+        let last = newest.map_or(Term(0), |newest| newest.term);
+        let term = leadership::claim(&store, &layout, last, &request.address).await?;
+        let mut experiment = Self {
             store,
             layout,
             id: identity(&spec)?,
             spec,
             term,
             created,
-            is_revised,
         };
+        experiment.check_unchanged().await?;
+        if let Some(change) = change {
+            experiment.revise(&change).await?;
+        }
+        let Self { store, layout, .. } = &experiment;
+        for folder in [&layout.prefix()[..], layout::SHARED[0], layout::SHARED[1]] {
+            delete_leftovers(store, folder).await?;
+        }
         settle::settle(&experiment).await?;
         Ok(experiment)
+    }
+
+    /// The evaluation of all runs, if it is of this form of the experiment. One that is not may come late from a
+    /// coordinator that was replaced.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub(crate) async fn evaluation(&self) -> Result<Option<EvaluationReport>, StoreError> {
+        let key = self.layout.results(None).evaluation();
+        let report: Option<EvaluationReport> = self.store.read_json(&key).await?;
+        Ok(report.filter(|report| self.spec.is_evaluated_by(report)))
+    }
+
+    /// Verifies that nobody has changed the experiment since it was read. Nobody will: this is its leader.
+    async fn check_unchanged(&self) -> anyhow::Result<()> {
+        let newest = newest_spec(&self.store, &self.layout).await?;
+        ensure!(
+            newest.as_ref() == Some(&self.spec),
+            "another coordinator has just changed experiment {}; start this one again to go on with it",
+            self.spec.experiment.name
+        );
+        Ok(())
+    }
+
+    /// Makes the next form of the experiment.
+    async fn revise(&mut self, change: &Prepared) -> anyhow::Result<()> {
+        let next = change.revise(&self.store, &self.layout, &self.spec).await?;
+        self.verify_leadership().await?;
+        let key = self.layout.revision(next.revision());
+        if self.store.create_json(&key, &next).await? == Creation::Exists {
+            // The answer to a first try may have been lost.
+            let there: Option<StoredSpec> = self.store.read_json(&key).await?;
+            ensure!(
+                there.as_ref() == Some(&next),
+                "another coordinator has just changed experiment {}; start this one again to go on with it",
+                next.experiment.name
+            );
+        }
+        self.spec = next;
+        Ok(())
     }
 }
 

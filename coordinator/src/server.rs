@@ -145,19 +145,8 @@ impl Coordinator {
             ..Config::default()
         };
         let scheduler = Scheduler::new(experiment.id.clone(), config, runs, history);
-        let report = experiment
-            .store
-            .read_json(&experiment.layout.results(None).evaluation())
-            .await?;
+        let report = experiment.evaluation().await?;
         let shell = Shell::new(experiment, scheduler, policy);
-        if shell.experiment.is_revised
-            && let Some(revised) = &shell.experiment.spec.revised
-        {
-            shell.history.add(Occurrence::Revised {
-                revision: revised.revision,
-                changes: revised.changes.clone(),
-            });
-        }
         if let Some(report) = report {
             shell.conclusion.set_report(report);
         }

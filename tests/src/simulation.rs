@@ -64,7 +64,7 @@ pub fn run_with_another_experiment(seed: u64) -> Result<Played, String> {
 /// What is not as it must be.
 pub fn run_with_changes(seed: u64) -> Result<Played, String> {
     let stage = Stage::new(seed, Cast::Growing)?;
-    play(&stage, FaultPlan::of_one_coordinator(&stage.dice))
+    play(&stage, FaultPlan::with_restarts(&stage.dice))
 }
 
 /// Simulates a fleet in which nothing goes wrong, but that its coordinator does not run for a while.

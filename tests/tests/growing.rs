@@ -187,8 +187,11 @@ fn a_run_that_failed_begins_anew_with_other_settings_or_gets_another_budget() {
     assert_eq!(status.code(), Some(1), "{errors}");
     assert!(errors.contains("vgg16 has not failed for good"), "{errors}");
     let (_, errors, status) = retry("vgg19");
-    assert_eq!(status.code(), Some(1), "{errors}");
-    assert!(errors.contains("no run vgg19"), "{errors}");
+    assert_eq!(status.code(), Some(2), "{errors}");
+    assert!(
+        errors.contains("no run vgg19; it has vgg16, residual"),
+        "{errors}"
+    );
     let (text, errors, status) = retry("residual");
     assert!(status.success(), "{errors}");
     assert_eq!(text, "residual is tried again\n");

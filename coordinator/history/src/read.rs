@@ -184,8 +184,7 @@ impl Reader<'_> {
             .epochs(layout, &run.name, spec.begun(&run.name))
             .await?;
         let outcome: Option<Outcome> = self.one(&layout.outcome(&run.name)).await?;
-        // Until the coordinator has put it aside, one of an earlier form may be there. One without a last epoch
-        // is damage, which is not for this to hide.
+        // Until the coordinator has put it aside, one of an earlier form may be there.
         let holds = |outcome: &Outcome| {
             let last = epochs.last();
             spec.revised.is_none()

@@ -78,10 +78,10 @@ pub struct Args {
     /// Change an experiment that the store has where it differs from what is asked for, and go on: more
     /// epochs or patience, other runs or ensemble weights, other settings of runs that have no epochs or
     /// have failed. What is done is kept.
-    #[arg(long, conflicts_with = "fork")]
+    #[arg(long, conflicts_with_all = ["fork", "print_experiment"])]
     pub update: bool,
     /// Begin another experiment (--name) with the data, weights and settings of this one of the same store.
-    #[arg(long, value_name = "NAME", requires = "name")]
+    #[arg(long, value_name = "NAME", requires = "name", conflicts_with_all = ["data", "print_experiment"])]
     pub fork: Option<ExperimentName>,
     /// Name of the experiment, its folder in the store [default: as the experiment says].
     #[arg(long)]

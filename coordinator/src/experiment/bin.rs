@@ -1,7 +1,7 @@
 //! Manifests that do not count any more: they are kept where nobody takes them for those of the run.
 
 use quartet_shared::ids::RunName;
-use quartet_store::StoreError;
+use quartet_store::{Creation, StoreError};
 
 use super::Experiment;
 
@@ -51,8 +51,17 @@ impl<'a> Bin<'a> {
             return Ok(());
         };
         let name = key.rsplit('/').next().unwrap_or(key);
-        let copy = format!("{}/{:06}/{name}", layout.discarded(self.run), term.0);
-        store.create_json(&copy, &value).await?;
+        let name = name.strip_suffix(".json").unwrap_or(name);
+        let folder = format!("{}/{:06}", layout.discarded(self.run), term.0);
+        let mut copy = format!("{folder}/{name}.json");
+        let mut number = 1;
+        // In one term several may have had the same name.
+        while store.create_json(&copy, &value).await? == Creation::Exists
+            && store.read_json::<serde_json::Value>(&copy).await?.as_ref() != Some(&value)
+        {
+            number += 1;
+            copy = format!("{folder}/{name}-{number}.json");
+        }
         store.delete(key).await
     }
 }

@@ -9,7 +9,7 @@ use quartet_ingest::weights::{self, DownloadProgress, WeightSources, WeightsErro
 use quartet_shared::blob::{Blob, BlobRef, Checksum};
 use quartet_shared::clock::Timestamp;
 use quartet_shared::ids::{ExperimentName, RunName};
-use quartet_shared::spec::{RunSpec, Weights};
+use quartet_shared::spec::{RunSpec, SpecError, Weights};
 use quartet_shared::{blocking, human};
 use quartet_store::layout::{self, Layout};
 use quartet_store::manifest::StoredSpec;
@@ -131,7 +131,7 @@ pub(super) fn shared(with: &StoredSpec, before: &RunSpec, run: &RunSpec) -> Opti
 pub(super) async fn create(
     store: &Store,
     layout: &Layout,
-    request: Request,
+    request: &Request,
     progress: &mut DownloadProgress,
 ) -> anyhow::Result<(StoredSpec, Created)> {
     let parent = match &request.fork {
@@ -139,6 +139,10 @@ pub(super) async fn create(
         None => None,
     };
     let experiment = request.wanted(parent.as_ref().map(|parent| &parent.experiment))?;
+    experiment.validate().map_err(|error| SpecError::Invalid {
+        file: format!("experiment {}", experiment.name),
+        error,
+    })?;
     let of_parent = |run: &RunSpec| {
         let parent = parent.as_ref()?;
         shared(parent, parent.experiment.run(&run.name)?, run)
@@ -147,7 +151,7 @@ pub(super) async fn create(
     let weights = InitialWeights::of(&experiment.runs, of_parent, request.weights.clone())?;
     let packed = match &parent {
         Some(parent) if !request.source_is_explicit => Err(parent),
-        _ => Ok(pack(&request).await?),
+        _ => Ok(pack(request).await?),
     };
     let (weights, weights_summary) = weights.put(store, progress).await?;
     let (dataset, data) = match packed {
@@ -171,9 +175,9 @@ pub(super) async fn create(
         dataset,
         weights,
         created_at: Some(Timestamp::now()),
-        note: request.note,
-        tags: request.tags,
-        forked_from: request.fork,
+        note: request.note.clone(),
+        tags: request.tags.clone(),
+        forked_from: request.fork.clone(),
         revised: None,
     };
     if store.create_json(&layout.spec(), &spec).await? == Creation::Exists {

@@ -26,7 +26,7 @@ pub async fn read(experiment: &Experiment) -> anyhow::Result<History> {
     Ok(History {
         runs,
         evaluation: read_lease(experiment, &Task::Evaluate, closed).await?,
-        evaluated: store.exists(&layout.results(None).evaluation()).await?,
+        evaluated: experiment.evaluation().await?.is_some(),
     })
 }
 

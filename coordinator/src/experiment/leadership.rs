@@ -136,14 +136,19 @@ pub(super) async fn newest(store: &Store, layout: &Layout) -> Result<Option<Clai
     }
 }
 
-/// Asks whether the coordinator of the newest claim is alive.
+/// Asks whether the coordinator of the newest claim is alive, unless that has ended in order.
 ///
 /// # Errors
-/// It is.
+/// It is ([`OtherLeader`]), or the store fails.
 pub(super) async fn refuse_beside_a_live_one(
+    store: &Store,
+    layout: &Layout,
     newest: &Claim,
     request: &Request,
-) -> Result<(), OtherLeader> {
+) -> anyhow::Result<()> {
+    if store.exists(&layout.closed(newest.term)).await? {
+        return Ok(());
+    }
     let experiment = &request.spec.name;
     let connectors = [Some(&request.connector), request.plain_connector.as_ref()];
     let mut answer = None;
@@ -188,7 +193,8 @@ pub(super) async fn refuse_beside_a_live_one(
         address,
         host,
         pid,
-    })
+    }
+    .into())
 }
 
 /// Whether a coordinator has answered, be it that our keys are not those of its fleet.

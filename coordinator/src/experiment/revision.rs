@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use quartet_history::EpochSummary;
 use quartet_ingest::weights::DownloadProgress;
+use quartet_shared::blob::BlobRef;
 use quartet_shared::clock::Timestamp;
-use quartet_shared::early_stopping::EarlyStopping;
 use quartet_shared::ids::RunName;
 use quartet_shared::spec::{Change, Effect, ExperimentSpec, RunSpec, changes};
 use quartet_shared::task::Task;
@@ -20,6 +20,45 @@ use quartet_store::{Store, StoreError};
 
 use super::create::{InitialWeights, shared};
 use super::{Mismatch, Request};
+
+/// A change, and the weights that runs begin with then.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    wanted: Wanted,
+    weights: BTreeMap<RunName, BlobRef>,
+}
+
+impl Prepared {
+    /// The next form of the experiment, if what is done by now allows the change.
+    ///
+    /// # Errors
+    /// The change is refused ([`Mismatch`]), or the store fails.
+    pub(super) async fn revise(
+        &self,
+        store: &Store,
+        layout: &Layout,
+        stored: &StoredSpec,
+    ) -> anyhow::Result<StoredSpec> {
+        let Wanted {
+            spec, note, tags, ..
+        } = &self.wanted;
+        let known = Known::read(store, layout, stored, spec).await?;
+        let revised = self.wanted.revise(stored, &known)?;
+        // Those of removed runs are kept: they may be added again.
+        let mut weights = stored.weights.clone();
+        weights.retain(|run, _| spec.run(run).is_none());
+        weights.extend(self.weights.clone());
+        Ok(StoredSpec {
+            id: Some(super::identity(stored)?),
+            experiment: spec.clone(),
+            weights,
+            note: note.clone(),
+            tags: tags.clone(),
+            revised: Some(revised),
+            ..stored.clone()
+        })
+    }
+}
 
 /// What is asked for of an experiment that is otherwise.
 #[derive(Debug)]
@@ -37,10 +76,6 @@ impl Wanted {
     /// It is not, and the request does not ask for a change ([`Mismatch`]); or a setting cannot be used.
     pub(super) fn of(stored: &StoredSpec, request: &Request) -> anyhow::Result<Option<Self>> {
         let spec = request.wanted(Some(&stored.experiment))?;
-        let spec = match request.spec_is_explicit || !request.settings.is_empty() {
-            true => spec,
-            false => stored.experiment.clone(),
-        };
         let changes = changes(&stored.experiment, &spec);
         let name = &spec.name;
         let note = request.note.clone().or(stored.note.clone());
@@ -75,40 +110,30 @@ impl Wanted {
         }))
     }
 
-    /// The next form of the experiment, if what is done allows it. Weights that it needs are in the store
-    /// then.
+    /// Brings the weights that it needs into the store, if what is done allows the change.
     ///
     /// # Errors
     /// The change is refused ([`Mismatch`]), weights cannot be had, or the store fails.
-    pub(super) async fn accept(
+    pub(super) async fn prepare(
         self,
         store: &Store,
         layout: &Layout,
         stored: &StoredSpec,
         request: &Request,
         progress: &mut DownloadProgress,
-    ) -> anyhow::Result<StoredSpec> {
+    ) -> anyhow::Result<Prepared> {
         let known = Known::read(store, layout, stored, &self.spec).await?;
-        let revised = self.revise(stored, &known)?;
+        self.revise(stored, &known)?;
         let of_before = |run: &RunSpec| {
             let before = known.get(&run.name)?.before.as_ref()?;
             shared(stored, before.run(&run.name)?, run)
         };
         let options = request.weights.clone();
         let weights = InitialWeights::of(&self.spec.runs, of_before, options)?;
-        let (new, _) = weights.put(store, progress).await?;
-        // Those of removed runs are kept: they may be added again.
-        let mut weights = stored.weights.clone();
-        weights.retain(|run, _| self.spec.run(run).is_none());
-        weights.extend(new);
-        Ok(StoredSpec {
-            id: Some(super::identity(stored)?),
-            experiment: self.spec,
+        let (weights, _) = weights.put(store, progress).await?;
+        Ok(Prepared {
+            wanted: self,
             weights,
-            note: self.note,
-            tags: self.tags,
-            revised: Some(revised),
-            ..stored.clone()
         })
     }
 
@@ -123,11 +148,12 @@ impl Wanted {
         let mut changed = before.map_or_else(BTreeMap::new, |before| before.changed.clone());
         let mut begun = before.map_or_else(BTreeMap::new, |before| before.begun.clone());
         let mut refused = Vec::new();
+        let mut lost = Vec::new();
         for Known {
             run,
             before,
             is_present,
-            states,
+            epochs,
             has_failed,
         } in known.values()
         {
@@ -139,16 +165,20 @@ impl Wanted {
             };
             if let Some(other) = with(Effect::Training) {
                 // One that was taken out of the experiment was given up.
-                if *is_present && !has_failed && !states.is_empty() {
+                if let Some(last) = epochs.last().filter(|_| *is_present && !has_failed) {
+                    let trained = number(last.epoch.0);
                     refused.push(format!(
-                        "{other}, but run {run} has been trained for {} otherwise",
-                        epochs(states.len())
+                        "{other}, but run {run} has been trained for {trained} otherwise"
                     ));
+                }
+                if let Some(last) = epochs.last() {
+                    let trained = number(last.epoch.0);
+                    lost.push(format!("run {run} begins anew, its {trained} do not count"));
                 }
                 begun.insert(run.clone(), revision);
                 changed.insert(run.clone(), revision);
             } else {
-                refused.extend(too_short(&self.spec, run, states));
+                refused.extend(too_short(&self.spec, run, epochs));
                 if with(Effect::Length).is_some() {
                     changed.insert(run.clone(), revision);
                 }
@@ -157,7 +187,8 @@ impl Wanted {
         if let [first, rest @ ..] = &refused[..] {
             let more = match rest.len() {
                 0 => String::new(),
-                more => format!(" (and {more} more)"),
+                1 => " (and 1 other run)".to_owned(),
+                more => format!(" (and {more} other runs)"),
             };
             let name = &stored.experiment.name;
             return Err(Mismatch(format!(
@@ -166,6 +197,7 @@ impl Wanted {
             )));
         }
         let mut told: Vec<String> = self.changes.iter().map(Change::to_string).collect();
+        told.extend(lost);
         if self.note != stored.note {
             told.extend(self.note.iter().map(|note| format!("note: {note}")));
         }
@@ -196,29 +228,28 @@ fn shortened(changes: &[Change]) -> String {
     told.join(", ")
 }
 
-fn epochs(number: usize) -> String {
-    match number {
+fn number(epochs: u32) -> String {
+    match epochs {
         1 => "1 epoch".to_owned(),
-        number => format!("{number} epochs"),
+        epochs => format!("{epochs} epochs"),
     }
 }
 
 /// Why a run has been trained for longer than is asked for, if it has.
-fn too_short(spec: &ExperimentSpec, run: &RunName, states: &[EarlyStopping]) -> Option<String> {
+fn too_short(spec: &ExperimentSpec, run: &RunName, epochs: &[EpochSummary]) -> Option<String> {
     let (asked, patience) = (spec.epochs, spec.patience);
-    let (_, earlier) = states.split_last()?;
-    if states.len() > asked as usize {
-        let trained = epochs(states.len());
+    let (last, earlier) = epochs.split_last()?;
+    if last.epoch.0 > asked {
+        let trained = number(last.epoch.0);
         return Some(format!(
             "epochs = {asked}, but run {run} has been trained for {trained}"
         ));
     }
-    let stopped = earlier
-        .iter()
-        .position(|state| state.should_stop(patience))?;
+    let mut states = earlier.iter().map(|epoch| epoch.early_stopping);
+    let stopped = states.find(|state| state.should_stop(patience))?;
     Some(format!(
         "patience = {patience}, but run {run} went on after {} without improvement",
-        epochs(stopped + 1 - earlier[stopped].best_epoch.0 as usize)
+        number(stopped.wait)
     ))
 }
 
@@ -230,8 +261,8 @@ struct Known {
     before: Option<ExperimentSpec>,
     /// Whether that is the present one.
     is_present: bool,
-    /// Early stopping after each of its epochs.
-    states: Vec<EarlyStopping>,
+    /// Its committed epochs.
+    epochs: Vec<EpochSummary>,
     has_failed: bool,
 }
 
@@ -243,6 +274,14 @@ impl Known {
         wanted: &ExperimentSpec,
     ) -> anyhow::Result<BTreeMap<RunName, Self>> {
         let record = quartet_history::read(store, &wanted.name).await?;
+        // What cannot be read may be an epoch that a change would lose.
+        if let Some(reason) = record.unreadable.first() {
+            return Err(Mismatch(format!(
+                "experiment {} cannot be changed while something of it cannot be read: {reason}",
+                wanted.name
+            ))
+            .into());
+        }
         let mut known = BTreeMap::new();
         let names: BTreeSet<&RunName> = wanted.runs.iter().map(|run| &run.name).collect();
         for run in names {
@@ -257,7 +296,7 @@ impl Known {
                     run: run.clone(),
                     before,
                     is_present: present.is_some(),
-                    states: epochs.iter().map(|epoch| epoch.early_stopping).collect(),
+                    epochs,
                     has_failed: present.is_some_and(|record| record.failure.is_some()),
                 },
             );

@@ -4,11 +4,13 @@
 //! time that a coordinator starts.
 
 use futures::TryStreamExt;
+use quartet_shared::blob::BlobRef;
 use quartet_shared::ids::{Revision, RunName};
 use quartet_shared::outcome::Outcome;
 use quartet_shared::report::EvaluationReport;
-use quartet_store::StoreError;
-use quartet_store::manifest::{Manifest, StepManifest};
+use quartet_store::manifest::Manifest;
+use quartet_store::{Store, StoreError};
+use serde::Deserialize;
 
 use super::{Bin, Experiment, LeadershipError};
 
@@ -20,12 +22,12 @@ pub(super) async fn settle(experiment: &Experiment) -> Result<(), LeadershipErro
     if experiment.spec.revised.is_none() {
         return Ok(());
     }
-    experiment.verify_leadership().await?;
     for run in &experiment.spec.experiment.runs {
+        experiment.verify_leadership().await?;
         discard_outdated(experiment, &run.name).await?;
         discard_outcome(experiment, &run.name).await?;
     }
-    Ok(put_evaluation_aside(experiment).await?)
+    put_evaluation_aside(experiment).await
 }
 
 /// Takes the checkpoints of a run out of use that it had before it began anew.
@@ -44,40 +46,36 @@ pub(super) async fn discard_outdated(
         return Ok(());
     }
     let mut bin = Bin::new(experiment, run);
-    for key in store.list(&layout.step_manifests(run)).await?.iter().rev() {
-        let manifest: Option<StepManifest> = store.read_json(key).await?;
-        if let Some(StepManifest {
-            weights,
-            training_state,
-            ..
-        }) = manifest.filter(|manifest| manifest.revision < begun)
-        {
-            bin.take_outcome().await?;
-            store.delete(&weights.key).await?;
-            store.delete(&training_state.key).await?;
-            bin.take(key).await?;
-        }
-    }
     // The newest first, so that a complete history is left at any time.
-    for key in store.list(&layout.manifests(run)).await?.iter().rev() {
-        let manifest: Option<Manifest> = store.read_json(key).await?;
-        if let Some(Manifest {
-            weights,
-            training_state,
-            ..
-        }) = manifest.filter(|manifest| manifest.revision < begun)
-        {
-            bin.take_outcome().await?;
-            store.delete(&weights.key).await?;
-            store.delete(&training_state.key).await?;
-            bin.take(key).await?;
-        }
+    let mut keys = store.list(&layout.manifests(run)).await?;
+    keys.extend(store.list(&layout.step_manifests(run)).await?);
+    for key in keys.iter().rev() {
+        let outdated = match store.read_json::<Checkpoint>(key).await? {
+            Some(checkpoint) if checkpoint.revision < begun => checkpoint,
+            _ => continue,
+        };
+        bin.take_outcome().await?;
+        store.delete(&outdated.weights.key).await?;
+        store.delete(&outdated.training_state.key).await?;
+        bin.take(key).await?;
     }
     Ok(())
 }
 
+/// What manifests of epochs and of mid-epoch checkpoints have in common.
+#[derive(Deserialize)]
+struct Checkpoint {
+    #[serde(default = "Revision::first")]
+    revision: Revision,
+    weights: BlobRef,
+    training_state: BlobRef,
+}
+
 /// Takes the outcome of a run out of use that is to be trained for longer.
-async fn discard_outcome(experiment: &Experiment, run: &RunName) -> Result<(), StoreError> {
+pub(crate) async fn discard_outcome(
+    experiment: &Experiment,
+    run: &RunName,
+) -> Result<(), StoreError> {
     let Experiment {
         store,
         layout,
@@ -99,41 +97,53 @@ async fn discard_outcome(experiment: &Experiment, run: &RunName) -> Result<(), S
 }
 
 /// Moves the results of the ensemble as it was before to a folder of their own.
-async fn put_evaluation_aside(experiment: &Experiment) -> Result<(), StoreError> {
+///
+/// # Errors
+/// A newer coordinator has claimed the experiment, or the store fails.
+pub(crate) async fn put_evaluation_aside(experiment: &Experiment) -> Result<(), LeadershipError> {
     let Experiment {
         store,
         layout,
         spec,
         ..
     } = experiment;
-    let results = layout.results(None);
-    let Some(report) = store
-        .read_json::<EvaluationReport>(&results.evaluation())
-        .await?
-    else {
-        return Ok(());
-    };
-    if spec.is_evaluated_by(&report) {
+    if spec.revised.is_none() {
         return Ok(());
     }
-    let earlier = layout.earlier_results(report.revision).all();
-    for (key, copy) in results.all().iter().zip(&earlier) {
-        if let Some(blob) = store.checksum(key).await? {
-            let mut upload = store.upload(copy);
-            let mut pieces = store.read(key).await?;
-            while let Some(piece) = pieces.try_next().await? {
-                upload.write(piece).await?;
-            }
-            if upload.finish(blob).await?.is_err() {
-                // Someone changes it: the next start tries again.
-                tracing::warn!(key, "a result changed while it was put aside");
-                return Ok(());
+    let results = layout.results(None);
+    let report: Option<EvaluationReport> = store.read_json(&results.evaluation()).await?;
+    match report {
+        Some(report) if spec.is_evaluated_by(&report) => return Ok(()),
+        Some(report) => {
+            let earlier = layout.earlier_results(report.revision).all();
+            for (key, copy) in results.all().iter().zip(&earlier) {
+                keep(store, key, copy).await?;
             }
         }
+        // Without an evaluation, the rest is what a coordinator left that was killed as it wrote them.
+        None => {}
     }
+    // A newer one may have results of its own by now.
+    experiment.verify_leadership().await?;
     // The evaluation is the last: as long as it is there, this is done again.
     for key in results.all() {
         store.delete(&key).await?;
+    }
+    Ok(())
+}
+
+/// Copies an object, if it is there.
+async fn keep(store: &Store, key: &str, copy: &str) -> Result<(), StoreError> {
+    let Some(blob) = store.checksum(key).await? else {
+        return Ok(());
+    };
+    let mut upload = store.upload(copy);
+    let mut pieces = store.read(key).await?;
+    while let Some(piece) = pieces.try_next().await? {
+        upload.write(piece).await?;
+    }
+    if let Err(found) = upload.finish(blob).await? {
+        tracing::warn!(key, %found, "a result changed while it was put aside; its copy is not kept");
     }
     Ok(())
 }

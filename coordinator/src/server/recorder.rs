@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::shell::Shell;
 use projections::{Written, write_results};
+use quartet_history::ExperimentRecord;
 use quartet_history::HistoryError;
 use quartet_store::StoreError;
 
@@ -123,6 +124,8 @@ impl Writer {
                     for reason in &record.unreadable {
                         tracing::warn!("missing in the history: {reason}");
                     }
+                    // The coordinator that has changed it may have been killed before it told.
+                    self.tell_revision(&record);
                     return self.shell.history.set(record);
                 }
                 Err(HistoryError::Store(error)) => {
@@ -134,6 +137,21 @@ impl Writer {
                 return;
             }
             self.pause(PAUSE).await;
+        }
+    }
+
+    /// Notes the change that has made the experiment what it is, unless the history has it.
+    fn tell_revision(&self, record: &ExperimentRecord) {
+        let Some(revised) = &record.spec.revised else {
+            return;
+        };
+        let revision = revised.revision;
+        let is_it = |event: &Event| matches!(event.what, Occurrence::Revised { revision: told, .. } if told == revision);
+        if !record.events.iter().any(is_it) {
+            self.shell.history.add(Occurrence::Revised {
+                revision,
+                changes: revised.changes.clone(),
+            });
         }
     }
 

@@ -77,7 +77,11 @@ impl v1::status_server::Status for StatusService {
         let retry = |scheduler: &mut Scheduler, now| scheduler.retry(&task, now);
         let retried = self.shell.scheduler.tell(retry);
         let revoked = retried.map_err(|refusal| match refusal {
-            Refusal::UnknownTask { .. } => Status::not_found(refusal.to_string()),
+            Refusal::UnknownTask { .. } => {
+                let runs = &self.shell.experiment.spec.experiment.runs;
+                let runs: Vec<_> = runs.iter().map(|run| run.name.as_str()).collect();
+                Status::not_found(format!("{refusal}; it has {}", runs.join(", ")))
+            }
             refusal => refused(refusal),
         })?;
         if let Some(lease) = revoked {

@@ -58,7 +58,7 @@ pub enum ClientError {
     Refused(String),
     /// There is no such run or attempt.
     #[error("{0}")]
-    NoLog(String),
+    NoSuch(String),
     /// The keys cannot be used.
     #[error(transparent)]
     Keys(#[from] KeyError),
@@ -160,11 +160,11 @@ impl Client {
             task: Some(task.clone().into()),
         });
         match tokio::time::timeout(ANSWER_TIMEOUT, answer).await {
+            Ok(Err(status)) if status.code() == Code::NotFound => {
+                Err(ClientError::NoSuch(one_line(status.message()).into_owned()))
+            }
             Ok(Err(status))
-                if matches!(
-                    status.code(),
-                    Code::NotFound | Code::FailedPrecondition | Code::Aborted
-                ) =>
+                if matches!(status.code(), Code::FailedPrecondition | Code::Aborted) =>
             {
                 Err(ClientError::Refused(
                     one_line(status.message()).into_owned(),
@@ -190,7 +190,7 @@ impl Client {
         });
         match tokio::time::timeout(ANSWER_TIMEOUT, answer).await {
             Ok(Err(status)) if status.code() == Code::NotFound => {
-                Err(ClientError::NoLog(one_line(status.message()).into_owned()))
+                Err(ClientError::NoSuch(one_line(status.message()).into_owned()))
             }
             Ok(Err(status)) => Err(refused(&self.address, &status)),
             Ok(Ok(answer)) => Ok(answer.into_inner()),

@@ -113,7 +113,7 @@ pub async fn drain(
     Ok(())
 }
 
-/// Gives a run that has failed for good another budget; `evaluation` is the ensemble's.
+/// Gives a run that has failed for good another budget.
 ///
 /// # Errors
 /// The coordinator cannot be asked, has no such run, or the run has not failed; or the output cannot be

@@ -114,7 +114,7 @@ fn find(
                 names.collect::<Vec<_>>().join(", ")
             };
             let run = found.ok_or_else(|| {
-                StoredError::NoLog(format!(
+                StoredError::NoSuch(format!(
                     "{name} has no run {run}; it has {}, and evaluation",
                     known()
                 ))
@@ -124,14 +124,14 @@ fn find(
     };
     let newest = attempts
         .last()
-        .ok_or_else(|| StoredError::NoLog(format!("nobody has begun {task} of {name} yet")))?;
+        .ok_or_else(|| StoredError::NoSuch(format!("nobody has begun {task} of {name} yet")))?;
     let meant = match attempt {
         None => newest,
         Some(attempt) => attempts
             .iter()
             .find(|one| one.attempt == attempt)
             .ok_or_else(|| {
-                StoredError::NoLog(format!(
+                StoredError::NoSuch(format!(
                     "{task} has no attempt {attempt}; the newest is {}",
                     newest.attempt
                 ))

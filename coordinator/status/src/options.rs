@@ -70,7 +70,7 @@ pub enum Command {
     },
     /// Give a run that has failed for good another budget, while the others are trained.
     Retry {
-        /// The run; evaluation for that of the ensemble.
+        /// The run.
         run: RunName,
         /// Which keys to show.
         #[command(flatten)]

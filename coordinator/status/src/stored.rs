@@ -110,7 +110,7 @@ pub enum StoredError {
     },
     /// There is no such run or attempt.
     #[error("{0}")]
-    NoLog(String),
+    NoSuch(String),
     /// A figure cannot be drawn.
     #[error(transparent)]
     Png(#[from] quartet_report::PngError),
@@ -128,7 +128,7 @@ impl StoredError {
         matches!(
             self,
             Self::Place(_)
-                | Self::NoLog(_)
+                | Self::NoSuch(_)
                 | Self::IsExperiment(_)
                 | Self::IsStore { .. }
                 | Self::Elsewhere { .. }

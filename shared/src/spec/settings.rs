@@ -40,6 +40,14 @@ impl ExperimentSpec {
             Some((place, key)) => (Some(place), key),
             None => (None, path),
         };
+        if FIXED.contains(&key) {
+            return Err(wrong(match place {
+                None => "the name is given with --name".to_owned(),
+                Some(_) => {
+                    format!("a run with another {key} is another run; give a file to --experiment")
+                }
+            }));
+        }
         let as_it_is = format!("{key} = {value}");
         let quoted = || format!("{key} = {}", toml::Value::from(value));
         let text = match DeTable::parse(&as_it_is) {
@@ -183,7 +191,7 @@ mod tests {
             ),
             (
                 "vgg16.backbone=resnet50",
-                "--set vgg16.backbone=resnet50: unknown key \"backbone\" of run \"vgg16\" (line 1)",
+                "--set vgg16.backbone=resnet50: a run with another backbone is another run; give a file to --experiment",
             ),
             (
                 "vgg16.width=0.5",

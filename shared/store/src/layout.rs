@@ -311,7 +311,8 @@ impl Layout {
             })
     }
 
-    /// The folder of a run's manifests that were taken out of use because their checkpoints are corrupt.
+    /// The folder of a run's manifests that were taken out of use: their checkpoints are corrupt, or do not
+    /// count since the experiment was changed.
     #[must_use]
     pub fn discarded(&self, run: &RunName) -> String {
         format!("{}/discarded", self.run(run))

@@ -104,8 +104,8 @@ impl StoredSpec {
         report.revision >= self.changed(&Task::Evaluate)
     }
 
-    /// Whether an outcome follows from the last epoch of a run and from this form. It does not when the run is
-    /// to be trained for longer than before.
+    /// Whether an outcome follows from the last epoch of a run and from this form. It does not when the run
+    /// is to be trained for longer than before.
     #[must_use]
     pub fn is_outcome_of(&self, outcome: Outcome, epoch: Epoch, state: EarlyStopping) -> bool {
         let ExperimentSpec {

@@ -66,22 +66,11 @@ impl FaultPlan {
         Self::of(events)
     }
 
-    /// Restarts of the only coordinator, workers that crash, and a store that fails now and then.
-    pub(super) fn of_one_coordinator(dice: &Dice) -> Self {
-        let mut plan = Self::restarts(dice);
-        for _ in 0..dice.below(4) {
-            let begin = Duration::from_millis(dice.within(0..TROUBLE.as_millis() as u64));
-            let end = begin + Duration::from_millis(dice.within(50..10_000));
-            let worker = WORKERS[dice.below(WORKERS.len())];
-            let (event, undo) = match dice.below(4) {
-                0 => (Event::Crash(worker), Event::Start(worker)),
-                1 => (Event::Mood(Mood::Slow), Event::Mood(Mood::Well)),
-                2 => (Event::Mood(Mood::Flaky), Event::Mood(Mood::Well)),
-                _ => (Event::Mood(Mood::Contested), Event::Mood(Mood::Well)),
-            };
-            plan.events.extend([(begin, event), (end, undo)]);
-        }
-        Self::of(plan.events)
+    /// All that can go wrong, and restarts of a coordinator.
+    pub(super) fn with_restarts(dice: &Dice) -> Self {
+        let mut events = Self::restarts(dice).events;
+        events.extend(Self::new(dice).events);
+        Self::of(events)
     }
 
     pub(super) fn new(dice: &Dice) -> Self {

@@ -58,7 +58,7 @@ pub(super) enum Cast {
     Spare,
     /// One, which takes turns at two experiments of the same names.
     Stranger,
-    /// One, whose experiment is changed twice.
+    /// Two for the same experiment, which is changed twice.
     Growing,
 }
 
@@ -128,21 +128,21 @@ impl Simulated {
         }
     }
 
-    /// The form that it has now.
-    fn form(&self) -> &ExperimentSpec {
-        let had = self.had.load(Ordering::Relaxed);
-        self.earlier.get(had).unwrap_or(&self.spec)
+    /// The form in which it is asked for now.
+    fn form(&self) -> usize {
+        self.had.load(Ordering::Relaxed)
     }
 
-    /// Whether it has its last form.
-    fn is_whole(&self) -> bool {
-        self.had.load(Ordering::Relaxed) >= self.earlier.len()
+    fn spec_of(&self, form: usize) -> &ExperimentSpec {
+        self.earlier.get(form).unwrap_or(&self.spec)
     }
 
-    /// It is asked for in its next form.
-    fn grow(&self) {
-        self.had.fetch_add(1, Ordering::Relaxed);
-        self.is_open.store(false, Ordering::Relaxed);
+    /// It is asked for in the form after this one, if this is the one that it has.
+    fn grow(&self, form: usize) {
+        let is_last = form >= self.earlier.len();
+        if !is_last && self.form() == form && self.is_open.swap(false, Ordering::Relaxed) {
+            self.had.store(form + 1, Ordering::Relaxed);
+        }
     }
 
     pub(super) fn ending(&self) -> Option<Ending> {
@@ -190,8 +190,8 @@ impl World {
     /// The hosts that have a coordinator.
     fn coordinators(&self) -> &'static [&'static str] {
         match self.cast {
-            Cast::Single | Cast::Stranger | Cast::Growing => &COORDINATORS[..1],
-            Cast::Spare => &COORDINATORS,
+            Cast::Single | Cast::Stranger => &COORDINATORS[..1],
+            Cast::Spare | Cast::Growing => &COORDINATORS,
         }
     }
 
@@ -261,13 +261,13 @@ impl World {
                 return;
             };
             // Someone changes it before it has ended.
-            let may_grow = !experiment.is_whole() && experiment.is_open.load(Ordering::Relaxed);
-            if may_grow && self.dice.chance(0.3) {
-                experiment.grow();
+            if self.cast == Cast::Growing && self.dice.chance(0.3) {
+                experiment.grow(experiment.form());
             }
-            let ended = match coordinate(experiment, host).await {
-                Ok(ExperimentEnd::Finished(_)) if !experiment.is_whole() => {
-                    experiment.grow();
+            let form = experiment.form();
+            let ended = match coordinate(experiment, form, host).await {
+                Ok(ExperimentEnd::Finished(_)) if form < experiment.earlier.len() => {
+                    experiment.grow(form);
                     continue;
                 }
                 Ok(ExperimentEnd::Finished(_)) => Ending::Finished,
@@ -326,7 +326,11 @@ impl World {
     }
 }
 
-async fn coordinate(simulated: &Simulated, host: &str) -> anyhow::Result<ExperimentEnd> {
+async fn coordinate(
+    simulated: &Simulated,
+    form: usize,
+    host: &str,
+) -> anyhow::Result<ExperimentEnd> {
     let synthetic = SyntheticSpec {
         train: 14,
         valid: 7,
@@ -334,14 +338,16 @@ async fn coordinate(simulated: &Simulated, host: &str) -> anyhow::Result<Experim
         ..SyntheticSpec::default()
     };
     let (source, address) = (Source::Synthetic, format!("{host}:{PORT}"));
-    let form = simulated.form().clone();
-    let mut request = Request::new(form, source, address, connector());
+    let spec = simulated.spec_of(form).clone();
+    let mut request = Request::new(spec, source, address, connector());
     request.spec_is_explicit = true;
-    request.update = simulated.had.load(Ordering::Relaxed) > 0;
+    request.update = form > 0;
     request.data.synthetic = synthetic;
     let mut progress = DownloadProgress::new(Box::new(std::io::sink()), Mode::Lines);
     let experiment = Experiment::open(simulated.store.clone(), request, &mut progress).await?;
-    simulated.is_open.store(true, Ordering::Relaxed);
+    if simulated.form() == form {
+        simulated.is_open.store(true, Ordering::Relaxed);
+    }
     let timing = Timing {
         heartbeat_interval: Duration::from_millis(200),
         lease: Duration::from_secs(3),

@@ -16,6 +16,8 @@ use quartet_store::Creation;
 use quartet_store::manifest::{AttemptRecord, Manifest, StepManifest};
 use tempfile::TempDir;
 
+use quartet_shared::early_stopping::EarlyStopping;
+
 use super::*;
 use crate::experiment::Experiment;
 
@@ -24,7 +26,7 @@ struct Stored {
     store: Store,
     layout: Layout,
     spec: ExperimentSpec,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 fn name(run: &str) -> RunName {
@@ -62,13 +64,23 @@ impl Stored {
             layout: Layout::new(spec.name.clone()),
             store,
             spec,
-            _folder: folder,
+            folder,
         }
     }
 
     async fn create(&self, key: &str, value: &impl serde::Serialize) {
         let created = self.store.create_json(key, value).await.unwrap();
         assert_eq!(created, Creation::Created, "{key}");
+    }
+
+    async fn blob(&self, key: String) -> BlobRef {
+        let created = self.store.create(&key, "x".into()).await.unwrap();
+        assert_eq!(created, Creation::Created);
+        let blob = Blob {
+            size: 1,
+            sha256: Checksum::of(b"x"),
+        };
+        BlobRef { key, blob }
     }
 
     /// Commits epochs of these validation accuracies, and the outcome if they are all.
@@ -79,15 +91,6 @@ impl Stored {
             let early_stopping = EarlyStopping::observe(state, epoch, *accuracy);
             state = Some(early_stopping);
             let position = Position::end_of(epoch);
-            let blob = |key: String| async {
-                let created = self.store.create(&key, "x".into()).await.unwrap();
-                assert_eq!(created, Creation::Created);
-                let blob = Blob {
-                    size: 1,
-                    sha256: Checksum::of(b"x"),
-                };
-                BlobRef { key, blob }
-            };
             let manifest = Manifest {
                 run: run.clone(),
                 epoch,
@@ -100,8 +103,12 @@ impl Stored {
                     ..EpochMetrics::default()
                 },
                 early_stopping,
-                weights: blob(self.layout.weights(&run, position, Attempt(1))).await,
-                training_state: blob(self.layout.training_state(&run, position, Attempt(1))).await,
+                weights: self
+                    .blob(self.layout.weights(&run, position, Attempt(1)))
+                    .await,
+                training_state: self
+                    .blob(self.layout.training_state(&run, position, Attempt(1)))
+                    .await,
             };
             self.create(&self.layout.manifest(&run, epoch), &manifest)
                 .await;
@@ -199,7 +206,7 @@ async fn more_epochs_reopen_what_they_lengthen() {
     stored.create(&key, &lease(1)).await;
 
     let updated = stored.update(&["epochs=8"]).await.unwrap();
-    assert!(updated.is_revised && updated.created.is_none());
+    assert!(updated.created.is_none());
     let revised = updated.spec.revised.clone().unwrap();
     assert_eq!(revised.revision, Revision(2));
     assert_eq!(revised.changes, ["epochs = 8 (was 4)"]);
@@ -224,10 +231,38 @@ async fn more_epochs_reopen_what_they_lengthen() {
 
     // The same again changes nothing, and so does a start without it.
     let again = stored.update(&["epochs=8"]).await.unwrap();
-    assert!(!again.is_revised);
     assert_eq!(again.spec, updated.spec);
     let plain = open(&stored.store, request(stored.spec.clone())).await;
     assert_eq!(plain.unwrap().spec, updated.spec);
+}
+
+/// A coordinator was killed while it wrote the results, and the next one is asked for other weights.
+#[tokio::test]
+async fn half_written_results_are_nobody_s() {
+    let stored = Stored::new().await;
+    let table = stored.layout.results(None).evaluation_text();
+    stored.store.create(&table, "old".into()).await.unwrap();
+    stored.update(&["vgg16.ensemble_weight=3"]).await.unwrap();
+    assert!(!stored.has(&table).await);
+    // An evaluation that comes late from a coordinator that was replaced is not taken for the new one.
+    stored.evaluate().await;
+    let again = stored.update(&[]).await.unwrap();
+    assert!(!stored.has(&stored.layout.results(None).evaluation()).await);
+    assert_eq!(again.spec.revision(), Revision(2));
+}
+
+#[tokio::test]
+async fn an_experiment_that_cannot_be_read_is_not_changed() {
+    let stored = Stored::new().await;
+    stored.train("vgg16", &[0.1]).await;
+    let key = stored.layout.manifest(&name("vgg16"), Epoch(1));
+    let path = stored.folder.path().join("store").join(&key);
+    fs::write(path, "{").unwrap();
+    let refusal = stored.refusal(&["epochs=8"]).await;
+    assert!(
+        refusal.contains("cannot be read") && refusal.contains(&key),
+        "{refusal}"
+    );
 }
 
 #[tokio::test]
@@ -278,29 +313,20 @@ async fn what_would_lose_epochs_is_refused() {
 async fn a_failed_run_begins_anew_with_other_settings() {
     let stored = Stored::new().await;
     stored.train("vgg16", &[0.1, 0.2]).await;
-    let step = Position::within(Epoch(3), 7);
+    let position = Position::within(Epoch(2), 7);
+    let (layout, run) = (&stored.layout, name("vgg16"));
     let manifest = StepManifest {
-        run: name("vgg16"),
-        position: Position::within(Epoch(2), 7),
+        run: run.clone(),
+        position,
         attempt: Attempt(1),
         worker: "w".parse().unwrap(),
         revision: Revision::FIRST,
-        weights: BlobRef {
-            key: stored.layout.weights(&name("vgg16"), step, Attempt(1)),
-            blob: Blob {
-                size: 1,
-                sha256: Checksum::of(b"x"),
-            },
-        },
-        training_state: BlobRef {
-            key: stored
-                .layout
-                .training_state(&name("vgg16"), step, Attempt(1)),
-            blob: Blob {
-                size: 1,
-                sha256: Checksum::of(b"x"),
-            },
-        },
+        weights: stored
+            .blob(layout.weights(&run, position, Attempt(1)))
+            .await,
+        training_state: stored
+            .blob(layout.training_state(&run, position, Attempt(1)))
+            .await,
     };
     let key = stored
         .layout
@@ -366,6 +392,11 @@ async fn runs_come_and_go_and_come_back() {
     other.runs.push(removed.clone());
     other.runs[2].name = name("third");
     let updated = stored.update_to(&other).await.unwrap();
+    let changes = &updated.spec.revised.as_ref().unwrap().changes;
+    assert!(
+        changes.contains(&"run vgg16 begins anew, its 4 epochs do not count".to_owned()),
+        "{changes:?}"
+    );
     assert_eq!(updated.spec.revision(), Revision(5));
     assert_eq!(updated.spec.begun(&removed.name), Revision(5));
     assert_eq!(updated.spec.begun(&name("third")), Revision(1));
@@ -424,7 +455,7 @@ async fn without_update_a_difference_is_refused_and_settings_are_of_what_is_stor
     unknown.update = true;
     let error = open(&stored.store, unknown).await.unwrap_err().to_string();
     assert!(
-        error.ends_with("has no experiment other to be changed; leave --update out to begin it"),
+        error.ends_with("has no experiment other to be changed, it has demo; --name says which"),
         "{error}"
     );
 }

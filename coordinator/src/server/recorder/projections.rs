@@ -15,7 +15,7 @@ use quartet_store::StoreError;
 use quartet_store::layout::Results;
 use quartet_tensorboard::{EventFiles, File};
 
-use crate::experiment::Experiment;
+use crate::experiment::{Experiment, LeadershipError};
 use crate::server::shell::Shell;
 
 /// Which event files the store has.
@@ -97,6 +97,12 @@ pub(super) async fn write_results(
     let has_table = store.exists(&results.predictions_table()).await?;
     if has_table && store.exists(&results.report()).await? {
         return Ok(());
+    }
+    // Where it has been replaced, the results are not those of the experiment any more.
+    match shell.experiment.verify_leadership().await {
+        Ok(()) => {}
+        Err(LeadershipError::Replaced(_)) => return Ok(()),
+        Err(LeadershipError::Store(error)) => return Err(error),
     }
     let written = write_predictions(shell, record, &results).await;
     if let Err(error) = &written {

@@ -15,9 +15,10 @@ use tonic::Status;
 
 use super::Transaction;
 use super::catch_up::catch_up;
+use crate::experiment::{LeadershipError, settle};
 use crate::scheduler::{CompleteTicket, Completion, Refusal, Run, Scheduler};
 use crate::server::assignment::{AssignmentError, best_manifest};
-use crate::server::refusal::{bad, refused};
+use crate::server::refusal::{self, bad, refused};
 use crate::server::shell::Shell;
 use crate::server::store_trouble::Proof;
 
@@ -82,6 +83,10 @@ pub(in crate::server) async fn complete_run(
         outcome,
         best_weights: best.map(|best| best.weights),
     };
+    // One of an earlier form of the experiment may come late, from a coordinator that was replaced.
+    settle::discard_outcome(experiment, run)
+        .await
+        .map_err(|error| shell.store_failed(error))?;
     // If one is there, a coordinator wrote it and died before it could answer.
     experiment
         .store
@@ -123,6 +128,13 @@ pub(in crate::server) async fn complete_evaluation(
         attempt: lease.attempt,
     });
     shell.verify_leadership().await?;
+    // The same as with outcomes.
+    settle::put_evaluation_aside(experiment)
+        .await
+        .map_err(|error| match error {
+            LeadershipError::Replaced(replaced) => refusal::replaced(&replaced),
+            LeadershipError::Store(error) => shell.store_failed(error),
+        })?;
     let store = &experiment.store;
     let results = experiment.layout.results_of(&report);
     let table = Bytes::from(report::render(&report));

@@ -32,7 +32,7 @@ fn main() -> ExitCode {
         let usage = matches!(
             error.downcast_ref(),
             Some(StatusError::Client(
-                ClientError::Keys(_) | ClientError::NoLog(_)
+                ClientError::Keys(_) | ClientError::NoSuch(_)
             ))
         );
         let stored: Option<&StoredError> = error.downcast_ref();
