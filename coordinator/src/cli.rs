@@ -17,7 +17,6 @@ use quartet_identity::session::Sessions;
 use quartet_identity::{KeyError, KeyFolder, Role, client};
 use quartet_proto::channel::Connector;
 use quartet_shared::label;
-use quartet_shared::report::{self, EvaluationReport};
 use quartet_shared::shutdown::Shutdown;
 use quartet_shared::spec::{self, SpecError};
 use quartet_shared::telemetry;
@@ -33,7 +32,6 @@ use quartet_ingest::data::DataError;
 use quartet_ingest::weights::{DownloadProgress, WeightsError};
 use quartet_status::live::Screen;
 use quartet_store::layout::Layout;
-use quartet_store::manifest::Manifest;
 use quartet_store::{Store, StoreError};
 
 pub use args::Args;
@@ -191,7 +189,7 @@ async fn coordinate(
             "experiment {} has finished already; --name begins another",
             request.spec.name
         ));
-        say_result(console, &store, &layout, &report).await;
+        closing::say_result(console, &store, &layout, &report).await;
         return Ok(ExitCode::SUCCESS);
     }
     let fleet = match args.local {
@@ -301,12 +299,12 @@ async fn coordinate(
     screen.await.context("the display panicked")?;
     let status = match ended? {
         ExperimentEnd::Finished(report) => {
-            say_result(console, &store, &layout, &report).await;
+            closing::say_result(console, &store, &layout, &report).await;
             ExitCode::SUCCESS
         }
         ExperimentEnd::Failed { reasons, report } => {
             if let Some(report) = report {
-                say_result(console, &store, &layout, &report).await;
+                closing::say_result(console, &store, &layout, &report).await;
             }
             for reason in &reasons {
                 console.remark(&format!("failed: {}", label::one_line(reason)));
@@ -323,26 +321,6 @@ async fn coordinate(
         say(&staying);
     }
     Ok(status)
-}
-
-/// Prints an evaluation, and where it and the networks are.
-async fn say_result(console: &Console, store: &Store, layout: &Layout, report: &EvaluationReport) {
-    let results = layout.results_of(report);
-    let _ = console.print(&report::render(report));
-    let mut text = format!(
-        "to look at: {}\nevaluation: {}",
-        store.display_key(&results.report()),
-        store.display_key(&results.evaluation()),
-    );
-    for member in &report.members {
-        let manifest = layout.manifest(&member.run, member.best_epoch);
-        // What cannot be read now is told elsewhere, and the evaluation stands.
-        if let Ok(Some(Manifest { weights, .. })) = store.read_json(&manifest).await {
-            let key = store.display_key(&weights.key);
-            text.push_str(&format!("\nbest weights of {}: {key}", member.run));
-        }
-    }
-    let _ = console.print(&text);
 }
 
 /// The keys that this coordinator uses; a local fleet gets some made.

@@ -276,8 +276,8 @@ impl Experiment {
         Ok(experiment)
     }
 
-    /// The evaluation of all runs, if it is of this form of the experiment. One that is not may come late from a
-    /// coordinator that was replaced.
+    /// The evaluation of all runs, if it is of this form of the experiment. One that is not may come late
+    /// from a coordinator that was replaced.
     ///
     /// # Errors
     /// The store fails.

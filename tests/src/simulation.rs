@@ -4,7 +4,7 @@
 //! the order in which a server that stops takes its last calls.
 //!
 //! - `fault_plan`: what goes wrong; `stage`: where and until when
-//! - `hosts`: the programs
+//! - `hosts`: the programs; `simulated`: the experiment
 //! - `faulty_store`: the store; `executor`: the training; `dice`: chance
 //! - `check`: what must have come of it
 
@@ -14,6 +14,7 @@ pub mod executor;
 mod fault_plan;
 mod faulty_store;
 mod hosts;
+mod simulated;
 mod stage;
 
 use std::time::Duration;

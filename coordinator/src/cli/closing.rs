@@ -1,6 +1,11 @@
-//! What the coordinator says of its workers as it ends.
+//! What the coordinator says as it ends: of its workers, and of what has come of the experiment.
 
+use quartet_shared::report::{self, EvaluationReport};
+use quartet_shared::terminal::Console;
 use quartet_status::snapshot::Snapshot;
+use quartet_store::Store;
+use quartet_store::layout::Layout;
+use quartet_store::manifest::Manifest;
 
 /// What happens after a signal.
 pub(super) fn stopping(snapshot: &Snapshot) -> String {
@@ -39,6 +44,31 @@ pub(super) fn staying(staying: usize) -> Option<String> {
 fn stay(count: usize) -> String {
     let s = if count == 1 { "s" } else { "" };
     format!("{count} stay{s}")
+}
+
+/// Prints an evaluation, and where it and the networks are.
+pub(super) async fn say_result(
+    console: &Console,
+    store: &Store,
+    layout: &Layout,
+    report: &EvaluationReport,
+) {
+    let results = layout.results_of(report);
+    let _ = console.print(&report::render(report));
+    let mut text = format!(
+        "to look at: {}\nevaluation: {}",
+        store.display_key(&results.report()),
+        store.display_key(&results.evaluation()),
+    );
+    for member in &report.members {
+        let manifest = layout.manifest(&member.run, member.best_epoch);
+        // What cannot be read now is told elsewhere, and the evaluation stands.
+        if let Ok(Some(Manifest { weights, .. })) = store.read_json(&manifest).await {
+            let key = store.display_key(&weights.key);
+            text.push_str(&format!("\nbest weights of {}: {key}", member.run));
+        }
+    }
+    let _ = console.print(&text);
 }
 
 #[cfg(test)]

@@ -63,8 +63,8 @@ impl Worker {
         self.info.stays && !self.sent_home
     }
 
-    /// Whether it drains once it has joined on a new connection. A worker that stays hands its task back without
-    /// being about to exit, and wants the next one then.
+    /// Whether it drains once it has joined on a new connection. A worker that stays hands its task back
+    /// without being about to exit, and wants the next one then.
     pub(super) fn drains_again(&self) -> bool {
         self.sent_home || (self.draining && !self.info.stays)
     }

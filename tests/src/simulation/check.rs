@@ -19,7 +19,8 @@ use serde::de::DeserializeOwned;
 
 use super::executor::{State, metrics, undisturbed};
 use super::faulty_store::FaultyStore;
-use super::hosts::{Ending, Simulated, WEIGHTS};
+use super::hosts::WEIGHTS;
+use super::simulated::{Ending, Simulated};
 
 /// What simulations went through: a fault that never fires tests nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

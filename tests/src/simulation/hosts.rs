@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -17,9 +17,7 @@ use quartet_proto::channel::Connector;
 use quartet_shared::address::Address;
 use quartet_shared::secret::Secret;
 use quartet_shared::shutdown::Shutdown;
-use quartet_shared::spec::{ExperimentSpec, Preset};
 use quartet_shared::terminal::Mode;
-use quartet_store::Store;
 use tempfile::TempDir;
 use tonic::transport::server::Connected;
 use tonic::transport::{Endpoint, Uri};
@@ -29,7 +27,7 @@ use turmoil::net::{TcpListener, TcpStream};
 
 use super::dice::Dice;
 use super::executor::HashingExecutor;
-use super::faulty_store::FaultyStore;
+use super::simulated::{Ending, Simulated};
 use super::stage::TICK;
 
 /// Hosts of coordinators, of which one leads at a time.
@@ -42,13 +40,6 @@ pub(super) const WEIGHTS: usize = 40_000 * 32;
 /// How long a supervisor waits before it starts a program again.
 const RESTART: Duration = Duration::from_secs(1);
 
-/// How the experiment ended.
-#[derive(Clone, Debug)]
-pub(super) enum Ending {
-    Finished,
-    Failed(Vec<String>),
-}
-
 /// Which coordinators there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Cast {
@@ -60,94 +51,6 @@ pub(super) enum Cast {
     Stranger,
     /// Two for the same experiment, which is changed twice.
     Growing,
-}
-
-/// An experiment with its store.
-#[derive(Clone)]
-pub(super) struct Simulated {
-    /// Its last form.
-    pub(super) spec: ExperimentSpec,
-    /// The forms that it has before, in order.
-    earlier: Vec<ExperimentSpec>,
-    /// How many of them it has had.
-    had: Arc<AtomicUsize>,
-    /// Whether a coordinator has opened it in the form that it has now.
-    is_open: Arc<AtomicBool>,
-    pub(super) objects: FaultyStore,
-    store: Store,
-    ending: Arc<Mutex<Option<Ending>>>,
-}
-
-impl Simulated {
-    /// One that grows: runs go on for longer, one comes, one goes and comes back as it was or otherwise.
-    fn growing(dice: &Arc<Dice>) -> Self {
-        let mut simulated = Self::new(dice);
-        let last = &mut simulated.spec;
-        let mut added = last.runs[0].clone();
-        added.name = "added".parse().expect("a valid name");
-        added.seed = dice.number() >> 1;
-        let mut first = last.clone();
-        let mut second = first.clone();
-        second.runs[0].ensemble_weight = 2.0;
-        second.runs.pop();
-        second.runs.push(added.clone());
-        last.runs.push(added);
-        if dice.chance(0.5) {
-            // It begins anew.
-            last.runs[1].seed = dice.number() >> 1;
-        }
-        for form in [&mut second, &mut first] {
-            form.epochs = dice.within(1..u64::from(form.epochs) + 1) as u32;
-            form.patience = dice.within(1..u64::from(form.patience) + 1) as u32;
-        }
-        second.epochs = second.epochs.max(first.epochs);
-        second.patience = second.patience.max(first.patience);
-        simulated.earlier = vec![first, second];
-        simulated
-    }
-
-    fn new(dice: &Arc<Dice>) -> Self {
-        let mut spec = Preset::Demo.spec();
-        spec.name = "simulated".parse().expect("a valid name");
-        spec.epochs = dice.within(2..7) as u32;
-        spec.patience = dice.within(1..6) as u32;
-        spec.runs.truncate(2);
-        for run in &mut spec.runs {
-            // Of 63 bits, as a spec takes.
-            run.seed = dice.number() >> 1;
-        }
-        let objects = FaultyStore::new(Arc::clone(dice));
-        Self {
-            spec,
-            earlier: Vec::new(),
-            had: Arc::default(),
-            is_open: Arc::default(),
-            store: Store::from_objects("simulated", Arc::new(objects.clone())),
-            objects,
-            ending: Arc::default(),
-        }
-    }
-
-    /// The form in which it is asked for now.
-    fn form(&self) -> usize {
-        self.had.load(Ordering::Relaxed)
-    }
-
-    fn spec_of(&self, form: usize) -> &ExperimentSpec {
-        self.earlier.get(form).unwrap_or(&self.spec)
-    }
-
-    /// It is asked for in the form after this one, if this is the one that it has.
-    fn grow(&self, form: usize) {
-        let is_last = form >= self.earlier.len();
-        if !is_last && self.form() == form && self.is_open.swap(false, Ordering::Relaxed) {
-            self.had.store(form + 1, Ordering::Relaxed);
-        }
-    }
-
-    pub(super) fn ending(&self) -> Option<Ending> {
-        lock(&self.ending).clone()
-    }
 }
 
 /// What all hosts of a simulation share.
@@ -266,7 +169,7 @@ impl World {
             }
             let form = experiment.form();
             let ended = match coordinate(experiment, form, host).await {
-                Ok(ExperimentEnd::Finished(_)) if form < experiment.earlier.len() => {
+                Ok(ExperimentEnd::Finished(_)) if !experiment.is_last(form) => {
                     experiment.grow(form);
                     continue;
                 }
@@ -279,7 +182,7 @@ impl World {
                     continue;
                 }
             };
-            *lock(&experiment.ending) = Some(ended);
+            experiment.end(ended);
         }
     }
 
@@ -344,10 +247,8 @@ async fn coordinate(
     request.update = form > 0;
     request.data.synthetic = synthetic;
     let mut progress = DownloadProgress::new(Box::new(std::io::sink()), Mode::Lines);
-    let experiment = Experiment::open(simulated.store.clone(), request, &mut progress).await?;
-    if simulated.form() == form {
-        simulated.is_open.store(true, Ordering::Relaxed);
-    }
+    let experiment = Experiment::open(simulated.store().clone(), request, &mut progress).await?;
+    simulated.opened(form);
     let timing = Timing {
         heartbeat_interval: Duration::from_millis(200),
         lease: Duration::from_secs(3),
@@ -371,7 +272,7 @@ async fn coordinate(
     coordinator.serve(Box::pin(incoming), Shutdown::new()).await
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -13,7 +13,8 @@ use super::Played;
 use super::check::{self, Coverage, read};
 use super::dice::Dice;
 use super::faulty_store::Mood;
-use super::hosts::{Cast, Simulated, World};
+use super::hosts::{Cast, World};
+use super::simulated::Simulated;
 
 /// Virtual time between two looks at the network.
 pub(super) const TICK: Duration = Duration::from_millis(20);

@@ -77,8 +77,8 @@ pub struct Settings {
     pub connector: Connector,
     /// Its id, if that was chosen by who started it. No two workers may have the same one.
     pub id: Option<WorkerId>,
-    /// The seed of the worker's own random numbers: its id unless it has one, names of files, waiting times. No two workers may
-    /// have the same one.
+    /// The seed of the worker's own random numbers: its id unless it has one, names of files, waiting times.
+    /// No two workers may have the same one.
     pub seed: u64,
     /// What the worker proves itself with.
     pub secret: Secret,
@@ -101,8 +101,8 @@ pub enum Departure {
 /// until none has come for `give_up_after`.
 ///
 /// # Errors
-/// When no coordinator answers for `give_up_after` although none has sent this worker on, when it refuses this
-/// worker ([`Refused`]), when the executor does not compute in the experiment's precision
+/// When no coordinator answers for `give_up_after` although none has sent this worker on, when it refuses
+/// this worker ([`Refused`]), when the executor does not compute in the experiment's precision
 /// ([`executor::UnsupportedPrecision`]; with `stay` it waits for another experiment), when the task does not
 /// stop within `drain_grace`, or when the cache folder cannot be used.
 pub async fn run(

@@ -141,7 +141,8 @@ impl Session {
         self.serve(inbox, outbox, heartbeats, shutdown).await
     }
 
-    /// Waits between two connections. Returns how the worker parts from its coordinator meanwhile, if it does.
+    /// Waits between two connections. Returns how the worker parts from its coordinator meanwhile, if it
+    /// does.
     pub(super) async fn pause(
         &mut self,
         pause: Duration,
