@@ -215,7 +215,7 @@ impl Scheduler {
         finished().count() == runs.len() || partial
     }
 
-    /// A run that had finished is to be trained again.
+    /// A run that had finished, or had failed for good, is to be trained again.
     fn block_evaluation(&mut self) {
         if !self.can_evaluate() && matches!(self.evaluation.stage, TaskStage::Pending { .. }) {
             self.evaluation.stage = TaskStage::Blocked;

@@ -146,7 +146,8 @@ pub(super) enum KeysCommand {
     Add {
         /// The name, as logs show it; the folder has it, too.
         name: String,
-        /// coordinator, worker, viewer (watches) or admin (drains workers, too).
+        /// coordinator, worker, viewer (watches) or admin (drains workers and retries
+        /// runs, too).
         #[arg(long)]
         role: Role,
     },

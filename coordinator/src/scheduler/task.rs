@@ -25,6 +25,7 @@ use super::time::Now;
 ///                                   └──────────────────┼─────────────────────┘
 ///                                                      └──budget spent──> Failed
 /// ```
+/// Someone may give a task that has failed another budget: it is pending again.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum TaskStage {
     /// Waits for other tasks.

@@ -18,6 +18,7 @@ mod drains;
 mod failures;
 mod occurrences;
 mod restart;
+mod retries;
 mod workers;
 
 const OUTCOME: Outcome = Outcome {

@@ -10,6 +10,8 @@
 //! | `<run>` | [`SUCCEEDED`] or [`FAILED`] | how the run ended |
 //! | `<run>/train` | epoch | `epoch_loss`, `epoch_accuracy`, `epoch_learning_rate`, `images_per_second`, `seconds_per_epoch` |
 //! | `<run>/validation` | epoch | `epoch_loss`, `epoch_accuracy` |
+//!
+//! A run that has begun anew with a later revision of the experiment is `<run>@<revision>`.
 
 use bytes::Bytes;
 use quartet_history::{EpochSummary, ExperimentRecord, RunRecord};

@@ -66,7 +66,7 @@ fn failures_back_off_and_the_last_is_final() {
 }
 
 /// A scheduler whose first run has failed, and whose second has finished.
-fn half_failed(ensemble: Ensemble) -> Scheduler {
+pub(super) fn half_failed(ensemble: Ensemble) -> Scheduler {
     let mut scheduler = scheduler(&[("a", 2.0), ("b", 1.0)], History::default());
     scheduler.config.max_failures = 0;
     scheduler.config.ensemble = ensemble;
