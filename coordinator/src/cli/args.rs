@@ -97,14 +97,15 @@ pub struct Args {
     pub listen: SocketAddr,
     #[command(flatten)]
     pub(super) keys: KeyChoice,
-    #[command(flatten)]
-    pub(super) timing: TimingArgs,
     /// Print the TOML of what would be trained, to be edited and passed to --experiment, and exit.
     #[arg(long)]
     pub print_experiment: bool,
     /// Print a completion script for this shell and exit.
     #[arg(long, value_name = "SHELL")]
     pub completions: Option<clap_complete::Shell>,
+    // The last: what follows would come under their heading.
+    #[command(flatten)]
+    pub(super) timing: TimingArgs,
 }
 
 /// What else the program does.
@@ -146,8 +147,7 @@ pub(super) enum KeysCommand {
     Add {
         /// The name, as logs show it; the folder has it, too.
         name: String,
-        /// coordinator, worker, viewer (watches) or admin (drains workers and retries
-        /// runs, too).
+        /// coordinator, worker, viewer (watches) or admin (drains workers and retries runs, too).
         #[arg(long)]
         role: Role,
     },
@@ -157,26 +157,27 @@ pub(super) enum KeysCommand {
 
 /// The fleet's timers.
 #[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Timers")]
 pub(super) struct TimingArgs {
     /// How often workers send heartbeats.
-    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = duration, help_heading = "Timers")]
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = duration)]
     heartbeat_interval: Duration,
     /// How long a worker that is not heard of keeps its run.
-    #[arg(long, value_name = "DURATION", default_value = "15s", value_parser = duration, help_heading = "Timers")]
+    #[arg(long, value_name = "DURATION", default_value = "15s", value_parser = duration)]
     lease: Duration,
     /// How long a run waits for a worker whose connection has ended (a dead process ends it at once),
     /// although a spare stands by.
-    #[arg(long, value_name = "DURATION", default_value = "500ms", value_parser = duration, help_heading = "Timers")]
+    #[arg(long, value_name = "DURATION", default_value = "500ms", value_parser = duration)]
     reattach_grace: Duration,
     /// How long the run of a live worker may stand still before another gets it.
-    #[arg(long, value_name = "DURATION", default_value = "30m", value_parser = duration, help_heading = "Timers")]
+    #[arg(long, value_name = "DURATION", default_value = "30m", value_parser = duration)]
     progress_timeout: Duration,
     /// How often a mid-epoch checkpoint is committed: the most that a death can cost [0: only at the end of
     /// epochs].
-    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = duration, help_heading = "Timers")]
+    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = duration)]
     checkpoint_interval: Duration,
     /// How long workers may take to hand their runs back when the coordinator is told to stop.
-    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration, help_heading = "Timers")]
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration)]
     drain_grace: Duration,
 }
 

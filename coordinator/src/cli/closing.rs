@@ -15,13 +15,13 @@ pub(super) fn stopping(snapshot: &Snapshot) -> String {
         0 => parts[0] += " and leave",
         staying => {
             let leaving = present - staying;
-            let mut whither = format!("{} for the next coordinator (--stay)", stay(staying));
+            let mut who = format!("{} for the next coordinator (--stay)", stay(staying));
             match leaving {
                 0 => {}
-                1 => whither += ", 1 leaves",
-                leaving => whither += &format!(", {leaving} leave"),
+                1 => who += ", 1 leaves",
+                leaving => who += &format!(", {leaving} leave"),
             }
-            parts.push(whither);
+            parts.push(who);
         }
     }
     parts.push("a second signal ends this at once".to_owned());
@@ -123,12 +123,13 @@ mod tests {
     #[test]
     fn a_signal_says_who_stays_and_who_leaves() {
         let said = |staying, leaving| stopping(&fleet(staying, leaving));
-        let nobody = "stopping: the workers hand their tasks back and leave; a second signal ends this at once";
+        let nobody = "stopping: the workers hand their tasks back and leave; \
+                      a second signal ends this at once";
         assert_eq!(said(0, 0), nobody);
         assert_eq!(said(0, 4), nobody);
-        let between = |whither: &str| {
+        let between = |who: &str| {
             format!(
-                "stopping: the workers hand their tasks back; {whither}; a second signal ends this at once"
+                "stopping: the workers hand their tasks back; {who}; a second signal ends this at once"
             )
         };
         let coordinator = "for the next coordinator (--stay)";

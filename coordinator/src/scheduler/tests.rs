@@ -68,16 +68,19 @@ fn scheduler(runs: &[(&str, f64)], history: History) -> Scheduler {
     )
 }
 
-fn join(scheduler: &mut Scheduler, worker: &str, held: Option<&LeaseId>, now: u64) -> Joined {
-    let info = WorkerInfo {
+fn info(worker: &str) -> WorkerInfo {
+    WorkerInfo {
         id: id(worker),
         name: worker.into(),
         device: "none".into(),
         secret: SecretHash::default(),
         provenance: Provenance::default(),
         stays: false,
-    };
-    scheduler.join(info, held.cloned(), at(now))
+    }
+}
+
+fn join(scheduler: &mut Scheduler, worker: &str, held: Option<&LeaseId>, now: u64) -> Joined {
+    scheduler.join(info(worker), held.cloned(), at(now))
 }
 
 /// A scheduler with the first lease of its only run, held by worker `w1`.

@@ -12,8 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::shell::Shell;
 use projections::{Written, write_results};
-use quartet_history::ExperimentRecord;
-use quartet_history::HistoryError;
+use quartet_history::{ExperimentRecord, HistoryError};
 use quartet_store::StoreError;
 
 /// How long events are gathered before they are written.
@@ -146,8 +145,11 @@ impl Writer {
             return;
         };
         let revision = revised.revision;
-        let is_it = |event: &Event| matches!(event.what, Occurrence::Revised { revision: told, .. } if told == revision);
-        if !record.events.iter().any(is_it) {
+        let mut told = record.events.iter().filter_map(|event| match event.what {
+            Occurrence::Revised { revision, .. } => Some(revision),
+            _ => None,
+        });
+        if !told.any(|told| told == revision) {
             self.shell.history.add(Occurrence::Revised {
                 revision,
                 changes: revised.changes.clone(),

@@ -226,11 +226,18 @@ impl Shell {
                 self.store_works(Proof::Read);
                 Ok(())
             }
-            Err(LeadershipError::Store(error)) => Err(self.store_failed(error)),
-            Err(LeadershipError::Replaced(replaced)) => {
+            Err(error) => Err(self.leadership_failed(error)),
+        }
+    }
+
+    /// The status for a fact that may not be written. A coordinator that was replaced ends.
+    pub(super) fn leadership_failed(&self, error: LeadershipError) -> Status {
+        match error {
+            LeadershipError::Store(error) => self.store_failed(error),
+            LeadershipError::Replaced(replaced) => {
                 let status = refusal::replaced(&replaced);
                 self.give_up(replaced.into());
-                Err(status)
+                status
             }
         }
     }

@@ -7,7 +7,7 @@ use quartet_shared::task::LeaseId;
 use tokio::time::Instant;
 
 use super::context::Context;
-use super::parting::Whither;
+use super::parting::Destination;
 use super::running::{LeaseStatus, Running};
 use crate::executor::Stop;
 
@@ -28,7 +28,7 @@ struct Stopping {
     deadline: Instant,
     /// Where the worker goes then. Otherwise it has lost its lease, and says nothing until the task has
     /// ended.
-    whither: Option<Whither>,
+    destination: Option<Destination>,
     /// Whether the task has been told to drop its state.
     dropped: bool,
 }
@@ -71,13 +71,13 @@ impl CurrentTask {
     }
 
     /// Where the worker goes when the task has ended, if it leaves its coordinator.
-    fn whither(&self) -> Option<Whither> {
-        self.stopping.and_then(|stopping| stopping.whither)
+    fn destination(&self) -> Option<Destination> {
+        self.stopping.and_then(|stopping| stopping.destination)
     }
 
     /// Whether the worker leaves its coordinator when the task has ended.
     pub(super) fn leaves(&self) -> bool {
-        self.whither().is_some()
+        self.destination().is_some()
     }
 
     /// Starts a task in place of any other.
@@ -96,15 +96,15 @@ impl CurrentTask {
 
     /// Asks the task to commit its state and to end, after which the worker leaves its coordinator. Of two
     /// such requests the one to exit counts. Returns whether there is a task.
-    pub(super) fn leave(&mut self, whither: Whither) -> bool {
+    pub(super) fn leave(&mut self, destination: Destination) -> bool {
         let Some(running) = &self.running else {
             return false;
         };
         match &mut self.stopping {
-            Some(stopping) => stopping.whither = stopping.whither.max(Some(whither)),
+            Some(stopping) => stopping.destination = stopping.destination.max(Some(destination)),
             None => {
                 running.request_stop(Stop::Drain);
-                self.stop_by_deadline(Stop::Drain, Some(whither));
+                self.stop_by_deadline(Stop::Drain, Some(destination));
             }
         }
         true
@@ -116,7 +116,7 @@ impl CurrentTask {
         if let Some(running) = self.held().filter(|r| r.lease() == lease && !dropped) {
             tracing::warn!(%lease, %reason, "lease revoked; the task is dropped");
             running.request_stop(Stop::Drop);
-            self.stop_by_deadline(Stop::Drop, self.whither());
+            self.stop_by_deadline(Stop::Drop, self.destination());
         }
     }
 
@@ -125,7 +125,8 @@ impl CurrentTask {
     pub(super) fn drop_state(&mut self) -> bool {
         match (&mut self.stopping, &self.running) {
             (Some(stopping), Some(running))
-                if stopping.whither == Some(Whither::Next) && !stopping.dropped =>
+                if stopping.destination == Some(Destination::NextCoordinator)
+                    && !stopping.dropped =>
             {
                 running.request_stop(Stop::Drop);
                 (stopping.deadline, stopping.dropped) = (Instant::now() + self.grace, true);
@@ -135,27 +136,27 @@ impl CurrentTask {
         }
     }
 
-    fn stop_by_deadline(&mut self, stop: Stop, whither: Option<Whither>) {
+    fn stop_by_deadline(&mut self, stop: Stop, destination: Option<Destination>) {
         let deadline = Instant::now() + self.grace;
         self.stopping = Some(Stopping {
             deadline,
-            whither,
+            destination,
             dropped: stop == Stop::Drop,
         });
     }
 
     /// Forgets the task, which has ended. Returns its lease, and where the worker goes, if it leaves its
     /// coordinator now.
-    pub(super) fn forget(&mut self) -> Option<(LeaseId, Whither)> {
-        let whither = self.whither();
+    pub(super) fn forget(&mut self) -> Option<(LeaseId, Destination)> {
+        let destination = self.destination();
         self.stopping = None;
         let running = self.running.take()?;
-        Some((running.lease().clone(), whither?))
+        Some((running.lease().clone(), destination?))
     }
 
     /// The next event. Dropping the future loses nothing.
     pub(super) async fn event(&mut self, shutdown: &Shutdown) -> Event {
-        let exits = self.whither() == Some(Whither::Exit);
+        let exits = self.destination() == Some(Destination::Exit);
         let deadline = self.stopping.map(|stopping| stopping.deadline);
         let overdue = async {
             match deadline {

@@ -121,7 +121,7 @@ pub async fn run(
     let ended = loop {
         match session.connect_and_serve(&shutdown).await {
             Ok(Parted::Left(departure)) => break Ok(departure),
-            Ok(Parted::Onward(reason)) => {
+            Ok(Parted::Stays(reason)) => {
                 session.stop().await;
                 search.sent_on(&reason);
             }
@@ -144,7 +144,7 @@ pub async fn run(
         match session.pause(search.pause(), &shutdown).await {
             Ok(None) => {}
             Ok(Some(Parted::Left(departure))) => break Ok(departure),
-            Ok(Some(Parted::Onward(reason))) => search.sent_on(&reason),
+            Ok(Some(Parted::Stays(reason))) => search.sent_on(&reason),
             Err(error) => break Err(error),
         }
     };

@@ -4,9 +4,9 @@ use super::Departure;
 
 /// Where a worker goes from its coordinator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Whither {
+pub(super) enum Destination {
     /// To the next coordinator.
-    Next,
+    NextCoordinator,
     /// It exits.
     Exit,
 }
@@ -14,8 +14,8 @@ pub(super) enum Whither {
 /// How a worker has parted from its coordinator.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Parted {
-    /// It looks for the next coordinator, for this reason.
-    Onward(String),
+    /// It stays, and looks for the next coordinator, for this reason.
+    Stays(String),
     /// Its life has ended.
     Left(Departure),
 }

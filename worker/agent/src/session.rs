@@ -26,7 +26,7 @@ use super::coordinators::Coordinators;
 use super::current_task::{CurrentTask, Event};
 use super::log::TaskLog;
 use super::objects::Objects;
-use super::parting::{Parted, Whither};
+use super::parting::{Destination, Parted};
 use super::random::Random;
 use super::running::LeaseStatus;
 use super::session_error::SessionError;
@@ -167,7 +167,7 @@ impl Session {
     /// Does what an event asks for. Returns how the worker parts from its coordinator by it, if it does.
     async fn handle(&mut self, event: Event) -> Result<Option<Parted>, SessionError> {
         match event {
-            Event::Leave => Ok(self.leave(Whither::Exit)),
+            Event::Leave => Ok(self.leave(Destination::Exit)),
             Event::TaskEnded(lease) => Ok(self.task_ended(lease).await),
             Event::Overdue => {
                 if self.task.drop_state() {
@@ -186,19 +186,19 @@ impl Session {
 
     /// Begins to leave the coordinator: the task hands over its state and ends. Without a task this is the
     /// end.
-    fn leave(&mut self, whither: Whither) -> Option<Parted> {
-        (!self.task.leave(whither)).then(|| parted(whither))
+    fn leave(&mut self, destination: Destination) -> Option<Parted> {
+        (!self.task.leave(destination)).then(|| parted(destination))
     }
 
     async fn task_ended(&mut self, status: LeaseStatus) -> Option<Parted> {
-        let (lease, whither) = self.task.forget()?;
+        let (lease, destination) = self.task.forget()?;
         if status == LeaseStatus::Held
             && let Err(status) = self.hand_back(&lease).await
         {
             let reason = root_cause(&status);
             tracing::warn!(%lease, %reason, "could not hand the task back; its lease will expire");
         }
-        Some(parted(whither))
+        Some(parted(destination))
     }
 
     /// Serves until the connection ends.
@@ -210,7 +210,7 @@ impl Session {
         shutdown: &Shutdown,
     ) -> Result<Parted, SessionError> {
         let ended = self.exchange(&mut inbox, &outbox, interval, shutdown).await;
-        if let Ok(Parted::Onward(_)) = ended {
+        if let Ok(Parted::Stays(_)) = ended {
             // The process goes on, so the stream has to be closed, and the coordinator to see that in order.
             drop(outbox);
             let closed = async { while let Ok(Some(_)) = inbox.message().await {} };
@@ -259,17 +259,17 @@ impl Session {
                 }
                 coordinator_message::Message::Goodbye(goodbye) => {
                     return Ok(match self.stays {
-                        true => Parted::Onward(goodbye.reason),
+                        true => Parted::Stays(goodbye.reason),
                         false => Parted::Left(Departure::Dismissed(goodbye.reason)),
                     });
                 }
                 coordinator_message::Message::Drain(drain) => {
                     tracing::info!(reason = %drain.reason, "asked to leave");
-                    let whither = match drain.coordinator_stops && self.stays {
-                        true => Whither::Next,
-                        false => Whither::Exit,
+                    let destination = match drain.coordinator_stops && self.stays {
+                        true => Destination::NextCoordinator,
+                        false => Destination::Exit,
                     };
-                    if let Some(ended) = self.leave(whither) {
+                    if let Some(ended) = self.leave(destination) {
                         return Ok(ended);
                     }
                 }
@@ -362,10 +362,10 @@ impl Session {
 }
 
 /// How a worker has parted that handed its task back, or had none.
-fn parted(whither: Whither) -> Parted {
-    match whither {
-        Whither::Next => Parted::Onward("the coordinator stops".to_owned()),
-        Whither::Exit => Parted::Left(Departure::Drained),
+fn parted(destination: Destination) -> Parted {
+    match destination {
+        Destination::NextCoordinator => Parted::Stays("the coordinator stops".to_owned()),
+        Destination::Exit => Parted::Left(Departure::Drained),
     }
 }
 

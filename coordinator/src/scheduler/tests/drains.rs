@@ -1,18 +1,11 @@
 //! Workers that are asked to leave, some of which stay for the next coordinator.
 
-use quartet_shared::provenance::Provenance;
-use quartet_shared::secret::SecretHash;
-
 use super::*;
 
 fn join_to_stay(scheduler: &mut Scheduler, worker: &str, now: u64) {
     let info = WorkerInfo {
-        id: id(worker),
-        name: worker.into(),
-        device: "none".into(),
-        secret: SecretHash::default(),
-        provenance: Provenance::default(),
         stays: true,
+        ..info(worker)
     };
     assert_eq!(scheduler.join(info, None, at(now)), Joined::Free);
 }

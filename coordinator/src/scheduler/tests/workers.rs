@@ -313,12 +313,8 @@ fn a_task_that_was_handed_back_has_no_reason() {
 fn a_worker_takes_the_place_of_a_lost_one_of_its_name() {
     let (mut scheduler, lease) = leased();
     let again = |id: &str| WorkerInfo {
-        secret: SecretHash::default(),
-        provenance: Provenance::default(),
-        stays: false,
-        id: id.parse().unwrap(),
         name: lease.worker.to_string(),
-        device: "cpu".into(),
+        ..info(id)
     };
     let ids = |scheduler: &Scheduler| -> Vec<String> {
         let workers = scheduler.workers();
@@ -355,12 +351,8 @@ fn workers_of_one_name_have_numbers_that_stay() {
     let mut scheduler = scheduler(&[("a", 1.0)], History::default());
     let join = |scheduler: &mut Scheduler, id: &str| {
         let info = WorkerInfo {
-            secret: SecretHash::default(),
-            provenance: Provenance::default(),
-            stays: false,
-            id: id.parse().unwrap(),
             name: "cpu@vm".into(),
-            device: "cpu".into(),
+            ..info(id)
         };
         let _ = scheduler.join(info, None, at(0));
     };

@@ -1,5 +1,5 @@
-//! What follows from the history and from predictions, and is kept beside them: TensorBoard's event files, the
-//! table of predictions, and the report.
+//! What follows from the history and from predictions, and is kept beside them: TensorBoard's event files,
+//! the table of predictions, and the report.
 
 use std::collections::BTreeMap;
 

@@ -15,10 +15,10 @@ use tonic::Status;
 
 use super::Transaction;
 use super::catch_up::catch_up;
-use crate::experiment::{LeadershipError, settle};
+use crate::experiment::settle;
 use crate::scheduler::{CompleteTicket, Completion, Refusal, Run, Scheduler};
 use crate::server::assignment::{AssignmentError, best_manifest};
-use crate::server::refusal::{self, bad, refused};
+use crate::server::refusal::{bad, refused};
 use crate::server::shell::Shell;
 use crate::server::store_trouble::Proof;
 
@@ -106,8 +106,8 @@ pub(in crate::server) async fn complete_run(
     Ok(())
 }
 
-/// Writes the ensemble's evaluation and ends the experiment. What the ensemble lacks is told by the scheduler,
-/// not by the worker.
+/// Writes the ensemble's evaluation and ends the experiment. What the ensemble lacks is told by the
+/// scheduler, not by the worker.
 pub(in crate::server) async fn complete_evaluation(
     shell: Arc<Shell>,
     lease: LeaseId,
@@ -128,13 +128,10 @@ pub(in crate::server) async fn complete_evaluation(
         attempt: lease.attempt,
     });
     shell.verify_leadership().await?;
-    // The same as with outcomes.
+    // One of an earlier form of the experiment may come late, as with outcomes.
     settle::put_evaluation_aside(experiment)
         .await
-        .map_err(|error| match error {
-            LeadershipError::Replaced(replaced) => refusal::replaced(&replaced),
-            LeadershipError::Store(error) => shell.store_failed(error),
-        })?;
+        .map_err(|error| shell.leadership_failed(error))?;
     let store = &experiment.store;
     let results = experiment.layout.results_of(&report);
     let table = Bytes::from(report::render(&report));
