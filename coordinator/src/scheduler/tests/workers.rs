@@ -1,8 +1,6 @@
 //! Workers join, fall silent, stall, and leave.
 
 use super::*;
-use quartet_shared::provenance::Provenance;
-use quartet_shared::secret::SecretHash;
 
 #[test]
 fn the_run_with_the_most_work_left_goes_first_and_spares_stand_by() {
