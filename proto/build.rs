@@ -2,7 +2,8 @@
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=quartet");
-    let files = protox::compile(["quartet/v1/fleet.proto", "quartet/v1/status.proto"], ["."])?;
+    let services = ["fleet", "queue", "status"].map(|name| format!("quartet/v1/{name}.proto"));
+    let files = protox::compile(services, ["."])?;
     tonic_prost_build::configure()
         // Bytes of objects are handed on, not copied.
         .bytes(".")

@@ -1,16 +1,16 @@
 //! An experiment as the store has it: its spec, its data, its leader, and how far its runs are.
 //!
-//! - `create`: puts a new one into the store, with its data and weights
+//! - `create`: puts a new one into the store, with its data and weights; `submit`: one whose data and weights are
+//!   there already
 //! - `revision`: what may change in one that is there; `settle`: what follows from a change
-//! - `leadership`: which coordinator leads it
 //! - `history`: how far its runs are; `bin`: manifests that do not count any more
 
 mod bin;
 mod create;
 mod history;
-mod leadership;
 mod revision;
 pub(crate) mod settle;
+pub(crate) mod submit;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -32,9 +32,10 @@ pub(crate) use bin::Bin;
 use create::pack;
 use revision::{Prepared, Wanted};
 
+use crate::leadership::{self, LeadershipError, Led};
+
 pub use history::read as read_history;
 pub(crate) use history::read_committed;
-pub use leadership::{LeadershipError, OtherLeader, Replaced};
 
 /// Version of the store's layout and formats that this build reads and writes.
 const FORMAT: u32 = 1;
@@ -121,6 +122,12 @@ impl Request {
             spec.set(&self.settings, "--set")?;
         }
         Ok(spec)
+    }
+
+    /// How other coordinators may be reached.
+    fn connectors(&self) -> Vec<&Connector> {
+        let all = [Some(&self.connector), self.plain_connector.as_ref()];
+        all.into_iter().flatten().collect()
     }
 
     /// What is asked for of an experiment that the store does not have, made from the preset or the file.
@@ -210,11 +217,15 @@ impl Experiment {
         progress: &mut DownloadProgress,
     ) -> anyhow::Result<Self> {
         let layout = Layout::new(request.spec.name.clone());
-        let mut newest = leadership::newest(&store, &layout).await?;
-        if let Some(newest) = &newest {
-            leadership::refuse_beside_a_live_one(&store, &layout, newest, &request).await?;
-        }
+        let claims = layout.claims();
         let name = request.spec.name.clone();
+        let led = Led::Experiment(name.clone());
+        let connectors = request.connectors();
+        let mut newest = leadership::newest(&store, &claims).await?;
+        if let Some(newest) = &newest {
+            leadership::refuse_beside_a_live_one(&store, &claims, newest, &led, &connectors)
+                .await?;
+        }
         let mut created = None;
         let mut change = None;
         let spec = match newest_spec(&store, &layout).await? {
@@ -247,15 +258,16 @@ impl Experiment {
             }
         };
         // Packing data and downloads may have taken a while.
-        let latest = leadership::newest(&store, &layout).await?;
+        let latest = leadership::newest(&store, &claims).await?;
         if latest != newest {
             if let Some(latest) = &latest {
-                leadership::refuse_beside_a_live_one(&store, &layout, latest, &request).await?;
+                leadership::refuse_beside_a_live_one(&store, &claims, latest, &led, &connectors)
+                    .await?;
             }
             newest = latest;
         }
         let last = newest.map_or(Term(0), |newest| newest.term);
-        let term = leadership::claim(&store, &layout, last, &request.address).await?;
+        let term = leadership::claim(&store, &claims, last, &request.address).await?;
         let mut experiment = Self {
             store,
             layout,
@@ -285,6 +297,26 @@ impl Experiment {
         let key = self.layout.results(None).evaluation();
         let report: Option<EvaluationReport> = self.store.read_json(&key).await?;
         Ok(report.filter(|report| self.spec.is_evaluated_by(report)))
+    }
+
+    /// Verifies that no newer coordinator has claimed the experiment, and that the store still has our claim.
+    ///
+    /// # Errors
+    /// A newer coordinator has claimed it, or the store is gone or fails.
+    pub async fn verify_leadership(&self) -> Result<(), LeadershipError> {
+        let led = || Led::Experiment(self.spec.experiment.name.clone());
+        leadership::verify(&self.store, &self.layout.claims(), self.term, led).await
+    }
+
+    /// Records that this term has ended and no lease is held, so that the next coordinator need not wait
+    /// for returning workers.
+    ///
+    /// # Errors
+    /// A newer coordinator has claimed the experiment, or the store fails.
+    pub async fn close_term(&self) -> Result<(), LeadershipError> {
+        self.verify_leadership().await?;
+        let closed = leadership::close(&self.store, &self.layout.claims(), self.term).await;
+        Ok(closed?)
     }
 
     /// Verifies that nobody has changed the experiment since it was read. Nobody will: this is its leader.

@@ -26,6 +26,8 @@ const MAX_CRASHES: u32 = 5;
 const HEALTHY: Duration = Duration::from_secs(30);
 /// Exit status of a worker that cannot do what it is told, however often it is started.
 const UNUSABLE: i32 = 2;
+/// How long a local worker waits for an experiment: its coordinator ends it.
+const FOR_EVER: &str = "10000d";
 /// How long workers may take to leave by themselves at the end.
 const GRACE: Duration = Duration::from_secs(30);
 
@@ -69,6 +71,8 @@ pub struct LocalFleetConfig {
     pub devices: Devices,
     /// Folder of the keys, if any are used.
     pub keys: Option<PathBuf>,
+    /// Whether they go from one experiment to the next, as long as the coordinator lives.
+    pub stay: bool,
 }
 
 impl LocalFleetConfig {
@@ -112,6 +116,7 @@ impl LocalFleetConfig {
             program,
             devices,
             keys,
+            stay: false,
         })
     }
 
@@ -137,6 +142,9 @@ impl LocalFleetConfig {
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .kill_on_drop(true);
+        if self.stay {
+            command.args(["--stay", "--give-up-after", FOR_EVER]);
+        }
         match &self.keys {
             Some(folder) => command.arg("--tls").arg(folder),
             None => command.arg("--insecure"),
@@ -356,6 +364,7 @@ mod tests {
             program: "worker".into(),
             devices,
             keys: None,
+            stay: false,
         };
         let on_gpus = config(Devices::Gpus(vec![0, 1]));
         let devices = [0, 1, 2].map(|index| on_gpus.device(index));

@@ -40,6 +40,12 @@ impl Timestamp {
         )
     }
 
+    /// So many milliseconds after the Unix epoch, as somebody else says.
+    #[must_use]
+    pub fn at(millis: u64) -> Self {
+        Self(millis.min(LATEST))
+    }
+
     /// So many seconds after the Unix epoch.
     #[must_use]
     pub fn from_seconds(seconds: u64) -> Self {

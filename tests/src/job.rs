@@ -39,6 +39,31 @@ impl Job {
         self.folder.path().join(name)
     }
 
+    /// The command that puts the experiment under this name into the queue of the coordinator at this address.
+    #[must_use]
+    pub fn submit(&self, name: &str, coordinator: &str) -> Command {
+        let mut command = command("status");
+        command.args(["--coordinator", coordinator, "submit"]);
+        command.arg(&self.toml).arg("--data").arg(&self.data);
+        command.args(["--name", name]);
+        command
+    }
+
+    /// The command that starts a coordinator of the queue of the job's store, which listens on this address.
+    #[must_use]
+    pub fn serve(&self, listen: &str) -> Command {
+        let mut command = command("coordinator");
+        command.args([
+            "--serve",
+            "--listen",
+            listen,
+            "--heartbeat-interval",
+            "100ms",
+        ]);
+        command.arg("--store").arg(self.path("store"));
+        command
+    }
+
     /// The command that starts a coordinator of the experiment, which listens on this address.
     #[must_use]
     pub fn coordinator(&self, workers: u32, listen: &str) -> Command {

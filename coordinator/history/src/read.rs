@@ -103,8 +103,8 @@ pub async fn read_before(
         runs.push(reader.run(&layout, &spec, run).await?);
     }
     let evaluation_attempts = recorded(reader.all(&layout.attempts(&Task::Evaluate)).await?);
-    let newest = newest_term(store, &layout.coordinators()).await?;
-    let closed = newest_term(store, &layout.all_closed()).await?;
+    let newest = newest_term(store, &layout.claims().all()).await?;
+    let closed = newest_term(store, &layout.claims().all_closed()).await?;
     let report = reader.report(&layout).await?;
     let report = report.filter(|report| spec.is_evaluated_by(report));
     let end = before.map(|term| layout.events(term, 0));

@@ -13,6 +13,7 @@ mod tests;
 
 use askama::Template;
 use quartet_history::ExperimentRecord;
+use quartet_status::queue::QueueEntry;
 use quartet_status::snapshot::Snapshot;
 
 /// The script of the page: takes parts as they come, and connects again by itself.
@@ -69,21 +70,53 @@ impl Part {
 #[template(path = "document.html")]
 struct Document<'a> {
     title: &'a str,
+    queue: String,
     parts: Vec<(&'static str, String)>,
     version: &'static str,
 }
 
-/// The whole page, which can be read without its script.
+#[derive(Template)]
+#[template(path = "queue.html")]
+struct Queue<'a> {
+    entries: &'a [QueueEntry],
+}
+
+#[derive(Template)]
+#[template(path = "idle.html")]
+struct Idle {
+    queue: String,
+    version: &'static str,
+}
+
+/// The whole page, which can be read without its script. `queue` has what else waits or is trained, and the
+/// experiment itself; it is empty where there is but one.
 #[must_use]
-pub fn document(snapshot: &Snapshot, record: Option<&ExperimentRecord>) -> String {
+pub fn document(
+    snapshot: &Snapshot,
+    record: Option<&ExperimentRecord>,
+    queue: &[QueueEntry],
+) -> String {
     let document = Document {
         title: snapshot.experiment.as_str(),
+        queue: match queue {
+            [] | [_] => String::new(),
+            entries => rendered(&Queue { entries }),
+        },
         parts: Part::ALL
             .map(|part| (part.id(), part.html(snapshot, record)))
             .into(),
         version: env!("CARGO_PKG_VERSION"),
     };
     rendered(&document)
+}
+
+/// The page of a coordinator that trains nothing now, with what waits.
+#[must_use]
+pub fn idle(queue: &[QueueEntry]) -> String {
+    rendered(&Idle {
+        queue: rendered(&Queue { entries: queue }),
+        version: env!("CARGO_PKG_VERSION"),
+    })
 }
 
 /// Text of a template. Writing to a string cannot fail.

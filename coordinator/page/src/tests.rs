@@ -120,7 +120,7 @@ fn the_fleet_is_shown_and_foreign_text_is_escaped() {
 
 #[test]
 fn a_page_has_a_place_for_each_part() {
-    let page = document(&snapshot(wire()), None);
+    let page = document(&snapshot(wire()), None, &[]);
     for part in Part::ALL {
         assert!(
             page.contains(&format!("<div id=\"{}\">", part.id())),

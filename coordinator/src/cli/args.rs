@@ -1,27 +1,20 @@
 //! The arguments of `coordinator`.
-//!
-//! - `data`: those of the data
-
-mod data;
 
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use anyhow::ensure;
 use clap::{CommandFactory, Parser, Subcommand};
 use quartet_identity::folder::{DEFAULT_DAYS, MAX_DAYS};
 use quartet_identity::{KeyChoice, Role, choice};
 use quartet_proto::channel::Connector;
 use quartet_shared::address::DEFAULT_PORT;
 use quartet_shared::ids::ExperimentName;
-use quartet_shared::label::{self, MAX_REASON};
-use quartet_shared::spec::{self, ExperimentSpec, Preset};
 
 use crate::experiment::Request;
 use crate::server::Timing;
-use data::DataArgs;
-use quartet_ingest::data::Source;
+use quartet_ingest::args::{self, DataArgs, NoteArgs};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -32,6 +25,7 @@ Examples:
   coordinator --data fer2013.csv --print-experiment > my.toml
   coordinator --name fer2013 --update --set epochs=80
                                                train a finished experiment for longer
+  coordinator --serve --store runs             a queue: `status submit my.toml --data fer2013.csv` adds to it
   coordinator keys                             make keys; then --listen 0.0.0.0 lets other machines in
   coordinator keys add node7 --role worker     make a folder of keys to copy to a worker's machine
 
@@ -86,12 +80,17 @@ pub struct Args {
     /// Name of the experiment, its folder in the store [default: as the experiment says].
     #[arg(long)]
     pub name: Option<ExperimentName>,
-    /// What a new experiment is for, for those who look at it later: `status list`, `show` and the report.
-    #[arg(long, value_name = "TEXT", value_parser = note)]
-    pub note: Option<String>,
-    /// A word to find a new experiment by; it can be given several times.
-    #[arg(long = "tag", value_name = "TAG", value_parser = tag)]
-    pub tags: Vec<String>,
+    #[command(flatten)]
+    pub(super) note: NoteArgs,
+    /// Train the experiments of the store's queue one after the other, as `status submit` puts them there,
+    /// until this is told to stop. Workers started with --stay go from one to the next.
+    #[arg(
+        long,
+        conflicts_with_all = [
+            "data", "experiment", "settings", "update", "fork", "name", "note", "tags", "print_experiment",
+        ]
+    )]
+    pub serve: bool,
     /// Address to listen on; 0.0.0.0 for all of this machine's. The port is 50051 unless it says otherwise.
     #[arg(long, value_name = "HOST[:PORT]", default_value = "127.0.0.1:50051", value_parser = listen_address)]
     pub listen: SocketAddr,
@@ -238,7 +237,8 @@ impl Args {
     /// What the arguments ask for.
     pub(super) fn request(&self) -> anyhow::Result<Request> {
         let source = self.data.source();
-        let mut spec = self.spec(&source)?;
+        let experiment = self.experiment.as_deref();
+        let mut spec = args::spec(experiment, &source)?;
         if let Some(name) = &self.name {
             spec.name = name.clone();
         }
@@ -249,61 +249,10 @@ impl Args {
         request.fork.clone_from(&self.fork);
         request.source_is_explicit = self.data.is_explicit();
         request.data = self.data.options();
-        request.weights.folder = self.folder();
-        request.note.clone_from(&self.note);
-        request.tags.clone_from(&self.tags);
+        request.weights.folder = args::folder(experiment);
+        request.note.clone_from(&self.note.note);
+        request.tags.clone_from(&self.note.tags);
         Ok(request)
-    }
-
-    /// What the paths in the experiment are relative to: the folder of its file. Presets name no path.
-    fn folder(&self) -> PathBuf {
-        match self.experiment.as_deref() {
-            Some(file) if file.parse::<Preset>().is_err() => {
-                Path::new(file).parent().unwrap_or(Path::new("")).to_owned()
-            }
-            _ => PathBuf::new(),
-        }
-    }
-
-    fn spec(&self, source: &Source) -> anyhow::Result<ExperimentSpec> {
-        let Some(experiment) = self.experiment.as_deref() else {
-            let preset = match source {
-                Source::Synthetic => Preset::Demo,
-                Source::Path(_) => Preset::Fer2013,
-            };
-            return Ok(preset.spec());
-        };
-        if let Ok(preset) = experiment.parse::<Preset>() {
-            return Ok(preset.spec());
-        }
-        let text = std::fs::read_to_string(experiment).with_context(|| {
-            format!(
-                "cannot read --experiment {experiment}: \
-                 it is neither a preset (fer2013, demo) nor a readable TOML file"
-            )
-        })?;
-        Ok(spec::from_toml(&text, experiment)?)
-    }
-}
-
-/// A note: a line of at most [`MAX_REASON`] characters.
-fn note(text: &str) -> Result<String, String> {
-    match text.trim() {
-        "" => Err("say something, or leave it out".to_owned()),
-        text if text.contains(char::is_control) => Err("use one line of text".to_owned()),
-        text if text.chars().count() > MAX_REASON => {
-            Err(format!("use at most {MAX_REASON} characters"))
-        }
-        text => Ok(text.to_owned()),
-    }
-}
-
-/// A tag: a label without commas, which separate tags where several are shown.
-fn tag(text: &str) -> Result<String, String> {
-    label::check(text).map_err(|error| error.to_string())?;
-    match text.contains(',') {
-        true => Err("give --tag several times instead of a list with commas".to_owned()),
-        false => Ok(text.to_owned()),
     }
 }
 

@@ -2,19 +2,17 @@
 
 use quartet_shared::report::{self, EvaluationReport};
 use quartet_shared::terminal::Console;
-use quartet_status::snapshot::Snapshot;
 use quartet_store::Store;
 use quartet_store::layout::Layout;
 use quartet_store::manifest::Manifest;
 
-/// What happens after a signal.
-pub(super) fn stopping(snapshot: &Snapshot) -> String {
-    let (present, staying) = (snapshot.workers_present(), snapshot.workers_staying());
+/// What happens after a signal, where so many workers are there, of whom so many stay.
+pub(super) fn stopping(present: usize, staying: usize) -> String {
     let mut parts = vec!["stopping: the workers hand their tasks back".to_owned()];
     match staying {
         0 => parts[0] += " and leave",
         staying => {
-            let leaving = present - staying;
+            let leaving = present.saturating_sub(staying);
             let mut who = format!("{} for the next coordinator (--stay)", stay(staying));
             match leaving {
                 0 => {}
@@ -73,56 +71,11 @@ pub(super) async fn say_result(
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
-    use quartet_shared::ids::{Attempt, Term};
-    use quartet_status::snapshot::{
-        EvaluationStatus, ExperimentState, TaskState, WorkerState, WorkerStatus,
-    };
-
     use super::*;
-
-    /// A fleet of which so many stay and so many leave.
-    fn fleet(staying: usize, leaving: usize) -> Snapshot {
-        let worker = |number: usize| WorkerStatus {
-            id: format!("w{number}").parse().unwrap(),
-            name: "one".to_owned(),
-            device: "none".to_owned(),
-            state: WorkerState::Idle,
-            connected: true,
-            task: None,
-            since_heartbeat: Duration::ZERO,
-            gpu: None,
-            stays: number < staying,
-        };
-        Snapshot {
-            experiment: "x".parse().unwrap(),
-            term: Term(1),
-            state: ExperimentState::Training,
-            workers_expected: 4,
-            runs: Vec::new(),
-            workers: (0..staying + leaving).map(worker).collect(),
-            uptime: Duration::ZERO,
-            eta: None,
-            stopping: false,
-            insecure: false,
-            store_trouble: None,
-            evaluation: EvaluationStatus {
-                state: TaskState::Blocked,
-                attempt: Attempt(0),
-                worker: None,
-                progress: None,
-                stalled: None,
-                awaited: None,
-                reason: None,
-                splits: Vec::new(),
-            },
-        }
-    }
 
     #[test]
     fn a_signal_says_who_stays_and_who_leaves() {
-        let said = |staying, leaving| stopping(&fleet(staying, leaving));
+        let said = |staying, leaving| stopping(staying + leaving, staying);
         let nobody = "stopping: the workers hand their tasks back and leave; \
                       a second signal ends this at once";
         assert_eq!(said(0, 0), nobody);

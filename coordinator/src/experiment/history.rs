@@ -6,8 +6,8 @@ use quartet_shared::outcome::Outcome;
 use quartet_shared::task::Task;
 use quartet_store::manifest::{AttemptRecord, Manifest, StepManifest};
 
-use super::leadership::Closed;
 use super::{Experiment, settle};
+use crate::leadership::Closed;
 use crate::scheduler::{Committed, CommittedEpoch, History, LastLease, RunHistory};
 use quartet_store::Store;
 
@@ -17,7 +17,7 @@ use quartet_store::Store;
 /// The store fails, or an object in it cannot be read.
 pub async fn read(experiment: &Experiment) -> anyhow::Result<History> {
     let Experiment { store, layout, .. } = experiment;
-    let closed: Option<Closed> = read_newest(store, &layout.all_closed()).await?;
+    let closed: Option<Closed> = read_newest(store, &layout.claims().all_closed()).await?;
     let closed = closed.map(|closed| closed.term);
     let mut runs = Vec::new();
     for run in &experiment.spec.experiment.runs {

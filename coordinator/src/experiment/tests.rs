@@ -61,7 +61,7 @@ async fn a_claim_after_a_gap_is_noticed() {
         .unwrap();
     experiment.verify_leadership().await.unwrap();
     let layout = &experiment.layout;
-    let newer = leadership::claim(&store, layout, Term(6), "127.0.0.1:2")
+    let newer = leadership::claim(&store, &layout.claims(), Term(6), "127.0.0.1:2")
         .await
         .unwrap();
     assert_eq!(newer, Term(7));

@@ -2,6 +2,7 @@
 
 use quartet_shared::event::Occurrence;
 use quartet_shared::ids::WorkerId;
+use quartet_shared::spec::Precision;
 
 use super::Scheduler;
 use super::refusal::UnknownWorker;
@@ -10,8 +11,10 @@ use super::worker::{Worker, WorkerStage};
 /// Why a worker is asked to hand its task back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DrainCause {
-    /// This coordinator stops. A worker that stays looks for the next one.
+    /// This coordinator stops, or trains the experiment no further. A worker that stays looks for the next one.
     CoordinatorStops,
+    /// The worker, which stays, has nothing to do here, and there is another experiment.
+    SentOn,
     /// Somebody wants the worker to exit.
     SentHome,
 }
@@ -46,6 +49,16 @@ impl Scheduler {
     #[must_use]
     pub fn stays(&self, worker: &WorkerId) -> bool {
         self.workers.get(worker).is_some_and(Worker::stays)
+    }
+
+    /// The workers that stay and have nothing to do, with the precisions in which they compute.
+    #[must_use]
+    pub fn movable(&self) -> Vec<(WorkerId, Vec<Precision>)> {
+        let idle = self.workers().filter(|worker| {
+            worker.stage == WorkerStage::Idle && worker.connected && worker.stays()
+        });
+        let movable = idle.map(|worker| (worker.info.id.clone(), worker.info.precisions.clone()));
+        movable.collect()
     }
 
     /// The connected workers that look for the next coordinator after this one.

@@ -76,6 +76,7 @@ fn info(worker: &str) -> WorkerInfo {
         secret: SecretHash::default(),
         provenance: Provenance::default(),
         stays: false,
+        precisions: Vec::new(),
     }
 }
 

@@ -8,6 +8,7 @@ use quartet_shared::ids::WorkerId;
 use quartet_shared::progress::Progress;
 use quartet_shared::provenance::Provenance;
 use quartet_shared::secret::SecretHash;
+use quartet_shared::spec::Precision;
 use quartet_shared::state::WorkerState;
 use quartet_shared::task::{LeaseId, Task};
 
@@ -36,6 +37,8 @@ pub struct WorkerInfo {
     pub provenance: Provenance,
     /// Whether it looks for the next coordinator once this one needs it no longer.
     pub stays: bool,
+    /// In which it computes; none if it does not say.
+    pub precisions: Vec<Precision>,
 }
 
 /// The stage of a worker.

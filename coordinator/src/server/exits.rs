@@ -4,17 +4,19 @@ use std::sync::Arc;
 
 use quartet_shared::ids::WorkerId;
 
-use super::shell::Shell;
+use super::registry::Registry;
 
 /// Tells a coordinator of its children.
 #[derive(Clone)]
-pub struct Exits(pub(super) Arc<Shell>);
+pub struct Exits(pub(super) Arc<Registry>);
 
 impl Exits {
     /// The process of a worker has ended, and did not say goodbye: `how`, as in `signal: 9 (SIGKILL)`.
     pub fn exited(&self, worker: &WorkerId, how: &str) {
         let how = format!("it ended with {how}");
-        let scheduler = &self.0.scheduler;
-        scheduler.tell(|scheduler, now| scheduler.worker_lost(worker, &how, now));
+        for open in self.0.all() {
+            let scheduler = &open.shell.scheduler;
+            scheduler.tell(|scheduler, now| scheduler.worker_lost(worker, &how, now));
+        }
     }
 }

@@ -18,6 +18,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::connections::OUTBOX_SIZE;
 use super::refusal::{bad, broke_off, missing, refused};
+use super::registry::{Attaching, Registry, computes};
 use super::shell::Shell;
 use super::timing::Timing;
 use super::transaction;
@@ -29,18 +30,30 @@ use crate::scheduler::{DrainCause, Failure, Scheduler};
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 
 pub(super) struct FleetService {
-    pub(super) shell: Arc<Shell>,
+    pub(super) registry: Arc<Registry>,
     pub(super) timing: Timing,
 }
 
 impl FleetService {
-    /// The newest term of this experiment that a worker says it has heard of.
-    fn newest_term(&self, hello: &v1::Hello) -> u64 {
-        let other = !hello.experiment_id.is_empty()
-            && hello.experiment_id != self.shell.experiment.id.as_str();
-        // Terms of different experiments say nothing of each other.
-        if other { 0 } else { hello.term }
+    fn welcome(&self, shell: &Shell) -> v1::Welcome {
+        let spec = &shell.experiment.spec.experiment;
+        v1::Welcome {
+            experiment: spec.name.to_string(),
+            term: shell.experiment.term.0,
+            heartbeat_interval_ms: millis(self.timing.heartbeat_interval),
+            lease_ms: millis(self.timing.lease),
+            checkpoint_interval_ms: millis(self.timing.checkpoint_interval),
+            precision: spec.precision.as_str().to_owned(),
+            experiment_id: shell.experiment.id.to_string(),
+        }
     }
+}
+
+/// Whether a worker has heard of a newer term of the experiment than this coordinator's. Terms of different
+/// experiments say nothing of each other.
+fn knows_newer(shell: &Shell, experiment: &str, term: u64) -> bool {
+    let is_it = experiment.is_empty() || experiment == shell.experiment.id.as_str();
+    is_it && term > shell.experiment.term.0
 }
 
 type ResponseStream<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -54,10 +67,8 @@ impl v1::fleet_server::Fleet for FleetService {
         &self,
         request: Request<Streaming<v1::WorkerMessage>>,
     ) -> Result<Response<Self::AttachStream>, Status> {
-        let key = self
-            .shell
-            .policy
-            .check(request.extensions(), Access::Work)?;
+        let policy = self.registry.policy;
+        let key = policy.check(request.extensions(), Access::Work)?;
         let key = key.map(str::to_owned);
         let mut messages = request.into_inner();
         let first = tokio::time::timeout(HELLO_TIMEOUT, messages.message())
@@ -71,43 +82,45 @@ impl v1::fleet_server::Fleet for FleetService {
                 "the first message must be a hello",
             ));
         };
-        let newest = self.newest_term(&hello);
         let secret = hello.secret.clone();
-        let precisions = hello.precisions.clone();
+        let (newest, experiment) = (hello.term, hello.experiment_id.clone());
         let (info, held) = worker_stream::read_hello(hello)?;
-        if newest > self.shell.experiment.term.0 {
+        let (outbox, responses) = mpsc::channel(OUTBOX_SIZE);
+        // The channel is new and has room.
+        let first = |message| {
+            let message = Some(message);
+            let _ = outbox.try_send(Ok(v1::CoordinatorMessage { message }));
+        };
+        let attaching = Attaching {
+            worker: &info.id,
+            held: held.as_ref(),
+            precisions: &info.precisions,
+        };
+        let Some(shell) = self.registry.choose(&attaching).await? else {
+            let reason = "no experiment wants this worker now".to_owned();
+            first(coordinator_message::Message::Goodbye(v1::Goodbye {
+                reason,
+            }));
+            return Ok(Response::new(ReceiverStream::new(responses)));
+        };
+        if knows_newer(&shell, &experiment, newest) {
             tracing::warn!(worker = %info.id, term = newest, "the worker has seen a newer coordinator");
-            self.shell.verify_leadership().await?;
+            shell.verify_leadership().await?;
         }
-        if info.stays && held.is_none() && self.shell.is_over() {
+        if info.stays && held.is_none() && shell.is_over() {
             return Err(Status::unavailable("this coordinator is about to end"));
         }
         let worker = info.id.clone();
-        let (outbox, responses) = mpsc::channel(OUTBOX_SIZE);
-        let spec = &self.shell.experiment.spec.experiment;
-        let welcome = v1::Welcome {
-            experiment: spec.name.to_string(),
-            term: self.shell.experiment.term.0,
-            heartbeat_interval_ms: millis(self.timing.heartbeat_interval),
-            lease_ms: millis(self.timing.lease),
-            checkpoint_interval_ms: millis(self.timing.checkpoint_interval),
-            precision: spec.precision.as_str().to_owned(),
-            experiment_id: self.shell.experiment.id.to_string(),
-        };
-        let welcome = v1::CoordinatorMessage {
-            message: Some(coordinator_message::Message::Welcome(welcome)),
-        };
-        // The channel is new and has room.
-        let _ = outbox.try_send(Ok(welcome));
-        if !worker_stream::computes_in(&precisions, spec.precision) {
-            tracing::debug!(%worker, precision = %spec.precision, "the worker does not compute in it");
+        first(coordinator_message::Message::Welcome(self.welcome(&shell)));
+        if !computes(&info.precisions, shell.precision()) {
+            tracing::debug!(%worker, precision = %shell.precision(), "the worker does not compute in it");
             return Ok(Response::new(ReceiverStream::new(responses)));
         }
         let (stream, joined) = {
             // Of two that attach in one name at a time, the second sees the first one's secret.
-            let _one_at_a_time = self.shell.attaching();
-            self.shell.verify_secret(&worker, &secret)?;
-            let stream = self.shell.connections.attach(worker.clone(), outbox);
+            let _one_at_a_time = shell.attaching();
+            shell.verify_secret(&worker, &secret)?;
+            let stream = shell.connections.attach(worker.clone(), outbox);
             tracing::info!(
                 %worker,
                 name = %info.name,
@@ -116,28 +129,23 @@ impl v1::fleet_server::Fleet for FleetService {
                 held = held.as_ref().map(tracing::field::display),
                 "worker joined"
             );
-            let scheduler = &self.shell.scheduler;
+            let scheduler = &shell.scheduler;
             let joined = scheduler.tell(|scheduler, now| scheduler.join(info, held.clone(), now));
             (stream, joined)
         };
         if let (Some(held), Some(refusal)) = (held, joined.refused()) {
             tracing::warn!(lease = %held, %refusal, "the worker's lease is no longer valid");
-            self.shell.connections.revoke(&held, &refusal.to_string());
+            shell.connections.revoke(&held, &refusal.to_string());
         }
         let is_sent_home = |scheduler: &Scheduler| scheduler.is_sent_home(&worker);
-        if self
-            .shell
-            .scheduler
-            .read(|scheduler, _| is_sent_home(scheduler))
-        {
-            self.shell.drain(&worker, DrainCause::SentHome);
-        } else if self.shell.connections.is_stopping() {
-            self.shell.drain(&worker, DrainCause::CoordinatorStops);
-        } else if self.shell.conclusion.has_ended() {
+        if shell.scheduler.read(|scheduler, _| is_sent_home(scheduler)) {
+            shell.drain(&worker, DrainCause::SentHome);
+        } else if shell.connections.is_stopping() {
+            shell.drain(&worker, DrainCause::CoordinatorStops);
+        } else if shell.conclusion.has_ended() {
             // The others have been told already.
-            self.shell.connections.dismiss(&worker);
+            shell.connections.dismiss(&worker);
         }
-        let shell = Arc::clone(&self.shell);
         tokio::spawn(async move {
             let end = tokio::select! {
                 biased;
@@ -155,7 +163,7 @@ impl v1::fleet_server::Fleet for FleetService {
         request: Request<Streaming<v1::CommitCheckpointRequest>>,
     ) -> Result<Response<v1::CommitCheckpointResponse>, Status> {
         // On a task of its own, so that a commit that has begun is finished even if the caller goes away.
-        let commit = transaction::commit(Arc::clone(&self.shell), request.into_inner());
+        let commit = transaction::commit(Arc::clone(&self.registry), request.into_inner());
         tokio::spawn(commit)
             .await
             .map_err(|error| broke_off("the commit", &error))??;
@@ -167,7 +175,7 @@ impl v1::fleet_server::Fleet for FleetService {
         request: Request<Streaming<v1::KeepPredictionsRequest>>,
     ) -> Result<Response<v1::KeepPredictionsResponse>, Status> {
         // On a task of its own, as a commit.
-        let keep = transaction::keep_predictions(Arc::clone(&self.shell), request.into_inner());
+        let keep = transaction::keep_predictions(Arc::clone(&self.registry), request.into_inner());
         tokio::spawn(keep)
             .await
             .map_err(|error| broke_off("keeping predictions", &error))??;
@@ -179,9 +187,9 @@ impl v1::fleet_server::Fleet for FleetService {
         request: Request<v1::CompleteRequest>,
     ) -> Result<Response<v1::CompleteResponse>, Status> {
         let request = request.into_inner();
+        let shell = self.registry.of_lease(request.lease.as_ref())?;
         let lease: LeaseId = required(request.lease, "lease").map_err(bad)?;
-        self.shell.verify_secret(&lease.worker, &request.secret)?;
-        let shell = Arc::clone(&self.shell);
+        shell.verify_secret(&lease.worker, &request.secret)?;
         let done = match request.result.ok_or_else(|| missing("result"))? {
             v1::complete_request::Result::Training(outcome) => {
                 let outcome = Outcome::try_from(outcome).map_err(bad)?;
@@ -204,13 +212,14 @@ impl v1::fleet_server::Fleet for FleetService {
         let request = request.into_inner();
         let kind = request.kind();
         let reason = label::shortened(&label::one_line(&request.reason), MAX_REASON);
+        let shell = self.registry.of_lease(request.lease.as_ref())?;
         let lease: LeaseId = required(request.lease, "lease").map_err(bad)?;
-        self.shell.verify_secret(&lease.worker, &request.secret)?;
+        shell.verify_secret(&lease.worker, &request.secret)?;
         match kind {
             v1::ReleaseKind::Unspecified => return Err(missing("kind")),
             v1::ReleaseKind::Drained => {
                 tracing::info!(%lease, "task handed back");
-                self.shell
+                shell
                     .scheduler
                     .tell(|scheduler, now| scheduler.release(&lease, now))
                     .map_err(refused)?;
@@ -220,22 +229,20 @@ impl v1::fleet_server::Fleet for FleetService {
                     reason: reason.clone(),
                     is_repeatable: request.repeatable,
                 };
-                let decision = self
-                    .shell
+                let decision = shell
                     .scheduler
                     .tell(|scheduler, now| scheduler.fail(&lease, failure, now))
                     .map_err(refused)?;
                 tracing::error!(%lease, %reason, "task failed; {decision}");
             }
             v1::ReleaseKind::Corrupt => {
-                let shell = Arc::clone(&self.shell);
                 let object = label::shortened(&label::one_line(&request.object), MAX_REASON);
                 tokio::spawn(transaction::roll_back(shell, lease, object, reason))
                     .await
                     .map_err(|error| broke_off("the rollback", &error))??;
             }
             v1::ReleaseKind::Rejected => {
-                self.shell
+                shell
                     .scheduler
                     .tell(|scheduler, now| scheduler.reject(&lease, reason.clone(), now))
                     .map_err(refused)?;
@@ -250,11 +257,11 @@ impl v1::fleet_server::Fleet for FleetService {
         request: Request<v1::KeepLogRequest>,
     ) -> Result<Response<v1::KeepLogResponse>, Status> {
         let request = request.into_inner();
+        let shell = self.registry.of_lease(request.lease.as_ref())?;
         let lease: LeaseId = required(request.lease, "lease").map_err(bad)?;
-        self.shell.verify_secret(&lease.worker, &request.secret)?;
-        let turn = logs::begin(&self.shell, lease, request.number, &request.text).await?;
+        shell.verify_secret(&lease.worker, &request.secret)?;
+        let turn = logs::begin(&shell, lease, request.number, &request.text).await?;
         // On a task of its own, so that what is known of the log stays what is in the store.
-        let shell = Arc::clone(&self.shell);
         tokio::spawn(async move { logs::keep(&shell, turn).await })
             .await
             .map_err(|error| broke_off("the log", &error))??;
@@ -266,7 +273,7 @@ impl v1::fleet_server::Fleet for FleetService {
         request: Request<v1::GetObjectRequest>,
     ) -> Result<Response<Self::GetObjectStream>, Status> {
         let v1::GetObjectRequest { key, offset } = request.into_inner();
-        let chunks = objects::read(Arc::clone(&self.shell), key, offset).await?;
+        let chunks = objects::read(self.registry.of_object(&key)?, key, offset).await?;
         Ok(Response::new(Box::pin(chunks)))
     }
 }

@@ -5,7 +5,7 @@ use std::fmt::Display;
 use tokio::task::JoinError;
 use tonic::{Code, Status};
 
-use crate::experiment::Replaced;
+use crate::leadership::Replaced;
 use crate::scheduler::Refusal;
 use quartet_store::StoreError;
 

@@ -7,7 +7,8 @@ use quartet_shared::position::Position;
 use quartet_store::manifest::{Manifest, StepManifest};
 use quartet_store::{Leftover, StoreError};
 
-use crate::experiment::{Experiment, LeadershipError};
+use crate::experiment::Experiment;
+use crate::leadership::LeadershipError;
 
 /// What an attempt has just committed.
 #[derive(Clone, Debug)]

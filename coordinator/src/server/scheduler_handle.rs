@@ -26,10 +26,12 @@ pub(super) struct SchedulerHandle {
     version: watch::Sender<u64>,
     /// Hears what has happened.
     history: Arc<History>,
+    /// Hears that something has changed.
+    changed: Arc<Notify>,
 }
 
 impl SchedulerHandle {
-    pub(super) fn new(scheduler: Scheduler, history: Arc<History>) -> Self {
+    pub(super) fn new(scheduler: Scheduler, history: Arc<History>, changed: Arc<Notify>) -> Self {
         Self {
             timed: Mutex::new(Timed {
                 scheduler,
@@ -38,6 +40,7 @@ impl SchedulerHandle {
             wake: Notify::new(),
             version: watch::Sender::new(0),
             history,
+            changed,
         }
     }
 
@@ -113,6 +116,7 @@ impl SchedulerHandle {
 
     pub(super) fn mark_changed(&self) {
         self.version.send_modify(|version| *version += 1);
+        self.changed.notify_one();
     }
 
     /// Changes with every fact.

@@ -6,8 +6,9 @@ use std::time::Duration;
 use quartet_proto::v1::{self, coordinator_message::Message};
 use quartet_shared::dataset::Summary;
 use quartet_shared::human;
-use quartet_shared::ids::{RunName, WorkerId};
+use quartet_shared::ids::{ExperimentName, RunName, WorkerId};
 use quartet_shared::secret::Secret;
+use quartet_shared::spec::Precision;
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
 use tonic::Status;
@@ -19,9 +20,11 @@ use super::history::History;
 use super::logs::Logs;
 use super::objects::Downloads;
 use super::refusal::{self, bad};
+use super::registry::Registry;
 use super::scheduler_handle::SchedulerHandle;
 use super::store_trouble::{Proof, Trouble};
-use crate::experiment::{Experiment, LeadershipError, read_committed};
+use crate::experiment::{Experiment, read_committed};
+use crate::leadership::LeadershipError;
 use crate::scheduler::{Committed, DrainCause, Scheduler};
 use quartet_store::StoreError;
 
@@ -41,20 +44,43 @@ pub(super) struct Shell {
 }
 
 impl Shell {
-    pub(super) fn new(experiment: Experiment, scheduler: Scheduler, policy: Policy) -> Self {
+    pub(super) fn new(experiment: Experiment, scheduler: Scheduler, registry: &Registry) -> Self {
         let history = Arc::new(History::default());
+        let changed = Arc::clone(&registry.changed);
         Self {
             experiment,
-            scheduler: SchedulerHandle::new(scheduler, Arc::clone(&history)),
+            scheduler: SchedulerHandle::new(scheduler, Arc::clone(&history), changed),
             history,
             connections: Connections::default(),
             conclusion: Conclusion::default(),
-            policy,
+            policy: registry.policy,
             attaching: Mutex::default(),
-            downloads: Downloads::default(),
+            downloads: registry.downloads.clone(),
             store_trouble: Trouble::default(),
             logs: Logs::default(),
             dataset: OnceCell::new(),
+        }
+    }
+
+    /// The experiment's name.
+    pub(super) fn name(&self) -> &ExperimentName {
+        &self.experiment.spec.experiment.name
+    }
+
+    /// What the experiment is computed in.
+    pub(super) fn precision(&self) -> Precision {
+        self.experiment.spec.experiment.precision
+    }
+
+    /// How many more workers have something to do here than are idle.
+    pub(super) fn wanted(&self) -> usize {
+        let wanted = |scheduler: &Scheduler, now| {
+            let ready = scheduler.ready_tasks(now).len();
+            ready.saturating_sub(scheduler.idle_workers().len())
+        };
+        match self.is_over() {
+            true => 0,
+            false => self.scheduler.read(wanted),
         }
     }
 
@@ -83,16 +109,22 @@ impl Shell {
     pub(super) fn drain(&self, worker: &WorkerId, cause: DrainCause) -> bool {
         let drain = |scheduler: &mut Scheduler| scheduler.drain(worker, cause).is_ok();
         let known = self.scheduler.tell(|scheduler, _| drain(scheduler));
-        let (reason, coordinator_stops) = match cause {
-            DrainCause::CoordinatorStops => ("the coordinator stops", true),
-            DrainCause::SentHome => ("someone asked for it", false),
+        let reason = match cause {
+            DrainCause::CoordinatorStops => "the experiment is trained here no further",
+            DrainCause::SentOn => "another experiment wants it",
+            DrainCause::SentHome => "someone asked for it",
         };
         let drain = v1::Drain {
             reason: reason.to_owned(),
-            coordinator_stops,
+            looks_on: cause != DrainCause::SentHome,
         };
         self.connections.send(worker, Message::Drain(drain));
         known
+    }
+
+    /// Asks a worker that has nothing to do here to look for another experiment.
+    pub(super) fn send_on(&self, worker: &WorkerId) {
+        self.drain(worker, DrainCause::SentOn);
     }
 
     /// Asks every connected worker to hand its task back and leave; how many there are.

@@ -1,4 +1,4 @@
-//! The status service: snapshots, and the request to drain workers.
+//! The status service: snapshots, logs, and requests that change something for workers and runs.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -16,9 +16,10 @@ use tonic::{Request, Response, Status};
 
 use super::logs;
 use super::refusal::{bad, refused};
+use super::registry::{Open, Registry};
 use super::shell::Shell;
 use super::snapshots::snapshot;
-use crate::scheduler::{DrainCause, Refusal, Scheduler, Worker};
+use crate::scheduler::{DrainCause, Refusal, Scheduler};
 
 /// Least time between two snapshots of a stream.
 const MIN_INTERVAL: Duration = Duration::from_millis(200);
@@ -26,8 +27,17 @@ const MIN_INTERVAL: Duration = Duration::from_millis(200);
 const MAX_INTERVAL: Duration = Duration::from_secs(60);
 
 pub(super) struct StatusService {
-    pub(super) shell: Arc<Shell>,
+    pub(super) registry: Arc<Registry>,
     pub(super) sessions: Option<Arc<Sessions>>,
+}
+
+impl StatusService {
+    /// Who makes a call that changes something, if keys are used.
+    fn who_changes<T>(&self, request: &Request<T>) -> Result<Option<String>, Status> {
+        let policy = self.registry.policy;
+        let by = policy.check(request.extensions(), Access::Change)?;
+        Ok(by.map(str::to_owned))
+    }
 }
 
 #[tonic::async_trait]
@@ -36,26 +46,20 @@ impl v1::status_server::Status for StatusService {
 
     async fn get_snapshot(
         &self,
-        _: Request<v1::GetSnapshotRequest>,
+        request: Request<v1::GetSnapshotRequest>,
     ) -> Result<Response<v1::Snapshot>, Status> {
-        Ok(Response::new(snapshot(&self.shell).into()))
+        let open = self.registry.named(&request.into_inner().experiment)?;
+        Ok(Response::new(snapshot(&open.shell).into()))
     }
 
     async fn drain_worker(
         &self,
         request: Request<v1::DrainWorkerRequest>,
     ) -> Result<Response<v1::DrainWorkerResponse>, Status> {
-        let by = self
-            .shell
-            .policy
-            .check(request.extensions(), Access::Change)?;
-        let by = by.map(str::to_owned);
+        let by = self.who_changes(&request)?;
         let name = request.into_inner().worker;
-        let worker = self
-            .shell
-            .scheduler
-            .read(|scheduler, _| find(scheduler, &name))?;
-        if !self.shell.drain(&worker, DrainCause::SentHome) {
+        let (shell, worker) = find(&self.registry, &name)?;
+        if !shell.drain(&worker, DrainCause::SentHome) {
             return Err(Status::not_found(format!("worker {name} is not connected")));
         }
         tracing::info!(%worker, name, by, "draining");
@@ -68,17 +72,15 @@ impl v1::status_server::Status for StatusService {
         &self,
         request: Request<v1::RetryTaskRequest>,
     ) -> Result<Response<v1::RetryTaskResponse>, Status> {
-        let by = self
-            .shell
-            .policy
-            .check(request.extensions(), Access::Change)?;
-        let by = by.map(str::to_owned);
-        let task: Task = required(request.into_inner().task, "task").map_err(bad)?;
+        let by = self.who_changes(&request)?;
+        let request = request.into_inner();
+        let task: Task = required(request.task, "task").map_err(bad)?;
+        let open = self.registry.named(&request.experiment)?;
         let retry = |scheduler: &mut Scheduler, now| scheduler.retry(&task, now);
-        let retried = self.shell.scheduler.tell(retry);
+        let retried = open.shell.scheduler.tell(retry);
         let revoked = retried.map_err(|refusal| match refusal {
             Refusal::UnknownTask { .. } => {
-                let runs = &self.shell.experiment.spec.experiment.runs;
+                let runs = &open.shell.experiment.spec.experiment.runs;
                 let runs: Vec<_> = runs.iter().map(|run| run.name.as_str()).collect();
                 Status::not_found(format!("{refusal}; it has {}", runs.join(", ")))
             }
@@ -86,7 +88,7 @@ impl v1::status_server::Status for StatusService {
         })?;
         if let Some(lease) = revoked {
             let reason = format!("{task} is tried again");
-            self.shell.connections.revoke(&lease, &reason);
+            open.shell.connections.revoke(&lease, &reason);
         }
         tracing::info!(%task, by, "tried again");
         Ok(Response::new(v1::RetryTaskResponse {}))
@@ -96,11 +98,9 @@ impl v1::status_server::Status for StatusService {
         &self,
         request: Request<v1::DrainFleetRequest>,
     ) -> Result<Response<v1::DrainFleetResponse>, Status> {
-        let by = self
-            .shell
-            .policy
-            .check(request.extensions(), Access::Change)?;
-        let workers = self.shell.drain_all(DrainCause::SentHome);
+        let by = self.who_changes(&request)?;
+        let drain = |open: &Arc<Open>| open.shell.drain_all(DrainCause::SentHome);
+        let workers: usize = self.registry.all().iter().map(drain).sum();
         tracing::info!(workers, by, "draining the fleet");
         let workers = u32::try_from(workers).unwrap_or(u32::MAX);
         Ok(Response::new(v1::DrainFleetResponse { workers }))
@@ -114,10 +114,12 @@ impl v1::status_server::Status for StatusService {
             task,
             attempt,
             after,
+            experiment,
         } = request.into_inner();
+        let open = self.registry.named(&experiment)?;
         let task: Task = required(task, "task").map_err(bad)?;
         let attempt = (attempt > 0).then_some(Attempt(attempt));
-        let read = logs::read(&self.shell, &task, attempt, after).await?;
+        let read = logs::read(&open.shell, &task, attempt, after).await?;
         Ok(Response::new(read))
     }
 
@@ -136,9 +138,10 @@ impl v1::status_server::Status for StatusService {
         &self,
         request: Request<v1::WatchRequest>,
     ) -> Result<Response<Self::WatchStream>, Status> {
-        let asked = Duration::from_millis(request.into_inner().min_interval_ms.into());
+        let request = request.into_inner();
+        let asked = Duration::from_millis(request.min_interval_ms.into());
         let interval = asked.clamp(MIN_INTERVAL, MAX_INTERVAL);
-        let shell = Arc::clone(&self.shell);
+        let shell = Arc::clone(&self.registry.named(&request.experiment)?.shell);
         let changes = shell.scheduler.changes();
         let watch = Watch {
             shell,
@@ -153,20 +156,25 @@ impl v1::status_server::Status for StatusService {
     }
 }
 
-/// The connected worker of this id or name.
-fn find(scheduler: &Scheduler, name: &str) -> Result<WorkerId, Status> {
-    let present = || scheduler.workers().filter(|worker| worker.connected);
-    let found: Vec<_> = present()
-        .filter(|worker| {
-            worker.info.id.as_str() == name || worker.info.name == name || worker.label() == name
-        })
-        .map(|worker| worker.info.id.clone())
-        .collect();
+/// The connected worker of this id or name, and the experiment for which it works.
+fn find(registry: &Registry, name: &str) -> Result<(Arc<Shell>, WorkerId), Status> {
+    let mut found = Vec::new();
+    let mut present = Vec::new();
+    for open in registry.all() {
+        open.shell.scheduler.read(|scheduler, _| {
+            for worker in scheduler.workers().filter(|worker| worker.connected) {
+                let (id, label) = (&worker.info.id, worker.label());
+                if id.as_str() == name || worker.info.name == name || label == name {
+                    found.push((Arc::clone(&open.shell), id.clone()));
+                }
+                present.push(label);
+            }
+        });
+    }
     match &found[..] {
-        [worker] => Ok(worker.clone()),
+        [(shell, worker)] => Ok((Arc::clone(shell), worker.clone())),
         [] => {
-            let names: Vec<_> = present().map(Worker::label).collect();
-            let names = match &names[..] {
+            let names = match &present[..] {
                 [] => "none is connected".to_owned(),
                 names => format!("connected are {}", names.join(", ")),
             };
@@ -175,7 +183,7 @@ fn find(scheduler: &Scheduler, name: &str) -> Result<WorkerId, Status> {
             )))
         }
         _ => {
-            let ids: Vec<_> = found.iter().map(WorkerId::as_str).collect();
+            let ids: Vec<_> = found.iter().map(|(_, id)| id.as_str()).collect();
             Err(Status::failed_precondition(format!(
                 "{} workers are called {name}; use an id: {}",
                 ids.len(),

@@ -27,7 +27,9 @@ pub(super) use commit::commit;
 pub(super) use complete::{complete_evaluation, complete_run};
 pub(super) use grant::grant;
 pub(super) use predictions::keep_predictions;
+pub(super) use receive::Receiver;
 pub(super) use rollback::roll_back;
+pub(super) use sender::Sender;
 
 /// A transaction in progress. Dropped, it gives up, so that no way out leaves the lease pinned.
 struct Transaction<T> {

@@ -22,20 +22,23 @@ use axum::response::sse::{Event, Sse};
 use axum::routing::get;
 use quartet_history::ExperimentRecord;
 use quartet_identity::session::Sessions;
-use quartet_page::document;
+use quartet_page::{document, idle};
 use quartet_shared::blocking;
 use quartet_shared::clock::Timestamp;
 use quartet_shared::ids::Attempt;
 use quartet_shared::task::Task;
 use quartet_status::json;
 use quartet_store::log::joined;
+use serde::Deserialize;
 use tokio::sync::Semaphore;
 use tonic::{Code, Status};
 
 use super::logs;
-use super::shell::Shell;
+use super::queue_runner::QueueRunner;
+use super::registry::{Open, Registry};
 use super::snapshots::snapshot;
-use live::Live;
+
+pub(super) use live::Live;
 
 /// Pages that are kept up to date at a time: each is a connection.
 const MOST_PAGES: usize = 256;
@@ -52,32 +55,42 @@ const MOST_RENDERINGS: usize = 2;
 
 /// What the page needs.
 pub(super) struct Web {
-    shell: Arc<Shell>,
+    registry: Arc<Registry>,
+    /// The queue, unless there is but one experiment.
+    runner: Option<Arc<QueueRunner>>,
     sessions: Option<Arc<Sessions>>,
-    live: Live,
     pages: Arc<Semaphore>,
     renderings: Semaphore,
 }
 
 /// The page's routes. Sessions are there where keys are used.
-pub(super) fn routes(shell: &Arc<Shell>, sessions: Option<Arc<Sessions>>) -> Router {
+pub(super) fn routes(
+    registry: &Arc<Registry>,
+    runner: Option<Arc<QueueRunner>>,
+    sessions: Option<Arc<Sessions>>,
+) -> Router {
     let web = Arc::new(Web {
-        shell: Arc::clone(shell),
+        registry: Arc::clone(registry),
+        runner,
         sessions,
-        live: Live::start(shell),
         pages: Arc::new(Semaphore::new(MOST_PAGES)),
         renderings: Semaphore::new(MOST_RENDERINGS),
     });
-    let shown = Router::new()
-        .route("/", get(page))
+    let mut shown = Router::new()
         .route("/page.js", get(script))
-        .route("/page.css", get(style))
-        .route("/events", get(events))
-        .route("/report", get(report))
-        .route("/logs/{task}", get(log))
-        .route("/snapshot.json", get(snapshot_json))
-        .route("/metrics", get(metrics))
-        .layer(from_fn_with_state(Arc::clone(&web), entry::check));
+        .route("/page.css", get(style));
+    // The first experiment, and one of those that are trained.
+    for folder in ["", "/experiments/{experiment}"] {
+        let path = |path: &str| format!("{folder}/{path}");
+        shown = shown
+            .route(&path(""), get(page))
+            .route(&path("events"), get(events))
+            .route(&path("report"), get(report))
+            .route(&path("logs/{task}"), get(log))
+            .route(&path("snapshot.json"), get(snapshot_json))
+            .route(&path("metrics"), get(metrics));
+    }
+    let shown = shown.layer(from_fn_with_state(Arc::clone(&web), entry::check));
     Router::new()
         .route("/healthz", get(health))
         .route("/readyz", get(ready))
@@ -141,9 +154,45 @@ async fn render(web: &Web, html: impl FnOnce() -> String + Send + 'static) -> Re
     }
 }
 
-async fn page(State(web): State<Arc<Web>>) -> Response<Body> {
-    let (snapshot, record) = (snapshot(&web.shell), web.shell.history.record());
-    render(&web, move || document(&snapshot, record.as_deref())).await
+/// What an address says.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Place {
+    /// The experiment; empty for the first.
+    experiment: String,
+    /// A run, or the evaluation.
+    task: String,
+}
+
+/// The experiment of an address, or the answer if it is not trained now.
+fn open(web: &Web, place: &Place) -> Result<Arc<Open>, Box<Response<Body>>> {
+    let found = web.registry.named(&place.experiment);
+    found.map_err(|status| Box::new(error(&status)))
+}
+
+/// An error as HTTP has it.
+fn error(status: &Status) -> Response<Body> {
+    let code = match status.code() {
+        Code::NotFound => StatusCode::NOT_FOUND,
+        _ => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    (code, format!("{}\n", status.message())).into_response()
+}
+
+async fn page(State(web): State<Arc<Web>>, Path(place): Path<Place>) -> Response<Body> {
+    let queue = web.runner.as_ref().map(|runner| runner.queue_for_page());
+    match open(&web, &place) {
+        Ok(open) => {
+            let shell = &open.shell;
+            let (snapshot, record) = (snapshot(shell), shell.history.record());
+            let html = move || document(&snapshot, record.as_deref(), &queue.unwrap_or_default());
+            render(&web, html).await
+        }
+        Err(_) if queue.is_some() && place.experiment.is_empty() => {
+            render(&web, move || idle(&queue.unwrap_or_default())).await
+        }
+        Err(response) => *response,
+    }
 }
 
 async fn script() -> Response<Body> {
@@ -155,37 +204,39 @@ async fn style() -> Response<Body> {
 }
 
 /// The report so far.
-async fn report(State(web): State<Arc<Web>>) -> Response<Body> {
-    let Some(record) = web.shell.history.record() else {
+async fn report(State(web): State<Arc<Web>>, Path(place): Path<Place>) -> Response<Body> {
+    let shell = match open(&web, &place) {
+        Ok(open) => Arc::clone(&open.shell),
+        Err(response) => return *response,
+    };
+    let Some(record) = shell.history.record() else {
         let why = "the history is being read from the store\n";
         return (StatusCode::SERVICE_UNAVAILABLE, why).into_response();
     };
     let mut record = ExperimentRecord::clone(&record);
-    let store = &web.shell.experiment.store;
+    let store = &shell.experiment.store;
     let findings = quartet_status::stored::findings(store, &mut record).await;
     let report = move || quartet_report::html(&record, &findings, Timestamp::now());
     render(&web, report).await
 }
 
 /// The log of the newest attempt at a task, read as it is sent.
-async fn log(State(web): State<Arc<Web>>, Path(task): Path<String>) -> Response<Body> {
-    let Ok(name) = task.parse() else {
+async fn log(State(web): State<Arc<Web>>, Path(place): Path<Place>) -> Response<Body> {
+    let shell = match open(&web, &place) {
+        Ok(open) => Arc::clone(&open.shell),
+        Err(response) => return *response,
+    };
+    let Ok(name) = place.task.parse() else {
         return (StatusCode::NOT_FOUND, "there is no such run\n").into_response();
     };
     let task = Task::of_name(name);
-    let first = match logs::read(&web.shell, &task, None, 0).await {
+    let first = match logs::read(&shell, &task, None, 0).await {
         Ok(first) => first,
-        Err(status) => {
-            let code = match status.code() {
-                Code::NotFound => StatusCode::NOT_FOUND,
-                _ => StatusCode::SERVICE_UNAVAILABLE,
-            };
-            return (code, format!("{}\n", status.message())).into_response();
-        }
+        Err(status) => return error(&status),
     };
     let attempt = Some(Attempt(first.attempt));
     let parts = futures::stream::try_unfold((Some(first), 0), move |(read, last)| {
-        let (web, task) = (Arc::clone(&web), task.clone());
+        let (shell, task) = (Arc::clone(&shell), task.clone());
         async move {
             let Some(read) = read else {
                 return Ok::<_, Status>(None);
@@ -193,7 +244,7 @@ async fn log(State(web): State<Arc<Web>>, Path(task): Path<String>) -> Response<
             let parts = read.parts.into_iter();
             let (text, last) = joined(parts.map(|part| (part.number, part.text)), last);
             let next = match read.more {
-                true => Some(logs::read(&web.shell, &task, attempt, last).await?),
+                true => Some(logs::read(&shell, &task, attempt, last).await?),
                 false => None,
             };
             Ok(Some((text, (next, last))))
@@ -202,16 +253,26 @@ async fn log(State(web): State<Arc<Web>>, Path(task): Path<String>) -> Response<
     text("text/plain; charset=utf-8", Body::from_stream(parts))
 }
 
-async fn snapshot_json(State(web): State<Arc<Web>>) -> Response<Body> {
-    text(
-        "application/json",
-        json::pretty(&snapshot(&web.shell)) + "\n",
-    )
+async fn snapshot_json(State(web): State<Arc<Web>>, Path(place): Path<Place>) -> Response<Body> {
+    match open(&web, &place) {
+        Ok(open) => text(
+            "application/json",
+            json::pretty(&snapshot(&open.shell)) + "\n",
+        ),
+        Err(response) => *response,
+    }
 }
 
-async fn metrics(State(web): State<Arc<Web>>) -> Response<Body> {
-    let snapshot = snapshot(&web.shell);
-    match metrics::render(&snapshot, &web.shell.history.counters) {
+async fn metrics(State(web): State<Arc<Web>>, Path(place): Path<Place>) -> Response<Body> {
+    let open = match open(&web, &place) {
+        Ok(open) => open,
+        // A coordinator without work is not down.
+        Err(_) if web.runner.is_some() && place.experiment.is_empty() => {
+            return text(metrics::CONTENT_TYPE, metrics::NOTHING);
+        }
+        Err(response) => return *response,
+    };
+    match metrics::render(&snapshot(&open.shell), &open.shell.history.counters) {
         Ok(metrics) => text(metrics::CONTENT_TYPE, metrics),
         Err(error) => {
             tracing::error!(%error, "the metrics cannot be written");
@@ -227,10 +288,9 @@ async fn health() -> &'static str {
 
 /// Workers are served, and the store works.
 async fn ready(State(web): State<Arc<Web>>) -> Response<Body> {
-    let why_not = match (
-        web.shell.store_trouble.now(),
-        web.shell.connections.is_stopping(),
-    ) {
+    let all = web.registry.all();
+    let mut trouble = all.iter().filter_map(|open| open.shell.store_trouble.now());
+    let why_not = match (trouble.next(), web.registry.is_stopping()) {
         (_, true) => "the coordinator stops\n",
         (Some(_), _) => "the store fails\n",
         (None, false) => return "ok\n".into_response(),
@@ -239,11 +299,15 @@ async fn ready(State(web): State<Arc<Web>>) -> Response<Body> {
 }
 
 /// The parts of the page now, and again whenever one has changed.
-async fn events(State(web): State<Arc<Web>>) -> Response<Body> {
+async fn events(State(web): State<Arc<Web>>, Path(place): Path<Place>) -> Response<Body> {
+    let open = match open(&web, &place) {
+        Ok(open) => open,
+        Err(response) => return *response,
+    };
     let Ok(permit) = Arc::clone(&web.pages).try_acquire_owned() else {
         return (StatusCode::SERVICE_UNAVAILABLE, "too many pages are open\n").into_response();
     };
-    let watch = web.live.watch();
+    let watch = open.live.watch();
     let stream = futures::stream::unfold((watch, permit), |(mut watch, permit)| async move {
         let (name, data) = watch.next().await?;
         let event = Event::default().event(name).data(&*data);

@@ -9,7 +9,6 @@ use quartet_shared::ids::WorkerId;
 use quartet_shared::label;
 use quartet_shared::provenance::Provenance;
 use quartet_shared::secret::Secret;
-use quartet_shared::spec::Precision;
 use quartet_shared::task::LeaseId;
 use quartet_shared::wire::lease_and_progress;
 use tonic::{Status, Streaming};
@@ -43,6 +42,9 @@ pub(super) fn read_hello(hello: v1::Hello) -> Result<(WorkerInfo, Option<LeaseId
     let provenance = hello.provenance.unwrap_or_default();
     let provenance = Provenance::try_from(provenance)
         .map_err(|error| bad(format!("the worker's provenance: {error}")))?;
+    // One that this version does not know is none that it asks for.
+    let precisions = hello.precisions.iter();
+    let precisions = precisions.filter_map(|named| named.parse().ok());
     let info = WorkerInfo {
         id,
         name: label("name", hello.name)?,
@@ -53,13 +55,9 @@ pub(super) fn read_hello(hello: v1::Hello) -> Result<(WorkerInfo, Option<LeaseId
         },
         device,
         stays: hello.stays,
+        precisions: precisions.collect(),
     };
     Ok((info, held))
-}
-
-/// Whether a worker that names these precisions, or none, computes in this one.
-pub(super) fn computes_in(named: &[String], precision: Precision) -> bool {
-    named.is_empty() || named.iter().any(|named| named == precision.as_str())
 }
 
 /// How a worker's stream has ended.

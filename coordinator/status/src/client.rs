@@ -1,5 +1,7 @@
 //! The connection to a coordinator.
 
+mod queue;
+
 use std::error::Error;
 use std::time::Duration;
 
@@ -8,15 +10,20 @@ use quartet_identity::{KeyError, Role};
 use quartet_proto::MAX_SNAPSHOT_SIZE;
 use quartet_proto::channel::{Connector, endpoint};
 use quartet_proto::v1;
+use quartet_proto::v1::queue_client::QueueClient;
 use quartet_proto::v1::status_client::StatusClient;
 use quartet_shared::ids::Attempt;
+use quartet_shared::ids::ExperimentName;
 use quartet_shared::label::one_line;
 use quartet_shared::task::Task;
+use quartet_shared::wire::WireError;
 use tonic::transport::Channel;
 use tonic::{Code, Streaming};
 
 use super::options::{Address, Options};
 use super::snapshot::{InvalidSnapshot, Snapshot};
+
+pub(super) use queue::PutError;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long a connected coordinator may take for an answer.
@@ -53,12 +60,23 @@ pub enum ClientError {
         /// What it said.
         reason: String,
     },
+    /// It trains nothing now.
+    #[error("the coordinator at {address}: {reason}")]
+    Idle {
+        /// Who was asked.
+        address: Address,
+        /// What it said.
+        reason: String,
+    },
     /// The coordinator does not do what was asked for.
     #[error("{0}")]
     Refused(String),
     /// There is no such run or attempt.
     #[error("{0}")]
     NoSuch(String),
+    /// What was submitted cannot be trained, or has the name of another experiment.
+    #[error("{0}")]
+    Unusable(String),
     /// The keys cannot be used.
     #[error(transparent)]
     Keys(#[from] KeyError),
@@ -73,20 +91,31 @@ pub enum ClientError {
         /// What is wrong with its answer.
         source: InvalidSnapshot,
     },
+    /// The same of the queue.
+    #[error("the coordinator at {address} sent something that this version cannot read: {source}")]
+    InvalidQueue {
+        /// Who was asked.
+        address: Address,
+        /// What is wrong with its answer.
+        source: WireError,
+    },
 }
 
 impl ClientError {
     /// Whether trying again may help.
     #[must_use]
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Unreachable { .. })
+        matches!(self, Self::Unreachable { .. } | Self::Idle { .. })
     }
 }
 
-/// A connected client of the status service.
+/// A connected client of the services for people.
 pub(super) struct Client {
     address: Address,
     service: StatusClient<Channel>,
+    queue: QueueClient<Channel>,
+    /// Which experiment is asked for; empty for the first.
+    experiment: String,
 }
 
 impl Client {
@@ -95,7 +124,7 @@ impl Client {
         let connector = options.keys.connector(&WATCHERS, "watching")?;
         let mut last = None;
         for address in &options.coordinator {
-            match Self::connect_to(address, &connector).await {
+            match Self::connect_to(address, &connector, options).await {
                 Ok(client) => return Ok(client),
                 Err(error) => last = Some(error),
             }
@@ -103,7 +132,11 @@ impl Client {
         Err(last.unwrap_or(ClientError::NoAddress))
     }
 
-    async fn connect_to(address: &Address, connector: &Connector) -> Result<Self, ClientError> {
+    async fn connect_to(
+        address: &Address,
+        connector: &Connector,
+        options: &Options,
+    ) -> Result<Self, ClientError> {
         let channel = async {
             let endpoint = endpoint(address.uri(), CONNECT_TIMEOUT, KEEP_ALIVE_INTERVAL)?;
             connector.connect(endpoint).await
@@ -118,13 +151,22 @@ impl Client {
             })?;
         Ok(Self {
             address: address.clone(),
-            service: StatusClient::new(channel).max_decoding_message_size(MAX_SNAPSHOT_SIZE),
+            service: StatusClient::new(channel.clone())
+                .max_decoding_message_size(MAX_SNAPSHOT_SIZE),
+            queue: QueueClient::new(channel).max_decoding_message_size(MAX_SNAPSHOT_SIZE),
+            experiment: options
+                .name
+                .as_ref()
+                .map_or_else(String::new, ExperimentName::to_string),
         })
     }
 
     /// The state now.
     pub(super) async fn snapshot(&mut self) -> Result<Snapshot, ClientError> {
-        let answer = self.service.get_snapshot(v1::GetSnapshotRequest {});
+        let experiment = self.experiment.clone();
+        let answer = self
+            .service
+            .get_snapshot(v1::GetSnapshotRequest { experiment });
         let answer = answered(&self.address, answer).await?;
         read(&self.address, answer.into_inner())
     }
@@ -158,11 +200,9 @@ impl Client {
     pub(super) async fn retry(&mut self, task: &Task) -> Result<(), ClientError> {
         let answer = self.service.retry_task(v1::RetryTaskRequest {
             task: Some(task.clone().into()),
+            experiment: self.experiment.clone(),
         });
         match tokio::time::timeout(ANSWER_TIMEOUT, answer).await {
-            Ok(Err(status)) if status.code() == Code::NotFound => {
-                Err(ClientError::NoSuch(one_line(status.message()).into_owned()))
-            }
             Ok(Err(status))
                 if matches!(status.code(), Code::FailedPrecondition | Code::Aborted) =>
             {
@@ -187,11 +227,9 @@ impl Client {
             task: Some(task.clone().into()),
             attempt: attempt.map_or(0, |attempt| attempt.0),
             after,
+            experiment: self.experiment.clone(),
         });
         match tokio::time::timeout(ANSWER_TIMEOUT, answer).await {
-            Ok(Err(status)) if status.code() == Code::NotFound => {
-                Err(ClientError::NoSuch(one_line(status.message()).into_owned()))
-            }
             Ok(Err(status)) => Err(refused(&self.address, &status)),
             Ok(Ok(answer)) => Ok(answer.into_inner()),
             Err(_) => Err(silent(&self.address)),
@@ -214,7 +252,10 @@ impl Client {
 
     /// The state now and after every change.
     pub(super) async fn watch(mut self) -> Result<Watch, ClientError> {
-        let answer = self.service.watch(v1::WatchRequest { min_interval_ms: 0 });
+        let answer = self.service.watch(v1::WatchRequest {
+            min_interval_ms: 0,
+            experiment: self.experiment.clone(),
+        });
         let stream = answered(&self.address, answer).await?.into_inner();
         Ok(Watch {
             address: self.address,
@@ -241,7 +282,7 @@ impl Watch {
     }
 }
 
-async fn answered<T>(
+pub(super) async fn answered<T>(
     address: &Address,
     answer: impl Future<Output = Result<T, tonic::Status>>,
 ) -> Result<T, ClientError> {
@@ -251,7 +292,7 @@ async fn answered<T>(
     }
 }
 
-fn silent(address: &Address) -> ClientError {
+pub(super) fn silent(address: &Address) -> ClientError {
     unreachable(
         address,
         format!("no answer within {} s", ANSWER_TIMEOUT.as_secs()),
@@ -265,7 +306,7 @@ fn read(address: &Address, snapshot: v1::Snapshot) -> Result<Snapshot, ClientErr
     })
 }
 
-fn refused(address: &Address, status: &tonic::Status) -> ClientError {
+pub(super) fn refused(address: &Address, status: &tonic::Status) -> ClientError {
     let reason = match status.source() {
         Some(source) => innermost(source),
         None if status.message().is_empty() => status.code().description().to_owned(),
@@ -273,6 +314,11 @@ fn refused(address: &Address, status: &tonic::Status) -> ClientError {
     };
     match status.code() {
         Code::Unauthenticated | Code::PermissionDenied => ClientError::Refused(reason),
+        Code::NotFound => ClientError::NoSuch(reason),
+        Code::FailedPrecondition => ClientError::Idle {
+            address: address.clone(),
+            reason,
+        },
         Code::Unimplemented => ClientError::NotCoordinator {
             address: address.clone(),
             reason,

@@ -69,10 +69,14 @@ impl Contact {
         if std::mem::replace(&mut self.complained, true) {
             return;
         }
-        let ClientError::Unreachable { address, reason } = lost else {
-            return;
-        };
         let patience = human::duration(patience);
+        let (address, reason) = match lost {
+            ClientError::Unreachable { address, reason } => (address, reason),
+            ClientError::Idle { .. } => {
+                return console.remark(&format!("{lost}; waiting for {patience}"));
+            }
+            _ => return,
+        };
         console.remark(&match self.has_stopped() {
             true => format!(
                 "the coordinator at {address} has stopped; waiting for {patience} until it is started again"

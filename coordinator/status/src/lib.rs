@@ -6,6 +6,7 @@
 //! - [`live`]: a screen that is drawn anew, or a log that grows; the coordinator shows progress with it too
 //! - [`logs`]: what workers have logged of their attempts
 //! - [`options`]: the command line
+//! - [`queue`]: the queue of a coordinator, and what is submitted to it
 //! - [`stored`]: experiments as their store has them, without a coordinator
 //! - `client`, `follow`: the connection, and how `--follow` outlives it
 
@@ -15,6 +16,7 @@ pub mod json;
 pub mod live;
 pub mod logs;
 pub mod options;
+pub mod queue;
 pub mod render;
 pub mod snapshot;
 pub mod stored;

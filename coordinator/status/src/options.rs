@@ -6,9 +6,12 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 use quartet_identity::KeyChoice;
+use quartet_ingest::args::{self, DataArgs, NoteArgs};
+use quartet_ingest::weights::{self, HubConfig};
 pub use quartet_shared::address::Address;
-use quartet_shared::ids::RunName;
+use quartet_shared::ids::{ExperimentName, RunName};
 
+use crate::queue::Submission;
 use crate::stored::{DEFAULT_STORE, FormatFlags};
 
 const EXAMPLES: &str = "\
@@ -28,6 +31,11 @@ Examples:
   status report runs/fer2013                  report.html: curves, confusion matrices, all settings
   status logs vgg16 --follow                  what the worker that trains it says
   status logs vgg16 --attempt 1 --experiment runs/fer2013
+  status submit my.toml --data fer2013.csv --priority 1
+                                              put an experiment into the queue of `coordinator --serve`
+  status queue                                what waits, is trained and has ended
+  status --name other --follow                one of several that are trained
+  status cancel other                         take it out of the queue
   status page                                 a link to the coordinator's page, live in a browser
   status --completions bash                   completions for a shell
 
@@ -72,6 +80,26 @@ pub enum Command {
     Retry {
         /// The run.
         run: RunName,
+        /// Which keys to show.
+        #[command(flatten)]
+        keys: KeysHere,
+    },
+    /// Show the queue of a coordinator: what waits, what is trained, and what has ended.
+    Queue {
+        /// Which keys to show.
+        #[command(flatten)]
+        keys: KeysHere,
+        /// How to print it.
+        #[command(flatten)]
+        format: FormatFlags,
+    },
+    /// Put an experiment with its data and weights into the queue of a `coordinator --serve`. One that was
+    /// submitted before, and is the same, goes on where it was.
+    Submit(SubmitArgs),
+    /// Take an experiment out of the queue. One that is trained keeps what is committed.
+    Cancel {
+        /// The experiment.
+        experiment: ExperimentName,
         /// Which keys to show.
         #[command(flatten)]
         keys: KeysHere,
@@ -143,6 +171,65 @@ pub enum Command {
     },
 }
 
+/// What is submitted.
+#[derive(Clone, Debug, Args)]
+pub struct SubmitArgs {
+    /// What to train: fer2013, demo, or a TOML file [default: fer2013 with --data, else demo].
+    #[arg(value_name = "PRESET|FILE.toml")]
+    pub experiment: Option<String>,
+    /// What to train on.
+    #[command(flatten)]
+    pub data: DataArgs,
+    /// Another value for a key of the experiment, such as epochs=2 or vgg16.learning_rate=1e-4; it can be
+    /// given several times.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub settings: Vec<String>,
+    /// How it is found again.
+    #[command(flatten)]
+    pub note: NoteArgs,
+    /// Experiments of a higher priority come first; those that are trained already go on.
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 0,
+        allow_negative_numbers = true
+    )]
+    pub priority: i32,
+    /// Which keys to show.
+    #[command(flatten)]
+    pub keys: KeysHere,
+}
+
+impl SubmitArgs {
+    /// What the arguments ask for, under the name of the options, if they have one.
+    ///
+    /// # Errors
+    /// The experiment's file or a setting cannot be used.
+    pub fn submission(&self, options: &Options) -> anyhow::Result<Submission> {
+        let source = self.data.source();
+        let named = self.experiment.as_deref();
+        let mut experiment = args::spec(named, &source)?;
+        if let Some(name) = &options.name {
+            experiment.name = name.clone();
+        }
+        if !self.settings.is_empty() {
+            experiment.set(&self.settings, "--set")?;
+        }
+        Ok(Submission {
+            experiment,
+            source,
+            data: self.data.options(),
+            weights: weights::Options {
+                folder: args::folder(named),
+                hub: HubConfig::from_env(),
+            },
+            note: self.note.note.clone(),
+            tags: self.note.tags.clone(),
+            priority: self.priority,
+        })
+    }
+}
+
 /// Which keys a command shows, where that is said after its name.
 #[derive(Clone, Debug, Args)]
 pub struct KeysHere {
@@ -182,6 +269,9 @@ pub struct Options {
         default_value = "127.0.0.1:50051"
     )]
     pub coordinator: Vec<Address>,
+    /// Which experiment of a coordinator that trains several, as `status queue` has them [default: the first].
+    #[arg(long, global = true, value_name = "NAME")]
+    pub name: Option<ExperimentName>,
     /// Which keys to show.
     #[command(flatten)]
     pub keys: KeyChoice,

@@ -10,7 +10,7 @@ mod list;
 mod place;
 mod report;
 mod show;
-mod table;
+pub(crate) mod table;
 #[cfg(test)]
 mod tests;
 

@@ -3,6 +3,10 @@
 //! ```text
 //! datasets/<sha256>.qds
 //! weights/<sha256>
+//! _queue/coordinators/<term>.json
+//! _queue/closed/<term>.json
+//! _queue/entries/<number>.json
+//! _queue/ended/<number>.json
 //! <experiment>/spec.json
 //! <experiment>/revisions/<revision>.json
 //! <experiment>/coordinators/<term>.json
@@ -44,8 +48,11 @@ use quartet_shared::ids::{Attempt, Epoch, ExperimentName, Revision, RunName, Ter
 use quartet_shared::position::Position;
 use quartet_shared::task::Task;
 
+mod claims;
+pub mod queue;
 mod results;
 
+pub use claims::Claims;
 pub use results::Results;
 
 /// The keys of one experiment, relative to the root of the store.
@@ -88,28 +95,10 @@ impl Layout {
         }
     }
 
-    /// The folder of the coordinators' claims.
+    /// Who leads the experiment.
     #[must_use]
-    pub fn coordinators(&self) -> String {
-        format!("{}/coordinators", self.experiment)
-    }
-
-    /// A coordinator's claim of a term.
-    #[must_use]
-    pub fn coordinator(&self, term: Term) -> String {
-        format!("{}/{:06}.json", self.coordinators(), term.0)
-    }
-
-    /// The folder of what [`Self::closed`] names.
-    #[must_use]
-    pub fn all_closed(&self) -> String {
-        format!("{}/closed", self.experiment)
-    }
-
-    /// A coordinator's word that nobody held a lease when its term ended.
-    #[must_use]
-    pub fn closed(&self, term: Term) -> String {
-        format!("{}/{:06}.json", self.all_closed(), term.0)
+    pub fn claims(&self) -> Claims {
+        Claims(self.experiment.to_string())
     }
 
     /// The folder of what has happened.

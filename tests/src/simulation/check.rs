@@ -67,7 +67,7 @@ pub(super) async fn check(experiment: &Simulated) -> Result<Coverage, String> {
     }
     let layout = Layout::new(spec.name.clone());
     let mut coverage = Coverage {
-        further_terms: (objects.keys(&layout.coordinators()).await.len() as u64).saturating_sub(1),
+        further_terms: (objects.keys(&layout.claims().all()).await.len() as u64).saturating_sub(1),
         store_failures: objects.failures(),
         conflicts: objects.conflicts(),
         revisions: objects.keys(&layout.revisions()).await.len() as u64,

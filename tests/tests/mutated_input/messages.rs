@@ -22,6 +22,7 @@ use quartet_shared::task::{LeaseId, Task};
 use quartet_shared::terminal::{Console, Mode, Size};
 use quartet_shared::wire::{lease_and_progress, required};
 use quartet_status::live::Screen;
+use quartet_status::queue::QueueStatus;
 use quartet_status::snapshot::Snapshot;
 use quartet_status::{json, render};
 
@@ -209,6 +210,42 @@ fn with_snapshots() {
     );
 }
 
+#[test]
+fn of_the_queue() {
+    let valid = || {
+        let entry = |state: v1::QueueState| v1::QueueEntry {
+            experiment: "demo".to_owned(),
+            state: state.into(),
+            priority: -3,
+            submitted_at: 1_795_795_200_000,
+            submitted_by: "ann".to_owned(),
+            ended_at: Some(1_795_795_300_000),
+            reason: "enough".to_owned(),
+            open: Some(v1::OpenExperiment {
+                state: v1::ExperimentState::Training.into(),
+                runs: 4,
+                runs_ended: 1,
+                workers: 2,
+                eta_ms: Some(1000),
+            }),
+        };
+        let states = [v1::QueueState::Open, v1::QueueState::Cancelled];
+        let queue = v1::GetQueueResponse {
+            entries: states.map(entry).into(),
+            term: 3,
+            waiting_workers: 1,
+        };
+        vec![queue.encode_to_vec()]
+    };
+    let read = |queue: v1::GetQueueResponse| {
+        let read = QueueStatus::try_from(queue);
+        read.map(drop).map_err(|error| error.to_string())
+    };
+    message("queue-message", "messages::of_the_queue", valid, |bytes| {
+        receive(bytes, read)
+    });
+}
+
 /// Keys, offsets, names and bytes: whatever decodes is taken as it is.
 #[test]
 fn of_plain_fields() {
@@ -223,7 +260,10 @@ fn of_plain_fields() {
         let drain = v1::DrainWorkerRequest {
             worker: "gpu-3@node7".to_owned(),
         };
-        let watch = v1::WatchRequest { min_interval_ms: 7 };
+        let watch = v1::WatchRequest {
+            min_interval_ms: 7,
+            experiment: "demo".to_owned(),
+        };
         vec![
             object.encode_to_vec(),
             chunk.encode_to_vec(),
@@ -253,6 +293,10 @@ fn of_plain_fields() {
                 receive(bytes, |_: v1::CommitCheckpointResponse| Ok(())),
                 receive(bytes, |_: v1::CompleteResponse| Ok(())),
                 receive(bytes, |_: v1::ReleaseResponse| Ok(())),
+                receive(bytes, |_: v1::FindMissingRequest| Ok(())),
+                receive(bytes, |_: v1::PutObjectRequest| Ok(())),
+                receive(bytes, |_: v1::SubmitRequest| Ok(())),
+                receive(bytes, |_: v1::CancelRequest| Ok(())),
             ];
             all.into_iter()
                 .find(Result::is_ok)

@@ -123,6 +123,7 @@ async fn go_on(objects: &Objects) -> anyhow::Result<()> {
         secret: SecretHash::default(),
         provenance: Provenance::default(),
         stays: false,
+        precisions: Vec::new(),
     };
     let mut now = Now::default();
     let _ = scheduler.join(worker, None, now);

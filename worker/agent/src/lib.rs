@@ -93,7 +93,8 @@ pub enum Departure {
     Dismissed(String),
     /// It was asked to leave, and handed its task back.
     Drained,
-    /// It stayed when its last coordinator needed it no longer, and no other answered for this long.
+    /// No experiment came for this long: its coordinator has none for it, or, if it stayed when its last one
+    /// needed it no longer, no other answered.
     NoneCame(Duration),
 }
 
@@ -135,6 +136,12 @@ pub async fn run(
                 }
                 if let Some(ended) = search.failed(&reason, &session.coordinators) {
                     session.stop().await;
+                    return ended;
+                }
+            }
+            Err(SessionError::NoExperiment(reason)) => {
+                search.no_experiment(&reason);
+                if let Some(ended) = search.failed(&reason, &session.coordinators) {
                     return ended;
                 }
             }

@@ -21,6 +21,8 @@ pub(super) struct Search {
     sent_on: bool,
     /// Whether people know that there is no connection.
     told: bool,
+    /// Whether people know that the coordinator has no experiment for the worker.
+    waits: bool,
     /// What people know to be in the way of working for the coordinator that answers.
     unsupported: Option<UnsupportedPrecision>,
 }
@@ -34,6 +36,7 @@ impl Search {
             last_contact: Instant::now(),
             sent_on: false,
             told: false,
+            waits: false,
             unsupported: None,
         }
     }
@@ -61,6 +64,15 @@ impl Search {
         }
         // The pauses go on to grow: this coordinator may be there for days.
         (self.last_contact, self.sent_on, self.told) = (Instant::now(), true, true);
+    }
+
+    /// The coordinator has no experiment for the worker now. It answers late, so that the next try is soon.
+    pub(super) fn no_experiment(&mut self, reason: &str) {
+        if !self.waits {
+            tracing::info!(%reason, "waiting for an experiment");
+        }
+        (self.waits, self.sent_on, self.told) = (true, true, true);
+        self.backoff = Backoff::new(&self.random);
     }
 
     /// There is no connection. Returns how the worker's life ends by it, if it has looked for long enough.

@@ -131,6 +131,12 @@ impl Session {
                     message: Some(coordinator_message::Message::Welcome(welcome)),
                 }),
             ))) => (inbox, welcome),
+            Ok(Ok((
+                _,
+                Some(v1::CoordinatorMessage {
+                    message: Some(coordinator_message::Message::Goodbye(goodbye)),
+                }),
+            ))) => return Err(SessionError::NoExperiment(goodbye.reason)),
             Ok(Ok(_)) => {
                 let reason = "its first message is no welcome";
                 return Err(SessionError::Refused(reason.into()));
@@ -265,7 +271,7 @@ impl Session {
                 }
                 coordinator_message::Message::Drain(drain) => {
                     tracing::info!(reason = %drain.reason, "asked to leave");
-                    let destination = match drain.coordinator_stops && self.stays {
+                    let destination = match drain.looks_on && self.stays {
                         true => Destination::NextCoordinator,
                         false => Destination::Exit,
                     };
@@ -364,7 +370,7 @@ impl Session {
 /// How a worker has parted that handed its task back, or had none.
 fn parted(destination: Destination) -> Parted {
     match destination {
-        Destination::NextCoordinator => Parted::Stays("the coordinator stops".to_owned()),
+        Destination::NextCoordinator => Parted::Stays("its coordinator asked for it".to_owned()),
         Destination::Exit => Parted::Left(Departure::Drained),
     }
 }

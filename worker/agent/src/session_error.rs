@@ -21,6 +21,9 @@ pub(super) enum SessionError {
     /// The connection is gone, or was never there.
     #[error("{reason}")]
     Lost { reason: String, was_attached: bool },
+    /// The coordinator has no experiment for this worker now.
+    #[error("the coordinator has no experiment for this worker now: {0}")]
+    NoExperiment(String),
     /// This worker can never work for this coordinator.
     #[error("the coordinator refuses this worker: {0}")]
     Refused(String),

@@ -1,5 +1,7 @@
 //! What the arguments are taken for.
 
+use quartet_shared::spec::Preset;
+
 use super::*;
 
 fn request(args: &[&str]) -> anyhow::Result<Request> {
@@ -47,7 +49,10 @@ fn paths_are_relative_to_the_experiment_s_file() {
     let my = request(&["--experiment", file.to_str().unwrap()]).unwrap();
     assert_eq!(my.weights.folder, dir.path());
     for preset in [&[][..], &["--experiment", "demo"]] {
-        assert_eq!(request(preset).unwrap().weights.folder, Path::new(""));
+        assert_eq!(
+            request(preset).unwrap().weights.folder,
+            std::path::Path::new("")
+        );
     }
 }
 

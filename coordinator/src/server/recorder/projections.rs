@@ -15,7 +15,8 @@ use quartet_store::StoreError;
 use quartet_store::layout::Results;
 use quartet_tensorboard::{EventFiles, File};
 
-use crate::experiment::{Experiment, LeadershipError};
+use crate::experiment::Experiment;
+use crate::leadership::LeadershipError;
 use crate::server::shell::Shell;
 
 /// Which event files the store has.

@@ -144,6 +144,7 @@ mod tests {
             secret: SecretHash::default(),
             provenance: Provenance::default(),
             stays: false,
+            precisions: Vec::new(),
         };
         let _ = scheduler.join(info, None, now);
         let lease = scheduler.assign(now).remove(0).lease;

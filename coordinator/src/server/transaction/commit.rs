@@ -15,6 +15,7 @@ use super::receive::Receiver;
 use super::sender::Sender;
 use crate::scheduler::{CommitEnd, CommitTicket, Refusal};
 use crate::server::refusal::refused;
+use crate::server::registry::Registry;
 use crate::server::retention;
 use crate::server::shell::Shell;
 use crate::server::store_trouble::Proof;
@@ -23,7 +24,7 @@ use quartet_store::Creation;
 
 /// Takes the upload of one checkpoint and commits it.
 pub(in crate::server) async fn commit(
-    shell: Arc<Shell>,
+    registry: Arc<Registry>,
     parts: Streaming<v1::CommitCheckpointRequest>,
 ) -> Result<(), Status> {
     let mut parts = Sender::new(parts);
@@ -35,6 +36,7 @@ pub(in crate::server) async fn commit(
             "the first message must be a header",
         ));
     };
+    let shell = registry.of_lease(header.lease.as_ref())?;
     let began = Instant::now();
     let secret = header.secret.clone();
     let (lease, mut manifest) = AnyManifest::from_header(&shell.experiment, header)?;
@@ -80,7 +82,8 @@ pub(in crate::server) async fn commit(
         let scheduler = &shell.scheduler;
         scheduler.note(|scheduler, now| scheduler.report_upload(&lease, position, bytes, now));
     };
-    Receiver::new(&shell, &mut parts, progress)
+    let failed = |error| shell.store_failed(error);
+    Receiver::new(&shell.experiment.store, &failed, &mut parts, progress)
         .blobs(blobs)
         .await?;
     shell.verify_leadership().await?;

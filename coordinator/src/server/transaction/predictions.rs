@@ -22,12 +22,13 @@ use super::sender::Sender;
 use crate::experiment::Experiment;
 use crate::server::assignment::{AssignmentError, best_manifest};
 use crate::server::refusal::{bad, refused};
+use crate::server::registry::Registry;
 use crate::server::shell::Shell;
 use crate::server::store_trouble::Proof;
 
 /// Takes the upload of a member's predictions, checks them and keeps them.
 pub(in crate::server) async fn keep_predictions(
-    shell: Arc<Shell>,
+    registry: Arc<Registry>,
     parts: Streaming<v1::KeepPredictionsRequest>,
 ) -> Result<(), Status> {
     let mut parts = Sender::new(parts);
@@ -39,6 +40,7 @@ pub(in crate::server) async fn keep_predictions(
             "the first message must be a header",
         ));
     };
+    let shell = registry.of_lease(header.lease.as_ref())?;
     let lease: LeaseId = required(header.lease, "lease").map_err(bad)?;
     shell.verify_secret(&lease.worker, &header.secret)?;
     let run: RunName = header.run.parse().map_err(bad)?;
@@ -76,7 +78,7 @@ pub(in crate::server) async fn keep_predictions(
     let progress = |bytes| {
         scheduler.note(|scheduler, now| scheduler.report_upload(&lease, place, bytes, now));
     };
-    Receiver::new(&shell, &mut parts, progress)
+    Receiver::new(store, &failed, &mut parts, progress)
         .blobs([object])
         .await?;
     if let Err(invalid) = check(store, &object.key, &shape).await.map_err(failed)? {

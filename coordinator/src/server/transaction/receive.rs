@@ -2,16 +2,18 @@
 
 use bytes::Bytes;
 use futures::Stream;
-use quartet_proto::v1::{self, commit_checkpoint_request, keep_predictions_request};
+use quartet_proto::v1::{
+    self, commit_checkpoint_request, keep_predictions_request, put_object_request,
+};
 use quartet_shared::blob::BlobRef;
 use quartet_shared::chunks::CHUNK_SIZE;
+use quartet_store::{Store, StoreError};
 use tonic::Status;
 
 use super::sender::Sender;
-use crate::server::shell::Shell;
 
 /// A message of an upload.
-pub(super) trait Part {
+pub(in crate::server) trait Part {
     /// The bytes that it brings, unless it is a header.
     fn into_chunk(self) -> Option<Bytes>;
 }
@@ -34,9 +36,20 @@ impl Part for v1::KeepPredictionsRequest {
     }
 }
 
-/// Bytes on their way from their worker to the store.
-pub(super) struct Receiver<'a, S, F> {
-    shell: &'a Shell,
+impl Part for v1::PutObjectRequest {
+    fn into_chunk(self) -> Option<Bytes> {
+        match self.part {
+            Some(put_object_request::Part::Chunk(chunk)) => Some(chunk),
+            _ => None,
+        }
+    }
+}
+
+/// Bytes on their way from their sender to the store.
+pub(in crate::server) struct Receiver<'a, S, F> {
+    store: &'a Store,
+    /// What the sender is told of a failure of the store.
+    failed: &'a (dyn Fn(StoreError) -> Status + Send + Sync),
     parts: &'a mut Sender<S>,
     /// Hears how many bytes have come, after every chunk.
     report: F,
@@ -52,9 +65,15 @@ where
     T: Part,
     F: FnMut(u64),
 {
-    pub(super) fn new(shell: &'a Shell, parts: &'a mut Sender<S>, report: F) -> Self {
+    pub(in crate::server) fn new(
+        store: &'a Store,
+        failed: &'a (dyn Fn(StoreError) -> Status + Send + Sync),
+        parts: &'a mut Sender<S>,
+        report: F,
+    ) -> Self {
         Self {
-            shell,
+            store,
+            failed,
             parts,
             report,
             rest: Bytes::new(),
@@ -64,7 +83,7 @@ where
     }
 
     /// Receives blobs, one after the other, and verifies them.
-    pub(super) async fn blobs(
+    pub(in crate::server) async fn blobs(
         &mut self,
         blobs: impl IntoIterator<Item = &BlobRef>,
     ) -> Result<(), Status> {
@@ -80,8 +99,8 @@ where
     }
 
     async fn blob(&mut self, expected: &BlobRef) -> Result<(), Status> {
-        let shell = self.shell;
-        let mut upload = shell.experiment.store.upload(&expected.key);
+        let failed = self.failed;
+        let mut upload = self.store.upload(&expected.key);
         loop {
             let wanted = expected.blob.size - upload.size();
             let take = usize::try_from(wanted)
@@ -91,7 +110,7 @@ where
                 && let Err(error) = upload.write(self.rest.split_to(take)).await
             {
                 upload.abort().await;
-                return Err(shell.store_failed(error));
+                return Err(failed(error));
             }
             if upload.size() == expected.blob.size {
                 break;
@@ -113,7 +132,7 @@ where
         upload
             .finish(expected.blob)
             .await
-            .map_err(|error| shell.store_failed(error))?
+            .map_err(failed)?
             .map_err(|found| {
                 Status::data_loss(format!(
                     "{} arrived with sha256 {} instead of {}",

@@ -18,7 +18,7 @@ const ALLOWANCE: Duration = Duration::from_secs(60);
 
 /// The messages of a worker that uploads. The time that all of them together may take follows from the size
 /// that the upload has. Only waiting counts: that the store is slow is not the worker's fault.
-pub(super) struct Sender<S> {
+pub(in crate::server) struct Sender<S> {
     messages: S,
     left: Duration,
 }
@@ -28,7 +28,7 @@ where
     S: Stream<Item = Result<T, Status>> + Unpin,
 {
     /// A sender whose first message, a header, says how much follows.
-    pub(super) fn new(messages: S) -> Self {
+    pub(in crate::server) fn new(messages: S) -> Self {
         Self {
             messages,
             left: ALLOWANCE,
@@ -36,12 +36,12 @@ where
     }
 
     /// So many bytes are to come.
-    pub(super) fn expect(&mut self, bytes: u64) {
+    pub(in crate::server) fn expect(&mut self, bytes: u64) {
         self.left = ALLOWANCE + Duration::from_secs(bytes / SLOWEST_LINK);
     }
 
     /// The next message; `None` after the last.
-    pub(super) async fn next(&mut self) -> Result<Option<T>, Status> {
+    pub(in crate::server) async fn next(&mut self) -> Result<Option<T>, Status> {
         let started = Instant::now();
         let limit = MESSAGE_TIMEOUT.min(self.left);
         let message = tokio::time::timeout(limit, self.messages.next()).await;

@@ -26,7 +26,7 @@ pub(super) async fn check(
     next: Next,
 ) -> Response<Body> {
     let now = clock::unix_seconds();
-    let policy = web.shell.policy;
+    let policy = web.registry.policy;
     let connection = request.extensions().get::<ConnectionInfo>();
     if policy == Policy::Keys && !connection.is_some_and(ConnectionInfo::is_encrypted) {
         return refuse("this page is served over TLS alone: its address begins with https://\n");

@@ -16,7 +16,7 @@ use crate::server::snapshots::snapshot;
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// The parts of the page, in the order of [`Part::ALL`].
-pub(super) struct Live {
+pub(in crate::server) struct Live {
     parts: Arc<Parts>,
     over: CancellationToken,
 }
@@ -29,7 +29,7 @@ struct Parts {
 
 impl Live {
     /// Renders from now on whenever somebody watches.
-    pub(super) fn start(shell: &Arc<Shell>) -> Self {
+    pub(in crate::server) fn start(shell: &Arc<Shell>) -> Self {
         let parts = Arc::new(Parts {
             senders: Part::ALL.map(|_| watch::Sender::new("".into())),
             wanted: Notify::new(),
@@ -40,7 +40,7 @@ impl Live {
     }
 
     /// The parts now, and again whenever one has changed.
-    pub(super) fn watch(&self) -> Watch {
+    pub(in crate::server) fn watch(&self) -> Watch {
         let receivers = self.parts.senders.each_ref().map(|sender| {
             let mut receiver = sender.subscribe();
             receiver.mark_changed();
@@ -56,7 +56,7 @@ impl Live {
 }
 
 /// What one page gets.
-pub(super) struct Watch {
+pub(in crate::server) struct Watch {
     receivers: [watch::Receiver<Arc<str>>; Part::ALL.len()],
     over: CancellationToken,
     ended: bool,
@@ -64,7 +64,7 @@ pub(super) struct Watch {
 
 impl Watch {
     /// The next part that has changed, with its name; `end` comes last, with what is to be said then.
-    pub(super) async fn next(&mut self) -> Option<(&'static str, Arc<str>)> {
+    pub(in crate::server) async fn next(&mut self) -> Option<(&'static str, Arc<str>)> {
         loop {
             if self.ended {
                 return None;

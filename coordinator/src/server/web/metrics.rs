@@ -20,6 +20,9 @@ use crate::server::counters::Counters;
 /// The format that is written.
 pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
+/// Where there is nothing to tell of.
+pub(super) const NOTHING: &str = "# EOF\n";
+
 /// A gauge of any number.
 type Number = Gauge<f64, AtomicU64>;
 

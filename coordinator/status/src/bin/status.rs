@@ -6,12 +6,16 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{CommandFactory, Parser};
+use quartet_ingest::weights::DownloadProgress;
 use quartet_shared::clock::Timestamp;
 use quartet_shared::ids::Attempt;
+use quartet_shared::spec::SpecError;
 use quartet_shared::task::Task;
-use quartet_shared::terminal::Mode;
+use quartet_shared::telemetry;
+use quartet_shared::terminal::{Console, Mode};
 use quartet_status::logs::{self, LogChoice};
 use quartet_status::options::{Cli, Command};
+use quartet_status::queue::{self, SubmitFailure};
 use quartet_status::stored::{self, Format, FormatFlags, StoredError};
 use quartet_status::{ClientError, StatusError};
 
@@ -34,7 +38,9 @@ fn main() -> ExitCode {
             Some(StatusError::Client(
                 ClientError::Keys(_) | ClientError::NoSuch(_)
             ))
-        );
+        ) || error.is::<SpecError>();
+        let submitted: Option<&SubmitFailure> = error.downcast_ref();
+        let usage = usage || submitted.is_some_and(SubmitFailure::is_usage);
         let stored: Option<&StoredError> = error.downcast_ref();
         match usage || stored.is_some_and(StoredError::is_usage) {
             true => ExitCode::from(USAGE),
@@ -76,6 +82,31 @@ fn show(cli: &Cli) -> anyhow::Result<ExitCode> {
                 printed => Ok(printed.map(|()| ExitCode::SUCCESS)?),
             };
         }
+        Some(Command::Queue { keys, format }) => {
+            let options = keys.within(&cli.options);
+            let format = match cli.options.json {
+                true => Format::Json,
+                false => (*format).into(),
+            };
+            runtime.block_on(queue::show(&options, format, width(), io::stdout()))?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        Some(Command::Submit(args)) => {
+            let options = args.keys.within(&cli.options);
+            let submission = args.submission(&options)?;
+            let console = Console::of_process();
+            telemetry::init_on("warn", console.clone())?;
+            let mut progress = DownloadProgress::on(console);
+            let (out, err) = (io::stdout(), io::stderr());
+            let submitted = queue::submit(&options, submission, &mut progress, out, err);
+            runtime.block_on(submitted)?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        Some(Command::Cancel { experiment, keys }) => {
+            let options = keys.within(&cli.options);
+            runtime.block_on(queue::cancel(&options, experiment, io::stdout()))?;
+            return Ok(ExitCode::SUCCESS);
+        }
         Some(Command::Page { keys }) => {
             let options = keys.within(&cli.options);
             runtime.block_on(quartet_status::page(&options, io::stdout(), io::stderr()))?;
@@ -96,14 +127,21 @@ fn show(cli: &Cli) -> anyhow::Result<ExitCode> {
     })
 }
 
+/// Columns that a table may have.
+fn width() -> u16 {
+    match Mode::of_stdout() {
+        // A file or a pipe has room for every column.
+        Mode::Lines if std::env::var_os("COLUMNS").is_none() && !io::stdout().is_terminal() => {
+            u16::MAX
+        }
+        mode => mode.size().columns,
+    }
+}
+
 /// Runs a command that reads a store; `None` if it is another one.
 async fn show_stored(cli: &Cli) -> Option<anyhow::Result<()>> {
     let (out, err) = (io::stdout(), io::stderr());
-    // A file or a pipe has room for every column.
-    let width = match Mode::of_stdout() {
-        Mode::Lines if std::env::var_os("COLUMNS").is_none() && !out.is_terminal() => u16::MAX,
-        mode => mode.size().columns,
-    };
+    let width = width();
     // Before the command it says the same.
     let format = |flags: &FormatFlags| match cli.options.json {
         true => Format::Json,
@@ -146,6 +184,9 @@ async fn show_stored(cli: &Cli) -> Option<anyhow::Result<()>> {
         Command::Logs { .. }
         | Command::Drain { .. }
         | Command::Retry { .. }
+        | Command::Queue { .. }
+        | Command::Submit(_)
+        | Command::Cancel { .. }
         | Command::Page { .. } => return None,
     };
     match shown {

@@ -12,25 +12,25 @@ use super::Format;
 
 /// Rows of the same columns.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Table {
-    pub(super) columns: Vec<Heading>,
-    pub(super) rows: Vec<Vec<Cell>>,
+pub(crate) struct Table {
+    pub(crate) columns: Vec<Heading>,
+    pub(crate) rows: Vec<Vec<Cell>>,
 }
 
 /// A column.
 #[derive(Clone, Debug)]
-pub(super) struct Heading {
+pub(crate) struct Heading {
     /// For programs.
-    pub(super) key: String,
+    pub(crate) key: String,
     /// For people.
-    pub(super) title: String,
+    pub(crate) title: String,
     /// Columns of higher ranks are left out first where the terminal is narrow; those of rank 0 stay.
-    pub(super) rank: u8,
-    pub(super) is_number: bool,
+    pub(crate) rank: u8,
+    pub(crate) is_number: bool,
 }
 
 impl Heading {
-    pub(super) fn text(key: &str, title: &str, rank: u8) -> Self {
+    pub(crate) fn text(key: &str, title: &str, rank: u8) -> Self {
         Self {
             key: key.to_owned(),
             title: title.to_owned(),
@@ -39,7 +39,7 @@ impl Heading {
         }
     }
 
-    pub(super) fn number(key: &str, title: &str, rank: u8) -> Self {
+    pub(crate) fn number(key: &str, title: &str, rank: u8) -> Self {
         Self {
             is_number: true,
             ..Self::text(key, title, rank)
@@ -49,54 +49,54 @@ impl Heading {
 
 /// A value, and how people read it.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Cell {
-    pub(super) text: String,
-    pub(super) value: Value,
+pub(crate) struct Cell {
+    pub(crate) text: String,
+    pub(crate) value: Value,
 }
 
 impl Cell {
-    pub(super) fn new(text: String, value: impl Into<Value>) -> Self {
+    pub(crate) fn new(text: String, value: impl Into<Value>) -> Self {
         let value = value.into();
         Self { text, value }
     }
 
-    pub(super) fn absent() -> Self {
+    pub(crate) fn absent() -> Self {
         Self::new(String::new(), Value::Null)
     }
 
     /// Text of ours or of strangers.
-    pub(super) fn text(text: &str) -> Self {
+    pub(crate) fn text(text: &str) -> Self {
         Self::new(one_line(text).into_owned(), text)
     }
 
-    pub(super) fn count(count: impl Into<u64>) -> Self {
+    pub(crate) fn count(count: impl Into<u64>) -> Self {
         let count = count.into();
         Self::new(count.to_string(), count)
     }
 
     /// A fraction of 1, as percent to people.
-    pub(super) fn fraction(fraction: Option<f64>) -> Self {
+    pub(crate) fn fraction(fraction: Option<f64>) -> Self {
         Self::of(fraction, |fraction| {
             Self::new(human::percentage(fraction), fraction)
         })
     }
 
     /// A number with so many decimals to people.
-    pub(super) fn number(number: Option<f64>, decimals: usize) -> Self {
+    pub(crate) fn number(number: Option<f64>, decimals: usize) -> Self {
         Self::of(number, |number| {
             Self::new(format!("{number:.decimals$}"), number)
         })
     }
 
     /// In seconds.
-    pub(super) fn duration(duration: Option<Duration>) -> Self {
+    pub(crate) fn duration(duration: Option<Duration>) -> Self {
         Self::of(duration, |duration| {
             Self::new(human::duration(duration), duration.as_secs_f64())
         })
     }
 
     /// To the minute to people.
-    pub(super) fn time(time: Option<Timestamp>) -> Self {
+    pub(crate) fn time(time: Option<Timestamp>) -> Self {
         Self::of(time, |time| Self::new(time.minute(), time.to_string()))
     }
 
@@ -107,7 +107,7 @@ impl Cell {
 
 impl Table {
     /// The whole table; `width` is that of the terminal.
-    pub(super) fn render(&self, format: Format, width: u16) -> String {
+    pub(crate) fn render(&self, format: Format, width: u16) -> String {
         match format {
             Format::Text => self.to_text(width),
             Format::Csv => self.to_csv(),
@@ -125,7 +125,7 @@ impl Table {
     }
 
     /// Aligned columns, of which those of the highest ranks are left out until the rest fits.
-    pub(super) fn to_text(&self, width: u16) -> String {
+    pub(crate) fn to_text(&self, width: u16) -> String {
         let empty = |index: usize| self.rows.iter().all(|row| row[index].text.is_empty());
         let mut shown: Vec<usize> = (0..self.columns.len())
             .filter(|&index| self.columns[index].rank == 0 || !empty(index))

@@ -158,6 +158,7 @@ fn options(address: SocketAddr) -> Options {
         coordinator: vec![address.to_string().parse().unwrap()],
         follow: false,
         json: false,
+        name: None,
         give_up_after: PATIENCE,
         keys: KeyChoice {
             folder: None,

@@ -34,6 +34,7 @@ impl World {
             secret: SecretHash::default(),
             provenance: Provenance::default(),
             stays: stays(&id),
+            precisions: Vec::new(),
         };
         let known = self.scheduler.workers().any(|worker| worker.info.id == id);
         let joined = self.scheduler.join(info, held.clone(), self.now);

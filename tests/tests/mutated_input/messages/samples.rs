@@ -158,7 +158,7 @@ pub(super) fn coordinator_messages() -> Vec<Vec<u8>> {
         }),
         coordinator_message::Message::Drain(v1::Drain {
             reason,
-            coordinator_stops: true,
+            looks_on: true,
         }),
     ];
     let messages = messages.map(|message| v1::CoordinatorMessage {

@@ -10,10 +10,10 @@ fn goodbye() -> Message {
     })
 }
 
-fn drain(coordinator_stops: bool) -> Message {
+fn drain(looks_on: bool) -> Message {
     Message::Drain(v1::Drain {
         reason: "a test".to_owned(),
-        coordinator_stops,
+        looks_on,
     })
 }
 

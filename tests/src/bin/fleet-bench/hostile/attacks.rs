@@ -220,7 +220,7 @@ impl Attack {
                     let uri = format!("http://{}", target.address);
                     // It may have to wait, or be cut off, which is no answer.
                     if let Ok(mut client) = StatusClient::connect(uri).await {
-                        let asked = client.get_snapshot(v1::GetSnapshotRequest {}).await;
+                        let asked = client.get_snapshot(v1::GetSnapshotRequest::default()).await;
                         expect(asked.map(drop), Code::Unauthenticated)?;
                     }
                 }

@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 
-use quartet_ingest::data::{ClassNames, Dealing, Options, Shares, Source, ValidFraction};
+use crate::data::{ClassNames, Dealing, Options, Shares, Source, ValidFraction};
 
 /// What is trained on.
-#[derive(Debug, clap::Args)]
-pub(in crate::cli) struct DataArgs {
+#[derive(Clone, Debug, clap::Args)]
+pub struct DataArgs {
     /// FER2013-like CSV or FER+'s fer2013new.csv, folder with such files, folder of images
     /// (train|valid|test/CLASS/*; CLASS/* with --split), or "synthetic" [default: synthetic].
     #[arg(long, value_name = "PATH|synthetic")]
@@ -34,7 +34,8 @@ pub(in crate::cli) struct DataArgs {
 
 impl DataArgs {
     /// Where the images come from.
-    pub(super) fn source(&self) -> Source {
+    #[must_use]
+    pub fn source(&self) -> Source {
         match self.data.as_deref() {
             None | Some("synthetic") => Source::Synthetic,
             Some(path) => Source::Path(PathBuf::from(path)),
@@ -42,12 +43,14 @@ impl DataArgs {
     }
 
     /// Whether the data were named.
-    pub(super) const fn is_explicit(&self) -> bool {
+    #[must_use]
+    pub const fn is_explicit(&self) -> bool {
         self.data.is_some()
     }
 
     /// How to read them.
-    pub(super) fn options(&self) -> Options {
+    #[must_use]
+    pub fn options(&self) -> Options {
         Options {
             skip_bad_rows: self.skip_bad_rows,
             dealing: match (self.split, self.valid_fraction) {
@@ -66,11 +69,16 @@ mod tests {
     use clap::Parser as _;
 
     use super::*;
-    use crate::cli::Args;
+
+    #[derive(Debug, clap::Parser)]
+    struct Program {
+        #[command(flatten)]
+        data: DataArgs,
+    }
 
     fn options(args: &[&str]) -> Result<Options, String> {
-        let args = [&["coordinator"], args].concat();
-        let args = Args::try_parse_from(args).map_err(|error| error.to_string())?;
+        let args = [&["program"], args].concat();
+        let args = Program::try_parse_from(args).map_err(|error| error.to_string())?;
         Ok(args.data.options())
     }
 

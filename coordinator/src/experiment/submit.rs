@@ -1,0 +1,156 @@
+//! An experiment that is submitted: its data and weights are in the store already.
+
+use std::collections::BTreeMap;
+
+use quartet_shared::blob::{Blob, BlobRef};
+use quartet_shared::clock::Timestamp;
+use quartet_shared::dataset::Split;
+use quartet_shared::ids::RunName;
+use quartet_shared::label::{self, MAX_REASON};
+use quartet_shared::spec::{ExperimentSpec, RunSpec, Weights};
+use quartet_store::layout::{self, Layout};
+use quartet_store::manifest::StoredSpec;
+use quartet_store::spec::newest_spec;
+use quartet_store::{Creation, Store, StoreError};
+
+use super::FORMAT;
+
+/// What is submitted.
+#[derive(Clone, Debug)]
+pub(crate) struct Submission {
+    pub(crate) experiment: ExperimentSpec,
+    pub(crate) dataset: Blob,
+    /// Of the runs that start from some.
+    pub(crate) weights: BTreeMap<RunName, Blob>,
+    pub(crate) note: Option<String>,
+    pub(crate) tags: Vec<String>,
+}
+
+/// Why a submission is refused.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SubmitError {
+    /// It cannot be trained.
+    #[error("{0}")]
+    Invalid(String),
+    /// The store has another experiment of this name.
+    #[error("{0}")]
+    Exists(String),
+    /// The store fails.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Submission {
+    /// Puts the experiment into the store, unless it has it already.
+    ///
+    /// # Errors
+    /// See [`SubmitError`].
+    pub(crate) async fn put(self, store: &Store) -> Result<(), SubmitError> {
+        self.check()?;
+        let name = self.experiment.name.clone();
+        let dataset = BlobRef {
+            key: layout::dataset(self.dataset.sha256),
+            blob: self.dataset,
+        };
+        let weights = self.weights.iter().map(|(run, blob)| {
+            let key = layout::weights(blob.sha256);
+            (run.clone(), BlobRef { key, blob: *blob })
+        });
+        let weights: BTreeMap<_, _> = weights.collect();
+        let layout = Layout::new(name.clone());
+        if let Some(stored) = newest_spec(store, &layout).await? {
+            let same = stored.experiment == self.experiment
+                && stored.dataset == dataset
+                && stored.weights == weights;
+            let place = store.display_key(&layout.revision(stored.revision()));
+            return match same {
+                true => Ok(()),
+                false => Err(SubmitError::Exists(format!(
+                    "the store has another experiment {name} ({place}); choose another name with --name"
+                ))),
+            };
+        }
+        for object in weights.values().chain([&dataset]) {
+            if !store.exists(&object.key).await? {
+                let key = &object.key;
+                return Err(SubmitError::Invalid(format!("the store has no {key}")));
+            }
+        }
+        check_dataset(store, &dataset).await?;
+        let id = format!("{:032x}", rand::random::<u128>());
+        let invalid =
+            |error: quartet_shared::ids::InvalidName| SubmitError::Invalid(error.to_string());
+        let spec = StoredSpec {
+            format: FORMAT,
+            id: Some(id.parse().map_err(invalid)?),
+            experiment: self.experiment,
+            dataset,
+            weights,
+            created_at: Some(Timestamp::now()),
+            note: self.note,
+            tags: self.tags,
+            forked_from: None,
+            revised: None,
+        };
+        if store.create_json(&layout.spec(), &spec).await? == Creation::Exists {
+            // The answer to a first try may have been lost.
+            let there: Option<StoredSpec> = store.read_json(&layout.spec()).await?;
+            if there.as_ref() != Some(&spec) {
+                return Err(SubmitError::Exists(format!(
+                    "another coordinator has just created experiment {name}"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks what needs no store.
+    fn check(&self) -> Result<(), SubmitError> {
+        let invalid = |problem: String| Err(SubmitError::Invalid(problem));
+        let name = &self.experiment.name;
+        if let Err(error) = self.experiment.validate() {
+            return invalid(format!("experiment {name}: {error}"));
+        }
+        let starts = |run: &&RunSpec| run.weights != Weights::None;
+        let wanted: Vec<_> = self.experiment.runs.iter().filter(starts).collect();
+        if let Some(run) = wanted
+            .iter()
+            .find(|run| !self.weights.contains_key(&run.name))
+        {
+            return invalid(format!("run {} lacks its weights", run.name));
+        }
+        if self.weights.len() != wanted.len() {
+            return invalid("there are weights of runs that start from none".to_owned());
+        }
+        if let Some(note) = &self.note
+            && (note.contains(char::is_control) || note.chars().count() > MAX_REASON)
+        {
+            return invalid(format!(
+                "a note is one line of at most {MAX_REASON} characters"
+            ));
+        }
+        for tag in &self.tags {
+            if let Err(error) = label::check(tag) {
+                return invalid(format!("tag: {error}"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Checks that an object is a data set to train on.
+async fn check_dataset(store: &Store, dataset: &BlobRef) -> Result<(), SubmitError> {
+    let index = match store.read_index(&dataset.key).await {
+        Ok(index) => index,
+        Err(error) if error.is_of_content() => return Err(SubmitError::Invalid(error.to_string())),
+        Err(error) => return Err(error.into()),
+    };
+    for split in [Split::Train, Split::Valid] {
+        if index.labels(split).is_empty() {
+            return Err(SubmitError::Invalid(format!(
+                "the data set has no {split} images"
+            )));
+        }
+    }
+    Ok(())
+}

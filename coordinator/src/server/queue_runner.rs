@@ -1,0 +1,493 @@
+//! What this process does for a queue: it leads one experiment after the other, and the next one, too, while
+//! workers have nothing to do.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures::Stream;
+use quartet_identity::session::Sessions;
+use quartet_ingest::data::Source;
+use quartet_ingest::weights::DownloadProgress;
+use quartet_proto::channel::Connector;
+use quartet_shared::ids::ExperimentName;
+use quartet_shared::label::{self, MAX_REASON};
+use quartet_shared::report::EvaluationReport;
+use quartet_shared::shutdown::Shutdown;
+use quartet_shared::terminal::Mode;
+use quartet_store::layout::Layout;
+use quartet_store::spec::newest_spec;
+use quartet_store::{Store, StoreError};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::mpsc;
+use tokio::task::{JoinError, JoinSet};
+use tonic::transport::server::Connected;
+
+use super::access::Policy;
+use super::exits::Exits;
+use super::leader::{ExperimentEnd, LEADERSHIP_INTERVAL, Leader};
+use super::queue_service::QueueService;
+use super::registry::Registry;
+use super::services::Services;
+use super::timing::Timing;
+use crate::experiment::{self, Experiment, Request};
+use crate::leadership::{self, LeadershipError};
+use crate::queue::{Entry, How, Queue};
+
+/// Wait after a change until others are looked at, too: they come in bursts.
+const SETTLE: Duration = Duration::from_millis(50);
+/// Wait after a failure of the store.
+const PAUSE: Duration = Duration::from_secs(5);
+/// How long the store may take to record the end of a term.
+const LAST_CALLS: Duration = Duration::from_secs(2);
+
+/// How this coordinator can be reached, and how it reaches others.
+#[derive(Clone, Debug)]
+pub struct Contact {
+    /// `HOST:PORT` at which this coordinator can be reached.
+    pub address: String,
+    /// How another coordinator is reached.
+    pub connector: Connector,
+    /// How to ask a coordinator that does not speak TLS, where the other way does.
+    pub plain_connector: Option<Connector>,
+}
+
+/// What people are told of a queue.
+#[derive(Debug)]
+pub enum News {
+    /// An experiment is trained from now on.
+    Began {
+        /// Its name.
+        experiment: ExperimentName,
+        /// How many runs it has.
+        runs: usize,
+    },
+    /// An entry has ended.
+    Ended {
+        /// The experiment.
+        experiment: ExperimentName,
+        /// In which way.
+        how: How,
+        /// Why.
+        reason: String,
+        /// The evaluation, if there is one.
+        report: Option<Box<EvaluationReport>>,
+    },
+    /// An experiment was put into the queue.
+    Submitted {
+        /// Its name.
+        experiment: ExperimentName,
+        /// How many are before it.
+        before: usize,
+    },
+}
+
+/// A coordinator that rules a queue.
+pub struct QueueRunner {
+    pub(super) queue: Queue,
+    registry: Arc<Registry>,
+    workers_expected: u32,
+    timing: Timing,
+    sessions: Option<Arc<Sessions>>,
+    contact: Contact,
+    led: Mutex<Led>,
+    news: mpsc::UnboundedSender<News>,
+}
+
+/// The entries that this process has begun to lead.
+#[derive(Default)]
+struct Led {
+    /// Those that are not open yet.
+    opening: BTreeSet<u32>,
+    /// Ends each.
+    stops: BTreeMap<u32, Shutdown>,
+}
+
+/// What came of an attempt to lead an experiment.
+enum Outcome {
+    Ended(How, String, Option<Box<EvaluationReport>>),
+    /// It was told to stop.
+    Interrupted,
+}
+
+impl QueueRunner {
+    /// A coordinator of this queue, and what is to be told of it. Browsers need a session where keys are used.
+    #[must_use]
+    pub fn new(
+        queue: Queue,
+        contact: Contact,
+        workers_expected: u32,
+        timing: Timing,
+        policy: Policy,
+        sessions: Option<Sessions>,
+    ) -> (Arc<Self>, mpsc::UnboundedReceiver<News>) {
+        let (news, heard) = mpsc::unbounded_channel();
+        let runner = Self {
+            queue,
+            registry: Registry::new(policy),
+            workers_expected,
+            timing,
+            sessions: sessions.map(Arc::new),
+            contact,
+            led: Mutex::default(),
+            news,
+        };
+        (Arc::new(runner), heard)
+    }
+
+    /// Where the ends of worker processes are told that this process has started.
+    #[must_use]
+    pub fn exits(&self) -> Exits {
+        Exits(Arc::clone(&self.registry))
+    }
+
+    /// How many workers look for an experiment or a coordinator once this one has ended.
+    #[must_use]
+    pub fn staying(&self) -> usize {
+        self.registry.staying()
+    }
+
+    /// How many workers are there.
+    #[must_use]
+    pub fn present(&self) -> usize {
+        self.registry.present()
+    }
+
+    pub(super) fn registry(&self) -> &Arc<Registry> {
+        &self.registry
+    }
+
+    fn led(&self) -> MutexGuard<'_, Led> {
+        self.led.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn tell(&self, news: News) {
+        // Nobody need listen.
+        let _ = self.news.send(news);
+    }
+
+    /// Serves the connections of `incoming` until a shutdown is asked for, or this coordinator cannot go on.
+    ///
+    /// # Errors
+    /// The store has failed permanently, a newer coordinator rules the queue
+    /// ([`Replaced`](leadership::Replaced)), or the server fails.
+    pub async fn serve<I, IO, E>(
+        self: Arc<Self>,
+        incoming: I,
+        shutdown: Shutdown,
+    ) -> anyhow::Result<()>
+    where
+        I: Stream<Item = Result<IO, E>> + Send + 'static,
+        IO: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
+        E: Into<Box<dyn std::error::Error + Send + Sync>> + Send + 'static,
+    {
+        self.registry.go_on();
+        let queue = QueueService {
+            registry: Arc::clone(&self.registry),
+            runner: Some(Arc::clone(&self)),
+        };
+        let sessions = self.sessions.clone();
+        let mut services = Services::start(&self.registry, queue, self.timing, sessions, incoming);
+        let mut leaders = JoinSet::new();
+        let ruled = tokio::select! {
+            biased;
+            ruled = self.rule(&mut leaders, &shutdown) => ruled,
+            failed = services.failed() => return Err(failed),
+        };
+        self.registry.stop();
+        for stop in self.led().stops.values() {
+            stop.trigger();
+        }
+        while let Some(led) = leaders.join_next().await {
+            if let Err(error) = flat(led) {
+                tracing::warn!(
+                    error = format!("{error:#}"),
+                    "an experiment could not be left in order"
+                );
+            }
+        }
+        if ruled.is_ok() {
+            match tokio::time::timeout(LAST_CALLS, self.queue.close_term()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::warn!(%error, "cannot record that this term has ended"),
+                Err(_) => {
+                    tracing::warn!("the store is too slow to record that this term has ended");
+                }
+            }
+        }
+        services.stop().await;
+        ruled
+    }
+
+    /// Leads experiments until a shutdown is asked for, or this coordinator cannot go on.
+    async fn rule(
+        self: &Arc<Self>,
+        leaders: &mut JoinSet<anyhow::Result<()>>,
+        shutdown: &Shutdown,
+    ) -> anyhow::Result<()> {
+        // Workers may hold leases of those that were begun.
+        for (number, entry) in self.queue.waiting() {
+            if self.is_begun(&entry.experiment).await? {
+                self.begin(leaders, number, entry.experiment);
+            }
+        }
+        let mut starting = true;
+        let mut replaced = pin!(self.replaced());
+        loop {
+            let is_opening = !self.led().opening.is_empty();
+            if starting && !is_opening {
+                self.registry.has_started();
+                starting = false;
+            }
+            let is_room = self.registry.balance();
+            if !is_opening
+                && (is_room || leaders.is_empty())
+                && let Some((number, entry)) = self.next()
+            {
+                self.begin(leaders, number, entry.experiment);
+                continue;
+            }
+            let changed = async {
+                self.registry.changed().await;
+                tokio::time::sleep(SETTLE).await;
+            };
+            tokio::select! {
+                biased;
+                () = shutdown.triggered() => return Ok(()),
+                Some(led) = leaders.join_next() => flat(led)?,
+                error = &mut replaced => return Err(error),
+                () = changed => {}
+            }
+        }
+    }
+
+    /// Resolves with the reason when this coordinator rules the queue no more.
+    async fn replaced(&self) -> anyhow::Error {
+        loop {
+            tokio::time::sleep(LEADERSHIP_INTERVAL).await;
+            match self.queue.verify_leadership().await {
+                Ok(()) => {}
+                Err(LeadershipError::Store(error)) if !error.is_permanent() => {}
+                Err(error) => return error.into(),
+            }
+        }
+    }
+
+    /// Whether a coordinator has led the experiment, and perhaps given its tasks to workers.
+    async fn is_begun(&self, experiment: &ExperimentName) -> anyhow::Result<bool> {
+        let claims = Layout::new(experiment.clone()).claims();
+        loop {
+            match leadership::newest(self.queue.store(), &claims).await {
+                Ok(newest) => return Ok(newest.is_some()),
+                Err(error) if error.is_permanent() => return Err(error.into()),
+                Err(error) => {
+                    tracing::error!(%error, "the store failed; trying again");
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
+        }
+    }
+
+    /// The first entry that waits.
+    fn next(&self) -> Option<(u32, Entry)> {
+        let led = self.led();
+        let mut waiting = self.queue.waiting().into_iter();
+        waiting.find(|(number, _)| !led.stops.contains_key(number))
+    }
+
+    fn begin(
+        self: &Arc<Self>,
+        leaders: &mut JoinSet<anyhow::Result<()>>,
+        number: u32,
+        experiment: ExperimentName,
+    ) {
+        let stop = Shutdown::new();
+        let mut led = self.led();
+        led.opening.insert(number);
+        led.stops.insert(number, stop.clone());
+        drop(led);
+        let runner = Arc::clone(self);
+        leaders.spawn(async move {
+            let ended = runner.lead(number, &experiment, &stop).await;
+            let mut led = runner.led();
+            led.opening.remove(&number);
+            led.stops.remove(&number);
+            drop(led);
+            runner.registry.changed.notify_one();
+            ended
+        });
+    }
+
+    /// Leads an experiment to its end, and records that.
+    async fn lead(
+        &self,
+        number: u32,
+        experiment: &ExperimentName,
+        stop: &Shutdown,
+    ) -> anyhow::Result<()> {
+        let (how, reason, report) = loop {
+            match self.try_lead(number, experiment, stop).await {
+                Ok(Outcome::Ended(how, reason, report)) => break (how, reason, report),
+                Ok(Outcome::Interrupted) => return Ok(()),
+                Err(error) if is_passing(&error) => {
+                    let shown = format!("{error:#}");
+                    tracing::error!(%experiment, error = shown, "the store failed; trying again");
+                }
+                Err(error) if is_of_store(&error) => return Err(error),
+                // The others are none the worse for it.
+                Err(error) => break (How::Failed, format!("{error:#}"), None),
+            }
+            tokio::select! {
+                () = stop.triggered() => return Ok(()),
+                () = tokio::time::sleep(PAUSE) => {}
+            }
+        };
+        let reason = label::shortened(&label::one_line(&reason), MAX_REASON);
+        while let Err(error) = self.queue.end(number, how, &reason).await {
+            match error {
+                LeadershipError::Store(error) if !error.is_permanent() => {
+                    tracing::error!(%error, "the store failed; trying again");
+                }
+                error => return Err(error.into()),
+            }
+            tokio::select! {
+                // The next coordinator finds out for itself.
+                () = stop.triggered() => return Ok(()),
+                () = tokio::time::sleep(PAUSE) => {}
+            }
+        }
+        self.tell(News::Ended {
+            experiment: experiment.clone(),
+            how,
+            reason,
+            report,
+        });
+        Ok(())
+    }
+
+    /// Leads an experiment until it has ended or is to stop.
+    ///
+    /// # Errors
+    /// The store fails, or the experiment cannot be led.
+    async fn try_lead(
+        &self,
+        number: u32,
+        experiment: &ExperimentName,
+        stop: &Shutdown,
+    ) -> anyhow::Result<Outcome> {
+        let store = self.queue.store();
+        let opened = tokio::select! {
+            biased;
+            () = stop.triggered() => return Ok(Outcome::Interrupted),
+            opened = self.open(store, experiment) => opened?,
+        };
+        let leader = match opened {
+            Opened::Leader(leader) => leader,
+            Opened::Finished(report) => {
+                return Ok(Outcome::Ended(How::Finished, String::new(), Some(report)));
+            }
+        };
+        let shell = &leader.shell;
+        let order = self.queue.waiting();
+        let place = |name: &ExperimentName| order.iter().position(|(_, e)| e.experiment == *name);
+        self.registry
+            .open(shell, |other| place(other) < place(experiment));
+        self.led().opening.remove(&number);
+        self.tell(News::Began {
+            experiment: experiment.clone(),
+            runs: shell.experiment.spec.experiment.runs.len(),
+        });
+        let ended = leader.run(stop).await;
+        self.registry.close(shell);
+        match ended {
+            Ok(ExperimentEnd::Finished(report)) => {
+                Ok(Outcome::Ended(How::Finished, String::new(), Some(report)))
+            }
+            Ok(ExperimentEnd::Failed { reasons, report }) => {
+                Ok(Outcome::Ended(How::Failed, reasons.join("; "), report))
+            }
+            Ok(ExperimentEnd::Interrupted) => Ok(Outcome::Interrupted),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn open(&self, store: &Store, experiment: &ExperimentName) -> anyhow::Result<Opened> {
+        let layout = Layout::new(experiment.clone());
+        let Some(stored) = newest_spec(store, &layout).await? else {
+            let location = store.location();
+            anyhow::bail!("{location} has no experiment {experiment} any more");
+        };
+        let Contact {
+            address,
+            connector,
+            plain_connector,
+        } = self.contact.clone();
+        let mut request = Request::new(stored.experiment, Source::Synthetic, address, connector);
+        request.plain_connector = plain_connector;
+        if let Some(report) = experiment::finished(store, &request).await? {
+            return Ok(Opened::Finished(Box::new(report)));
+        }
+        let mut progress = DownloadProgress::new(Box::new(std::io::sink()), Mode::Lines);
+        let experiment = Experiment::open(store.clone(), request, &mut progress).await?;
+        let registry = &self.registry;
+        let leader = Leader::new(experiment, self.workers_expected, self.timing, registry).await?;
+        Ok(Opened::Leader(leader))
+    }
+
+    /// Takes an experiment out of the queue. Returns whether it was being trained; `None` if it neither waited
+    /// nor was trained.
+    ///
+    /// # Errors
+    /// A newer coordinator rules the queue, or the store fails.
+    pub(super) async fn cancel(
+        &self,
+        experiment: &ExperimentName,
+        reason: &str,
+    ) -> Result<Option<bool>, LeadershipError> {
+        let Some(number) = self.queue.find(experiment) else {
+            return Ok(None);
+        };
+        // Before the workers hear of it: nothing brings it back.
+        if !self.queue.end(number, How::Cancelled, reason).await? {
+            return Ok(None);
+        }
+        let stop = self.led().stops.get(&number).cloned();
+        if let Some(stop) = &stop {
+            stop.trigger();
+        }
+        self.tell(News::Ended {
+            experiment: experiment.clone(),
+            how: How::Cancelled,
+            reason: reason.to_owned(),
+            report: None,
+        });
+        Ok(Some(stop.is_some()))
+    }
+}
+
+/// What opening an experiment has led to.
+enum Opened {
+    Leader(Leader),
+    /// Nothing is left to be done.
+    Finished(Box<EvaluationReport>),
+}
+
+/// Whether the store fails in a way that may pass.
+fn is_passing(error: &anyhow::Error) -> bool {
+    let store = |error: &StoreError| !error.is_permanent();
+    error.downcast_ref().is_some_and(store)
+        || matches!(error.downcast_ref(), Some(LeadershipError::Store(error)) if store(error))
+}
+
+/// Whether nothing can be done with the store.
+fn is_of_store(error: &anyhow::Error) -> bool {
+    let store = |error: &StoreError| !error.is_of_content();
+    error.downcast_ref().is_some_and(store)
+}
+
+fn flat(led: Result<anyhow::Result<()>, JoinError>) -> anyhow::Result<()> {
+    led.unwrap_or_else(|panic| {
+        Err(anyhow::Error::from(panic).context("leading an experiment panicked"))
+    })
+}
