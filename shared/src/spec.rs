@@ -34,7 +34,7 @@ pub use toml_reader::SpecError;
 pub use toml_writer::to_toml;
 pub use validate::InvalidSpec;
 pub use variant::Variant;
-pub use weights::{HubFile, UnknownWeights, Weights};
+pub use weights::{HubFile, OtherRun, UnknownWeights, Weights};
 
 /// Arithmetic of training.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -49,6 +49,7 @@ impl Written {
             experiment,
             dataset: blob("datasets/x.qds"),
             weights: Default::default(),
+            origins: Default::default(),
             created_at: Some(Timestamp::from_seconds(BEGIN)),
         };
         let written = Self {

@@ -221,9 +221,12 @@ pub(super) const RUN: Table<RunSpec> = Table {
         Key::<RunSpec>::new(
             "weights",
             "Weights to begin with: \"none\" (random), \"imagenet\", \
-             \"hub:OWNER/NAME[@REVISION][/FILE]\" (Hugging Face), or\n\
-             a file: Keras' .h5, .weights.h5 and .keras, timm's and torchvision's .safetensors and .pth, \
-             or a\ncheckpoint of ours. Paths are relative to this file.",
+             \"hub:OWNER/NAME[@REVISION][/FILE]\" (Hugging Face),\n\
+             \"run:[STORE/]NAME/RUN\" (the best checkpoint of another run, of this store or another), or a \
+             file:\n\
+             Keras' .h5, .weights.h5 and .keras, timm's and torchvision's .safetensors and .pth, or a \
+             checkpoint of ours.\n\
+             Paths are relative to this file.",
             text!(weights),
         )
         .check(|run| {

@@ -33,6 +33,9 @@ pub struct StoredSpec {
     /// Initial weights of the runs that do not start from random ones.
     #[serde(default)]
     pub weights: BTreeMap<RunName, BlobRef>,
+    /// Of which checkpoints those weights are copies, where they are of other runs.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub origins: BTreeMap<RunName, CheckpointOrigin>,
     /// When it was created; earlier versions did not say it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub created_at: Option<Timestamp>,
@@ -48,6 +51,22 @@ pub struct StoredSpec {
     /// How this form of the experiment came about; absent in the first one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revised: Option<Revised>,
+}
+
+/// The checkpoint of another run that initial weights are a copy of.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CheckpointOrigin {
+    /// Its experiment.
+    pub experiment: ExperimentName,
+    /// The identity of that, where it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<ExperimentId>,
+    /// The run.
+    pub run: RunName,
+    /// Its best epoch when the copy was made.
+    pub epoch: Epoch,
+    /// The validation accuracy of that, a fraction of 1.
+    pub valid_accuracy: f64,
 }
 
 /// How a later form of an experiment came about, and what it asks of what there was.
