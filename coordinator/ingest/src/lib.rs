@@ -1,7 +1,11 @@
 //! What a coordinator takes in before it trains.
 //!
 //! - [`data`]: CSV files, folders of images and synthetic faces, packed
-//! - [`weights`]: the runs' initial weights, from files and the Hugging Face hub
+//! - [`fingerprint`]: whether those are as they were
+//! - [`weights`]: the runs' initial weights, from files, the Hugging Face hub and other runs
 
 pub mod data;
+mod fingerprint;
 pub mod weights;
+
+pub use fingerprint::fingerprint;

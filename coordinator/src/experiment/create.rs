@@ -2,10 +2,10 @@
 
 use anyhow::{Context, bail};
 use bytes::Bytes;
-use quartet_ingest::data;
 use quartet_ingest::weights::{
     self, DownloadProgress, FoundWeights, StoredWeights, WeightSources, WeightsError,
 };
+use quartet_ingest::{data, fingerprint};
 use quartet_shared::blob::{Blob, BlobRef, Checksum};
 use quartet_shared::clock::Timestamp;
 use quartet_shared::ids::ExperimentName;
@@ -23,6 +23,26 @@ pub(super) struct Packed {
     bytes: Bytes,
     pub(super) blob: Blob,
     summary: String,
+    /// What the source looked like before it was read.
+    fingerprint: Option<Checksum>,
+}
+
+/// Whether the source that is asked for looks as it did when the data of a stored experiment were packed.
+/// Then it need not be read again.
+pub(super) async fn is_packed(request: &Request, stored: &StoredSpec) -> bool {
+    let Some(packed) = stored.data_fingerprint else {
+        return false;
+    };
+    let (source, options) = (request.source.clone(), request.data.clone());
+    let found = blocking::run(move || fingerprint(&source, &options)).await;
+    let is_packed = found.is_ok_and(|found| found.is_ok_and(|found| found == packed));
+    if is_packed {
+        tracing::info!(
+            source = %request.source,
+            "nobody has changed the data since they were packed; they are not read again"
+        );
+    }
+    is_packed
 }
 
 /// Reads and packs the data, off the asynchronous threads.
@@ -30,6 +50,8 @@ pub(super) async fn pack(request: &Request) -> anyhow::Result<Packed> {
     let (source, options) = (request.source.clone(), request.data.clone());
     let packed = blocking::run(move || -> anyhow::Result<Packed> {
         let started = std::time::Instant::now();
+        // Before they are read: what changes meanwhile is a change.
+        let fingerprint = fingerprint(&source, &options).ok();
         let loaded = data::load(&source, &options)?;
         for warning in &loaded.warnings {
             tracing::warn!("{warning}");
@@ -64,6 +86,7 @@ pub(super) async fn pack(request: &Request) -> anyhow::Result<Packed> {
             bytes,
             blob,
             summary,
+            fingerprint,
         })
     });
     packed.await.context("reading the data panicked")?
@@ -164,17 +187,14 @@ pub(super) async fn create(
         _ => Ok(pack(request).await?),
     };
     let (weights, weights_summary) = weights.put(store, progress).await?;
-    let (dataset, data) = match packed {
+    let (dataset, data_fingerprint, data) = match packed {
         Ok(packed) => {
-            let summary = packed.summary.clone();
-            (packed.put(store).await?, summary)
+            let (fingerprint, summary) = (packed.fingerprint, packed.summary.clone());
+            (packed.put(store).await?, fingerprint, summary)
         }
         Err(parent) => {
-            let name = &parent.experiment.name;
-            (
-                parent.dataset.clone(),
-                format!("those of experiment {name}"),
-            )
+            let summary = format!("those of experiment {}", parent.experiment.name);
+            (parent.dataset.clone(), parent.data_fingerprint, summary)
         }
     };
     let id = format!("{:032x}", rand::random::<u128>());
@@ -183,6 +203,7 @@ pub(super) async fn create(
         id: Some(id.parse()?),
         experiment,
         dataset,
+        data_fingerprint,
         weights: weights.objects,
         origins: weights.origins,
         created_at: Some(Timestamp::now()),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use quartet_shared::blob::BlobRef;
+use quartet_shared::blob::{BlobRef, Checksum};
 use quartet_shared::clock::Timestamp;
 use quartet_shared::early_stopping::EarlyStopping;
 use quartet_shared::ids::{
@@ -30,6 +30,10 @@ pub struct StoredSpec {
     pub experiment: ExperimentSpec,
     /// The packed data set.
     pub dataset: BlobRef,
+    /// What the source of the data looked like from outside before it was packed, as a checksum; earlier
+    /// versions did not look.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data_fingerprint: Option<Checksum>,
     /// Initial weights of the runs that do not start from random ones.
     #[serde(default)]
     pub weights: BTreeMap<RunName, BlobRef>,
