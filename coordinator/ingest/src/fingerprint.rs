@@ -1,4 +1,4 @@
-//! What a source of images looks like from outside, so that one that nobody has touched need not be read again.
+//! What a source of images looks like from outside: one that nobody has touched need not be read again.
 
 use std::fs::{self, Metadata};
 use std::io;
@@ -9,8 +9,8 @@ use quartet_shared::blob::Checksum;
 
 use crate::data::{Options, Source};
 
-/// Folders within folders that are looked into: a link may lead back.
-const DEEPEST: usize = 16;
+/// Folders within folders that are looked into: data have fewer, and a link may lead back.
+const DEEPEST: usize = 8;
 
 /// A checksum over the options, and of each file its path, its size in bytes and the nanosecond of its last
 /// change: of all files of a folder, and of a table also those of the tables beside it. Where two are equal,

@@ -232,9 +232,9 @@ impl FoundWeights {
     fn changed(&self) -> WeightsError {
         match &self.bytes {
             Location::File(path) => WeightsError::file(&self.run, path, FileProblem::Changed),
-            Location::Checkpoint { .. } => WeightsError::Run {
+            Location::Checkpoint { origin, .. } => WeightsError::Run {
                 run: self.run.clone(),
-                source_run: self.origin.clone(),
+                source_run: format!("{}/{}", origin.experiment, origin.run),
                 problem: Box::new(RunProblem::Changed),
             },
         }

@@ -39,7 +39,7 @@ const RESNET50: [Blocks; 5] = [
     Blocks(Some("conv4"), "conv4_block", [1, 6]),
     Blocks(Some("conv5"), "conv5_block", [1, 3]),
 ];
-/// The first block of the Inceptions has their stem before it, whose layers Keras gives no names of their own.
+/// The first block of the Inceptions has their stem before it, to whose layers Keras gives no names.
 const INCEPTION_V3: [Blocks; 1] = [Blocks(None, "mixed", [0, 10])];
 const INCEPTION_RESNET_V2: [Blocks; 7] = [
     single("mixed_5b"),
@@ -165,6 +165,7 @@ impl FromStr for Freeze {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::spec::{ExperimentSpec, Preset};
 
     fn frozen(backbone: Backbone, name: &str) -> Option<usize> {
         Freeze::from(name.to_owned()).blocks(backbone)
@@ -208,6 +209,21 @@ mod tests {
         ] {
             assert_eq!(frozen(backbone, name), None, "{backbone} {name}");
         }
+    }
+
+    #[test]
+    fn specs_without_it_stay_as_they_were() {
+        let spec = Preset::Fer2013.spec();
+        let json = serde_json::to_string(&spec).unwrap();
+        assert!(!json.contains("freeze"));
+        let read: ExperimentSpec = serde_json::from_str(&json).unwrap();
+        assert!(read.runs.iter().all(|run| run.freeze == Freeze::None));
+        let mut frozen = spec;
+        frozen.runs[0].freeze = "block35".parse().unwrap();
+        let json = serde_json::to_string(&frozen).unwrap();
+        assert!(json.contains("\"freeze\":\"block35\""), "{json}");
+        let read: ExperimentSpec = serde_json::from_str(&json).unwrap();
+        assert_eq!(read, frozen);
     }
 
     #[test]

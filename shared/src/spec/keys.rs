@@ -71,7 +71,7 @@ pub(super) const EXPERIMENT: Table<ExperimentSpec> = Table {
         ),
         Key::new(
             "freeze",
-            "First layers of the backbones that are not trained: \"none\", or \"backbone\": all, so that only \
+            "First layers of the backbones that are not trained: \"none\", or \"backbone\", so that only \
              the heads are;\n\
              a run can have its own.",
             // As the image size: the runs have it.

@@ -73,7 +73,11 @@ pub enum RunProblem {
 
 impl From<StoreError> for RunProblem {
     fn from(error: StoreError) -> Self {
-        Self::Experiment(error.into())
+        match error {
+            // What manifests name is deleted when there are better ones.
+            StoreError::NotFound { .. } => Self::Changed,
+            error => Self::Experiment(error.into()),
+        }
     }
 }
 

@@ -6,8 +6,8 @@
 //! of datasets `0`, `1`, .., and, of a model within the model, a group `layers` again. Newer files also have
 //! the layer's own name, as an attribute `name` of `vars`.
 //!
-//! Keras 2.15 wrote the same layout. Keras 2.12 to 2.14 called the group `_layer_checkpoint_dependencies`, and
-//! 2.12 and 2.13 counted each layer with weights twice: their numbers have gaps, but the model's order.
+//! Keras 2.15 wrote the same layout. Keras 2.12 to 2.14 called the group `_layer_checkpoint_dependencies`,
+//! and 2.12 and 2.13 counted each layer with weights twice: their numbers have gaps, but the model's order.
 
 use std::collections::{BTreeMap, BTreeSet};
 
