@@ -29,7 +29,7 @@ use quartet_store::spec::newest_spec;
 use quartet_store::{Creation, Store, StoreError};
 
 pub(crate) use bin::Bin;
-use create::pack;
+use create::{is_packed, pack};
 use revision::{Prepared, Wanted};
 
 use crate::leadership::{self, LeadershipError, Led};
@@ -398,7 +398,10 @@ async fn check(
         ))
         .into());
     }
-    if request.source_is_explicit && pack(request).await?.blob != stored.dataset.blob {
+    if request.source_is_explicit
+        && !is_packed(request, stored).await
+        && pack(request).await?.blob != stored.dataset.blob
+    {
         return Err(Mismatch(format!(
             "experiment {name} was begun with other data than {}, or with other options for them \
              (--split, --valid-fraction, --class-names, --skip-bad-rows); choose another name with \

@@ -5,6 +5,7 @@
 
 mod backbone;
 mod changes;
+mod freeze;
 mod key;
 mod keys;
 
@@ -27,6 +28,7 @@ use crate::ids::{ExperimentName, RunName};
 
 pub use backbone::{Backbone, Facts, Family, UnknownBackbone};
 pub use changes::{Change, Effect, Place, changes};
+pub use freeze::Freeze;
 pub use keys::MAX_IMAGE_SIZE;
 pub use preset::{Preset, UnknownPreset};
 pub use toml_form::from_toml;
@@ -34,7 +36,7 @@ pub use toml_reader::SpecError;
 pub use toml_writer::to_toml;
 pub use validate::InvalidSpec;
 pub use variant::Variant;
-pub use weights::{HubFile, UnknownWeights, Weights};
+pub use weights::{HubFile, OtherRun, UnknownWeights, Weights};
 
 /// Arithmetic of training.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -167,6 +169,10 @@ pub struct RunSpec {
     pub seed: u64,
     /// Initial weights.
     pub weights: Weights,
+    /// First layers of the backbone that are not trained.
+    // One that was stored before there was this has none, and keeps its identity.
+    #[serde(default, skip_serializing_if = "Freeze::is_none")]
+    pub freeze: Freeze,
     /// Weight in the ensemble, relative to the others'.
     pub ensemble_weight: f64,
 }

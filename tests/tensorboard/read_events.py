@@ -118,7 +118,7 @@ def plugin_data(events, run: str, tag: str) -> bytes | None:
 def hyperparameters(experiment: dict, run: dict) -> dict:
     values = {name: run[name] for name in OF_RUN}
     values |= {name: experiment[name] for name in OF_EXPERIMENT}
-    return values | {"seed": str(run["seed"])}
+    return values | {"freeze": run.get("freeze", "none"), "seed": str(run["seed"])}
 
 
 def plain(value):

@@ -1,6 +1,7 @@
 //! Experiments that are changed and go on, with real processes: they end with the bytes of those that were so
 //! from the start.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Command, ExitStatus};
 
@@ -221,4 +222,73 @@ fn a_run_that_failed_begins_anew_with_other_settings_or_gets_another_budget() {
     assert!(tensorboard.join("residual@2/train").exists());
     assert!(tensorboard.join("residual").exists());
     assert_eq!(evaluation(&store).members.len(), 2);
+}
+
+/// The tensors of a file of weights, by name.
+fn tensors(path: &Path) -> BTreeMap<String, Vec<u8>> {
+    let bytes = std::fs::read(path).unwrap();
+    let (length, rest) = bytes.split_at(8);
+    let length = u64::from_le_bytes(length.try_into().unwrap()) as usize;
+    let header: BTreeMap<String, Value> = serde_json::from_slice(&rest[..length]).unwrap();
+    let data = &rest[length..];
+    let tensors = header
+        .into_iter()
+        .filter(|(name, _)| name != "__metadata__");
+    let bytes = |tensor: &Value| {
+        let at = |i: usize| tensor["data_offsets"][i].as_u64().unwrap() as usize;
+        data[at(0)..at(1)].to_vec()
+    };
+    tensors
+        .map(|(name, tensor)| (name, bytes(&tensor)))
+        .collect()
+}
+
+#[test]
+fn a_fork_starts_from_what_was_trained_and_freezes_the_backbone() {
+    let job = trained(2);
+    let store = job.path("store");
+    let best = manifest(&store, "vgg16", 2).early_stopping.best_epoch.0;
+    let best = manifest(&store, "vgg16", best);
+    // At this rate an update changes no parameter, so that they can be compared.
+    let fork = [
+        "--fork",
+        "small",
+        "--set",
+        "vgg16.weights=run:small/vgg16",
+        "--set",
+        "vgg16.freeze=backbone",
+        "--set",
+        "vgg16.learning_rate=1e-30",
+        "--set",
+        "epochs=1",
+    ];
+    let (text, status) = finish(&mut again(&job, "other", &fork));
+    assert!(status.success(), "{text}");
+    assert!(
+        text.contains("vgg16 from run small/vgg16, epoch "),
+        "{text}"
+    );
+    let spec: Value = read_json(store.join("other/spec.json"));
+    let weights = &spec["weights"]["vgg16"];
+    assert_eq!(weights["sha256"], best.weights.blob.sha256.to_string());
+    let origin = &spec["origins"]["vgg16"];
+    assert_eq!(origin["experiment"], "small");
+    assert_eq!(origin["epoch"], best.epoch.0);
+
+    let began: Manifest = read_json(store.join("other/runs/vgg16/epochs/0001.json"));
+    let [before, after] =
+        [&best, &began].map(|manifest| tensors(&store.join(&manifest.weights.key)));
+    assert!(before.keys().eq(after.keys()));
+    let other = before
+        .iter()
+        .filter(|(name, bytes)| after[*name] != **bytes);
+    // Dead features apart, only the head's running statistics have moved.
+    let other: Vec<&String> = other.map(|(name, _)| name).collect();
+    assert!(!other.is_empty());
+    for name in other {
+        assert!(
+            name.starts_with("head.") && name.contains("norm.running_"),
+            "{name}"
+        );
+    }
 }

@@ -49,6 +49,8 @@ impl Written {
             experiment,
             dataset: blob("datasets/x.qds"),
             weights: Default::default(),
+            data_fingerprint: None,
+            origins: Default::default(),
             created_at: Some(Timestamp::from_seconds(BEGIN)),
         };
         let written = Self {

@@ -2,8 +2,12 @@
 //!
 //! - [`args`]: the command-line arguments that say what that is
 //! - [`data`]: CSV files, folders of images and synthetic faces, packed
-//! - [`weights`]: the runs' initial weights, from files and the Hugging Face hub
+//! - [`fingerprint`]: whether those are as they were
+//! - [`weights`]: the runs' initial weights, from files, the Hugging Face hub and other runs
 
 pub mod args;
 pub mod data;
+mod fingerprint;
 pub mod weights;
+
+pub use fingerprint::fingerprint;

@@ -3,6 +3,7 @@
 //! Workers never see a source. They read the bytes from the store, under the checksum that the experiment's
 //! `spec.json` names, and find out for themselves what is in them.
 
+mod checkpoint;
 mod download_progress;
 mod error;
 mod format;
@@ -12,15 +13,18 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::pin::pin;
 
-use futures::StreamExt as _;
+use bytes::Bytes;
+use futures::TryStreamExt as _;
+use futures::stream::BoxStream;
 use quartet_shared::blob::{Blob, BlobRef};
 use quartet_shared::ids::RunName;
-use quartet_shared::spec::{Backbone, HubFile, RunSpec, Weights};
+use quartet_shared::spec::{Backbone, HubFile, OtherRun, RunSpec, Weights};
 use quartet_shared::{blocking, chunks, human};
-use quartet_store::{Store, layout};
+use quartet_store::manifest::CheckpointOrigin;
+use quartet_store::{Store, StoreError, layout};
 
+pub use checkpoint::RunProblem;
 pub use download_progress::DownloadProgress;
 pub use error::{FileProblem, WeightsError};
 pub use hub::{HubConfig, HubProblem, Missing};
@@ -34,11 +38,12 @@ pub struct Options {
     pub hub: HubConfig,
 }
 
-/// The sources of an experiment's weights; files on this machine are known to be there.
+/// The sources of an experiment's weights; files on this machine and checkpoints are known to be there.
 #[derive(Debug)]
 pub struct WeightSources {
     sources: Vec<Source>,
     options: Options,
+    store: Store,
 }
 
 /// A source, and the runs that start from it.
@@ -52,27 +57,52 @@ struct Source {
 enum Place {
     File(PathBuf),
     Hub(HubFile),
+    Run(OtherRun),
 }
 
-/// Weights on this machine, for one run.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LocalWeights {
+/// Weights that were found, for one run.
+#[derive(Clone, Debug)]
+pub struct FoundWeights {
     /// The run that starts from them.
-    pub run: RunName,
+    run: RunName,
     /// Where they come from, for people.
-    pub origin: String,
-    /// The file.
-    pub path: PathBuf,
-    /// Its size and checksum.
-    pub blob: Blob,
+    origin: String,
+    bytes: Location,
+    /// Their size and checksum.
+    blob: Blob,
+}
+
+/// Where the bytes of weights are.
+#[derive(Clone, Debug)]
+enum Location {
+    File(PathBuf),
+    Checkpoint {
+        store: Store,
+        key: String,
+        origin: CheckpointOrigin,
+    },
+}
+
+/// Weights in the store.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct StoredWeights {
+    /// The object that each run starts from.
+    pub objects: BTreeMap<RunName, BlobRef>,
+    /// The checkpoints that objects are copies of.
+    pub origins: BTreeMap<RunName, CheckpointOrigin>,
 }
 
 impl WeightSources {
-    /// Finds the sources of the runs' weights and looks at those that are files of this machine. Quick.
+    /// Finds the sources of the runs' weights and looks at those that are files of this machine or
+    /// checkpoints of other runs, in `store` or another. Quick.
     ///
     /// # Errors
-    /// A file is not there or cannot be weights.
-    pub fn new(runs: &[RunSpec], options: Options) -> Result<Self, WeightsError> {
+    /// A file is not there or cannot be weights, or a checkpoint is not there or does not fit.
+    pub async fn new(
+        runs: &[RunSpec],
+        store: &Store,
+        options: Options,
+    ) -> Result<Self, WeightsError> {
         let mut sources: Vec<Source> = Vec::new();
         for run in runs {
             let place = match &run.weights {
@@ -83,7 +113,14 @@ impl WeightSources {
                     let path = options.folder.join(path);
                     Place::File(std::path::absolute(&path).unwrap_or(path))
                 }
+                Weights::Run(of) => Place::Run(of.clone()),
             };
+            if let Place::Run(of) = &place {
+                let found = checkpoint::find(of, store, &options.folder).await;
+                found
+                    .and_then(|found| found.check_fits(run))
+                    .map_err(|problem| WeightsError::run(&run.name, of, problem))?;
+            }
             if let Some(source) = sources.iter_mut().find(|source| source.place == place) {
                 source.runs.push(run.name.clone());
                 continue;
@@ -97,26 +134,42 @@ impl WeightSources {
                 place,
             });
         }
-        Ok(Self { sources, options })
+        Ok(Self {
+            sources,
+            options,
+            store: store.clone(),
+        })
     }
 
-    /// Brings all weights to this machine, each source once, and computes their checksums. Dropped, it ends
-    /// its downloads; they go on where they were the next time.
+    /// Brings all weights to this machine, but for checkpoints, each source once, and computes their
+    /// checksums. Dropped, it ends its downloads; they go on where they were the next time.
     ///
     /// # Errors
     /// The first source that cannot be had.
     pub async fn resolve(
         self,
         progress: &mut DownloadProgress,
-    ) -> Result<Vec<LocalWeights>, WeightsError> {
+    ) -> Result<Vec<FoundWeights>, WeightsError> {
         let mut found = Vec::new();
         for Source { runs, place } in self.sources {
-            let (origin, path, blob) = match place {
+            let (origin, bytes, blob) = match place {
                 Place::File(path) => {
                     let blob = blob_of(&path)
                         .await
                         .map_err(|error| WeightsError::file(&runs[0], &path, error.into()))?;
-                    (path.display().to_string(), path, blob)
+                    (path.display().to_string(), Location::File(path), blob)
+                }
+                Place::Run(of) => {
+                    // It may be training, and have a better one than before.
+                    let best = checkpoint::find(&of, &self.store, &self.options.folder).await;
+                    let best = best.map_err(|problem| WeightsError::run(&runs[0], &of, problem))?;
+                    let summary = best.summary(&of);
+                    let location = Location::Checkpoint {
+                        store: best.store,
+                        key: best.weights.key,
+                        origin: best.origin,
+                    };
+                    (summary, location, best.weights.blob)
                 }
                 Place::Hub(file) => {
                     let config = &self.options.hub;
@@ -128,13 +181,13 @@ impl WeightSources {
                         .map_err(|problem| WeightsError::hub(&runs[0], &file, config, problem))?;
                     format::check(&path)
                         .map_err(|problem| WeightsError::file(&runs[0], &path, problem))?;
-                    (origin, path, blob)
+                    (origin, Location::File(path), blob)
                 }
             };
-            found.extend(runs.into_iter().map(|run| LocalWeights {
+            found.extend(runs.into_iter().map(|run| FoundWeights {
                 run,
                 origin: origin.clone(),
-                path: path.clone(),
+                bytes: bytes.clone(),
                 blob,
             }));
         }
@@ -142,7 +195,7 @@ impl WeightSources {
     }
 }
 
-impl LocalWeights {
+impl FoundWeights {
     /// A line for people.
     #[must_use]
     pub fn summary(&self) -> String {
@@ -156,48 +209,79 @@ impl LocalWeights {
         )
     }
 
-    fn problem(&self, problem: FileProblem) -> WeightsError {
-        WeightsError::file(&self.run, &self.path, problem)
+    /// The bytes, in chunks.
+    async fn read(&self) -> anyhow::Result<BoxStream<'static, anyhow::Result<Bytes>>> {
+        let unreadable = {
+            let run = self.run.clone();
+            move |path: &Path, error: io::Error| WeightsError::file(&run, path, error.into())
+        };
+        Ok(match &self.bytes {
+            Location::File(path) => {
+                let file = File::open(path).map_err(|error| unreadable(path, error))?;
+                let path = path.clone();
+                let chunks = chunks::of_file(file);
+                Box::pin(chunks.map_err(move |error| unreadable(&path, error).into()))
+            }
+            Location::Checkpoint { store, key, .. } => {
+                Box::pin(store.read(key).await?.map_err(anyhow::Error::from))
+            }
+        })
+    }
+
+    /// The error that the bytes are not those that were found.
+    fn changed(&self) -> WeightsError {
+        match &self.bytes {
+            Location::File(path) => WeightsError::file(&self.run, path, FileProblem::Changed),
+            Location::Checkpoint { origin, .. } => WeightsError::Run {
+                run: self.run.clone(),
+                source_run: format!("{}/{}", origin.experiment, origin.run),
+                problem: Box::new(RunProblem::Changed),
+            },
+        }
     }
 }
 
 /// Puts weights into the store, unless it has them, and says which run starts from which object.
 ///
 /// # Errors
-/// A file cannot be read any more or is not what it was; or the store fails.
-pub async fn put(
-    found: &[LocalWeights],
-    store: &Store,
-) -> anyhow::Result<BTreeMap<RunName, BlobRef>> {
-    let mut references = BTreeMap::new();
+/// A file or checkpoint cannot be read any more or is not what it was; or the store fails.
+pub async fn put(found: &[FoundWeights], store: &Store) -> anyhow::Result<StoredWeights> {
+    let mut stored = StoredWeights::default();
     for weights in found {
         let key = layout::weights(weights.blob.sha256);
         if !store.exists(&key).await? {
             upload(weights, &key, store).await?;
         }
-        let blob = weights.blob;
-        references.insert(weights.run.clone(), BlobRef { key, blob });
+        let (run, blob) = (&weights.run, weights.blob);
+        stored.objects.insert(run.clone(), BlobRef { key, blob });
+        if let Location::Checkpoint { origin, .. } = &weights.bytes {
+            stored.origins.insert(run.clone(), origin.clone());
+        }
     }
-    Ok(references)
+    Ok(stored)
 }
 
-async fn upload(weights: &LocalWeights, key: &str, store: &Store) -> anyhow::Result<()> {
-    let unreadable = |error: io::Error| weights.problem(error.into());
-    let file = File::open(&weights.path).map_err(unreadable)?;
-    let mut chunks = pin!(chunks::of_file(file));
+async fn upload(weights: &FoundWeights, key: &str, store: &Store) -> anyhow::Result<()> {
+    let mut chunks = match weights.read().await {
+        Err(error) if matches!(error.downcast_ref(), Some(StoreError::NotFound { .. })) => {
+            return Err(weights.changed().into());
+        }
+        chunks => chunks?,
+    };
     let mut upload = store.upload(key);
-    while let Some(chunk) = chunks.next().await {
-        match chunk {
-            Ok(chunk) => upload.write(chunk).await?,
+    loop {
+        match chunks.try_next().await {
+            Ok(Some(chunk)) => upload.write(chunk).await?,
+            Ok(None) => break,
             Err(error) => {
                 upload.abort().await;
-                return Err(unreadable(error).into());
+                return Err(error);
             }
         }
     }
     match upload.finish(weights.blob).await? {
         Ok(()) => Ok(()),
-        Err(_) => Err(weights.problem(FileProblem::Changed).into()),
+        Err(_) => Err(weights.changed().into()),
     }
 }
 

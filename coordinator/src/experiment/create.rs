@@ -1,14 +1,14 @@
 //! A new experiment: its data and weights are put into the store, then its spec.
 
-use std::collections::BTreeMap;
-
 use anyhow::{Context, bail};
 use bytes::Bytes;
-use quartet_ingest::data;
-use quartet_ingest::weights::{self, DownloadProgress, WeightSources, WeightsError};
+use quartet_ingest::weights::{
+    self, DownloadProgress, FoundWeights, StoredWeights, WeightSources, WeightsError,
+};
+use quartet_ingest::{data, fingerprint};
 use quartet_shared::blob::{Blob, BlobRef, Checksum};
 use quartet_shared::clock::Timestamp;
-use quartet_shared::ids::{ExperimentName, RunName};
+use quartet_shared::ids::ExperimentName;
 use quartet_shared::spec::{RunSpec, SpecError, Weights};
 use quartet_shared::{blocking, human};
 use quartet_store::layout::{self, Layout};
@@ -23,6 +23,26 @@ pub(super) struct Packed {
     bytes: Bytes,
     pub(super) blob: Blob,
     summary: String,
+    /// What the source looked like before it was read.
+    fingerprint: Option<Checksum>,
+}
+
+/// Whether the source that is asked for looks as it did when the data of a stored experiment were packed.
+/// Then it need not be read again.
+pub(super) async fn is_packed(request: &Request, stored: &StoredSpec) -> bool {
+    let Some(packed) = stored.data_fingerprint else {
+        return false;
+    };
+    let (source, options) = (request.source.clone(), request.data.clone());
+    let found = blocking::run(move || fingerprint(&source, &options)).await;
+    let is_packed = found.is_ok_and(|found| found.is_ok_and(|found| found == packed));
+    if is_packed {
+        tracing::info!(
+            source = %request.source,
+            "nobody has changed the data since they were packed; they are not read again"
+        );
+    }
+    is_packed
 }
 
 /// Reads and packs the data, off the asynchronous threads.
@@ -30,6 +50,8 @@ pub(super) async fn pack(request: &Request) -> anyhow::Result<Packed> {
     let (source, options) = (request.source.clone(), request.data.clone());
     let packed = blocking::run(move || -> anyhow::Result<Packed> {
         let started = std::time::Instant::now();
+        // Before they are read: what changes meanwhile is a change.
+        let fingerprint = fingerprint(&source, &options).ok();
         let loaded = data::load(&source, &options)?;
         for warning in &loaded.warnings {
             tracing::warn!("{warning}");
@@ -64,6 +86,7 @@ pub(super) async fn pack(request: &Request) -> anyhow::Result<Packed> {
             bytes,
             blob,
             summary,
+            fingerprint,
         })
     });
     packed.await.context("reading the data panicked")?
@@ -71,31 +94,40 @@ pub(super) async fn pack(request: &Request) -> anyhow::Result<Packed> {
 
 /// The initial weights of runs: those that the store has already, and the others.
 pub(super) struct InitialWeights {
-    shared: BTreeMap<RunName, BlobRef>,
+    shared: StoredWeights,
     others: WeightSources,
 }
 
 impl InitialWeights {
-    /// Finds the weights of runs. Quick. `shared` gives the object of a run whose weights the store has.
+    /// Finds the weights of runs. Quick. `with` gives the stored experiment that has the weights of a run
+    /// already.
     ///
     /// # Errors
-    /// A file is not there or cannot be weights.
-    pub(super) fn of(
+    /// A file or checkpoint is not there or cannot be the weights.
+    pub(super) async fn of<'a>(
         runs: &[RunSpec],
-        shared: impl Fn(&RunSpec) -> Option<BlobRef>,
+        store: &Store,
+        with: impl Fn(&RunSpec) -> Option<&'a StoredSpec>,
         options: weights::Options,
     ) -> Result<Self, WeightsError> {
-        let mut known = BTreeMap::new();
+        let mut shared = StoredWeights::default();
         let mut others = Vec::new();
         for run in runs.iter().filter(|run| run.weights != Weights::None) {
-            match shared(run) {
-                Some(object) => drop(known.insert(run.name.clone(), object)),
-                None => others.push(run.clone()),
-            }
+            let name = &run.name;
+            let found = with(run).and_then(|with| Some((with, with.weights.get(name)?)));
+            let Some((with, object)) = found else {
+                others.push(run.clone());
+                continue;
+            };
+            shared.objects.insert(name.clone(), object.clone());
+            let origin = with.origins.get(name).cloned();
+            shared
+                .origins
+                .extend(origin.map(|origin| (name.clone(), origin)));
         }
         Ok(Self {
-            shared: known,
-            others: WeightSources::new(&others, options)?,
+            shared,
+            others: WeightSources::new(&others, store, options).await?,
         })
     }
 
@@ -107,20 +139,19 @@ impl InitialWeights {
         self,
         store: &Store,
         progress: &mut DownloadProgress,
-    ) -> anyhow::Result<(BTreeMap<RunName, BlobRef>, Vec<String>)> {
+    ) -> anyhow::Result<(StoredWeights, Vec<String>)> {
         let found = self.others.resolve(progress).await?;
-        let mut objects = weights::put(&found, store).await?;
-        objects.extend(self.shared);
-        let summaries = found.iter().map(weights::LocalWeights::summary);
-        Ok((objects, summaries.collect()))
+        let mut stored = weights::put(&found, store).await?;
+        stored.objects.extend(self.shared.objects);
+        stored.origins.extend(self.shared.origins);
+        let summaries = found.iter().map(FoundWeights::summary);
+        Ok((stored, summaries.collect()))
     }
 }
 
-/// The object of initial weights that a run of this experiment shares with another run of its name.
-pub(super) fn shared(with: &StoredSpec, before: &RunSpec, run: &RunSpec) -> Option<BlobRef> {
-    let is_same = before.weights == run.weights && before.backbone == run.backbone;
-    let object = with.weights.get(&run.name);
-    object.filter(|_| is_same).cloned()
+/// Whether a run starts from the weights that another run of its name starts from.
+pub(super) fn has_same_weights(before: &RunSpec, run: &RunSpec) -> bool {
+    before.weights == run.weights && before.backbone == run.backbone
 }
 
 /// Puts a new experiment into the store.
@@ -145,26 +176,25 @@ pub(super) async fn create(
     })?;
     let of_parent = |run: &RunSpec| {
         let parent = parent.as_ref()?;
-        shared(parent, parent.experiment.run(&run.name)?, run)
+        let before = parent.experiment.run(&run.name)?;
+        has_same_weights(before, run).then_some(parent)
     };
     // Data and weights are checked before anything is written, the data first: that takes only seconds.
-    let weights = InitialWeights::of(&experiment.runs, of_parent, request.weights.clone())?;
+    let options = request.weights.clone();
+    let weights = InitialWeights::of(&experiment.runs, store, of_parent, options).await?;
     let packed = match &parent {
         Some(parent) if !request.source_is_explicit => Err(parent),
         _ => Ok(pack(request).await?),
     };
     let (weights, weights_summary) = weights.put(store, progress).await?;
-    let (dataset, data) = match packed {
+    let (dataset, data_fingerprint, data) = match packed {
         Ok(packed) => {
-            let summary = packed.summary.clone();
-            (packed.put(store).await?, summary)
+            let (fingerprint, summary) = (packed.fingerprint, packed.summary.clone());
+            (packed.put(store).await?, fingerprint, summary)
         }
         Err(parent) => {
-            let name = &parent.experiment.name;
-            (
-                parent.dataset.clone(),
-                format!("those of experiment {name}"),
-            )
+            let summary = format!("those of experiment {}", parent.experiment.name);
+            (parent.dataset.clone(), parent.data_fingerprint, summary)
         }
     };
     let id = format!("{:032x}", rand::random::<u128>());
@@ -173,7 +203,9 @@ pub(super) async fn create(
         id: Some(id.parse()?),
         experiment,
         dataset,
-        weights,
+        data_fingerprint,
+        weights: weights.objects,
+        origins: weights.origins,
         created_at: Some(Timestamp::now()),
         note: request.note.clone(),
         tags: request.tags.clone(),

@@ -7,8 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use quartet_history::EpochSummary;
-use quartet_ingest::weights::DownloadProgress;
-use quartet_shared::blob::BlobRef;
+use quartet_ingest::weights::{DownloadProgress, StoredWeights};
 use quartet_shared::clock::Timestamp;
 use quartet_shared::ids::RunName;
 use quartet_shared::spec::{Change, Effect, ExperimentSpec, RunSpec, changes};
@@ -18,14 +17,14 @@ use quartet_store::manifest::{Revised, StoredSpec};
 use quartet_store::spec::last_with;
 use quartet_store::{Store, StoreError};
 
-use super::create::{InitialWeights, shared};
+use super::create::{InitialWeights, has_same_weights};
 use super::{Mismatch, Request};
 
 /// A change, and the weights that runs begin with then.
 #[derive(Debug)]
 pub(super) struct Prepared {
     wanted: Wanted,
-    weights: BTreeMap<RunName, BlobRef>,
+    weights: StoredWeights,
 }
 
 impl Prepared {
@@ -47,11 +46,15 @@ impl Prepared {
         // Those of removed runs are kept: they may be added again.
         let mut weights = stored.weights.clone();
         weights.retain(|run, _| spec.run(run).is_none());
-        weights.extend(self.weights.clone());
+        weights.extend(self.weights.objects.clone());
+        let mut origins = stored.origins.clone();
+        origins.retain(|run, _| spec.run(run).is_none());
+        origins.extend(self.weights.origins.clone());
         Ok(StoredSpec {
             id: Some(super::identity(stored)?),
             experiment: spec.clone(),
             weights,
+            origins,
             note: note.clone(),
             tags: tags.clone(),
             revised: Some(revised),
@@ -126,10 +129,10 @@ impl Wanted {
         self.revise(stored, &known)?;
         let of_before = |run: &RunSpec| {
             let before = known.get(&run.name)?.before.as_ref()?;
-            shared(stored, before.run(&run.name)?, run)
+            has_same_weights(before.run(&run.name)?, run).then_some(stored)
         };
         let options = request.weights.clone();
-        let weights = InitialWeights::of(&self.spec.runs, of_before, options)?;
+        let weights = InitialWeights::of(&self.spec.runs, store, of_before, options).await?;
         let (weights, _) = weights.put(store, progress).await?;
         Ok(Prepared {
             wanted: self,

@@ -129,3 +129,52 @@ async fn the_same_data_dealt_otherwise_are_other_data() {
     }
     assert_eq!(open(Dealing::Own, false).await.unwrap().spec, first.spec);
 }
+
+#[tokio::test]
+async fn data_that_nobody_has_touched_are_not_read_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path().join("store").to_str().unwrap()).unwrap();
+    let file = dir.path().join("faces.csv");
+    let write = |first: u8| {
+        let rows: String = (0..70)
+            .map(|row| format!("{},{first} 0 0 {row}\n", row % 7))
+            .collect();
+        fs::write(&file, format!("emotion,pixels\n{rows}")).unwrap();
+    };
+    let open = async |dealing: &str| {
+        let (source, address) = (Source::Path(file.clone()), "127.0.0.1:1".to_owned());
+        let mut request = Request::new(Preset::Demo.spec(), source, address, Connector::tcp());
+        request.source_is_explicit = true;
+        request.data.dealing = Dealing::All(dealing.parse().unwrap());
+        let mut progress = DownloadProgress::new(Box::new(io::sink()), Mode::Lines);
+        Experiment::open(store.clone(), request, &mut progress).await
+    };
+    let refused = async |dealing: &str| {
+        let error = open(dealing).await.unwrap_err();
+        assert!(error.is::<Mismatch>(), "{error}");
+    };
+    write(1);
+    let first = open("0.8,0.1,0.1").await.unwrap().spec;
+    assert!(first.data_fingerprint.is_some());
+    let time = fs::metadata(&file).unwrap().modified().unwrap();
+    let set_time = |time| {
+        let file = fs::File::options().write(true).open(&file).unwrap();
+        file.set_modified(time).unwrap();
+    };
+
+    // Whoever hides a change of a file's bytes: they are not read.
+    write(2);
+    set_time(time);
+    assert_eq!(open("0.8,0.1,0.1").await.unwrap().spec, first);
+    refused("0.7,0.2,0.1").await;
+    // One that is not hidden is found.
+    set_time(time + Duration::from_nanos(1000));
+    refused("0.8,0.1,0.1").await;
+    write(10);
+    set_time(time);
+    refused("0.8,0.1,0.1").await;
+    // The same bytes, written again.
+    write(1);
+    set_time(time + Duration::from_secs(1));
+    assert_eq!(open("0.8,0.1,0.1").await.unwrap().spec, first);
+}

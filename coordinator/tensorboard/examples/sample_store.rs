@@ -49,6 +49,8 @@ async fn main() -> anyhow::Result<()> {
         experiment,
         dataset: BlobRef { key, blob },
         weights: Default::default(),
+        data_fingerprint: None,
+        origins: Default::default(),
         created_at: Some(Timestamp::from_seconds(CREATED_AT)),
     };
     store.create_json(&layout.spec(), &stored).await?;

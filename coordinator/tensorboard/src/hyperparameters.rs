@@ -29,6 +29,7 @@ fn hyperparameters(spec: &ExperimentSpec, run: &RunSpec) -> Vec<(&'static str, K
     vec![
         ("backbone", text(run.backbone.to_string())),
         ("weights", text(run.weights.to_string())),
+        ("freeze", text(run.freeze.to_string())),
         ("learning_rate", number(run.learning_rate)),
         ("decay", number(run.decay)),
         ("dropout", number(run.dropout)),

@@ -162,6 +162,8 @@ fn record() -> ExperimentRecord {
             experiment,
             dataset: blob(),
             weights: BTreeMap::new(),
+            data_fingerprint: None,
+            origins: BTreeMap::new(),
             created_at: Some(Timestamp::from_seconds(BEGIN)),
         },
         runs,

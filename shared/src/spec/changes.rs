@@ -111,8 +111,9 @@ impl fmt::Display for Change {
 /// All differences, in the order of the written form.
 #[must_use]
 pub fn changes(old: &ExperimentSpec, new: &ExperimentSpec) -> Vec<Change> {
-    // The image size is a key of the runs; the top of a file only says what they inherit.
-    let mut changes = values(&EXPERIMENT, &["image_size"], old, new, &Place::Experiment);
+    // These are keys of the runs; the top of a file only says what they inherit.
+    let inherited = ["image_size", "freeze"];
+    let mut changes = values(&EXPERIMENT, &inherited, old, new, &Place::Experiment);
     let (old_augmentation, new_augmentation) = (&old.augmentation, &new.augmentation);
     changes.extend(values(
         &AUGMENTATION,
@@ -231,5 +232,7 @@ mod tests {
         assert_eq!(seeds[0], Effect::Nothing);
         assert_eq!(seeds[1..], [Effect::Training; 4]);
         assert_eq!(effect("image_size=96"), [Effect::Training; 4]);
+        assert_eq!(effect("freeze=backbone"), [Effect::Training; 4]);
+        assert_eq!(effect("vgg16.freeze=block3"), [Effect::Training]);
     }
 }

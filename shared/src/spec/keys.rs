@@ -4,7 +4,7 @@
 //! has a row in [`EXPERIMENT`], and a row in [`RUN`] that is [`Omitted::Inherited`].
 
 use super::key::{Field, Key, Kind, Omitted, Range, Table, Text};
-use super::{Augmentation, Backbone, ExperimentSpec, RunSpec, Weights, derived_seed};
+use super::{Augmentation, Backbone, ExperimentSpec, Freeze, RunSpec, Weights, derived_seed};
 use crate::ids::ExperimentName;
 
 /// Largest input of a network in pixels.
@@ -68,6 +68,23 @@ pub(super) const EXPERIMENT: Table<ExperimentSpec> = Table {
                     set: |all, pixels| all.runs.iter_mut().for_each(|run| run.image_size = pixels),
                 },
             ),
+        ),
+        Key::new(
+            "freeze",
+            "First layers of the backbones that are not trained: \"none\", or \"backbone\", so that only \
+             the heads are;\n\
+             a run can have its own.",
+            // As the image size: the runs have it.
+            Kind::Text(Text {
+                get: |all| freeze(all).to_string(),
+                set: |all, text| {
+                    let freeze = Freeze::from(text.to_owned());
+                    all.runs
+                        .iter_mut()
+                        .for_each(|run| run.freeze = freeze.clone());
+                    Ok(())
+                },
+            }),
         ),
         Key::new(
             "batch_size",
@@ -221,9 +238,12 @@ pub(super) const RUN: Table<RunSpec> = Table {
         Key::<RunSpec>::new(
             "weights",
             "Weights to begin with: \"none\" (random), \"imagenet\", \
-             \"hub:OWNER/NAME[@REVISION][/FILE]\" (Hugging Face), or\n\
-             a file: Keras' .h5, .weights.h5 and .keras, timm's and torchvision's .safetensors and .pth, \
-             or a\ncheckpoint of ours. Paths are relative to this file.",
+             \"hub:OWNER/NAME[@REVISION][/FILE]\" (Hugging Face),\n\
+             \"run:[STORE/]NAME/RUN\" (the best checkpoint of another run, of this store or another), or a \
+             file:\n\
+             Keras' .h5, .weights.h5 and .keras, timm's and torchvision's .safetensors and .pth, or a \
+             checkpoint of ours.\n\
+             Paths are relative to this file.",
             text!(weights),
         )
         .check(|run| {
@@ -241,6 +261,19 @@ pub(super) const RUN: Table<RunSpec> = Table {
                 run.weights = Weights::None;
             }
         })),
+        Key::<RunSpec>::new(
+            "freeze",
+            "Layers up to and with this block are not trained, by its name in Keras, such as \"block3\" \
+             (VGG16),\n\
+             \"conv3\" or \"conv3_block4\" (ResNet50), \"mixed5\" (InceptionV3), \"block35\" or \
+             \"mixed_6a\" (InceptionResNetV2);\n\
+             \"backbone\" for all; \"none\". If left out, the experiment's.",
+            text!(freeze),
+        )
+        .check(|run| run.freeze.problem(run.backbone))
+        .omitted(Omitted::Inherited(|experiment, run| {
+            run.freeze = freeze(experiment);
+        })),
         Key::new(
             "ensemble_weight",
             "Weight in the ensemble, relative to the other runs'.",
@@ -252,6 +285,16 @@ pub(super) const RUN: Table<RunSpec> = Table {
 /// The experiment's image size: that of its first run.
 fn image_size(experiment: &ExperimentSpec) -> u32 {
     experiment.runs.first().map_or(200, |run| run.image_size)
+}
+
+/// What the experiment's runs freeze, if that is the same in all.
+fn freeze(experiment: &ExperimentSpec) -> Freeze {
+    let mut all = experiment.runs.iter().map(|run| &run.freeze);
+    let first = all.next().cloned().unwrap_or_default();
+    match all.all(|other| *other == first) {
+        true => first,
+        false => Freeze::None,
+    }
 }
 
 /// The run of the preset that gives a run of this backbone what its table leaves out.
@@ -286,14 +329,15 @@ mod tests {
         // They are left out where they are as always.
         spec.deterministic = true;
         spec.ensemble = Ensemble::All;
+        spec.runs[0].freeze = Freeze::Backbone;
         assert_eq!(rows(&RUN), fields(&spec.runs[0]));
         assert_eq!(rows(&AUGMENTATION), fields(&spec.augmentation));
 
         let mut expected = fields(&spec);
         assert!(expected.remove("augmentation") && expected.remove("runs"));
-        // The image size is a field of the runs alone.
+        // They are fields of the runs alone.
         let only_in_toml: Vec<_> = rows(&EXPERIMENT).difference(&expected).cloned().collect();
-        assert_eq!(only_in_toml, ["image_size"]);
+        assert_eq!(only_in_toml, ["freeze", "image_size"]);
         assert!(rows(&EXPERIMENT).is_superset(&expected));
     }
 

@@ -4,7 +4,8 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::{
-    Augmentation, Backbone, Ensemble, ExperimentSpec, Precision, RunSpec, Weights, derived_seed,
+    Augmentation, Backbone, Ensemble, ExperimentSpec, Freeze, Precision, RunSpec, Weights,
+    derived_seed,
 };
 
 /// An experiment that comes with Quartet.
@@ -88,6 +89,7 @@ fn fer2013() -> ExperimentSpec {
             width: 1.0,
             image_size: 200,
             weights: Weights::Imagenet,
+            freeze: Freeze::None,
             ensemble_weight: 1.0,
         }
     };

@@ -8,8 +8,8 @@ use super::keys::{AUGMENTATION, EXPERIMENT, RUN};
 
 /// The whole experiment as TOML, every key explained. [`super::from_toml`] gives the same experiment back.
 ///
-/// A run's `image_size` and `seed` are comments where they are the experiment's, so that editing the
-/// experiment's changes the runs'.
+/// A run's `image_size`, `seed` and `freeze` are comments where they are the experiment's, so that editing
+/// the experiment's changes the runs'.
 #[must_use]
 pub fn to_toml(spec: &ExperimentSpec) -> String {
     let mut text = String::new();

@@ -114,7 +114,7 @@ mod tests {
     #[test]
     fn every_range_has_its_end() {
         type Change = fn(&mut ExperimentSpec);
-        let changes: [(&str, Change); 22] = [
+        let changes: [(&str, Change); 23] = [
             ("name", |s| s.name = "datasets".parse().unwrap()),
             ("name", |s| s.name = "weights".parse().unwrap()),
             ("weights", |s| s.runs[0].width = 0.5),
@@ -139,6 +139,7 @@ mod tests {
             ("dropout", |s| s.runs[0].dropout = 1.0),
             ("width", |s| s.runs[0].width = 4.5),
             ("image_size", |s| s.runs[0].image_size = 1025),
+            ("freeze", |s| s.runs[0].freeze = "block3".parse().unwrap()),
             ("ensemble_weight", |s| s.runs[0].ensemble_weight = f64::NAN),
             ("ensemble_weight", |s| {
                 s.runs.iter_mut().for_each(|run| run.ensemble_weight = 0.0)

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use quartet_shared::blob::BlobRef;
+use quartet_shared::blob::{BlobRef, Checksum};
 use quartet_shared::clock::Timestamp;
 use quartet_shared::early_stopping::EarlyStopping;
 use quartet_shared::ids::{
@@ -30,9 +30,16 @@ pub struct StoredSpec {
     pub experiment: ExperimentSpec,
     /// The packed data set.
     pub dataset: BlobRef,
+    /// What the source of the data looked like from outside before it was packed, as a checksum; earlier
+    /// versions did not look.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data_fingerprint: Option<Checksum>,
     /// Initial weights of the runs that do not start from random ones.
     #[serde(default)]
     pub weights: BTreeMap<RunName, BlobRef>,
+    /// Of which checkpoints those weights are copies, where they are of other runs.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub origins: BTreeMap<RunName, CheckpointOrigin>,
     /// When it was created; earlier versions did not say it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub created_at: Option<Timestamp>,
@@ -48,6 +55,22 @@ pub struct StoredSpec {
     /// How this form of the experiment came about; absent in the first one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revised: Option<Revised>,
+}
+
+/// The checkpoint of another run that initial weights are a copy of.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CheckpointOrigin {
+    /// Its experiment.
+    pub experiment: ExperimentName,
+    /// The identity of that, where it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<ExperimentId>,
+    /// The run.
+    pub run: RunName,
+    /// Its best epoch when the copy was made.
+    pub epoch: Epoch,
+    /// The validation accuracy of that, a fraction of 1.
+    pub valid_accuracy: f64,
 }
 
 /// How a later form of an experiment came about, and what it asks of what there was.

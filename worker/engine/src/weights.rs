@@ -49,7 +49,7 @@ pub use export_keras::export_keras;
 ///
 /// | source | formats |
 /// | --- | --- |
-/// | Keras | HDF5, of weights or of whole models, in the legacy layout or in Keras 3's; `.keras` |
+/// | Keras | HDF5, of weights or of whole models, in the legacy layout or in Keras 3's; `.keras`, from Keras 2.12 on |
 /// | timm, torchvision | safetensors; `.pth` and `.pt`; the network by itself or as part of a larger one |
 /// | Quartet | checkpoints |
 pub struct WeightsFile {

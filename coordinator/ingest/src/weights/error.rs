@@ -4,8 +4,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use quartet_shared::ids::RunName;
-use quartet_shared::spec::HubFile;
+use quartet_shared::spec::{HubFile, OtherRun};
 
+use super::checkpoint::RunProblem;
 use super::hub::{HubConfig, HubProblem, url};
 
 /// The initial weights of a run cannot be had.
@@ -20,6 +21,16 @@ pub enum WeightsError {
         path: PathBuf,
         /// What is wrong with it.
         problem: FileProblem,
+    },
+    /// A checkpoint of another run.
+    #[error("weights of run {run}: run {source_run}: {problem}")]
+    Run {
+        /// The run.
+        run: RunName,
+        /// The other run, as the key has it.
+        source_run: String,
+        /// What is wrong with it.
+        problem: Box<RunProblem>,
     },
     /// A file of the hub.
     #[error("cannot download {name} for run {run} ({problem}). {advice}")]
@@ -40,8 +51,8 @@ pub enum WeightsError {
 pub enum FileProblem {
     /// It does not exist.
     #[error(
-        "no such file; weights of a run are \"none\", \"imagenet\", \"hub:OWNER/NAME\" or the path of a \
-         file, relative to the folder of the experiment's TOML file"
+        "no such file; weights of a run are \"none\", \"imagenet\", \"hub:OWNER/NAME\", \"run:NAME/RUN\" or \
+         the path of a file, relative to the folder of the experiment's TOML file"
     )]
     NotFound,
     /// It is a directory.
@@ -76,6 +87,14 @@ impl WeightsError {
             run: run.clone(),
             path: path.to_owned(),
             problem,
+        }
+    }
+
+    pub(super) fn run(run: &RunName, of: &OtherRun, problem: RunProblem) -> Self {
+        Self::Run {
+            run: run.clone(),
+            source_run: of.to_string(),
+            problem: Box::new(problem),
         }
     }
 

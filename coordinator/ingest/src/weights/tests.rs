@@ -74,10 +74,10 @@ impl Harness {
     async fn take_in(
         &self,
         spec: &ExperimentSpec,
-    ) -> anyhow::Result<(Vec<LocalWeights>, BTreeMap<RunName, BlobRef>)> {
-        let sources = WeightSources::new(&spec.runs, self.options())?;
+    ) -> anyhow::Result<(Vec<FoundWeights>, BTreeMap<RunName, BlobRef>)> {
+        let sources = WeightSources::new(&spec.runs, &self.store, self.options()).await?;
         let found = sources.resolve(&mut progress()).await?;
-        let references = put(&found, &self.store).await?;
+        let references = put(&found, &self.store).await?.objects;
         Ok((found, references))
     }
 
@@ -148,7 +148,9 @@ async fn errors_of_the_hub_say_what_to_do() {
     options.hub.token = Some(Token("hf_wrong".to_owned()));
     let shown = format!("{:?}", options.hub);
     let runs = experiment(&["none", "hub:timm/vgg16"]).runs;
-    let sources = WeightSources::new(&runs, options).unwrap();
+    let sources = WeightSources::new(&runs, &harness.store, options)
+        .await
+        .unwrap();
     let denied = sources.resolve(&mut progress()).await.err().unwrap();
     let denied = format!("{denied:#}");
     assert!(
@@ -200,7 +202,7 @@ async fn every_source_is_fetched_and_stored_once() {
             short(ours_sum)
         ),
     ];
-    let summaries: Vec<String> = found.iter().map(LocalWeights::summary).collect();
+    let summaries: Vec<String> = found.iter().map(FoundWeights::summary).collect();
     assert_eq!(
         summaries,
         [
@@ -233,7 +235,9 @@ async fn a_file_that_changes_is_not_stored() {
     let harness = Harness::new().await;
     let file = harness.write("ours.safetensors", &weights(SIZE));
     let spec = experiment(&["ours.safetensors"]);
-    let sources = WeightSources::new(&spec.runs, harness.options()).unwrap();
+    let sources = WeightSources::new(&spec.runs, &harness.store, harness.options())
+        .await
+        .unwrap();
     let found = sources.resolve(&mut progress()).await.unwrap();
     fs::write(file, weights(SIZE + 1)).unwrap();
     let error = put(&found, &harness.store).await.unwrap_err().to_string();

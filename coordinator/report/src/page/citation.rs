@@ -123,11 +123,15 @@ pub(super) fn citation(record: &ExperimentRecord) -> Citation {
 fn origin(record: &ExperimentRecord, run: &RunRecord) -> Origin {
     let initial = record.spec.weights.get(&run.spec.name);
     let best = run.best_epoch();
+    let mut source = String::from(run.spec.weights.clone());
+    if let Some(of) = record.spec.origins.get(&run.spec.name) {
+        source.push_str(&format!(", epoch {}", of.epoch));
+    }
     let none = || "–".to_owned();
     Origin {
         run: run.spec.name.to_string(),
         seed: run.spec.seed,
-        initial: clean(&String::from(run.spec.weights.clone()), MAX_LABEL),
+        initial: clean(&source, MAX_LABEL),
         initial_checksum: initial.map_or_else(none, |initial| initial.blob.sha256.to_string()),
         best_epoch: best.map_or_else(none, |best| best.epoch.to_string()),
         best_checksum: best.map_or_else(none, |best| best.weights.blob.sha256.to_string()),

@@ -107,6 +107,8 @@ pub(crate) fn begun(runs: usize, epochs: u32) -> ExperimentRecord {
                     ..blob("data").blob
                 },
             },
+            data_fingerprint: None,
+            origins: Default::default(),
             created_at: Some(BEGIN),
             experiment,
         },

@@ -1,12 +1,13 @@
 mod asked;
 mod kept;
+mod started;
 
 use std::fs;
 use std::io;
 
 use quartet_ingest::data::{Source, SyntheticSpec};
 use quartet_proto::channel::Connector;
-use quartet_shared::blob::{Blob, BlobRef, Checksum};
+use quartet_shared::blob::{Blob, BlobRef};
 use quartet_shared::event::{Event, Occurrence};
 use quartet_shared::ids::{Attempt, Epoch, Revision, Term};
 use quartet_shared::outcome::Outcome;
@@ -17,6 +18,7 @@ use quartet_shared::spec::Preset;
 use quartet_shared::terminal::Mode;
 use quartet_store::Creation;
 use quartet_store::manifest::{AttemptRecord, Manifest, StepManifest};
+use serde_json::json;
 use tempfile::TempDir;
 
 use quartet_shared::early_stopping::EarlyStopping;
@@ -77,13 +79,25 @@ impl Stored {
     }
 
     async fn blob(&self, key: String) -> BlobRef {
-        let created = self.store.create(&key, "x".into()).await.unwrap();
+        self.blob_of(key, b"x".to_vec()).await
+    }
+
+    async fn blob_of(&self, key: String, bytes: Vec<u8>) -> BlobRef {
+        let blob = Blob::of(&bytes);
+        let created = self.store.create(&key, bytes.into()).await.unwrap();
         assert_eq!(created, Creation::Created);
-        let blob = Blob {
-            size: 1,
-            sha256: Checksum::of(b"x"),
-        };
         BlobRef { key, blob }
+    }
+
+    /// The weights of an epoch as a worker writes them, without their tensors.
+    fn checkpoint(&self, run: &RunName, epoch: Epoch) -> Vec<u8> {
+        let RunSpec {
+            backbone, width, ..
+        } = self.spec.run(run).unwrap();
+        let network = json!({"backbone": backbone, "variant": "torch", "width": width});
+        let metadata = json!({"format": 1, "network": network, "epoch": epoch}).to_string();
+        let header = json!({"__metadata__": {"quartet": metadata}}).to_string();
+        [&(header.len() as u64).to_le_bytes()[..], header.as_bytes()].concat()
     }
 
     /// Commits epochs of these validation accuracies, and the outcome if they are all.
@@ -107,7 +121,10 @@ impl Stored {
                 },
                 early_stopping,
                 weights: self
-                    .blob(self.layout.weights(&run, position, Attempt(1)))
+                    .blob_of(
+                        self.layout.weights(&run, position, Attempt(1)),
+                        self.checkpoint(&run, epoch),
+                    )
                     .await,
                 training_state: self
                     .blob(self.layout.training_state(&run, position, Attempt(1)))

@@ -97,6 +97,8 @@ async fn begin(store: &Store, name: &str, later: u64) -> Layout {
         experiment,
         dataset: blob("datasets/x.qds"),
         weights: Default::default(),
+        data_fingerprint: None,
+        origins: Default::default(),
         created_at: Some(Timestamp::from_seconds(BEGIN + later)),
     };
     let layout = Layout::new(name);

@@ -206,3 +206,30 @@ fn a_message_repeats_only_the_beginning_of_a_value() {
         );
     }
 }
+
+#[test]
+fn runs_inherit_what_is_frozen() {
+    let text = "freeze = \"backbone\"\n[[run]]\nbackbone = \"vgg16\"\nfreeze = \"block3\"\n\
+                [[run]]\nbackbone = \"resnet50\"\n";
+    let spec = from_toml(text, "my.toml").unwrap();
+    let frozen = |spec: &ExperimentSpec| -> Vec<String> {
+        let runs = spec.runs.iter();
+        runs.map(|run| run.freeze.to_string()).collect()
+    };
+    assert_eq!(frozen(&spec), ["block3", "backbone"]);
+    assert_eq!(from_toml(&to_toml(&spec), "again").unwrap(), spec);
+    // What all have stands at the top.
+    let all = from_toml("freeze = \"backbone\"", "my.toml").unwrap();
+    assert_eq!(frozen(&all), ["backbone"; 4]);
+    let written = to_toml(&all);
+    assert!(written.contains("\nfreeze = \"backbone\"\n"), "{written}");
+    assert_eq!(written.matches("\n# freeze = \"backbone\"\n").count(), 4);
+
+    let other = text.replace("block3", "block6");
+    let error = from_toml(&other, "my.toml").unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "my.toml: freeze of run \"vgg16\" must be \"none\", \"backbone\" or a block of vgg16: block1 to \
+         block5; not \"block6\""
+    );
+}

@@ -11,6 +11,27 @@ use super::interpreter::Interpreter;
 /// Epsilon of batch normalisation in Keras where a model names none.
 pub(super) const KERAS_EPSILON: f64 = 1e-3;
 
+/// The modules, of which the first ones are frozen that `count` has left, which it then has no more.
+pub(super) fn freeze_first<M: Module>(modules: Vec<M>, count: &mut usize) -> Vec<M> {
+    let frozen = (*count).min(modules.len());
+    *count -= frozen;
+    let numbered = modules.into_iter().enumerate();
+    numbered
+        .map(|(i, module)| if i < frozen { module.freeze() } else { module })
+        .collect()
+}
+
+/// The module, frozen if `count` has one left, which it then has no more.
+pub(super) fn freeze_next<M: Module>(module: M, count: &mut usize) -> M {
+    match count.checked_sub(1) {
+        Some(rest) => {
+            *count = rest;
+            module.freeze()
+        }
+        None => module,
+    }
+}
+
 /// Keras' `conv2d_bn` of the Inception families: convolution without bias, batch normalisation (in Keras
 /// without gamma), ReLU.
 #[derive(Module, Debug)]

@@ -5,7 +5,7 @@ use burn::module::Module;
 use burn::nn::PaddingConfig2d;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 
-use super::blocks::{Chain, Mixed, Pooled, Unit};
+use super::blocks::{Chain, Mixed, Pooled, Unit, freeze_first, freeze_next};
 use super::init::Init;
 use super::interpreter::Interpreter;
 
@@ -117,6 +117,27 @@ impl InceptionResnetV2 {
             conv_7b,
         };
         (net, channels)
+    }
+
+    /// The network with its first `count` blocks frozen, from `mixed_5b` on, and the stem before them.
+    pub(super) fn freeze_blocks(self, mut count: usize) -> Self {
+        if count == 0 {
+            return self;
+        }
+        // In the order of the network.
+        let count = &mut count;
+        Self {
+            stem1: self.stem1.freeze(),
+            stem2: self.stem2.freeze(),
+            mixed_5b: freeze_next(self.mixed_5b, count),
+            blocks35: freeze_first(self.blocks35, count),
+            mixed_6a: freeze_next(self.mixed_6a, count),
+            blocks17: freeze_first(self.blocks17, count),
+            mixed_7a: freeze_next(self.mixed_7a, count),
+            blocks8: freeze_first(self.blocks8, count),
+            last8: freeze_next(self.last8, count),
+            conv_7b: freeze_next(self.conv_7b, count),
+        }
     }
 
     /// `[batch, 3, 200, 200]` to `[batch, 1536, 4, 4]`.

@@ -5,7 +5,7 @@ use burn::module::Module;
 use burn::nn::PaddingConfig2d;
 use quartet_shared::spec::Variant;
 
-use super::blocks::{Chain, Mixed, Pooled, Unit};
+use super::blocks::{Chain, Mixed, Pooled, Unit, freeze_first};
 use super::init::Init;
 use super::interpreter::Interpreter;
 
@@ -70,6 +70,19 @@ impl InceptionV3 {
             wide,
         };
         (net, channels)
+    }
+
+    /// The network with its first `count` blocks frozen, from `mixed0` on, and the stem before them.
+    pub(super) fn freeze_blocks(self, mut count: usize) -> Self {
+        if count == 0 {
+            return self;
+        }
+        Self {
+            stem1: self.stem1.freeze(),
+            stem2: self.stem2.freeze(),
+            mixed: freeze_first(self.mixed, &mut count),
+            wide: freeze_first(self.wide, &mut count),
+        }
     }
 
     /// `[batch, 3, 200, 200]` to `[batch, 2048, 4, 4]`.

@@ -2,7 +2,7 @@
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
-use quartet_shared::spec::{Family, Precision};
+use quartet_shared::spec::{Family, Freeze, Precision};
 use rand::Rng;
 
 use super::config::NetworkConfig;
@@ -80,6 +80,22 @@ impl Network {
         Self { precision, ..self }
     }
 
+    /// The network with the first blocks of its backbone frozen: they get no gradients, and normalise by their
+    /// running statistics, which stay as they are. What is before them in a training step keeps no graph.
+    ///
+    /// # Panics
+    /// If the backbone has no block of that name.
+    #[must_use]
+    pub fn freeze_through(self, freeze: &Freeze) -> Self {
+        let backbone = self.config.backbone;
+        let count = freeze.blocks(backbone);
+        let count = count.unwrap_or_else(|| panic!("{backbone} has no block {freeze}"));
+        Self {
+            backbone: self.backbone.freeze_blocks(count),
+            ..self
+        }
+    }
+
     /// What the network was built from.
     #[must_use]
     pub fn config(&self) -> &NetworkConfig {
@@ -90,6 +106,12 @@ impl Network {
     #[must_use]
     pub fn features(&self, x: Tensor<4>) -> Tensor<4> {
         self.backbone(x, &Eager::inference())
+    }
+
+    /// The feature map as a training step computes it.
+    #[cfg(test)]
+    pub(crate) fn features_in_training(&self, x: Tensor<4>) -> Tensor<4> {
+        self.backbone(x, &Eager::training(DropoutMasks::none()))
     }
 
     fn backbone(&self, x: Tensor<4>, eager: &Eager) -> Tensor<4> {
@@ -170,6 +192,15 @@ impl BackboneNet {
                 let (net, channels) = InceptionV3::new(init);
                 (Self::InceptionV3(net), channels)
             }
+        }
+    }
+
+    fn freeze_blocks(self, count: usize) -> Self {
+        match self {
+            Self::InceptionResnetV2(net) => Self::InceptionResnetV2(net.freeze_blocks(count)),
+            Self::Vgg16(net) => Self::Vgg16(net.freeze_blocks(count)),
+            Self::Resnet50(net) => Self::Resnet50(net.freeze_blocks(count)),
+            Self::InceptionV3(net) => Self::InceptionV3(net.freeze_blocks(count)),
         }
     }
 

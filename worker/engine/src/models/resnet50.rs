@@ -5,7 +5,7 @@ use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::{BatchNorm, PaddingConfig2d};
 use quartet_shared::spec::Variant;
 
-use super::blocks::KERAS_EPSILON;
+use super::blocks::{KERAS_EPSILON, freeze_first};
 use super::init::Init;
 use super::interpreter::Interpreter;
 
@@ -139,6 +139,22 @@ impl Resnet50 {
             stages,
         };
         (net, channels)
+    }
+
+    /// The network with its first `count` blocks frozen, of which the stem is one.
+    pub(super) fn freeze_blocks(self, count: usize) -> Self {
+        let Some(mut count) = count.checked_sub(1) else {
+            return self;
+        };
+        let stages = self.stages.into_iter().map(|stage| Stage {
+            blocks: freeze_first(stage.blocks, &mut count),
+        });
+        Self {
+            stages: stages.collect(),
+            conv: self.conv.freeze(),
+            norm: self.norm.freeze(),
+            pool_padded: self.pool_padded,
+        }
     }
 
     /// `[batch, 3, 200, 200]` to `[batch, 2048, 7, 7]`.

@@ -4,6 +4,7 @@ use burn::module::Module;
 use burn::nn::PaddingConfig2d;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 
+use super::blocks::freeze_first;
 use super::init::Init;
 use super::interpreter::Interpreter;
 
@@ -42,6 +43,13 @@ impl Vgg16 {
             })
             .collect();
         (Self { blocks }, channels)
+    }
+
+    /// The network with its first `count` blocks frozen.
+    pub(super) fn freeze_blocks(self, mut count: usize) -> Self {
+        Self {
+            blocks: freeze_first(self.blocks, &mut count),
+        }
     }
 
     /// `[batch, 3, 200, 200]` to `[batch, 512, 6, 6]`. There is no batch normalisation.

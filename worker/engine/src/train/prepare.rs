@@ -36,7 +36,9 @@ pub(super) fn prepare(
         (None, Some(path)) => pretrained(config, path, &device, run.seed)?,
         (None, None) => config.init(&device, run.seed),
     };
-    let network = network.with_precision(experiment.precision);
+    let network = network
+        .with_precision(experiment.precision)
+        .freeze_through(&run.freeze);
     let rates = AdamConfig::keras(run.learning_rate, run.decay);
     let mut state = TrainState::new(network, rates, run.seed);
     let Some(Resume {

@@ -1,5 +1,6 @@
 mod exact;
 mod files;
+mod freeze;
 mod mutated;
 mod precision;
 mod shared;

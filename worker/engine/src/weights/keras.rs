@@ -106,31 +106,26 @@ fn read_from(storage: DynStorage) -> Result<(KerasModel, StateDict), Problem> {
     if let Some(names) = strings(&root, "layer_names")? {
         return legacy(&root, names);
     }
-    let (groups, _) = root.member_names()?;
-    let has = |name: &str| groups.iter().any(|group| group == name);
-    if has("model_weights") {
+    if root
+        .member_names()?
+        .0
+        .iter()
+        .any(|name| name == "model_weights")
+    {
         let group = root.group("model_weights")?;
         if let Some(names) = strings(&group, "layer_names")? {
             return legacy(&group, names);
         }
     }
-    if has(keras3::LAYERS) {
-        return keras3::read(&root);
+    match keras3::layers_of(&root)? {
+        Some(_) => keras3::read(&root),
+        None => Err(Problem::Layout(NO_LAYERS.to_owned())),
     }
-    let reason = match has("_layer_checkpoint_dependencies") {
-        true => KERAS_2_ZIP,
-        false => NO_LAYERS,
-    };
-    Err(Problem::Layout(reason.to_owned()))
 }
-
-/// What to do with the first version of the `.keras` format.
-const KERAS_2_ZIP: &str = "it is in the layout that Keras 2.12 to 2.15 gave to .keras and .weights.h5; load \
-    the model there and save it with model.save(\"model.h5\"), or in Keras 3";
 
 /// HDF5 of something else.
 const NO_LAYERS: &str = "it is HDF5, but has neither layer_names, as Keras' .h5 files have, nor a group \
-    layers, as Keras 3's .weights.h5 files have";
+    layers, as its .weights.h5 files have";
 
 fn legacy(group: &Group, names: Vec<String>) -> Result<(KerasModel, StateDict), Problem> {
     let mut model = KerasModel::default();

@@ -5,9 +5,13 @@
 //! order named by the layer's class and a number, such as `conv2d`, `conv2d_1`, ..; that has a group `vars`
 //! of datasets `0`, `1`, .., and, of a model within the model, a group `layers` again. Newer files also have
 //! the layer's own name, as an attribute `name` of `vars`.
+//!
+//! Keras 2.15 wrote the same layout. Keras 2.12 to 2.14 called the group `_layer_checkpoint_dependencies`,
+//! and 2.12 and 2.13 counted each layer with weights twice: their numbers have gaps, but the model's order.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use hdf5_reader::error::Error;
 use hdf5_reader::group::Group;
 
 use super::keras::{KerasLayer, KerasModel, Order, Problem, strings, tensor};
@@ -16,6 +20,9 @@ use super::state_dict::StateDict;
 
 /// The group of a model's layers.
 pub(super) const LAYERS: &str = "layers";
+
+/// The same before Keras 2.15.
+const KERAS_2_LAYERS: &str = "_layer_checkpoint_dependencies";
 
 /// Classes of the layers of which backbones consist.
 const CONVOLUTION: &str = "conv2d";
@@ -34,6 +41,15 @@ struct Container {
     convolutions: usize,
 }
 
+/// The name of the group of layers in a model's group, if there is one.
+pub(super) fn layers_of(model: &Group) -> Result<Option<&'static str>, Error> {
+    let (groups, _) = model.member_names()?;
+    let names = [LAYERS, KERAS_2_LAYERS].into_iter();
+    Ok(names
+        .into_iter()
+        .find(|name| groups.iter().any(|group| group == name)))
+}
+
 /// Layers and tensors of the model, or model within the model, that has the most convolutions.
 pub(super) fn read(root: &Group) -> Result<(KerasModel, StateDict), Problem> {
     let mut containers = Vec::new();
@@ -47,7 +63,8 @@ pub(super) fn read(root: &Group) -> Result<(KerasModel, StateDict), Problem> {
         .filter(|container| container.convolutions > 0);
     let Some(Container { path, group, .. }) = largest else {
         return Err(Problem::Layout(
-            "it is in the layout of Keras 3, but has no layers/conv2d, nor a model with one"
+            "it is in the layout of .keras and .weights.h5, but has no conv2d among its layers, nor a model \
+             with one"
                 .to_owned(),
         ));
     };
@@ -84,16 +101,16 @@ fn find(
     met: &mut BTreeSet<u64>,
     found: &mut Vec<Container>,
 ) -> Result<(), Problem> {
-    if !parent.member_names()?.0.iter().any(|name| name == LAYERS) {
+    let Some(layers) = layers_of(parent)? else {
         return Ok(());
-    }
-    let group = parent.group(LAYERS)?;
+    };
+    let group = parent.group(layers)?;
     if !met.insert(group.address()) {
         return Ok(());
     }
     let path = match path {
-        "" => LAYERS.to_owned(),
-        path => format!("{path}/{LAYERS}"),
+        "" => layers.to_owned(),
+        path => format!("{path}/{layers}"),
     };
     let members = group.member_names()?.0;
     found.push(Container {

@@ -37,6 +37,17 @@ fn residual_subjects() -> Vec<(usize, Device, TrainTask)> {
     subjects
 }
 
+/// A network of which some layers are frozen, with batch normalisation among both.
+fn frozen_subjects() -> Vec<(usize, Device, TrainTask)> {
+    let on = |device: Device| {
+        let mut task = task(SIZES[1], 0.05, EPOCHS);
+        task.run.backbone = Backbone::Resnet50;
+        task.run.freeze = "conv4_block2".parse().unwrap();
+        (SIZES[1], device, task)
+    };
+    cpus().into_iter().map(on).collect()
+}
+
 /// A folder with subfolders for runs.
 struct Folder(tempfile::TempDir);
 
@@ -194,7 +205,8 @@ fn a_run_drained_at_any_point_ends_with_the_same_bytes() {
 
 #[test]
 fn a_run_drained_after_every_single_step_ends_with_the_same_bytes() {
-    for (size, device, mut task) in [subjects(), residual_subjects()].concat() {
+    let all = [subjects(), residual_subjects(), frozen_subjects()].concat();
+    for (size, device, mut task) in all {
         let folder = Folder::new();
         let straight = undisturbed(&device, &task, &folder.sub("straight"));
         let (mut done, mut states, mut legs) = (Vec::new(), Vec::new(), 0);

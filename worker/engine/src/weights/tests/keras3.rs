@@ -17,8 +17,16 @@ use crate::weights::key_mapping::Layout;
 
 /// A file that Keras 3.15 wrote.
 fn fixture(folder: &Path, name: &str) -> PathBuf {
-    let all = include_bytes!("fixtures/keras3.zip");
-    let mut all = ZipArchive::new(Cursor::new(&all[..])).unwrap();
+    unpacked(include_bytes!("fixtures/keras3.zip"), folder, name)
+}
+
+/// A file that the version of Keras 2 wrote that its name begins with.
+fn keras2_fixture(folder: &Path, name: &str) -> PathBuf {
+    unpacked(include_bytes!("fixtures/keras2.zip"), folder, name)
+}
+
+fn unpacked(all: &[u8], folder: &Path, name: &str) -> PathBuf {
+    let mut all = ZipArchive::new(Cursor::new(all)).unwrap();
     let mut bytes = Vec::new();
     let mut entry = all.by_name(name).unwrap();
     entry.read_to_end(&mut bytes).unwrap();
@@ -98,6 +106,33 @@ fn what_keras_writes_of_the_inceptions_comes_in() {
         };
         assert_eq!(load(file), load("whole.h5"), "{name} {file}");
     }
+}
+
+/// The archives of Keras 2.12 to 2.15 (`fixtures/make_keras2.py`).
+#[test]
+fn archives_of_keras_2_come_in() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut files = vec![(
+        Backbone::Resnet50,
+        "2.12-resnet50-notebook.keras".to_owned(),
+    )];
+    for version in ["2.12", "2.14", "2.15"] {
+        for kind in ["whole", "nested"] {
+            files.push((Backbone::Vgg16, format!("{version}-vgg16-{kind}.keras")));
+        }
+    }
+    for (backbone, file) in files {
+        let path = keras2_fixture(folder.path(), &file);
+        let loaded = load(&path, &config(backbone, Variant::Keras)).unwrap();
+        assert_is_made(&loaded, &file);
+    }
+    // Without names, against the legacy layout.
+    let inception = config(Backbone::InceptionV3, Variant::Keras);
+    let [archive, legacy] = ["notebook.keras", "whole.h5"].map(|file| {
+        let path = keras2_fixture(folder.path(), &format!("2.12-inception_v3-{file}"));
+        values(&load(&path, &inception).unwrap(), false)
+    });
+    assert_eq!(archive, legacy);
 }
 
 #[test]
