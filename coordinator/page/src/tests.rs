@@ -98,10 +98,10 @@ fn the_fleet_is_shown_and_foreign_text_is_escaped() {
     <thead><tr><th>run</th><th>state</th><th class="minor">worker</th><th class="n">epoch</th><th class="minor">progress</th>
     <th class="n minor">images/s</th><th class="n minor">valid loss</th><th class="n minor">valid accuracy</th><th class="n">best (epoch)</th><th class="n">ETA</th></tr></thead>
     <tbody>
-    <tr><th><a href="/logs/first" title="log">first</a></th><td class="state-leased">training</td><td class="minor">&#60;script&#62;alert(1)&#60;/script&#62;</td>
+    <tr><th><a href="logs/first" title="log">first</a></th><td class="state-leased">training</td><td class="minor">&#60;script&#62;alert(1)&#60;/script&#62;</td>
     <td class="n">2/8</td><td class="bar minor"><progress max="1" value="0.281" aria-label="first">28 %</progress></td>
     <td class="n minor">12.3</td><td class="n minor">1.250</td><td class="n minor">50.00 %</td><td class="n">50.00 % (2)</td><td class="n">10 min</td></tr>
-    <tr><th><a href="/logs/second" title="log">second</a></th><td class="state-pending">pending</td><td class="minor"></td>
+    <tr><th><a href="logs/second" title="log">second</a></th><td class="state-pending">pending</td><td class="minor"></td>
     <td class="n">0/8</td><td class="bar minor"><progress max="1" value="0" aria-label="second">0 %</progress></td>
     <td class="n minor"></td><td class="n minor"></td><td class="n minor"></td><td class="n"></td><td class="n"></td></tr>
     </tbody></table></div>

@@ -51,8 +51,22 @@ fn queue() -> QueueStatus {
 
 #[test]
 fn a_queue_is_a_table() {
-    insta::assert_snapshot!(render(&queue(), Format::Text, 200), @"");
-    insta::assert_snapshot!(render(&queue(), Format::Text, 60), @"");
+    insta::assert_snapshot!(render(&queue(), Format::Text, 200), @r"
+    experiment  state      priority  done  runs  workers         ETA  submitted (UTC)   by   ended (UTC)       reason
+    first       training          3     1     4        3  1 min 30 s  2026-11-27 16:00  ann
+    second      no worker               0     2        0              2026-11-27 16:00
+    third       waiting                                               2026-11-27 16:00
+    bad         failed                                                2026-11-27 16:00       2026-11-27 16:01  vgg16: the loss is not finite
+    1 worker waits for an experiment
+    ");
+    insta::assert_snapshot!(render(&queue(), Format::Text, 60), @r"
+    experiment  state      done  reason
+    first       training      1
+    second      no worker     0
+    third       waiting
+    bad         failed           vgg16: the loss is not finite
+    1 worker waits for an experiment
+    ");
 }
 
 #[test]
