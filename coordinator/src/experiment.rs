@@ -369,8 +369,8 @@ async fn check(
     if request.source_is_explicit && pack(request).await?.blob != stored.dataset.blob {
         return Err(Mismatch(format!(
             "experiment {name} was begun with other data than {}, or with other options for them \
-             (--split, --valid-fraction, --class-names, --skip-bad-rows); choose another name with \
-             --name, or leave --data out to go on with it ({place})",
+             (--split, --valid-fraction, --class-names, --channels, --size, --soft-labels, \
+             --skip-bad-rows); choose another name with --name, or leave --data out to go on with it ({place})",
             request.source
         ))
         .into());

@@ -50,6 +50,7 @@ pub(super) async fn pack(request: &Request) -> anyhow::Result<Packed> {
             valid = images[1],
             test = images[2],
             skipped = loaded.skipped,
+            images = %loaded.dataset.shape(),
             size = %human::size(blob.size),
             took = %human::duration(started.elapsed()),
             "packed the data"

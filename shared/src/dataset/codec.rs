@@ -1,67 +1,13 @@
-//! Bytes of the format `QDS1`, and what makes them valid.
+//! Bytes of the formats `QDS1` and `QDS2`, and what makes them valid.
 
 use std::io::{self, Write};
 
-use super::{Dataset, Images, Index, Split};
+use super::{Channels, Dataset, DatasetError, ImageShape, Images, Index, Split, shape};
 
-const MAGIC: &[u8; 4] = b"QDS1";
+/// The formats: gray images with labels alone, and all others.
+const MAGICS: [&[u8; 4]; 2] = [b"QDS1", b"QDS2"];
 /// A label is one byte.
 const MAX_CLASSES: usize = 256;
-
-/// Why bytes are not a data set, or a data set cannot be written.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum DatasetError {
-    /// The magic is missing.
-    #[error("not a packed data set: it does not begin with `QDS1`")]
-    Magic,
-    /// The bytes end inside the header.
-    #[error("packed data set is truncated in its header, at byte {at}")]
-    TruncatedHeader {
-        /// Where the bytes end.
-        at: usize,
-    },
-    /// The bytes are fewer or more than the header says.
-    #[error("packed data set has {found} bytes where its header says {expected}")]
-    Length {
-        /// What the header says.
-        expected: u64,
-        /// What there is.
-        found: u64,
-    },
-    /// A number in the header is impossible.
-    #[error("packed data set has a bad header: {0}")]
-    Header(&'static str),
-    /// A class's name is empty, not UTF-8, too long or used twice.
-    #[error("packed data set has a bad name for class {class}: {problem}")]
-    ClassName {
-        /// Number of the class.
-        class: usize,
-        /// What is wrong.
-        problem: &'static str,
-    },
-    /// A label names no class.
-    #[error("label {label} of {split} image {index} is not one of {classes} classes")]
-    Label {
-        /// Its split.
-        split: Split,
-        /// Its place in the split.
-        index: usize,
-        /// The label.
-        label: u8,
-        /// How many classes there are.
-        classes: usize,
-    },
-    /// The labels and the pixels of a split disagree (in memory only).
-    #[error("{split} has {labels} labels but {bytes} bytes of pixels")]
-    Pixels {
-        /// The split.
-        split: Split,
-        /// Its labels.
-        labels: usize,
-        /// Its bytes of pixels.
-        bytes: usize,
-    },
-}
 
 impl Dataset {
     /// Checks all that [`Dataset::decode`] checks: use it on a data set that was put together by hand.
@@ -73,8 +19,18 @@ impl Dataset {
             return Err(DatasetError::Header("images without pixels"));
         }
         check_classes(&self.classes)?;
+        let (classes, is_soft) = (self.classes.len(), self.is_soft());
         for split in Split::ALL {
             let images = self.split(split);
+            let votes = if is_soft { images.len() * classes } else { 0 };
+            if images.votes.len() != votes {
+                return Err(DatasetError::VotesLength {
+                    split,
+                    labels: images.len(),
+                    classes,
+                    votes: images.votes.len(),
+                });
+            }
             if images.len().checked_mul(self.image_len()) != Some(images.pixels.len()) {
                 let (labels, bytes) = (images.len(), images.pixels.len());
                 return Err(DatasetError::Pixels {
@@ -83,9 +39,15 @@ impl Dataset {
                     bytes,
                 });
             }
-            check_labels(split, &images.labels, self.classes.len())?;
+            check_labels(split, &images.labels, classes)?;
+            check_votes(split, images)?;
         }
         Ok(())
+    }
+
+    /// Whether the format is `QDS1`.
+    fn is_plain(&self) -> bool {
+        self.channels == Channels::Gray && !self.is_soft()
     }
 
     /// Bytes that [`Dataset::write_to`] writes.
@@ -95,12 +57,12 @@ impl Dataset {
         let images: usize = self
             .splits
             .iter()
-            .map(|i| i.labels.len() + i.pixels.len())
+            .map(|i| i.labels.len() + i.votes.len() + i.pixels.len())
             .sum();
-        MAGIC.len() + 8 + names + 8 * Split::ALL.len() + images
+        MAGICS[0].len() + 8 + names + 8 * Split::ALL.len() + images
     }
 
-    /// Writes the format `QDS1`, in large pieces (no buffering needed).
+    /// Writes the packed data set, in large pieces (no buffering needed).
     ///
     /// # Errors
     /// `InvalidInput` with a [`DatasetError`] when [`Dataset::validate`] fails; else what the writer says.
@@ -108,10 +70,15 @@ impl Dataset {
         self.validate()
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
         let mut header = Vec::new();
-        header.extend_from_slice(MAGIC);
-        for number in [self.width, self.height, narrow(self.classes.len())?, 0] {
+        let is_plain = self.is_plain();
+        header.extend_from_slice(MAGICS[usize::from(!is_plain)]);
+        for number in [self.width, self.height, narrow(self.classes.len())?] {
             header.extend_from_slice(&number.to_le_bytes());
         }
+        header.extend_from_slice(&match is_plain {
+            true => [0, 0],
+            false => [self.channels.count() as u8, u8::from(self.is_soft())],
+        });
         for name in &self.classes {
             header.extend_from_slice(&narrow(name.len())?.to_le_bytes());
             header.extend_from_slice(name.as_bytes());
@@ -124,12 +91,15 @@ impl Dataset {
             out.write_all(&images.labels)?;
         }
         for images in &self.splits {
+            out.write_all(&images.votes)?;
+        }
+        for images in &self.splits {
             out.write_all(&images.pixels)?;
         }
         Ok(())
     }
 
-    /// The format `QDS1` in memory.
+    /// The packed data set in memory.
     ///
     /// # Panics
     /// If the data set is not valid ([`Dataset::validate`]); what was decoded or loaded always is.
@@ -141,20 +111,27 @@ impl Dataset {
         bytes
     }
 
-    /// Reads the format `QDS1`. Memory is taken only for what the bytes hold, whatever their header says.
+    /// Reads a packed data set. Memory is taken only for what the bytes hold, whatever their header says.
     ///
     /// # Errors
     /// If the bytes are not exactly one valid data set.
     pub fn decode(bytes: &[u8]) -> Result<Self, DatasetError> {
         let mut reader = Reader { bytes, at: 0 };
+        let header = Header::read(&mut reader)?;
+        let expected = header.total_len(reader.at)?;
+        let found = bytes.len() as u64;
+        if expected != found {
+            return Err(DatasetError::Length { expected, found });
+        }
+        let (image_len, votes_len) = (header.shape().bytes(), header.votes_len());
         let Header {
             width,
             height,
+            channels,
             classes,
             counts,
-        } = Header::read(&mut reader)?;
-        let image_len = usize::from(width) * usize::from(height);
-        reader.check_rest(counts, image_len)?;
+            ..
+        } = header;
 
         // From here on the counts are known to fit in `bytes`, and so in `usize`.
         let mut splits = <[Images; 3]>::default();
@@ -162,12 +139,18 @@ impl Dataset {
             splits[split as usize].labels = reader.take(count as usize)?.to_vec();
             check_labels(split, &splits[split as usize].labels, classes.len())?;
         }
+        for (split, count) in Split::ALL.into_iter().zip(counts) {
+            let images = &mut splits[split as usize];
+            images.votes = reader.take(count as usize * votes_len)?.to_vec();
+            check_votes(split, images)?;
+        }
         for (images, count) in splits.iter_mut().zip(counts) {
             images.pixels = reader.take(count as usize * image_len)?.to_vec();
         }
         Ok(Self {
             width,
             height,
+            channels,
             classes,
             splits,
         })
@@ -181,12 +164,16 @@ impl Index {
     /// [`DatasetError::TruncatedHeader`] if more bytes are needed; else what is wrong with them.
     pub fn of_prefix(bytes: &[u8]) -> Result<Self, DatasetError> {
         let mut reader = Reader { bytes, at: 0 };
+        let header = Header::read(&mut reader)?;
+        let pixels_at = header.pixels_at(reader.at)?;
         let Header {
             width,
             height,
+            channels,
             classes,
             counts,
-        } = Header::read(&mut reader)?;
+            ..
+        } = header;
         let mut labels = <[Vec<u8>; 3]>::default();
         for (split, count) in Split::ALL.into_iter().zip(counts) {
             let count = usize::try_from(count)
@@ -198,9 +185,10 @@ impl Index {
         Ok(Self {
             width,
             height,
+            channels,
             classes,
             labels,
-            pixels_at: reader.at as u64,
+            pixels_at,
         })
     }
 }
@@ -209,23 +197,38 @@ impl Index {
 struct Header {
     width: u16,
     height: u16,
+    channels: Channels,
+    /// Whether the images have votes.
+    is_soft: bool,
     classes: Vec<String>,
     counts: [u64; 3],
 }
 
 impl Header {
     fn read(reader: &mut Reader<'_>) -> Result<Self, DatasetError> {
-        if reader.take(MAGIC.len()).ok() != Some(MAGIC.as_slice()) {
-            return Err(DatasetError::Magic);
-        }
+        let magic = reader
+            .take(MAGICS[0].len())
+            .map_err(|_| DatasetError::Magic)?;
+        let format = MAGICS.iter().position(|known| known.as_slice() == magic);
+        let is_plain = format.ok_or(DatasetError::Magic)? == 0;
         let (width, height) = (reader.u16()?, reader.u16()?);
         if width == 0 || height == 0 {
             return Err(DatasetError::Header("images without pixels"));
         }
         let count = usize::from(reader.u16()?);
-        if reader.u16()? != 0 {
-            return Err(DatasetError::Header("reserved field is not 0"));
-        }
+        let (channels, is_soft) = match (is_plain, reader.array()?) {
+            (true, [0, 0]) => (Channels::Gray, false),
+            (true, _) => return Err(DatasetError::Header("reserved field is not 0")),
+            (false, [1, 0]) => {
+                return Err(DatasetError::Header(
+                    "gray images with labels alone, whose format is `QDS1`",
+                ));
+            }
+            (false, [1, 1]) => (Channels::Gray, true),
+            (false, [3, votes @ 0..=1]) => (Channels::Rgb, votes == 1),
+            (false, [1 | 3, _]) => return Err(DatasetError::Header("neither votes nor none")),
+            (false, _) => return Err(DatasetError::Header("neither 1 nor 3 channels")),
+        };
         if count > MAX_CLASSES {
             return Err(DatasetError::Header("more than 256 classes"));
         }
@@ -240,12 +243,48 @@ impl Header {
             classes.push(name.to_owned());
         }
         check_classes(&classes)?;
+        let counts = [reader.u64()?, reader.u64()?, reader.u64()?];
+        if is_soft && counts == [0; 3] {
+            return Err(DatasetError::Header("votes on no image"));
+        }
         Ok(Self {
             width,
             height,
+            channels,
+            is_soft,
             classes,
-            counts: [reader.u64()?, reader.u64()?, reader.u64()?],
+            counts,
         })
+    }
+
+    fn shape(&self) -> ImageShape {
+        shape([self.height, self.width], self.channels)
+    }
+
+    /// Bytes of the votes on an image.
+    fn votes_len(&self) -> usize {
+        if self.is_soft { self.classes.len() } else { 0 }
+    }
+
+    /// Where the pixels begin, given where the labels do.
+    fn pixels_at(&self, labels_at: usize) -> Result<u64, DatasetError> {
+        self.after(labels_at, 1 + self.votes_len())
+    }
+
+    /// Bytes of the whole data set, given where the labels begin.
+    fn total_len(&self, labels_at: usize) -> Result<u64, DatasetError> {
+        self.after(labels_at, 1 + self.votes_len() + self.shape().bytes())
+    }
+
+    /// Where `each` bytes of every image end that begin at `at`.
+    fn after(&self, at: usize, each: usize) -> Result<u64, DatasetError> {
+        let counts = self.counts.iter();
+        counts
+            .copied()
+            .try_fold(0_u64, u64::checked_add)
+            .and_then(|images| images.checked_mul(each as u64))
+            .and_then(|bytes| bytes.checked_add(at as u64))
+            .ok_or(DatasetError::Header("more images than can be addressed"))
     }
 }
 
@@ -290,6 +329,26 @@ fn check_labels(split: Split, labels: &[u8], classes: usize) -> Result<(), Datas
     }
 }
 
+/// Whether the label of each image is the first class of most votes, of which there are some. Without votes
+/// there is nothing to check.
+fn check_votes(split: Split, images: &Images) -> Result<(), DatasetError> {
+    for (index, &label) in images.labels.iter().enumerate() {
+        let Some(votes) = images.votes(index) else {
+            return Ok(());
+        };
+        let most = votes.iter().copied().max().unwrap_or(0);
+        let first = votes.iter().position(|&votes| votes == most);
+        if most == 0 || first != Some(usize::from(label)) {
+            return Err(DatasetError::Votes {
+                split,
+                index,
+                label,
+            });
+        }
+    }
+    Ok(())
+}
+
 /// A cursor that never reads past the end.
 struct Reader<'a> {
     bytes: &'a [u8],
@@ -318,21 +377,5 @@ impl<'a> Reader<'a> {
 
     fn u64(&mut self) -> Result<u64, DatasetError> {
         self.array().map(u64::from_le_bytes)
-    }
-
-    /// Whether exactly `counts` images follow.
-    fn check_rest(&self, counts: [u64; 3], image_len: usize) -> Result<(), DatasetError> {
-        let expected = counts
-            .iter()
-            .try_fold(0_u64, |sum, &count| sum.checked_add(count))
-            .and_then(|images| images.checked_mul(image_len as u64 + 1))
-            .and_then(|images| images.checked_add(self.at as u64))
-            .ok_or(DatasetError::Header("more images than can be addressed"))?;
-        let found = self.bytes.len() as u64;
-        if expected == found {
-            Ok(())
-        } else {
-            Err(DatasetError::Length { expected, found })
-        }
     }
 }

@@ -1,18 +1,23 @@
 use super::*;
 
+mod second_format;
+
 fn sample() -> Dataset {
     Dataset {
         width: 3,
         height: 2,
+        channels: Channels::Gray,
         classes: vec!["no".into(), "où".into()],
         splits: [
             Images {
                 labels: vec![0, 1, 1],
                 pixels: (0..18).collect(),
+                ..Images::default()
             },
             Images {
                 labels: vec![1],
                 pixels: vec![255; 6],
+                ..Images::default()
             },
             Images::default(),
         ],
@@ -152,7 +157,7 @@ fn malformed_headers() {
         bytes[at..at + value.len()].copy_from_slice(value);
         Dataset::decode(&bytes).expect_err("malformed")
     };
-    assert_eq!(change(0, b"QDS2"), DatasetError::Magic);
+    assert_eq!(change(0, b"QDS3"), DatasetError::Magic);
     assert_eq!(
         change(4, &[0, 0]),
         DatasetError::Header("images without pixels")

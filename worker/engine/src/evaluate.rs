@@ -7,7 +7,7 @@ use burn::tensor::{Device, Tensor};
 use quartet_agent::executor::{
     Callbacks, EvaluateTask, Evaluated, Member, MemberSource, Stop, UnsupportedPrecision,
 };
-use quartet_shared::dataset::{Images, Split};
+use quartet_shared::dataset::{ImageShape, Images, Split};
 use quartet_shared::ids::Epoch;
 use quartet_shared::predictions::{Predictions, Shape};
 use quartet_shared::progress::Phase;
@@ -79,7 +79,6 @@ pub fn evaluate(
     let mut reporter = ProgressReporter::new(callbacks, 0);
     reporter.phase(Phase::Evaluating, Epoch(0), steps * to_compute);
 
-    let size = [dataset.height, dataset.width];
     let mut predictions = Vec::with_capacity(members.len());
     for Member { run, source, .. } in members {
         let weights = match source {
@@ -101,7 +100,7 @@ pub fn evaluate(
                 reporter.stop()
             };
             let images = dataset.split(split);
-            match predict(&network, images, size, batch, device, &mut step) {
+            match predict(&network, images, dataset.shape(), batch, device, &mut step) {
                 Some(outputs) => computed.splits.push(outputs),
                 None => return Ok(Evaluated::Stopped),
             }
@@ -153,19 +152,17 @@ pub fn evaluate(
     })))
 }
 
-/// Softmax outputs of a network for all images of `[height, width]` pixels in their order, `[images,
-/// classes]`, row-major. `step` is called with the number of images after every batch; `None` if it says to
+/// Softmax outputs of a network for all images of a shape in their order, `[images, classes]`, row-major. `step` is called with the number of images after every batch; `None` if it says to
 /// stop. The network must be on `device`, without autodiff.
 pub fn predict(
     network: &Network,
     images: &Images,
-    size: [u16; 2],
+    shape: ImageShape,
     batch: usize,
     device: &Device,
     step: &mut dyn FnMut(usize) -> Option<Stop>,
 ) -> Option<Vec<f32>> {
-    let size_there = network.config().image_size as u32;
-    let input = Input::of_size(size.map(usize::from), size_there, device);
+    let input = Input::of_shape(shape, network.config().image_size as u32, device);
     let mut outputs: Vec<Tensor<2>> = Vec::new();
     for range in batches(images, batch) {
         let decoded = input.evaluation_batch(images, range.clone()).images;

@@ -139,6 +139,7 @@ impl Dealt {
         for images in others {
             let images = std::mem::take(images);
             train.labels.extend_from_slice(&images.labels);
+            train.votes.extend_from_slice(&images.votes);
             train.pixels.reserve_exact(images.pixels.len());
             train.pixels.extend_from_slice(&images.pixels);
         }
@@ -153,15 +154,17 @@ impl Dealt {
     fn deal(&mut self, shares: Shares) {
         let [train, valid, test] = &mut self.splits;
         let goes_to = choose(&train.labels, &self.hashes[0], shares);
-        let image_len = train.pixels.len() / train.len().max(1);
+        let each = |bytes: usize| bytes / goes_to.len().max(1);
+        let (image_len, votes_len) = (each(train.pixels.len()), each(train.votes.len()));
         for (split, images) in [(Split::Valid, valid), (Split::Test, test)] {
             let count = goes_to.iter().filter(|&&to| to == split).count();
             images.labels.reserve_exact(count);
             images.pixels.reserve_exact(count * image_len);
             for (index, _) in goes_to.iter().enumerate().filter(|(_, to)| **to == split) {
                 images.labels.push(train.labels[index]);
-                let start = index * image_len;
-                let pixels = &train.pixels[start..start + image_len];
+                let votes = &train.votes[index * votes_len..][..votes_len];
+                images.votes.extend_from_slice(votes);
+                let pixels = &train.pixels[index * image_len..][..image_len];
                 images.pixels.extend_from_slice(pixels);
             }
         }
@@ -170,13 +173,16 @@ impl Dealt {
         let mut kept = 0;
         for index in stays {
             train.labels[kept] = train.labels[index];
-            let start = index * image_len;
-            train
-                .pixels
-                .copy_within(start..start + image_len, kept * image_len);
+            for (bytes, len) in [
+                (&mut train.votes, votes_len),
+                (&mut train.pixels, image_len),
+            ] {
+                bytes.copy_within(index * len..(index + 1) * len, kept * len);
+            }
             kept += 1;
         }
         train.labels.truncate(kept);
+        train.votes.truncate(kept * votes_len);
         train.pixels.truncate(kept * image_len);
         self.hashes = Default::default();
     }

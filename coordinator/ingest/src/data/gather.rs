@@ -1,6 +1,6 @@
 //! Puts images of any source together and checks what all sources must satisfy.
 
-use quartet_shared::dataset::{Dataset, Split};
+use quartet_shared::dataset::{Channels, Dataset, Split};
 
 use super::deal::{Dealing, Dealt, Key};
 use super::{DataError, Loaded, Options};
@@ -14,6 +14,7 @@ const MIN_GROWTH: usize = 4 << 20;
 pub(super) struct Gather {
     skip_bad: bool,
     dealing: Dealing,
+    channels: Channels,
     /// The hashes are there only if images are to be dealt.
     images: Dealt,
     skipped: usize,
@@ -26,6 +27,7 @@ impl Gather {
         Self {
             skip_bad: options.skip_bad_rows,
             dealing: options.dealing,
+            channels: options.channels,
             images: Dealt::default(),
             skipped: 0,
             first_skipped: Vec::new(),
@@ -34,6 +36,18 @@ impl Gather {
     }
 
     pub(super) fn push(&mut self, split: Split, label: u8, key: Key<'_>, pixels: &[u8]) {
+        self.push_soft(split, label, &[], key, pixels);
+    }
+
+    /// Adds an image with its votes, if it has any: all images have some or none.
+    pub(super) fn push_soft(
+        &mut self,
+        split: Split,
+        label: u8,
+        votes: &[u8],
+        key: Key<'_>,
+        pixels: &[u8],
+    ) {
         if self.deals() {
             self.images.hashes[split as usize].push(key.hash());
         }
@@ -45,6 +59,7 @@ impl Gather {
                 .reserve_exact(pixels.len().max(len / 8).max(MIN_GROWTH));
         }
         images.labels.push(label);
+        images.votes.extend_from_slice(votes);
         images.pixels.extend_from_slice(pixels);
     }
 
@@ -74,13 +89,13 @@ impl Gather {
         self.dealing != Dealing::Own
     }
 
-    /// The data set of square images, dealt as the options say, if no class is missing from the training
+    /// The data set of images of one size, dealt as the options say, if no class is missing from the training
     /// split and no split is empty; the test split may be, unless the source has one (`has_test`). `origin`
     /// names the source in errors.
     pub(super) fn finish(
         mut self,
         origin: &str,
-        side: u16,
+        [height, width]: [u16; 2],
         classes: Vec<String>,
         has_test: bool,
     ) -> Result<Loaded, DataError> {
@@ -90,8 +105,9 @@ impl Gather {
             images.pixels.shrink_to_fit();
         }
         let dataset = Dataset {
-            width: side,
-            height: side,
+            width,
+            height,
+            channels: self.channels,
             classes,
             splits: self.images.splits,
         };

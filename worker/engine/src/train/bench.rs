@@ -6,7 +6,7 @@ use std::time::Instant;
 use burn::module::Module;
 use burn::tensor::Device;
 use quartet_agent::executor::TrainTask;
-use quartet_shared::dataset::{Dataset, EMOTIONS, Images, Split};
+use quartet_shared::dataset::{Channels, Dataset, EMOTIONS, Images, Split};
 use quartet_shared::ids::Epoch;
 use quartet_shared::spec::{Augmentation, ExperimentSpec, RunSpec};
 
@@ -60,7 +60,7 @@ pub fn measure_inference(work: Work, device: &Device) -> Result<StepCost, TrainE
         let batch = input.evaluation_batch(images, 0..images.labels.len());
         lap();
         let logits = network.forward(batch.images);
-        let loss = cross_entropy(logits.clone(), batch.labels.clone());
+        let loss = cross_entropy(logits.clone(), batch.labels.clone(), batch.distributions);
         let statistics = statistics(logits, batch.labels, loss);
         lap();
         accumulator.push(statistics, images.labels.len());
@@ -229,10 +229,15 @@ fn patterns(n: usize) -> Dataset {
         .collect();
     let labels = (0..n).map(|i| (i % EMOTIONS.len()) as u8).collect();
     let classes = EMOTIONS.map(str::to_owned).to_vec();
-    let train = Images { labels, pixels };
+    let train = Images {
+        labels,
+        pixels,
+        ..Images::default()
+    };
     Dataset {
         width: 48,
         height: 48,
+        channels: Channels::Gray,
         classes,
         splits: [train, Images::default(), Images::default()],
     }

@@ -120,7 +120,7 @@ impl<'a> TrainLoop<'a> {
             let n = range.len();
             let batch = self.input.evaluation_batch(images, range);
             let logits = network.forward(batch.images);
-            let loss = cross_entropy(logits.clone(), batch.labels.clone());
+            let loss = cross_entropy(logits.clone(), batch.labels.clone(), batch.distributions);
             accumulator.push(statistics(logits, batch.labels, loss), n);
             if self.reporter.step(n) {
                 self.reporter.report(None);

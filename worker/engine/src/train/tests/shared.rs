@@ -10,7 +10,7 @@ use crate::input::{Batch, Input};
 use crate::models::parameters::parameters;
 
 /// A small network with every kind of operation of a residual one.
-fn residual() -> TrainTask {
+pub(super) fn residual() -> TrainTask {
     let mut task = task(16, 0.05, 1);
     task.run.backbone = Backbone::Resnet50;
     task.run.dropout = 0.0;
