@@ -19,6 +19,7 @@
 mod codec;
 mod error;
 mod shape;
+mod stored;
 #[cfg(test)]
 mod tests;
 
@@ -29,6 +30,7 @@ use serde::{Deserialize, Serialize};
 
 pub use error::DatasetError;
 pub use shape::{Channels, ImageShape, InvalidChannels};
+pub use stored::{OpenError, StoredPixels};
 
 /// The part that an image plays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -76,8 +78,10 @@ pub struct Images {
     /// How many people voted for each class, `[n, classes]`: soft labels, with the class of most votes as the
     /// label. Empty in a data set with labels alone.
     pub votes: Vec<u8>,
-    /// Pixels of all images, `[n, height, width, channels]`, 0 to 255.
+    /// Pixels of all images, `[n, height, width, channels]`, 0 to 255. Empty if they are stored.
     pub pixels: Vec<u8>,
+    /// Where the pixels are, if they are not in memory.
+    pub stored: Option<StoredPixels>,
 }
 
 impl Images {
@@ -102,7 +106,7 @@ impl Images {
     }
 }
 
-/// A packed data set in memory.
+/// A packed data set, whose pixels are in memory or in a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dataset {
     /// Width in pixels.
@@ -227,7 +231,8 @@ impl Dataset {
         self.shape().bytes()
     }
 
-    /// The pixels of one image, `[height, width, channels]`; `None` past the end of the split.
+    /// The pixels of one image, `[height, width, channels]`; `None` past the end of the split, or if pixels
+    /// are not in memory.
     #[must_use]
     pub fn image(&self, split: Split, index: usize) -> Option<&[u8]> {
         let start = index.checked_mul(self.image_len())?;

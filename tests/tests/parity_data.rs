@@ -50,7 +50,7 @@ fn augmentation_is_keras() {
         for device in parity::cpus() {
             let input = Input::of_shape(ImageShape::gray([SIDE, SIDE]), size as u32, &device);
             let indices: Vec<usize> = (0..count).collect();
-            let batch = input.augmented(&images, &indices, &draws[..count]);
+            let batch = input.augmented(&images, &indices, &draws[..count]).unwrap();
             let found: Vec<f32> = parity::values(batch.images);
             // Three equal channels.
             let found = found.chunks_exact(3 * size * size).flat_map(|image| {

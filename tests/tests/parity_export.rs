@@ -84,7 +84,11 @@ fn network(backbone: Backbone, variant: Variant, width: f64, images: &Images) ->
     let device = Device::flex();
     let network = config.init(&device.clone().autodiff(), 9);
     let input = Input::of_shape(SHAPE, 96, &device);
-    let batch = input.evaluation_batch(images, 0..COUNT).images.autodiff();
+    let batch = input
+        .evaluation_batch(images, 0..COUNT)
+        .unwrap()
+        .images
+        .autodiff();
     let _ = network.forward_train(batch, DropoutMasks::none());
     lifted(network.valid())
 }
@@ -111,7 +115,7 @@ fn lifted(network: Network) -> Network {
 
 /// Probabilities that could tell a wrong network from the right one.
 fn expected(network: &Network, images: &Images) -> Vec<f32> {
-    let found = predict(network, images, SHAPE, &Device::flex());
+    let found = predict(network, images, SHAPE, &Device::flex()).unwrap();
     let config = network.config();
     let classes = config.classes.len();
     let largest = found.iter().copied().fold(0.0, f32::max);

@@ -10,6 +10,7 @@ mod error;
 mod folder;
 mod gather;
 mod size;
+mod spool;
 mod synthetic;
 #[cfg(test)]
 mod tests;
@@ -59,6 +60,8 @@ pub struct Options {
     pub channels: Channels,
     /// Keep the votes of FER+ as soft labels.
     pub soft_labels: bool,
+    /// Keep the pixels in a temporary file, so that data larger than memory can be packed.
+    pub spool: bool,
     /// What [`Source::Synthetic`] draws.
     pub synthetic: SyntheticSpec,
 }
@@ -107,7 +110,7 @@ impl Options {
     }
 }
 
-/// Loads a data set into memory.
+/// Loads a data set into memory, or all but its pixels with [`Options::spool`].
 ///
 /// # Errors
 /// See [`DataError`]; its messages name the file, the row where there is one, and what to do.

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, bail};
-use bytes::Bytes;
 use quartet_ingest::data;
 use quartet_ingest::weights::{self, DownloadProgress, WeightSources, WeightsError};
-use quartet_shared::blob::{Blob, BlobRef, Checksum};
+use quartet_shared::blob::{Blob, BlobHasher, BlobRef};
 use quartet_shared::clock::Timestamp;
+use quartet_shared::dataset::Dataset;
 use quartet_shared::ids::{ExperimentName, RunName};
 use quartet_shared::spec::{RunSpec, SpecError, Weights};
 use quartet_shared::{blocking, human};
@@ -18,16 +18,23 @@ use quartet_store::{Creation, Store};
 
 use super::{Created, FORMAT, Mismatch, Request};
 
-/// Packed data.
+/// What failed where images cannot be read again.
+const CANNOT_READ: &str = "cannot read the temporary file of the images";
+
+/// Data to be packed, whose pixels are in a temporary file.
 pub(super) struct Packed {
-    bytes: Bytes,
+    dataset: Dataset,
     pub(super) blob: Blob,
     summary: String,
 }
 
-/// Reads and packs the data, off the asynchronous threads.
+/// Reads the data and finds out what they are when packed, off the asynchronous threads.
 pub(super) async fn pack(request: &Request) -> anyhow::Result<Packed> {
-    let (source, options) = (request.source.clone(), request.data.clone());
+    let source = request.source.clone();
+    let options = data::Options {
+        spool: true,
+        ..request.data.clone()
+    };
     let packed = blocking::run(move || -> anyhow::Result<Packed> {
         let started = std::time::Instant::now();
         let loaded = data::load(&source, &options)?;
@@ -39,11 +46,11 @@ pub(super) async fn pack(request: &Request) -> anyhow::Result<Packed> {
             .splits
             .each_ref()
             .map(|split| split.labels.len());
-        let bytes = Bytes::from(loaded.dataset.encode());
-        let blob = Blob {
-            size: bytes.len() as u64,
-            sha256: Checksum::of(&bytes),
-        };
+        let mut hasher = BlobHasher::default();
+        for piece in loaded.dataset.pieces()? {
+            hasher.update(&piece.context(CANNOT_READ)?);
+        }
+        let blob = hasher.finish();
         tracing::info!(
             source = %source,
             train = images[0],
@@ -62,7 +69,7 @@ pub(super) async fn pack(request: &Request) -> anyhow::Result<Packed> {
             summary.push_str(&format!(", {} skipped", loaded.skipped));
         }
         Ok(Packed {
-            bytes,
+            dataset: loaded.dataset,
             blob,
             summary,
         })
@@ -198,11 +205,13 @@ pub(super) async fn create(
 impl Packed {
     /// Puts the data into the store, unless it has them.
     async fn put(self, store: &Store) -> anyhow::Result<BlobRef> {
-        let Self { bytes, blob, .. } = self;
+        let Self { dataset, blob, .. } = self;
         let key = layout::dataset(blob.sha256);
         if !store.exists(&key).await? {
             let mut upload = store.upload(&key);
-            upload.write(bytes).await?;
+            for piece in dataset.pieces()? {
+                upload.write(piece.context(CANNOT_READ)?.into()).await?;
+            }
             if let Err(found) = upload.finish(blob).await? {
                 bail!("the packed data changed while it was written: {found} instead of {blob}");
             }

@@ -1,11 +1,13 @@
 //! Bytes of the formats `QDS1` and `QDS2`, and what makes them valid.
 
-use std::io::{self, Write};
+use std::io;
 
 use super::{Channels, Dataset, DatasetError, ImageShape, Images, Index, Split, shape};
 
 /// The formats: gray images with labels alone, and all others.
 const MAGICS: [&[u8; 4]; 2] = [b"QDS1", b"QDS2"];
+/// Bytes of pixels that are written at once, or one image if that is more.
+const PIECE: usize = 1 << 20;
 /// A label is one byte.
 const MAX_CLASSES: usize = 256;
 
@@ -31,8 +33,12 @@ impl Dataset {
                     votes: images.votes.len(),
                 });
             }
-            if images.len().checked_mul(self.image_len()) != Some(images.pixels.len()) {
-                let (labels, bytes) = (images.len(), images.pixels.len());
+            let bytes = match &images.stored {
+                Some(stored) => stored.places.len() * self.image_len(),
+                None => images.pixels.len(),
+            };
+            if images.len().checked_mul(self.image_len()) != Some(bytes) {
+                let labels = images.len();
                 return Err(DatasetError::Pixels {
                     split,
                     labels,
@@ -50,25 +56,34 @@ impl Dataset {
         self.channels == Channels::Gray && !self.is_soft()
     }
 
-    /// Bytes that [`Dataset::write_to`] writes.
-    #[must_use]
-    pub fn encoded_len(&self) -> usize {
-        let names: usize = self.classes.iter().map(|name| 2 + name.len()).sum();
-        let images: usize = self
-            .splits
-            .iter()
-            .map(|i| i.labels.len() + i.votes.len() + i.pixels.len())
-            .sum();
-        MAGICS[0].len() + 8 + names + 8 * Split::ALL.len() + images
-    }
-
-    /// Writes the packed data set, in large pieces (no buffering needed).
+    /// The bytes of the packed data set, in pieces of about [`PIECE`] bytes of pixels.
     ///
     /// # Errors
-    /// `InvalidInput` with a [`DatasetError`] when [`Dataset::validate`] fails; else what the writer says.
-    pub fn write_to(&self, mut out: impl Write) -> io::Result<()> {
+    /// `InvalidInput` with a [`DatasetError`] when [`Dataset::validate`] fails. A piece is an error if stored
+    /// pixels cannot be read.
+    pub fn pieces(&self) -> io::Result<impl Iterator<Item = io::Result<Vec<u8>>> + Send> {
         self.validate()
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+        let len = self.image_len();
+        let at_once = (PIECE / len).max(1);
+        let labels = self.splits.iter().map(|images| images.labels.clone());
+        let votes = self.splits.iter().map(|images| images.votes.clone());
+        let pixels = self.splits.iter().flat_map(move |images| {
+            let starts = (0..images.len()).step_by(at_once);
+            starts.map(move |start| {
+                let mut piece = Vec::with_capacity(at_once * len);
+                for index in start..images.len().min(start + at_once) {
+                    images.read(index, len, &mut piece)?;
+                }
+                Ok(piece)
+            })
+        });
+        let beginning = std::iter::once(self.header()?).chain(labels).chain(votes);
+        Ok(beginning.map(Ok).chain(pixels))
+    }
+
+    /// What comes before the labels.
+    fn header(&self) -> io::Result<Vec<u8>> {
         let mut header = Vec::new();
         let is_plain = self.is_plain();
         header.extend_from_slice(MAGICS[usize::from(!is_plain)]);
@@ -86,29 +101,19 @@ impl Dataset {
         for images in &self.splits {
             header.extend_from_slice(&(images.len() as u64).to_le_bytes());
         }
-        out.write_all(&header)?;
-        for images in &self.splits {
-            out.write_all(&images.labels)?;
-        }
-        for images in &self.splits {
-            out.write_all(&images.votes)?;
-        }
-        for images in &self.splits {
-            out.write_all(&images.pixels)?;
-        }
-        Ok(())
+        Ok(header)
     }
 
     /// The packed data set in memory.
     ///
     /// # Panics
-    /// If the data set is not valid ([`Dataset::validate`]); what was decoded or loaded always is.
+    /// If the data set is not valid ([`Dataset::validate`]; what was decoded or loaded always is), or stored
+    /// pixels cannot be read.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(self.encoded_len());
-        self.write_to(&mut bytes)
-            .expect("only valid data sets are encoded");
-        bytes
+        let pieces = self.pieces().expect("only valid data sets are encoded");
+        let pieces: io::Result<Vec<_>> = pieces.collect();
+        pieces.expect("the pixels can be read").concat()
     }
 
     /// Reads a packed data set. Memory is taken only for what the bytes hold, whatever their header says.
@@ -163,9 +168,30 @@ impl Index {
     /// # Errors
     /// [`DatasetError::TruncatedHeader`] if more bytes are needed; else what is wrong with them.
     pub fn of_prefix(bytes: &[u8]) -> Result<Self, DatasetError> {
+        Self::read(&mut Reader { bytes, at: 0 }).map(|(index, _)| index)
+    }
+
+    /// The same with the votes of each split, which must be among the bytes, too.
+    pub(super) fn with_votes(bytes: &[u8]) -> Result<(Self, [Vec<u8>; 3]), DatasetError> {
         let mut reader = Reader { bytes, at: 0 };
-        let header = Header::read(&mut reader)?;
-        let pixels_at = header.pixels_at(reader.at)?;
+        let (index, votes_len) = Self::read(&mut reader)?;
+        let mut votes = <[Vec<u8>; 3]>::default();
+        for (split, labels) in Split::ALL.into_iter().zip(&index.labels) {
+            let images = Images {
+                labels: labels.clone(),
+                votes: reader.take(labels.len() * votes_len)?.to_vec(),
+                ..Images::default()
+            };
+            check_votes(split, &images)?;
+            votes[split as usize] = images.votes;
+        }
+        Ok((index, votes))
+    }
+
+    /// The index, and how many bytes of votes an image has; the votes come next.
+    fn read(reader: &mut Reader<'_>) -> Result<(Self, usize), DatasetError> {
+        let header = Header::read(reader)?;
+        let (pixels_at, votes_len) = (header.pixels_at(reader.at)?, header.votes_len());
         let Header {
             width,
             height,
@@ -182,14 +208,15 @@ impl Index {
             check_labels(split, of_split, classes.len())?;
             labels[split as usize] = of_split.to_vec();
         }
-        Ok(Self {
+        let index = Self {
             width,
             height,
             channels,
             classes,
             labels,
             pixels_at,
-        })
+        };
+        Ok((index, votes_len))
     }
 }
 

@@ -99,6 +99,7 @@ fn load(path: &Path, folder: &Path, soft_labels: bool, bytes: &[u8]) -> Result<(
             skip_bad_rows,
             dealing,
             soft_labels,
+            spool: skip_bad_rows,
             ..Options::default()
         };
         match data::load(&Source::Path(path.to_owned()), &options) {

@@ -85,8 +85,13 @@ fn packed_data_sets() {
             .map(|dataset| dataset.encode())
             .to_vec()
     };
+    let folder = tempfile::tempdir().unwrap();
     survives(&format, valid, |bytes| {
         let index = Index::of_prefix(bytes);
+        let path = folder.path().join("images.qds");
+        std::fs::write(&path, bytes).unwrap();
+        let opened = Dataset::open(&path).map_err(|error| error.to_string());
+        assert_eq!(opened.is_ok(), Dataset::decode(bytes).is_ok());
         let dataset = Dataset::decode(bytes).map_err(|error| error.to_string())?;
         let index = index.map_err(|error| format!("no index: {error}"))?;
         assert_eq!(index.shape(), dataset.shape());
@@ -94,6 +99,7 @@ fn packed_data_sets() {
             assert_eq!(index.labels(split), dataset.split(split).labels);
         }
         assert_eq!(dataset.encode(), bytes);
+        assert_eq!(opened?.encode(), bytes);
         Ok(())
     });
 }

@@ -1,6 +1,6 @@
 //! From packed images to the networks' input, on the device.
 //!
-//! The host draws the random changes and builds two small matrices per image; the device gets the u8 pixels
+//! The host reads the images, draws the random changes and builds two small matrices per image; the device gets the u8 pixels
 //! and the matrices, and multiplies: see [`AugmentationParams`]. The channels of a colour image are changed
 //! alike, and stay in the order red, green, blue; a gray image is changed once and repeated three times. Nothing depends on which worker computes it
 //! or on what came before.
@@ -12,6 +12,7 @@ mod sampler;
 #[cfg(test)]
 mod tests;
 
+use std::io;
 use std::ops::Range;
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
@@ -67,7 +68,9 @@ impl Input {
     }
 
     /// A training batch: the images at `indices`, each changed by its [`AugmentationParams`] of this epoch.
-    #[must_use]
+    ///
+    /// # Errors
+    /// The pixels cannot be read from their file.
     pub fn training(
         &self,
         images: &Images,
@@ -75,7 +78,7 @@ impl Input {
         augmentation: &Augmentation,
         seed: u64,
         epoch: Epoch,
-    ) -> Batch {
+    ) -> io::Result<Batch> {
         let params: Vec<AugmentationParams> = indices
             .iter()
             .map(|&index| AugmentationParams::new(augmentation, seed, epoch, index))
@@ -84,20 +87,24 @@ impl Input {
     }
 
     /// The images at `indices`, each changed by its parameters.
-    #[must_use]
+    ///
+    /// # Errors
+    /// The pixels cannot be read from their file.
     pub fn augmented(
         &self,
         images: &Images,
         indices: &[usize],
         params: &[AugmentationParams],
-    ) -> Batch {
+    ) -> io::Result<Batch> {
         let matrices = matrices(params, self.size, self.shape, &self.device);
         self.batch(images, indices.iter().copied(), matrices)
     }
 
     /// The images of `range` in their order, resized and scaled only.
-    #[must_use]
-    pub fn evaluation_batch(&self, images: &Images, range: Range<usize>) -> Batch {
+    ///
+    /// # Errors
+    /// The pixels cannot be read from their file.
+    pub fn evaluation_batch(&self, images: &Images, range: Range<usize>) -> io::Result<Batch> {
         self.batch(images, range, self.unchanged.clone())
     }
 
@@ -106,7 +113,7 @@ impl Input {
         images: &Images,
         indices: impl ExactSizeIterator<Item = usize> + Clone,
         (rows, columns): (Tensor<3>, Tensor<3>),
-    ) -> Batch {
+    ) -> io::Result<Batch> {
         let (n, size) = (indices.len(), self.size);
         let ImageShape {
             height,
@@ -116,7 +123,7 @@ impl Input {
         let (bytes, channels) = (self.shape.bytes(), channels.count());
         let mut pixels = Vec::with_capacity(n * bytes);
         for index in indices.clone() {
-            pixels.extend_from_slice(&images.pixels[index * bytes..(index + 1) * bytes]);
+            images.read(index, bytes, &mut pixels)?;
         }
         let pixels = TensorData::new(pixels, [n, height, width * channels]);
         let pixels = upload_bytes::<3>(pixels, &self.device).float();
@@ -133,11 +140,11 @@ impl Input {
         let resized = resized.reshape([n, channels, size, size]);
         let labels = indices.clone().map(|i| f32::from(images.labels[i]));
         let labels = TensorData::new(labels.collect(), [n, 1]);
-        Batch {
+        Ok(Batch {
             images: resized.expand([n, 3, size, size]),
             labels: upload(labels, &self.device).int(),
             distributions: self.distributions(images, indices),
-        }
+        })
     }
 
     /// The parts of the votes, if the images have any.

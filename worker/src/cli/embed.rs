@@ -56,7 +56,7 @@ pub(super) fn run(args: &EmbedArgs) -> anyhow::Result<()> {
             pixels: picture.pixels().to_vec(),
             ..Images::default()
         };
-        let map = network.features(input.evaluation_batch(&images, 0..1).images);
+        let map = network.features(input.evaluation_batch(&images, 0..1)?.images);
         let pooled: Tensor<1> = map.mean_dims(&[2, 3]).flatten(0, 3);
         let features = pooled.into_data_as::<f32>();
         let embedding = Embedding {

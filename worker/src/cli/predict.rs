@@ -109,7 +109,7 @@ impl Ensemble {
                 "the network of run {} has other classes than the data set",
                 run.run.name
             );
-            Ok(predict(&network, images, self.shape(), &self.device))
+            Ok(predict(&network, images, self.shape(), &self.device)?)
         });
         outputs.collect()
     }

@@ -71,7 +71,7 @@ pub(super) fn load(
     }
     options.refuse_soft_labels(&origin)?;
     let mut reading = Reading {
-        gather: Gather::new(options),
+        gather: Gather::new(options)?,
         labels: Labels::new(options),
         image_len: None,
     };
@@ -137,7 +137,7 @@ impl Reading {
             match self.parse(columns, shape, &line, deal, row, &mut image) {
                 Ok((split, label)) => {
                     self.image_len = Some(image.len());
-                    self.gather.push(split, label, Key::Row(row), &image);
+                    self.gather.push(split, label, Key::Row(row), &image)?;
                 }
                 Err(problem) => {
                     let (file, line) = (file.clone(), line.number);

@@ -137,11 +137,14 @@ impl Dealt {
     pub(super) fn deal_all(&mut self, shares: Shares) {
         let [train, others @ ..] = &mut self.splits;
         for images in others {
-            let images = std::mem::take(images);
-            train.labels.extend_from_slice(&images.labels);
-            train.votes.extend_from_slice(&images.votes);
-            train.pixels.reserve_exact(images.pixels.len());
-            train.pixels.extend_from_slice(&images.pixels);
+            train.labels.append(&mut images.labels);
+            train.votes.append(&mut images.votes);
+            let pixels = std::mem::take(&mut images.pixels);
+            train.pixels.reserve_exact(pixels.len());
+            train.pixels.extend_from_slice(&pixels);
+            if let (Some(train), Some(images)) = (&mut train.stored, &mut images.stored) {
+                train.places.append(&mut images.places);
+            }
         }
         let [train, others @ ..] = &mut self.hashes;
         for hashes in others {
@@ -166,6 +169,9 @@ impl Dealt {
                 images.votes.extend_from_slice(votes);
                 let pixels = &train.pixels[index * image_len..][..image_len];
                 images.pixels.extend_from_slice(pixels);
+                if let (Some(images), Some(train)) = (&mut images.stored, &train.stored) {
+                    images.places.push(train.places[index]);
+                }
             }
         }
         // In place: the training images are most of the data.
@@ -184,6 +190,12 @@ impl Dealt {
         train.labels.truncate(kept);
         train.votes.truncate(kept * votes_len);
         train.pixels.truncate(kept * image_len);
+        if let Some(stored) = &mut train.stored {
+            let mut goes_to = goes_to.iter();
+            stored
+                .places
+                .retain(|_| goes_to.next() == Some(&Split::Train));
+        }
         self.hashes = Default::default();
     }
 }

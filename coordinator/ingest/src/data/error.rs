@@ -123,6 +123,17 @@ pub enum DataError {
         /// Images of the validation split.
         found: usize,
     },
+    /// The temporary file of the pixels cannot be written.
+    #[error(
+        "{}: cannot write the images to a temporary file; make room there, or name another folder with TMPDIR",
+        .folder.display()
+    )]
+    Spool {
+        /// The folder of temporary files.
+        folder: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
     /// The options ask for a size or for colours, and the images have their own.
     #[error(
         "{origin}: {option} is for folders of image files, and these images have a size of their own and are \

@@ -30,7 +30,7 @@ pub(super) fn load(layout: &Layout, options: &Options) -> Result<Loaded, DataErr
     let origin = root.display().to_string();
     options.refuse_soft_labels(&origin)?;
     let size = options.size.unwrap_or(Size::DEFAULT);
-    let mut gather = Gather::new(options);
+    let mut gather = Gather::new(options)?;
     let mut folders = Vec::new();
     for (split, folder) in &layout.splits {
         for entry in list(folder)? {
@@ -62,7 +62,7 @@ pub(super) fn load(layout: &Layout, options: &Options) -> Result<Loaded, DataErr
             };
             let name = entry.name.clone();
             match read_image(entry, size, options.channels) {
-                Ok(picture) => gather.push(split, label, Key::File(&name), picture.pixels()),
+                Ok(picture) => gather.push(split, label, Key::File(&name), picture.pixels())?,
                 Err(error) => gather.bad(error)?,
             }
         }

@@ -3,6 +3,7 @@
 use quartet_shared::dataset::{Channels, Dataset, Split};
 
 use super::deal::{Dealing, Dealt, Key};
+use super::spool::Spool;
 use super::{DataError, Loaded, Options};
 
 /// How many messages of skipped rows are kept for the warning.
@@ -15,6 +16,8 @@ pub(super) struct Gather {
     skip_bad: bool,
     dealing: Dealing,
     channels: Channels,
+    /// Where the pixels are kept, if not in memory.
+    spool: Option<Spool>,
     /// The hashes are there only if images are to be dealt.
     images: Dealt,
     skipped: usize,
@@ -23,20 +26,33 @@ pub(super) struct Gather {
 }
 
 impl Gather {
-    pub(super) fn new(options: &Options) -> Self {
-        Self {
+    pub(super) fn new(options: &Options) -> Result<Self, DataError> {
+        let spool = options.spool.then(Spool::new).transpose()?;
+        let mut images = Dealt::default();
+        for split in &mut images.splits {
+            split.stored = spool.as_ref().map(Spool::stored);
+        }
+        Ok(Self {
             skip_bad: options.skip_bad_rows,
             dealing: options.dealing,
             channels: options.channels,
-            images: Dealt::default(),
+            spool,
+            images,
             skipped: 0,
             first_skipped: Vec::new(),
             warnings: Vec::new(),
-        }
+        })
     }
 
-    pub(super) fn push(&mut self, split: Split, label: u8, key: Key<'_>, pixels: &[u8]) {
-        self.push_soft(split, label, &[], key, pixels);
+    /// Adds an image.
+    pub(super) fn push(
+        &mut self,
+        split: Split,
+        label: u8,
+        key: Key<'_>,
+        pixels: &[u8],
+    ) -> Result<(), DataError> {
+        self.push_soft(split, label, &[], key, pixels)
     }
 
     /// Adds an image with its votes, if it has any: all images have some or none.
@@ -47,20 +63,25 @@ impl Gather {
         votes: &[u8],
         key: Key<'_>,
         pixels: &[u8],
-    ) {
+    ) -> Result<(), DataError> {
         if self.deals() {
             self.images.hashes[split as usize].push(key.hash());
         }
         let images = &mut self.images.splits[split as usize];
+        images.labels.push(label);
+        images.votes.extend_from_slice(votes);
+        if let (Some(spool), Some(stored)) = (&mut self.spool, &mut images.stored) {
+            stored.places.push(spool.push(pixels)?);
+            return Ok(());
+        }
         let len = images.pixels.len();
         if images.pixels.capacity() - len < pixels.len() {
             images
                 .pixels
                 .reserve_exact(pixels.len().max(len / 8).max(MIN_GROWTH));
         }
-        images.labels.push(label);
-        images.votes.extend_from_slice(votes);
         images.pixels.extend_from_slice(pixels);
+        Ok(())
     }
 
     pub(super) fn warn(&mut self, warning: String) {
@@ -99,6 +120,9 @@ impl Gather {
         classes: Vec<String>,
         has_test: bool,
     ) -> Result<Loaded, DataError> {
+        if let Some(spool) = &mut self.spool {
+            spool.flush()?;
+        }
         let has_test = self.deal(origin)?.unwrap_or(has_test);
         let skipped = self.skipped;
         for images in &mut self.images.splits {

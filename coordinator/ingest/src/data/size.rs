@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-/// Largest side in pixels: more than any network takes from faces, and small enough to train from memory.
+/// Largest side in pixels: more than networks see of a face.
 const MAX_SIDE: u16 = 512;
 
 /// Size of packed images: 1 to 512 pixels on each side.

@@ -55,7 +55,7 @@ pub(super) fn load(options: &Options) -> Result<Loaded, DataError> {
     options.refuse_for_image_files(ORIGIN)?;
     options.refuse_soft_labels(ORIGIN)?;
     let spec = &options.synthetic;
-    let mut gather = Gather::new(options);
+    let mut gather = Gather::new(options)?;
     for (split, count) in Split::ALL
         .into_iter()
         .zip([spec.train, spec.valid, spec.test])
@@ -63,7 +63,7 @@ pub(super) fn load(options: &Options) -> Result<Loaded, DataError> {
         let pixels = draw_split(spec.seed, split, count);
         for (index, image) in pixels.chunks_exact(IMAGE_LEN).enumerate() {
             let label = label(spec.seed, split, index);
-            gather.push(split, label, Key::Row(index as u64), image);
+            gather.push(split, label, Key::Row(index as u64), image)?;
         }
     }
     gather.finish(

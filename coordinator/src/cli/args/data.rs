@@ -28,8 +28,13 @@ pub(in crate::cli) struct DataArgs {
     /// (0 to 6) or RAF-DB (folders 1 to 7).
     #[arg(long, value_name = "NAME,NAME,...", requires = "data")]
     class_names: Option<ClassNames>,
-    /// Whether the images of a folder become gray or keep their colours: gray or rgb.
-    #[arg(long, value_name = "gray|rgb", requires = "data", default_value_t = Channels::Gray, hide_default_value = true)]
+    /// Whether the images of a folder become gray or keep their colours.
+    #[arg(
+        long,
+        value_name = "gray|rgb",
+        requires = "data",
+        default_value_t = Channels::Gray
+    )]
     channels: Channels,
     /// Size that the images of a folder are given, in pixels, at most 512x512 [default: 48x48].
     #[arg(long, value_name = "WIDTHxHEIGHT", requires = "data")]

@@ -143,6 +143,7 @@ fn evaluates_members_alone_and_together() {
                 &mut step,
             )
             .unwrap()
+            .unwrap()
         })
         .collect();
     assert!(

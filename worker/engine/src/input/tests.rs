@@ -73,7 +73,7 @@ fn assert_matches_reference(size: u32, params: &[AugmentationParams]) {
     let images = &dataset.splits[0];
     let indices: Vec<usize> = (0..params.len()).collect();
     let input = Input::new(&dataset, size, &Device::flex());
-    let batch = input.augmented(images, &indices, params);
+    let batch = input.augmented(images, &indices, params).unwrap();
     let side = size as usize;
     assert_eq!(batch.images.dims(), [params.len(), 3, side, side]);
     let data = batch.images.into_data();
@@ -118,13 +118,16 @@ fn validation_images_are_the_unchanged_ones() {
     let images = &dataset.splits[0];
     for size in [48, 200] {
         let input = Input::new(&dataset, size, &Device::flex());
-        let evaluation = input.evaluation_batch(images, 1..4);
-        let unchanged = input.augmented(images, &[1, 2, 3], &[AugmentationParams::NONE; 3]);
+        let evaluation = input.evaluation_batch(images, 1..4).unwrap();
+        let unchanged = input
+            .augmented(images, &[1, 2, 3], &[AugmentationParams::NONE; 3])
+            .unwrap();
         assert_eq!(evaluation.images.into_data(), unchanged.images.into_data());
         assert_eq!(evaluation.labels.into_data(), unchanged.labels.into_data());
     }
     let same = Input::new(&dataset, 48, &Device::flex())
         .evaluation_batch(images, 0..1)
+        .unwrap()
         .images
         .into_data();
     let same: &[f32] = same.as_slice().unwrap();
@@ -199,8 +202,8 @@ fn each_channel_of_a_colour_image_is_what_a_gray_image_is() {
                 let input = Input::new(dataset, size, &device);
                 let images = &dataset.splits[0];
                 [
-                    input.augmented(images, &indices, &draws[..4]),
-                    input.evaluation_batch(images, 1..5),
+                    input.augmented(images, &indices, &draws[..4]).unwrap(),
+                    input.evaluation_batch(images, 1..5).unwrap(),
                 ]
                 .map(|batch| {
                     assert_eq!(batch.images.dims(), [4, 3, size as usize, size as usize]);
@@ -231,6 +234,7 @@ fn votes_become_distributions() {
     assert!(
         input
             .evaluation_batch(&dataset.splits[0], 0..3)
+            .unwrap()
             .distributions
             .is_none()
     );
@@ -242,7 +246,7 @@ fn votes_become_distributions() {
     ]
     .concat();
     let none = [AugmentationParams::NONE; 2];
-    let batch = input.augmented(images, &[2, 0], &none);
+    let batch = input.augmented(images, &[2, 0], &none).unwrap();
     let distributions = batch.distributions.unwrap().into_data();
     let expected = [
         [0.25, 0.25, 0.5, 0.0, 0.0, 0.0, 0.0],

@@ -29,6 +29,9 @@ pub struct StepCost {
     pub loss: f64,
 }
 
+/// Why images can be read.
+const IN_MEMORY: &str = "the images are in memory";
+
 /// What is measured.
 #[derive(Clone, Debug)]
 pub struct Work {
@@ -57,7 +60,9 @@ pub fn measure_inference(work: Work, device: &Device) -> Result<StepCost, TrainE
     let images = task.dataset.split(Split::Train);
     let mut accumulator = MetricAccumulator::default();
     let times = timed(&work, device, |_, lap| {
-        let batch = input.evaluation_batch(images, 0..images.labels.len());
+        let batch = input
+            .evaluation_batch(images, 0..images.labels.len())
+            .expect(IN_MEMORY);
         lap();
         let logits = network.forward(batch.images);
         let loss = cross_entropy(logits.clone(), batch.labels.clone(), batch.distributions);
@@ -80,13 +85,15 @@ pub fn measure(work: Work, device: &Device) -> Result<StepCost, TrainError> {
     let mut accumulator = MetricAccumulator::default();
     let mut state = Some(state);
     let times = timed(&work, device, |step, lap| {
-        let batch = input.training(
-            task.dataset.split(Split::Train),
-            &indices,
-            &task.experiment.augmentation,
-            task.run.seed,
-            Epoch(step + 1),
-        );
+        let batch = input
+            .training(
+                task.dataset.split(Split::Train),
+                &indices,
+                &task.experiment.augmentation,
+                task.run.seed,
+                Epoch(step + 1),
+            )
+            .expect(IN_MEMORY);
         lap();
         let before = state.take().expect("each step leaves a state");
         let (loss, statistics) = before.forward(batch, Epoch(1), u64::from(step));
@@ -204,13 +211,15 @@ pub fn input_speed(image_size: u32, batch: u32, batches: u32, device: &Device) -
     let input = Input::new(&dataset, image_size, device);
     let indices: Vec<usize> = (0..batch as usize).collect();
     let make = |epoch| {
-        let batch = input.training(
-            dataset.split(Split::Train),
-            &indices,
-            &augmentation,
-            1,
-            Epoch(epoch),
-        );
+        let batch = input
+            .training(
+                dataset.split(Split::Train),
+                &indices,
+                &augmentation,
+                1,
+                Epoch(epoch),
+            )
+            .expect(IN_MEMORY);
         // The sum makes the host wait for the device; it costs little.
         batch.images.narrow(1, 0, 1).sum().into_scalar::<f32>()
     };

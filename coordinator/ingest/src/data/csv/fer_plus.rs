@@ -87,7 +87,7 @@ pub(super) fn load(mut labels: Table, options: &Options) -> Result<Loaded, DataE
     let (shape, images_shape) = (labels.shape(), images.shape());
     let path = labels.file.clone();
 
-    let mut gather = Gather::new(options);
+    let mut gather = Gather::new(options)?;
     let (mut left_out, mut image_len, mut image) = ([0_usize; 2], None, Vec::new());
     for row in 0.. {
         let (label_line, image_line) = match (labels.next_line()?, images.next_line()?) {
@@ -133,7 +133,7 @@ pub(super) fn load(mut labels: Table, options: &Options) -> Result<Loaded, DataE
             (Err(problem), _) => gather.bad(bad(&file, &image_line, problem))?,
             (Ok(split), Vote::Class(label)) => {
                 image_len = Some(image.len());
-                gather.push_soft(split, label, &votes, Key::Row(row), &image);
+                gather.push_soft(split, label, &votes, Key::Row(row), &image)?;
             }
             (Ok(_), Vote::Unknown) => left_out[0] += 1,
             (Ok(_), Vote::NoFace) => left_out[1] += 1,

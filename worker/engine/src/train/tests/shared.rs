@@ -19,7 +19,9 @@ pub(super) fn residual() -> TrainTask {
 
 fn batch(task: &TrainTask, device: &Device) -> Batch {
     let input = Input::new(&task.dataset, task.run.image_size, device);
-    input.evaluation_batch(task.dataset.split(Split::Train), 0..8)
+    input
+        .evaluation_batch(task.dataset.split(Split::Train), 0..8)
+        .unwrap()
 }
 
 #[test]

@@ -10,7 +10,9 @@ fn batch(task: &TrainTask, label: u8, votes: &[u8], device: &Device) -> Batch {
     let mut images = task.dataset.split(Split::Train).clone();
     images.labels.fill(label);
     images.votes = votes.repeat(images.len());
-    Input::new(&task.dataset, task.run.image_size, device).evaluation_batch(&images, 0..8)
+    Input::new(&task.dataset, task.run.image_size, device)
+        .evaluation_batch(&images, 0..8)
+        .unwrap()
 }
 
 #[test]
