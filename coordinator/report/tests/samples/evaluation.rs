@@ -68,7 +68,7 @@ pub(crate) fn of(record: &ExperimentRecord) -> (EvaluationReport, Vec<Findings>)
         let mut found = observer.finish();
         for mistake in &mut found.worst {
             mistake.picture = Some(Picture {
-                shape: ImageShape::gray([SIDE as usize; 2]),
+                shape: ImageShape::gray([SIDE; 2]),
                 pixels: face(mistake.image as usize, labels[mistake.image as usize]),
             });
         }
