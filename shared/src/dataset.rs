@@ -22,6 +22,7 @@ mod shape;
 mod stored;
 #[cfg(test)]
 mod tests;
+mod write;
 
 use std::fmt;
 use std::ops::Range;

@@ -40,8 +40,8 @@ pub enum OpenError {
 }
 
 impl Images {
-    /// Appends the pixels of an image, `[height, width, channels]`, to `out`. `len` is how many bytes an image
-    /// has; `index` must be one of the split.
+    /// Appends the pixels of an image, `[height, width, channels]`, to `out`. `len` is how many bytes an
+    /// image has; `index` must be one of the split.
     ///
     /// # Errors
     /// The file of the pixels cannot be read.

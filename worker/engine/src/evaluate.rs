@@ -156,8 +156,9 @@ pub fn evaluate(
     })))
 }
 
-/// Softmax outputs of a network for all images of a shape in their order, `[images, classes]`, row-major. `step` is called with the number of images after every batch; `None` if it says to
-/// stop. The network must be on `device`, without autodiff.
+/// Softmax outputs of a network for all images of a shape, in order, `[images, classes]`, row-major. `step`
+/// is called with the number of images after every batch; `None` if it says to stop. The network must be on
+/// `device`, without autodiff.
 ///
 /// # Errors
 /// The pixels cannot be read from their file.

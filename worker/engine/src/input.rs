@@ -1,9 +1,9 @@
 //! From packed images to the networks' input, on the device.
 //!
-//! The host reads the images, draws the random changes and builds two small matrices per image; the device gets the u8 pixels
-//! and the matrices, and multiplies: see [`AugmentationParams`]. The channels of a colour image are changed
-//! alike, and stay in the order red, green, blue; a gray image is changed once and repeated three times. Nothing depends on which worker computes it
-//! or on what came before.
+//! The host reads the images, draws the random changes and builds two small matrices per image; the device
+//! gets the u8 pixels and the matrices, and multiplies: see [`AugmentationParams`]. The channels of a colour
+//! image are changed alike, and stay in the order red, green, blue; a gray image is changed once and repeated
+//! three times. Nothing depends on which worker computes it or on what came before.
 
 mod augmentation;
 pub(crate) mod random;

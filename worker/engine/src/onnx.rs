@@ -62,9 +62,9 @@ pub enum OnnxError {
 }
 
 /// Writes networks to a new ONNX file. Its input `images` is u8, images of the data set's `shape`: `[batch,
-/// height, width]` in gray, `[batch, height, width, 3]` in colour, red first; its output `probabilities` is `[batch, classes]`, of
-/// several networks their weighted mean. Resize and scaling are in the graph. The metadata has the `classes`
-/// as a JSON list.
+/// height, width]` in gray, `[batch, height, width, 3]` in colour, red first; its output `probabilities` is
+/// `[batch, classes]`, of several networks their weighted mean. Resize and scaling are in the graph. The
+/// metadata has the `classes` as a JSON list.
 ///
 /// # Errors
 /// The networks do not fit together or into one file; or the file is there already or cannot be written.

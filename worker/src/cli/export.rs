@@ -110,7 +110,8 @@ fn onnx(args: &ExportArgs, device: &Device) -> anyhow::Result<()> {
         Channels::Rgb => ", 3",
     };
     say(&format!(
-        "wrote {out}: {what}; images, u8 [batch, {height}, {width}{colours}], to probabilities, f32 [batch, {}]",
+        "wrote {out}: {what}; images, u8 [batch, {height}, {width}{colours}], to probabilities, f32 \
+         [batch, {}]",
         index.classes.len()
     ));
     Ok(())

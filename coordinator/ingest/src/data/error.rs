@@ -125,7 +125,8 @@ pub enum DataError {
     },
     /// The temporary file of the pixels cannot be written.
     #[error(
-        "{}: cannot write the images to a temporary file; make room there, or name another folder with TMPDIR",
+        "{}: cannot write the images to a temporary file; make room there, or name another \
+         folder with TMPDIR",
         .folder.display()
     )]
     Spool {
