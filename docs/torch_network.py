@@ -2,7 +2,7 @@
 
     from torch_network import load
     network, classes = load("vgg16.safetensors")
-    probabilities = network(images)          # gray values as u8, [batch, height, width]
+    probabilities = network(images)          # u8: gray [batch, height, width], or [batch, height, width, 3]
 """
 
 import json
@@ -54,7 +54,7 @@ class Head(nn.Module):
 
 
 class Network(nn.Module):
-    """timm's backbone and the head: from gray values to probabilities."""
+    """timm's backbone and the head: from pixels to probabilities."""
 
     def __init__(self, config, state):
         super().__init__()
@@ -70,13 +70,14 @@ class Network(nn.Module):
         self.head = Head(channels, units, classes, config["dropout"])
         scaled(self, state)
 
-    def images(self, gray):
+    def images(self, pixels):
         """Resized with nearest neighbour and scaled, `[batch, 3, size, size]`."""
         rows, columns = (
-            (2 * torch.arange(self.size) + 1) * extent // (2 * self.size) for extent in gray.shape[1:]
+            (2 * torch.arange(self.size) + 1) * extent // (2 * self.size) for extent in pixels.shape[1:3]
         )
-        images = gray[:, rows][:, :, columns].float() / 255
-        return images[:, None].expand(-1, 3, -1, -1)
+        images = pixels[:, rows][:, :, columns].float() / 255
+        images = images[:, None] if images.ndim == 3 else images.permute(0, 3, 1, 2)
+        return images.expand(-1, 3, -1, -1)
 
     def logits(self, images):
         """Of images as the backbone takes them."""
@@ -86,8 +87,8 @@ class Network(nn.Module):
             features = self.backbone.forward_features(images)
         return self.head(features)
 
-    def forward(self, gray):
-        return self.logits(self.images(gray)).softmax(1)
+    def forward(self, pixels):
+        return self.logits(self.images(pixels)).softmax(1)
 
 
 counted = functional.avg_pool2d

@@ -404,8 +404,9 @@ async fn check(
     {
         return Err(Mismatch(format!(
             "experiment {name} was begun with other data than {}, or with other options for them \
-             (--split, --valid-fraction, --class-names, --skip-bad-rows); choose another name with \
-             --name, or leave --data out to go on with it ({place})",
+             (--split, --valid-fraction, --class-names, --channels, --size, --soft-labels, \
+             --skip-bad-rows); choose another name with --name, or leave --data out to go on with it \
+             ({place})",
             request.source
         ))
         .into());

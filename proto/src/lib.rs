@@ -6,7 +6,7 @@
 pub mod channel;
 
 /// The version of the protocol that this build speaks; checked when a worker attaches.
-pub const PROTOCOL_VERSION: u32 = 6;
+pub const PROTOCOL_VERSION: u32 = 7;
 
 /// Largest HTTP/2 frame in bytes that both sides take. HTTP/2's default of 16 KiB would cut up the messages
 /// in which objects come.

@@ -1,24 +1,37 @@
-//! The packed data set: gray images of one size, u8, in three splits, with seven classes.
+//! The packed data set: images of one shape, u8, in three splits, with their classes.
 //!
-//! Format `QDS1`, little endian:
+//! Gray images with labels alone have the format `QDS1`, little endian:
 //! 1. magic `QDS1` (4 bytes), width u16, height u16, number of classes u16, reserved u16 (0)
 //! 2. the name of each class: length u16, then UTF-8
 //! 3. the number of images of each split, u64, in the order of [`Split::ALL`]
 //! 4. the labels of each split, 1 byte an image
 //! 5. the pixels of each split, row-major, `width * height` bytes an image
 //!
-//! Nothing follows.
+//! All others have the format `QDS2`, which differs in that
+//! - instead of the reserved u16 there are the number of channels, u8 (1 or 3), and whether there are votes,
+//!   u8 (0 or 1)
+//! - after all labels come the votes of each split, if there are any: 1 byte a class of an image
+//! - an image has `width * height * channels` bytes, the channels of a pixel beside each other: red, green,
+//!   blue
+//!
+//! Nothing follows. A data set has one form, so that its SHA-256 names it.
 
 mod codec;
+mod error;
+mod shape;
+mod stored;
 #[cfg(test)]
 mod tests;
+mod write;
 
 use std::fmt;
 use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-pub use codec::DatasetError;
+pub use error::DatasetError;
+pub use shape::{Channels, ImageShape, InvalidChannels};
+pub use stored::{OpenError, StoredPixels};
 
 /// The part that an image plays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -63,8 +76,13 @@ pub const EMOTIONS: [&str; 7] = [
 pub struct Images {
     /// Class of each image.
     pub labels: Vec<u8>,
-    /// Pixels of all images, `[n, height, width]`, 0 black to 255 white.
+    /// How many people voted for each class, `[n, classes]`: soft labels, with the class of most votes as the
+    /// label. Empty in a data set with labels alone.
+    pub votes: Vec<u8>,
+    /// Pixels of all images, `[n, height, width, channels]`, 0 to 255. Empty if they are stored.
     pub pixels: Vec<u8>,
+    /// Where the pixels are, if they are not in memory.
+    pub stored: Option<StoredPixels>,
 }
 
 impl Images {
@@ -79,28 +97,40 @@ impl Images {
     pub fn is_empty(&self) -> bool {
         self.labels.is_empty()
     }
+
+    /// The votes for each class of an image; `None` in a data set with labels alone.
+    #[must_use]
+    pub fn votes(&self, index: usize) -> Option<&[u8]> {
+        let classes = self.votes.len() / self.len().max(1);
+        let votes = self.votes.get(index * classes..(index + 1) * classes)?;
+        (!votes.is_empty()).then_some(votes)
+    }
 }
 
-/// A packed data set in memory.
+/// A packed data set, whose pixels are in memory or in a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dataset {
     /// Width in pixels.
     pub width: u16,
     /// Height in pixels.
     pub height: u16,
+    /// What a pixel has.
+    pub channels: Channels,
     /// Names of the classes.
     pub classes: Vec<String>,
     /// The splits in the order of [`Split::ALL`].
     pub splits: [Images; 3],
 }
 
-/// What the beginning of a packed data set says of it: everything but the pixels, and where they are.
+/// What the beginning of a packed data set says of it: labels and names, and where the pixels are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Index {
     /// Width in pixels.
     pub width: u16,
     /// Height in pixels.
     pub height: u16,
+    /// What a pixel has.
+    pub channels: Channels,
     /// Names of the classes.
     pub classes: Vec<String>,
     labels: [Vec<u8>; 3],
@@ -109,6 +139,12 @@ pub struct Index {
 }
 
 impl Index {
+    /// The shape of the images.
+    #[must_use]
+    pub fn shape(&self) -> ImageShape {
+        shape([self.height, self.width], self.channels)
+    }
+
     /// The class of each image of a split.
     #[must_use]
     pub fn labels(&self, split: Split) -> &[u8] {
@@ -118,7 +154,7 @@ impl Index {
     /// Where the pixels of an image are, in bytes from the beginning.
     #[must_use]
     pub fn image(&self, split: Split, index: u64) -> Range<u64> {
-        let size = u64::from(self.width) * u64::from(self.height);
+        let size = self.shape().bytes() as u64;
         let before = self.labels[..split as usize].iter();
         let images: u64 = before.map(|labels| labels.len() as u64).sum();
         let start = self.pixels_at + (images + index) * size;
@@ -178,13 +214,26 @@ impl Dataset {
         self.split(split).is_empty()
     }
 
-    /// Pixels (bytes) of one image.
+    /// The shape of the images.
     #[must_use]
-    pub fn image_len(&self) -> usize {
-        usize::from(self.width) * usize::from(self.height)
+    pub fn shape(&self) -> ImageShape {
+        shape([self.height, self.width], self.channels)
     }
 
-    /// The pixels of one image, row-major; `None` past the end of the split.
+    /// Whether labels are soft: every image has votes.
+    #[must_use]
+    pub fn is_soft(&self) -> bool {
+        self.splits.iter().any(|images| !images.votes.is_empty())
+    }
+
+    /// Bytes of one image.
+    #[must_use]
+    pub fn image_len(&self) -> usize {
+        self.shape().bytes()
+    }
+
+    /// The pixels of one image, `[height, width, channels]`; `None` past the end of the split, or if pixels
+    /// are not in memory.
     #[must_use]
     pub fn image(&self, split: Split, index: usize) -> Option<&[u8]> {
         let start = index.checked_mul(self.image_len())?;
@@ -209,5 +258,14 @@ impl Dataset {
             }
         }
         counts
+    }
+}
+
+fn shape(size: [u16; 2], channels: Channels) -> ImageShape {
+    let [height, width] = size.map(usize::from);
+    ImageShape {
+        height,
+        width,
+        channels,
     }
 }

@@ -1,10 +1,14 @@
-//! Image files to gray pixels, the same way for data sets and for predictions.
+//! Image files to pixels, gray or in colour, the same way for data sets and for predictions.
 
 use std::io::{Cursor, ErrorKind};
 use std::path::Path;
 
-use image::imageops::FilterType;
-use image::{DynamicImage, GrayImage, ImageDecoder as _, ImageError, ImageFormat, ImageReader};
+use image::imageops::{self, FilterType};
+use image::{
+    DynamicImage, GrayImage, ImageDecoder as _, ImageError, ImageFormat, ImageReader, RgbImage,
+};
+
+use crate::dataset::{Channels, ImageShape};
 
 /// Pixels of the largest image that is decoded. A small file can claim more, and takes seconds and, as a
 /// progressive JPEG, up to 12 bytes for each.
@@ -42,17 +46,23 @@ pub enum PictureError {
     Decode(ImageError),
 }
 
-/// A gray image.
+/// An image, gray or in colour.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Picture(GrayImage);
+pub enum Picture {
+    /// One value a pixel.
+    Gray(GrayImage),
+    /// Red, green and blue.
+    Rgb(RgbImage),
+}
 
 impl Picture {
-    /// Decodes PNG, JPEG, WebP, BMP or GIF, told apart by their content, and makes colours gray (luma, Rec.
-    /// 709). Of a moving picture it is the first frame.
+    /// Decodes PNG, JPEG, WebP, BMP or GIF, told apart by their content, to these channels: colours become
+    /// gray by their luma (Rec. 709), and of a gray image red, green and blue are equal. Transparency is
+    /// left out. Of a moving picture it is the first frame.
     ///
     /// # Errors
     /// Another format, or a damaged file.
-    pub fn decode(bytes: &[u8]) -> Result<Self, PictureError> {
+    pub fn decode(bytes: &[u8], channels: Channels) -> Result<Self, PictureError> {
         let format = match image::guess_format(bytes) {
             Ok(format) if FORMATS.contains(&format) => format,
             _ if bytes.is_empty() => return Err(PictureError::Truncated),
@@ -75,35 +85,49 @@ impl Picture {
             return Err(PictureError::TooLarge);
         }
         let image = DynamicImage::from_decoder(decoder).map_err(failed)?;
-        Ok(Self(image.into_luma8()))
+        Ok(match channels {
+            Channels::Gray => Self::Gray(image.into_luma8()),
+            Channels::Rgb => Self::Rgb(image.into_rgb8()),
+        })
     }
 
-    /// Height and width in pixels.
+    /// Height, width and channels.
     #[must_use]
-    pub fn size(&self) -> [usize; 2] {
-        [self.0.height() as usize, self.0.width() as usize]
+    pub fn shape(&self) -> ImageShape {
+        let ((width, height), channels) = match self {
+            Self::Gray(image) => (image.dimensions(), Channels::Gray),
+            Self::Rgb(image) => (image.dimensions(), Channels::Rgb),
+        };
+        ImageShape {
+            height: height as usize,
+            width: width as usize,
+            channels,
+        }
     }
 
-    /// The pixels, row by row.
+    /// The pixels, `[height, width, channels]`, row-major.
     #[must_use]
     pub fn pixels(&self) -> &[u8] {
-        &self.0
+        match self {
+            Self::Gray(image) => image,
+            Self::Rgb(image) => image,
+        }
     }
 
     /// The picture in the size of a data set's images: linear interpolation, antialiased, without regard to
     /// the aspect ratio. A picture that has that size stays as it is.
     #[must_use]
-    pub fn resized(self, height: u16, width: u16) -> Self {
-        let (width, height) = (u32::from(width), u32::from(height));
-        if self.0.dimensions() == (width, height) {
+    pub fn resized(self, height: usize, width: usize) -> Self {
+        let shape = self.shape();
+        if [shape.height, shape.width] == [height, width] {
             return self;
         }
-        Self(image::imageops::resize(
-            &self.0,
-            width,
-            height,
-            FilterType::Triangle,
-        ))
+        let [width, height] = [width, height].map(|side| u32::try_from(side).unwrap_or(u32::MAX));
+        let filter = FilterType::Triangle;
+        match self {
+            Self::Gray(image) => Self::Gray(imageops::resize(&image, width, height, filter)),
+            Self::Rgb(image) => Self::Rgb(imageops::resize(&image, width, height, filter)),
+        }
     }
 }
 
@@ -166,7 +190,7 @@ mod tests {
             let sum = crc(&bytes[12..29]);
             bytes[29..33].copy_from_slice(&sum.to_be_bytes());
         }
-        Picture::decode(&bytes)
+        Picture::decode(&bytes, Channels::Gray)
     }
 
     fn crc(bytes: &[u8]) -> u32 {
@@ -181,7 +205,7 @@ mod tests {
         for format in [png, jpeg, bmp, gif] {
             assert!(claiming(format, [16, 16]).is_ok(), "{format:?}");
             for size in [[9000, 9000], [u16::MAX, u16::MAX]] {
-                let refused = claiming(format, size).map(|picture| picture.size());
+                let refused = claiming(format, size).map(|picture| picture.shape());
                 assert!(
                     matches!(refused, Err(PictureError::TooLarge)),
                     "{refused:?}"
@@ -192,6 +216,58 @@ mod tests {
                 error,
                 "the image has more than 64 megapixels; make it smaller"
             );
+        }
+    }
+
+    /// The first pixel of each channel, and the shape, in both ways to read a file.
+    fn read(image: impl Into<DynamicImage>) -> [(ImageShape, Vec<u8>); 2] {
+        let mut file = Cursor::new(Vec::new());
+        image.into().write_to(&mut file, ImageFormat::Png).unwrap();
+        let bytes = file.into_inner();
+        [Channels::Gray, Channels::Rgb].map(|channels| {
+            let picture = Picture::decode(&bytes, channels).unwrap();
+            assert_eq!(picture.pixels().len(), picture.shape().bytes());
+            let first = picture.pixels()[..channels.count()].to_vec();
+            (picture.shape(), first)
+        })
+    }
+
+    #[test]
+    fn colours_stay_or_become_gray() {
+        let rgb = |shape| ImageShape {
+            channels: Channels::Rgb,
+            ..shape
+        };
+        let gray = ImageShape::gray([2, 3]);
+        let orange = [200, 100, 50];
+        // 0.2126 * 200 + 0.7152 * 100 + 0.0722 * 50 is 117.65.
+        let expected = [(gray, vec![118]), (rgb(gray), orange.to_vec())];
+        assert_eq!(
+            read(RgbImage::from_pixel(3, 2, image::Rgb(orange))),
+            expected
+        );
+        let [r, g, b] = orange;
+        let glass = image::RgbaImage::from_pixel(3, 2, image::Rgba([r, g, b, 7]));
+        assert_eq!(read(glass), expected);
+        let expected = [(gray, vec![90]), (rgb(gray), vec![90; 3])];
+        assert_eq!(
+            read(GrayImage::from_pixel(3, 2, image::Luma([90]))),
+            expected
+        );
+    }
+
+    #[test]
+    fn each_channel_is_resized_by_itself() {
+        let pixel = |x: u32, y: u32| [(x * 40) as u8, (y * 60) as u8, (x * y * 9) as u8];
+        let colour = RgbImage::from_fn(6, 4, |x, y| image::Rgb(pixel(x, y)));
+        let Picture::Rgb(small) = Picture::Rgb(colour).resized(3, 2) else {
+            panic!("it was in colour");
+        };
+        for channel in 0..3 {
+            let plane = GrayImage::from_fn(6, 4, |x, y| image::Luma([pixel(x, y)[channel]]));
+            let expected = Picture::Gray(plane).resized(3, 2);
+            let found: Vec<u8> = small.pixels().map(|pixel| pixel.0[channel]).collect();
+            assert_eq!(found, expected.pixels(), "channel {channel}");
         }
     }
 }

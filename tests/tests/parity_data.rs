@@ -9,7 +9,7 @@
 
 use burn::tensor::Device;
 use quartet_engine::input::{AugmentationParams, Input};
-use quartet_shared::dataset::{EMOTIONS, Images, Split};
+use quartet_shared::dataset::{EMOTIONS, ImageShape, Images, Split};
 use quartet_shared::early_stopping::EarlyStopping;
 use quartet_shared::ids::Epoch;
 use quartet_shared::report::{Prediction, SplitReport, argmax, ensemble};
@@ -29,6 +29,7 @@ fn augmentation_is_keras() {
     let images = Images {
         labels: vec![0; 200],
         pixels: tensors.u8("images"),
+        ..Images::default()
     };
     let draws: Vec<AugmentationParams> = tensors
         .f64("draws")
@@ -47,9 +48,9 @@ fn augmentation_is_keras() {
         let count = expected.len() / (size * size);
         assert!(count >= 40);
         for device in parity::cpus() {
-            let input = Input::of_size([SIDE, SIDE], size as u32, &device);
+            let input = Input::of_shape(ImageShape::gray([SIDE, SIDE]), size as u32, &device);
             let indices: Vec<usize> = (0..count).collect();
-            let batch = input.augmented(&images, &indices, &draws[..count]);
+            let batch = input.augmented(&images, &indices, &draws[..count]).unwrap();
             let found: Vec<f32> = parity::values(batch.images);
             // Three equal channels.
             let found = found.chunks_exact(3 * size * size).flat_map(|image| {

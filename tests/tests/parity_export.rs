@@ -20,7 +20,7 @@ use quartet_engine::models::{DropoutMasks, Network, NetworkConfig, Variant};
 use quartet_engine::onnx::{Member, export_onnx};
 use quartet_engine::predict::predict;
 use quartet_engine::weights::{Exported, export_keras, export_torch};
-use quartet_shared::dataset::Images;
+use quartet_shared::dataset::{ImageShape, Images};
 use quartet_shared::spec::Backbone;
 use quartet_tests::parity;
 use rand::{Rng, SeedableRng};
@@ -29,7 +29,7 @@ use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 
 /// Height and width of the images of the data set.
-const SIZE: [u16; 2] = [48, 40];
+const SHAPE: ImageShape = ImageShape::gray([48, 40]);
 const COUNT: usize = 24;
 
 const NETWORKS: [(Backbone, Variant); 8] = [
@@ -46,7 +46,7 @@ const NETWORKS: [(Backbone, Variant); 8] = [
 /// Images that have little in common, so that what tells them apart is far above rounding.
 fn images() -> Images {
     let mut rng = ChaCha8Rng::seed_from_u64(5);
-    let [height, width] = SIZE.map(usize::from);
+    let ImageShape { height, width, .. } = SHAPE;
     let mut pixels = Vec::new();
     for image in 0..COUNT {
         for (y, x) in (0..height).flat_map(|y| (0..width).map(move |x| (y, x))) {
@@ -65,6 +65,7 @@ fn images() -> Images {
     Images {
         labels: vec![0; COUNT],
         pixels,
+        ..Images::default()
     }
 }
 
@@ -82,8 +83,12 @@ fn network(backbone: Backbone, variant: Variant, width: f64, images: &Images) ->
     };
     let device = Device::flex();
     let network = config.init(&device.clone().autodiff(), 9);
-    let input = Input::of_size(SIZE.map(usize::from), 96, &device);
-    let batch = input.evaluation_batch(images, 0..COUNT).images.autodiff();
+    let input = Input::of_shape(SHAPE, 96, &device);
+    let batch = input
+        .evaluation_batch(images, 0..COUNT)
+        .unwrap()
+        .images
+        .autodiff();
     let _ = network.forward_train(batch, DropoutMasks::none());
     lifted(network.valid())
 }
@@ -110,7 +115,7 @@ fn lifted(network: Network) -> Network {
 
 /// Probabilities that could tell a wrong network from the right one.
 fn expected(network: &Network, images: &Images) -> Vec<f32> {
-    let found = predict(network, images, SIZE, &Device::flex());
+    let found = predict(network, images, SHAPE, &Device::flex()).unwrap();
     let config = network.config();
     let classes = config.classes.len();
     let largest = found.iter().copied().fold(0.0, f32::max);
@@ -126,7 +131,7 @@ fn expected(network: &Network, images: &Images) -> Vec<f32> {
 /// Has a script compare what is exported with `images` and `probabilities` of a safetensors file.
 fn check(script: &str, exported: &Path, images: &Images, expected: &[f32], folder: &Path) {
     let path = folder.join("expected.safetensors");
-    let [height, width] = SIZE.map(usize::from);
+    let ImageShape { height, width, .. } = SHAPE;
     let bytes: Vec<u8> = expected
         .iter()
         .flat_map(|value| value.to_le_bytes())
@@ -166,7 +171,7 @@ fn onnx_runtime_computes_the_same() {
             weight: 1.0,
             network,
         };
-        export_onnx(&[member], SIZE, &path).unwrap();
+        export_onnx(&[member], SHAPE, &path).unwrap();
         println!("{backbone} {variant}:");
         check("check_onnx.py", &path, &images, &expected, folder.path());
     }
@@ -231,6 +236,6 @@ fn onnx_runtime_computes_the_same_of_an_ensemble() {
     let [a, b] = [0, 1].map(|index| expected(&members[index].network, &images));
     let mean: Vec<f32> = a.iter().zip(b).map(|(a, b)| 0.75 * a + 0.25 * b).collect();
     let path = folder.path().join("ensemble.onnx");
-    export_onnx(&members, SIZE, &path).unwrap();
+    export_onnx(&members, SHAPE, &path).unwrap();
     check("check_onnx.py", &path, &images, &mean, folder.path());
 }

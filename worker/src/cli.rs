@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
+use quartet_shared::dataset::Channels;
 use quartet_shared::label::one_line;
 use quartet_shared::picture::Picture;
 use quartet_shared::telemetry;
@@ -78,13 +79,14 @@ fn gpus() -> String {
 }
 
 /// The images of files.
-fn pictures(paths: &[PathBuf]) -> anyhow::Result<Vec<Picture>> {
-    paths.iter().map(|path| picture(path)).collect()
+fn pictures(paths: &[PathBuf], channels: Channels) -> anyhow::Result<Vec<Picture>> {
+    let pictures = paths.iter().map(|path| picture(path, channels));
+    pictures.collect()
 }
 
-fn picture(path: &Path) -> anyhow::Result<Picture> {
+fn picture(path: &Path, channels: Channels) -> anyhow::Result<Picture> {
     let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", shown(path)))?;
-    Picture::decode(&bytes).with_context(|| shown(path))
+    Picture::decode(&bytes, channels).with_context(|| shown(path))
 }
 
 /// A path for people, without the control characters that a file's name may have.

@@ -5,7 +5,7 @@ mod table;
 use std::ops::Range;
 
 use quartet_shared::blob::BlobRef;
-use quartet_shared::dataset::{Index, Split};
+use quartet_shared::dataset::{ImageShape, Index, Split};
 use quartet_shared::ids::RunName;
 use quartet_shared::predictions::{InvalidPredictions, Shape};
 use quartet_shared::report::{Prediction, ensemble};
@@ -240,13 +240,13 @@ impl PredictionsReader {
         })
     }
 
-    /// Width and height in pixels of all images.
+    /// The shape of all images.
     #[must_use]
-    pub fn image_size(&self) -> (u16, u16) {
-        (self.index.width, self.index.height)
+    pub fn image_shape(&self) -> ImageShape {
+        self.index.shape()
     }
 
-    /// The pixels of an image, row-major, 0 for black.
+    /// The pixels of an image, `[height, width, channels]`.
     ///
     /// # Errors
     /// The store fails.

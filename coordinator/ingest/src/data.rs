@@ -9,6 +9,8 @@ mod deal;
 mod error;
 mod folder;
 mod gather;
+mod size;
+mod spool;
 mod synthetic;
 #[cfg(test)]
 mod tests;
@@ -16,15 +18,13 @@ mod tests;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use quartet_shared::dataset::Dataset;
+use quartet_shared::dataset::{Channels, Dataset};
 
 pub use class_names::{ClassNames, InvalidClassNames};
 pub use deal::{Dealing, InvalidShares, Shares, ValidFraction};
 pub use error::{DataError, RowProblem};
+pub use size::{InvalidSize, Size};
 pub use synthetic::{SIDE as SYNTHETIC_SIDE, SyntheticSpec};
-
-/// Side of the packed images of a folder when the options name none: FER2013's.
-pub const DEFAULT_SIDE: u16 = 48;
 
 /// File names of FER2013 that a directory is searched for, the best first: those with a `Usage` column.
 const KNOWN_CSV: [&str; 3] = ["fer2013.csv", "icml_face_data.csv", "train.csv"];
@@ -53,9 +53,15 @@ pub struct Options {
     pub dealing: Dealing,
     /// The names of classes that have numbers, if the numbers are not those of FER2013 or RAF-DB.
     pub class_names: Option<ClassNames>,
-    /// Side of the packed images of a folder, [`DEFAULT_SIDE`] if absent. CSV files and drawn faces have
+    /// Size of the packed images of a folder, [`Size::DEFAULT`] if absent. CSV files and drawn faces have
     /// their own.
-    pub size: Option<u16>,
+    pub size: Option<Size>,
+    /// Whether the packed images of a folder have colours. CSV files and drawn faces have none.
+    pub channels: Channels,
+    /// Keep the votes of FER+ as soft labels.
+    pub soft_labels: bool,
+    /// Keep the pixels in a temporary file, so that data larger than memory can be packed.
+    pub spool: bool,
     /// What [`Source::Synthetic`] draws.
     pub synthetic: SyntheticSpec,
 }
@@ -81,7 +87,30 @@ impl fmt::Display for Source {
     }
 }
 
-/// Loads a data set into memory.
+impl Options {
+    /// Fails if an option is given that is for image files alone. `origin` names the source, which has none.
+    fn refuse_for_image_files(&self, origin: &str) -> Result<(), DataError> {
+        let option = match (self.size, self.channels) {
+            (Some(_), _) => "--size",
+            (None, Channels::Rgb) => "--channels rgb",
+            (None, Channels::Gray) => return Ok(()),
+        };
+        let origin = origin.to_owned();
+        Err(DataError::ForImageFiles { origin, option })
+    }
+
+    /// Fails if soft labels are asked for. `origin` names the source, which has no votes.
+    fn refuse_soft_labels(&self, origin: &str) -> Result<(), DataError> {
+        match self.soft_labels {
+            true => Err(DataError::NoVotes {
+                origin: origin.to_owned(),
+            }),
+            false => Ok(()),
+        }
+    }
+}
+
+/// Loads a data set into memory, or all but its pixels with [`Options::spool`].
 ///
 /// # Errors
 /// See [`DataError`]; its messages name the file, the row where there is one, and what to do.

@@ -43,7 +43,8 @@ pub struct Options {
 pub struct WeightSources {
     sources: Vec<Source>,
     options: Options,
-    store: Store,
+    /// That of the experiment.
+    store: Option<Store>,
 }
 
 /// A source, and the runs that start from it.
@@ -94,13 +95,14 @@ pub struct StoredWeights {
 
 impl WeightSources {
     /// Finds the sources of the runs' weights and looks at those that are files of this machine or
-    /// checkpoints of other runs, in `store` or another. Quick.
+    /// checkpoints of other runs, in `store` or another. Without a store those of it are left out: whoever has
+    /// it finds them. Quick.
     ///
     /// # Errors
     /// A file is not there or cannot be weights, or a checkpoint is not there or does not fit.
     pub async fn new(
         runs: &[RunSpec],
-        store: &Store,
+        store: Option<&Store>,
         options: Options,
     ) -> Result<Self, WeightsError> {
         let mut sources: Vec<Source> = Vec::new();
@@ -113,6 +115,7 @@ impl WeightSources {
                     let path = options.folder.join(path);
                     Place::File(std::path::absolute(&path).unwrap_or(path))
                 }
+                Weights::Run(of) if of.store.is_none() && store.is_none() => continue,
                 Weights::Run(of) => Place::Run(of.clone()),
             };
             if let Place::Run(of) = &place {
@@ -137,7 +140,7 @@ impl WeightSources {
         Ok(Self {
             sources,
             options,
-            store: store.clone(),
+            store: store.cloned(),
         })
     }
 
@@ -161,7 +164,8 @@ impl WeightSources {
                 }
                 Place::Run(of) => {
                     // It may be training, and have a better one than before.
-                    let best = checkpoint::find(&of, &self.store, &self.options.folder).await;
+                    let best =
+                        checkpoint::find(&of, self.store.as_ref(), &self.options.folder).await;
                     let best = best.map_err(|problem| WeightsError::run(&runs[0], &of, problem))?;
                     let summary = best.summary(&of);
                     let location = Location::Checkpoint {
@@ -209,8 +213,32 @@ impl FoundWeights {
         )
     }
 
+    /// The run that starts from them.
+    #[must_use]
+    pub fn run(&self) -> &RunName {
+        &self.run
+    }
+
+    /// Their size and checksum.
+    #[must_use]
+    pub fn blob(&self) -> Blob {
+        self.blob
+    }
+
+    /// The checkpoint of another run that they are, if they are one.
+    #[must_use]
+    pub fn checkpoint(&self) -> Option<&CheckpointOrigin> {
+        match &self.bytes {
+            Location::Checkpoint { origin, .. } => Some(origin),
+            Location::File(_) => None,
+        }
+    }
+
     /// The bytes, in chunks.
-    async fn read(&self) -> anyhow::Result<BoxStream<'static, anyhow::Result<Bytes>>> {
+    ///
+    /// # Errors
+    /// They cannot be read any more.
+    pub async fn read(&self) -> anyhow::Result<BoxStream<'static, anyhow::Result<Bytes>>> {
         let unreadable = {
             let run = self.run.clone();
             move |path: &Path, error: io::Error| WeightsError::file(&run, path, error.into())
@@ -254,7 +282,7 @@ pub async fn put(found: &[FoundWeights], store: &Store) -> anyhow::Result<Stored
         }
         let (run, blob) = (&weights.run, weights.blob);
         stored.objects.insert(run.clone(), BlobRef { key, blob });
-        if let Location::Checkpoint { origin, .. } = &weights.bytes {
+        if let Some(origin) = weights.checkpoint() {
             stored.origins.insert(run.clone(), origin.clone());
         }
     }

@@ -1,15 +1,20 @@
 //! What the ensemble's predictions for a split tell beyond the scores of its evaluation.
 
+use std::io::Cursor;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use image::ImageEncoder as _;
-use quartet_shared::dataset::Split;
+use image::{DynamicImage, GrayImage, ImageFormat, RgbImage};
+use quartet_shared::dataset::{Channels, ImageShape, Split};
 use quartet_shared::report::argmax;
 
 use crate::calibration::{Bins, Calibration};
 
 /// Mistakes that a report shows of each split.
 pub const SHOWN: usize = 24;
+
+/// Largest side of a picture in a report, in pixels: twice as large as it is shown.
+const SIDE: u32 = 192;
 
 /// What the ensemble's predictions for a split tell.
 #[derive(Clone, Debug, PartialEq)]
@@ -40,31 +45,35 @@ pub struct Mistake {
     pub picture: Option<Picture>,
 }
 
-/// A gray image.
+/// An image of the data set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Picture {
-    /// Width in pixels.
-    pub width: u16,
-    /// Height in pixels.
-    pub height: u16,
-    /// `width * height` bytes, row-major, 0 for black.
+    /// Its shape.
+    pub shape: ImageShape,
+    /// `[height, width, channels]`, row-major.
     pub pixels: Vec<u8>,
 }
 
 impl Picture {
-    /// The picture as the address of a PNG (`data:image/png;base64,…`); nothing if the number of pixels is
-    /// wrong.
+    /// The picture as the address of a PNG (`data:image/png;base64,…`), made smaller if it has more than
+    /// [`SIDE`] pixels on a side; nothing if the number of pixels is wrong.
     pub(crate) fn address(&self) -> Option<String> {
-        let (width, height) = (u32::from(self.width), u32::from(self.height));
-        // The encoder panics where they differ.
-        if self.pixels.is_empty() || self.pixels.len() != (width * height) as usize {
-            return None;
-        }
-        let mut file = Vec::new();
-        image::codecs::png::PngEncoder::new(&mut file)
-            .write_image(&self.pixels, width, height, image::ExtendedColorType::L8)
-            .ok()?;
-        Some(format!("data:image/png;base64,{}", STANDARD.encode(file)))
+        let size = [self.shape.width, self.shape.height];
+        let [width, height] = size.map(|side| u32::try_from(side).unwrap_or(0));
+        let pixels = self.pixels.clone();
+        let picture: DynamicImage = match self.shape.channels {
+            Channels::Gray => GrayImage::from_raw(width, height, pixels)?.into(),
+            Channels::Rgb => RgbImage::from_raw(width, height, pixels)?.into(),
+        };
+        let picture = match width.max(height) {
+            0 => return None,
+            1..=SIDE => picture,
+            _ => picture.thumbnail(SIDE, SIDE),
+        };
+        let mut file = Cursor::new(Vec::new());
+        picture.write_to(&mut file, ImageFormat::Png).ok()?;
+        let file = STANDARD.encode(file.into_inner());
+        Some(format!("data:image/png;base64,{file}"))
     }
 }
 
@@ -171,23 +180,39 @@ mod tests {
 
     #[test]
     fn a_picture_has_its_pixels() {
-        let picture = Picture {
-            width: 2,
-            height: 1,
+        let decoded = |picture: &Picture| {
+            let address = picture.address().unwrap();
+            let (_, encoded) = address.split_once("base64,").unwrap();
+            image::load_from_memory(&STANDARD.decode(encoded).unwrap()).unwrap()
+        };
+        let gray = Picture {
+            shape: ImageShape::gray([1, 2]),
             pixels: vec![30, 200],
         };
-        let address = picture.address().unwrap();
-        let (_, encoded) = address.split_once("base64,").unwrap();
-        let file = STANDARD.decode(encoded).unwrap();
-        let image = image::load_from_memory(&file).unwrap().into_luma8();
-        assert_eq!(
-            (image.dimensions(), &image.as_raw()[..]),
-            ((2, 1), &[30, 200][..])
-        );
-        let short = Picture {
-            height: 2,
-            ..picture
+        let expected = GrayImage::from_raw(2, 1, vec![30, 200]).unwrap();
+        assert_eq!(decoded(&gray), expected.into());
+        let of_colour = |size| ImageShape {
+            channels: Channels::Rgb,
+            ..ImageShape::gray(size)
         };
-        assert_eq!(short.address(), None);
+        let colour = Picture {
+            shape: of_colour([1, 2]),
+            pixels: vec![1, 2, 3, 200, 100, 0],
+        };
+        let expected = RgbImage::from_raw(2, 1, colour.pixels.clone()).unwrap();
+        assert_eq!(decoded(&colour), expected.into());
+        let large = Picture {
+            shape: of_colour([200, 400]),
+            pixels: [9, 90, 200].repeat(200 * 400),
+        };
+        let expected = RgbImage::from_pixel(192, 96, image::Rgb([9, 90, 200]));
+        assert_eq!(decoded(&large), expected.into());
+        for size in [[2, 2], [0, 0]] {
+            let wrong = Picture {
+                shape: ImageShape::gray(size),
+                pixels: gray.pixels[..size[0]].to_vec(),
+            };
+            assert_eq!(wrong.address(), None);
+        }
     }
 }

@@ -1,31 +1,21 @@
 //! A new experiment: its data and weights are put into the store, then its spec.
 
-use anyhow::{Context, bail};
-use bytes::Bytes;
+use anyhow::bail;
+use quartet_ingest::fingerprint;
+use quartet_ingest::packed::{self, Packed};
 use quartet_ingest::weights::{
     self, DownloadProgress, FoundWeights, StoredWeights, WeightSources, WeightsError,
 };
-use quartet_ingest::{data, fingerprint};
-use quartet_shared::blob::{Blob, BlobRef, Checksum};
+use quartet_shared::blocking;
 use quartet_shared::clock::Timestamp;
 use quartet_shared::ids::ExperimentName;
 use quartet_shared::spec::{RunSpec, SpecError, Weights};
-use quartet_shared::{blocking, human};
-use quartet_store::layout::{self, Layout};
+use quartet_store::layout::Layout;
 use quartet_store::manifest::StoredSpec;
 use quartet_store::spec::newest_spec;
 use quartet_store::{Creation, Store};
 
 use super::{Created, FORMAT, Mismatch, Request};
-
-/// Packed data.
-pub(super) struct Packed {
-    bytes: Bytes,
-    pub(super) blob: Blob,
-    summary: String,
-    /// What the source looked like before it was read.
-    fingerprint: Option<Checksum>,
-}
 
 /// Whether the source that is asked for looks as it did when the data of a stored experiment were packed.
 /// Then it need not be read again.
@@ -45,51 +35,9 @@ pub(super) async fn is_packed(request: &Request, stored: &StoredSpec) -> bool {
     is_packed
 }
 
-/// Reads and packs the data, off the asynchronous threads.
+/// Reads the data that are asked for.
 pub(super) async fn pack(request: &Request) -> anyhow::Result<Packed> {
-    let (source, options) = (request.source.clone(), request.data.clone());
-    let packed = blocking::run(move || -> anyhow::Result<Packed> {
-        let started = std::time::Instant::now();
-        // Before they are read: what changes meanwhile is a change.
-        let fingerprint = fingerprint(&source, &options).ok();
-        let loaded = data::load(&source, &options)?;
-        for warning in &loaded.warnings {
-            tracing::warn!("{warning}");
-        }
-        let images = loaded
-            .dataset
-            .splits
-            .each_ref()
-            .map(|split| split.labels.len());
-        let bytes = Bytes::from(loaded.dataset.encode());
-        let blob = Blob {
-            size: bytes.len() as u64,
-            sha256: Checksum::of(&bytes),
-        };
-        tracing::info!(
-            source = %source,
-            train = images[0],
-            valid = images[1],
-            test = images[2],
-            skipped = loaded.skipped,
-            size = %human::size(blob.size),
-            took = %human::duration(started.elapsed()),
-            "packed the data"
-        );
-        let [train, valid, test] = images;
-        let mut summary =
-            format!("{source}: {train} training, {valid} validation, {test} test images");
-        if loaded.skipped > 0 {
-            summary.push_str(&format!(", {} skipped", loaded.skipped));
-        }
-        Ok(Packed {
-            bytes,
-            blob,
-            summary,
-            fingerprint,
-        })
-    });
-    packed.await.context("reading the data panicked")?
+    packed::pack(request.source.clone(), request.data.clone()).await
 }
 
 /// The initial weights of runs: those that the store has already, and the others.
@@ -127,7 +75,7 @@ impl InitialWeights {
         }
         Ok(Self {
             shared,
-            others: WeightSources::new(&others, store, options).await?,
+            others: WeightSources::new(&others, Some(store), options).await?,
         })
     }
 
@@ -224,22 +172,6 @@ pub(super) async fn create(
         weights: weights_summary,
     };
     Ok((spec, created))
-}
-
-impl Packed {
-    /// Puts the data into the store, unless it has them.
-    async fn put(self, store: &Store) -> anyhow::Result<BlobRef> {
-        let Self { bytes, blob, .. } = self;
-        let key = layout::dataset(blob.sha256);
-        if !store.exists(&key).await? {
-            let mut upload = store.upload(&key);
-            upload.write(bytes).await?;
-            if let Err(found) = upload.finish(blob).await? {
-                bail!("the packed data changed while it was written: {found} instead of {blob}");
-            }
-        }
-        Ok(BlobRef { key, blob })
-    }
 }
 
 /// The experiment that `child` is to be a fork of.

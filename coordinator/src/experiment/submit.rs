@@ -1,15 +1,20 @@
 //! An experiment that is submitted: its data and weights are in the store already.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
+use quartet_ingest::weights::{
+    self, DownloadProgress, HubConfig, StoredWeights, WeightSources, WeightsError,
+};
 use quartet_shared::blob::{Blob, BlobRef};
 use quartet_shared::clock::Timestamp;
 use quartet_shared::dataset::Split;
 use quartet_shared::ids::RunName;
 use quartet_shared::label::{self, MAX_REASON};
 use quartet_shared::spec::{ExperimentSpec, RunSpec, Weights};
+use quartet_shared::terminal::Mode;
 use quartet_store::layout::{self, Layout};
-use quartet_store::manifest::StoredSpec;
+use quartet_store::manifest::{CheckpointOrigin, StoredSpec};
 use quartet_store::spec::newest_spec;
 use quartet_store::{Creation, Store, StoreError};
 
@@ -20,8 +25,10 @@ use super::FORMAT;
 pub(crate) struct Submission {
     pub(crate) experiment: ExperimentSpec,
     pub(crate) dataset: Blob,
-    /// Of the runs that start from some.
+    /// Of the runs that start from some, but for those of other runs of the store.
     pub(crate) weights: BTreeMap<RunName, Blob>,
+    /// Of which checkpoints those are copies.
+    pub(crate) origins: BTreeMap<RunName, CheckpointOrigin>,
     pub(crate) note: Option<String>,
     pub(crate) tags: Vec<String>,
 }
@@ -56,12 +63,13 @@ impl Submission {
             let key = layout::weights(blob.sha256);
             (run.clone(), BlobRef { key, blob: *blob })
         });
-        let weights: BTreeMap<_, _> = weights.collect();
+        let mut weights: BTreeMap<_, _> = weights.collect();
         let layout = Layout::new(name.clone());
         if let Some(stored) = newest_spec(store, &layout).await? {
             let same = stored.experiment == self.experiment
                 && stored.dataset == dataset
-                && stored.weights == weights;
+                // The best checkpoint of another run may be another one by now.
+                && weights.iter().all(|(run, object)| stored.weights.get(run) == Some(object));
             let place = store.display_key(&layout.revision(stored.revision()));
             return match same {
                 true => Ok(()),
@@ -77,6 +85,10 @@ impl Submission {
             }
         }
         check_dataset(store, &dataset).await?;
+        let of_store = self.of_store(store).await?;
+        weights.extend(of_store.objects);
+        let mut origins = self.origins;
+        origins.extend(of_store.origins);
         let id = format!("{:032x}", rand::random::<u128>());
         let invalid =
             |error: quartet_shared::ids::InvalidName| SubmitError::Invalid(error.to_string());
@@ -85,7 +97,10 @@ impl Submission {
             id: Some(id.parse().map_err(invalid)?),
             experiment: self.experiment,
             dataset,
+            // Only the machine that has the data could look at them again.
+            data_fingerprint: None,
             weights,
+            origins,
             created_at: Some(Timestamp::now()),
             note: self.note,
             tags: self.tags,
@@ -104,6 +119,25 @@ impl Submission {
         Ok(())
     }
 
+    /// Copies the checkpoints of other runs of the store that runs start from.
+    async fn of_store(&self, store: &Store) -> Result<StoredWeights, SubmitError> {
+        let runs = self.experiment.runs.iter().filter(|run| is_of_store(run));
+        let runs: Vec<_> = runs.cloned().collect();
+        let options = weights::Options {
+            folder: PathBuf::new(),
+            hub: HubConfig::from_env(),
+        };
+        let invalid = |error: WeightsError| SubmitError::Invalid(error.to_string());
+        let sources = WeightSources::new(&runs, Some(store), options).await;
+        let mut progress = DownloadProgress::new(Box::new(std::io::sink()), Mode::Lines);
+        let found = sources.map_err(invalid)?.resolve(&mut progress).await;
+        let stored = weights::put(&found.map_err(invalid)?, store).await;
+        stored.map_err(|error| match error.downcast::<StoreError>() {
+            Ok(error) => SubmitError::Store(error),
+            Err(error) => SubmitError::Invalid(format!("{error:#}")),
+        })
+    }
+
     /// Checks what needs no store.
     fn check(&self) -> Result<(), SubmitError> {
         let invalid = |problem: String| Err(SubmitError::Invalid(problem));
@@ -111,7 +145,7 @@ impl Submission {
         if let Err(error) = self.experiment.validate() {
             return invalid(format!("experiment {name}: {error}"));
         }
-        let starts = |run: &&RunSpec| run.weights != Weights::None;
+        let starts = |run: &&RunSpec| run.weights != Weights::None && !is_of_store(run);
         let wanted: Vec<_> = self.experiment.runs.iter().filter(starts).collect();
         if let Some(run) = wanted
             .iter()
@@ -136,6 +170,11 @@ impl Submission {
         }
         Ok(())
     }
+}
+
+/// Whether a run starts from a checkpoint of another run of its store.
+fn is_of_store(run: &RunSpec) -> bool {
+    matches!(&run.weights, Weights::Run(of) if of.store.is_none())
 }
 
 /// Checks that an object is a data set to train on.

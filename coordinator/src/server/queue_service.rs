@@ -299,6 +299,10 @@ fn submission(request: v1::SubmitRequest) -> Result<Submission, Status> {
         experiment: experiment.map_err(|error| bad(format!("experiment: {error}")))?,
         dataset: required(request.dataset, "dataset").map_err(bad)?,
         weights: weights.collect::<Result<_, _>>()?,
+        origins: match &request.origins[..] {
+            [] => BTreeMap::new(),
+            json => serde_json::from_slice(json).map_err(|e| bad(format!("origins: {e}")))?,
+        },
         note: (!request.note.is_empty()).then_some(request.note),
         tags: request.tags,
     })

@@ -7,7 +7,7 @@ use anyhow::Context;
 use bytes::Bytes;
 use quartet_shared::blob::{Blob, BlobRef};
 use quartet_shared::clock::Timestamp;
-use quartet_shared::dataset::{Dataset, Images};
+use quartet_shared::dataset::{Channels, Dataset, Images};
 use quartet_shared::early_stopping::EarlyStopping;
 use quartet_shared::event::{Event, Occurrence};
 use quartet_shared::ids::{Attempt, Epoch, RunName, Term};
@@ -108,10 +108,12 @@ fn dataset() -> Dataset {
     let images = |count: usize| Images {
         labels: (0..count).map(|index| (index % 2) as u8).collect(),
         pixels: vec![0; count],
+        ..Images::default()
     };
     Dataset {
         width: 1,
         height: 1,
+        channels: Channels::Gray,
         classes: vec!["happy".to_owned(), "sad".to_owned()],
         splits: [images(TRAINING_IMAGES), images(20), images(20)],
     }

@@ -1,67 +1,11 @@
-//! Bytes of the format `QDS1`, and what makes them valid.
+//! Reads the formats `QDS1` and `QDS2`, and says what makes a data set valid.
 
-use std::io::{self, Write};
+use super::{Channels, Dataset, DatasetError, ImageShape, Images, Index, Split, shape};
 
-use super::{Dataset, Images, Index, Split};
-
-const MAGIC: &[u8; 4] = b"QDS1";
+/// The formats: gray images with labels alone, and all others.
+pub(super) const MAGICS: [&[u8; 4]; 2] = [b"QDS1", b"QDS2"];
 /// A label is one byte.
 const MAX_CLASSES: usize = 256;
-
-/// Why bytes are not a data set, or a data set cannot be written.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum DatasetError {
-    /// The magic is missing.
-    #[error("not a packed data set: it does not begin with `QDS1`")]
-    Magic,
-    /// The bytes end inside the header.
-    #[error("packed data set is truncated in its header, at byte {at}")]
-    TruncatedHeader {
-        /// Where the bytes end.
-        at: usize,
-    },
-    /// The bytes are fewer or more than the header says.
-    #[error("packed data set has {found} bytes where its header says {expected}")]
-    Length {
-        /// What the header says.
-        expected: u64,
-        /// What there is.
-        found: u64,
-    },
-    /// A number in the header is impossible.
-    #[error("packed data set has a bad header: {0}")]
-    Header(&'static str),
-    /// A class's name is empty, not UTF-8, too long or used twice.
-    #[error("packed data set has a bad name for class {class}: {problem}")]
-    ClassName {
-        /// Number of the class.
-        class: usize,
-        /// What is wrong.
-        problem: &'static str,
-    },
-    /// A label names no class.
-    #[error("label {label} of {split} image {index} is not one of {classes} classes")]
-    Label {
-        /// Its split.
-        split: Split,
-        /// Its place in the split.
-        index: usize,
-        /// The label.
-        label: u8,
-        /// How many classes there are.
-        classes: usize,
-    },
-    /// The labels and the pixels of a split disagree (in memory only).
-    #[error("{split} has {labels} labels but {bytes} bytes of pixels")]
-    Pixels {
-        /// The split.
-        split: Split,
-        /// Its labels.
-        labels: usize,
-        /// Its bytes of pixels.
-        bytes: usize,
-    },
-}
 
 impl Dataset {
     /// Checks all that [`Dataset::decode`] checks: use it on a data set that was put together by hand.
@@ -73,88 +17,57 @@ impl Dataset {
             return Err(DatasetError::Header("images without pixels"));
         }
         check_classes(&self.classes)?;
+        let (classes, is_soft) = (self.classes.len(), self.is_soft());
         for split in Split::ALL {
             let images = self.split(split);
-            if images.len().checked_mul(self.image_len()) != Some(images.pixels.len()) {
-                let (labels, bytes) = (images.len(), images.pixels.len());
+            let votes = if is_soft { images.len() * classes } else { 0 };
+            if images.votes.len() != votes {
+                return Err(DatasetError::VotesLength {
+                    split,
+                    labels: images.len(),
+                    classes,
+                    votes: images.votes.len(),
+                });
+            }
+            let bytes = match &images.stored {
+                Some(stored) => stored.places.len() * self.image_len(),
+                None => images.pixels.len(),
+            };
+            if images.len().checked_mul(self.image_len()) != Some(bytes) {
+                let labels = images.len();
                 return Err(DatasetError::Pixels {
                     split,
                     labels,
                     bytes,
                 });
             }
-            check_labels(split, &images.labels, self.classes.len())?;
+            check_labels(split, &images.labels, classes)?;
+            check_votes(split, images)?;
         }
         Ok(())
     }
 
-    /// Bytes that [`Dataset::write_to`] writes.
-    #[must_use]
-    pub fn encoded_len(&self) -> usize {
-        let names: usize = self.classes.iter().map(|name| 2 + name.len()).sum();
-        let images: usize = self
-            .splits
-            .iter()
-            .map(|i| i.labels.len() + i.pixels.len())
-            .sum();
-        MAGIC.len() + 8 + names + 8 * Split::ALL.len() + images
-    }
-
-    /// Writes the format `QDS1`, in large pieces (no buffering needed).
-    ///
-    /// # Errors
-    /// `InvalidInput` with a [`DatasetError`] when [`Dataset::validate`] fails; else what the writer says.
-    pub fn write_to(&self, mut out: impl Write) -> io::Result<()> {
-        self.validate()
-            .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
-        let mut header = Vec::new();
-        header.extend_from_slice(MAGIC);
-        for number in [self.width, self.height, narrow(self.classes.len())?, 0] {
-            header.extend_from_slice(&number.to_le_bytes());
-        }
-        for name in &self.classes {
-            header.extend_from_slice(&narrow(name.len())?.to_le_bytes());
-            header.extend_from_slice(name.as_bytes());
-        }
-        for images in &self.splits {
-            header.extend_from_slice(&(images.len() as u64).to_le_bytes());
-        }
-        out.write_all(&header)?;
-        for images in &self.splits {
-            out.write_all(&images.labels)?;
-        }
-        for images in &self.splits {
-            out.write_all(&images.pixels)?;
-        }
-        Ok(())
-    }
-
-    /// The format `QDS1` in memory.
-    ///
-    /// # Panics
-    /// If the data set is not valid ([`Dataset::validate`]); what was decoded or loaded always is.
-    #[must_use]
-    pub fn encode(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(self.encoded_len());
-        self.write_to(&mut bytes)
-            .expect("only valid data sets are encoded");
-        bytes
-    }
-
-    /// Reads the format `QDS1`. Memory is taken only for what the bytes hold, whatever their header says.
+    /// Reads a packed data set. Memory is taken only for what the bytes hold, whatever their header says.
     ///
     /// # Errors
     /// If the bytes are not exactly one valid data set.
     pub fn decode(bytes: &[u8]) -> Result<Self, DatasetError> {
         let mut reader = Reader { bytes, at: 0 };
+        let header = Header::read(&mut reader)?;
+        let expected = header.total_len(reader.at)?;
+        let found = bytes.len() as u64;
+        if expected != found {
+            return Err(DatasetError::Length { expected, found });
+        }
+        let (image_len, votes_len) = (header.shape().bytes(), header.votes_len());
         let Header {
             width,
             height,
+            channels,
             classes,
             counts,
-        } = Header::read(&mut reader)?;
-        let image_len = usize::from(width) * usize::from(height);
-        reader.check_rest(counts, image_len)?;
+            ..
+        } = header;
 
         // From here on the counts are known to fit in `bytes`, and so in `usize`.
         let mut splits = <[Images; 3]>::default();
@@ -162,12 +75,18 @@ impl Dataset {
             splits[split as usize].labels = reader.take(count as usize)?.to_vec();
             check_labels(split, &splits[split as usize].labels, classes.len())?;
         }
+        for (split, count) in Split::ALL.into_iter().zip(counts) {
+            let images = &mut splits[split as usize];
+            images.votes = reader.take(count as usize * votes_len)?.to_vec();
+            check_votes(split, images)?;
+        }
         for (images, count) in splits.iter_mut().zip(counts) {
             images.pixels = reader.take(count as usize * image_len)?.to_vec();
         }
         Ok(Self {
             width,
             height,
+            channels,
             classes,
             splits,
         })
@@ -180,13 +99,38 @@ impl Index {
     /// # Errors
     /// [`DatasetError::TruncatedHeader`] if more bytes are needed; else what is wrong with them.
     pub fn of_prefix(bytes: &[u8]) -> Result<Self, DatasetError> {
+        Self::read(&mut Reader { bytes, at: 0 }).map(|(index, _)| index)
+    }
+
+    /// The same with the votes of each split, which must be among the bytes, too.
+    pub(super) fn with_votes(bytes: &[u8]) -> Result<(Self, [Vec<u8>; 3]), DatasetError> {
         let mut reader = Reader { bytes, at: 0 };
+        let (index, votes_len) = Self::read(&mut reader)?;
+        let mut votes = <[Vec<u8>; 3]>::default();
+        for (split, labels) in Split::ALL.into_iter().zip(&index.labels) {
+            let images = Images {
+                labels: labels.clone(),
+                votes: reader.take(labels.len() * votes_len)?.to_vec(),
+                ..Images::default()
+            };
+            check_votes(split, &images)?;
+            votes[split as usize] = images.votes;
+        }
+        Ok((index, votes))
+    }
+
+    /// The index, and how many bytes of votes an image has; the votes come next.
+    fn read(reader: &mut Reader<'_>) -> Result<(Self, usize), DatasetError> {
+        let header = Header::read(reader)?;
+        let (pixels_at, votes_len) = (header.pixels_at(reader.at)?, header.votes_len());
         let Header {
             width,
             height,
+            channels,
             classes,
             counts,
-        } = Header::read(&mut reader)?;
+            ..
+        } = header;
         let mut labels = <[Vec<u8>; 3]>::default();
         for (split, count) in Split::ALL.into_iter().zip(counts) {
             let count = usize::try_from(count)
@@ -195,13 +139,15 @@ impl Index {
             check_labels(split, of_split, classes.len())?;
             labels[split as usize] = of_split.to_vec();
         }
-        Ok(Self {
+        let index = Self {
             width,
             height,
+            channels,
             classes,
             labels,
-            pixels_at: reader.at as u64,
-        })
+            pixels_at,
+        };
+        Ok((index, votes_len))
     }
 }
 
@@ -209,23 +155,38 @@ impl Index {
 struct Header {
     width: u16,
     height: u16,
+    channels: Channels,
+    /// Whether the images have votes.
+    is_soft: bool,
     classes: Vec<String>,
     counts: [u64; 3],
 }
 
 impl Header {
     fn read(reader: &mut Reader<'_>) -> Result<Self, DatasetError> {
-        if reader.take(MAGIC.len()).ok() != Some(MAGIC.as_slice()) {
-            return Err(DatasetError::Magic);
-        }
+        let magic = reader
+            .take(MAGICS[0].len())
+            .map_err(|_| DatasetError::Magic)?;
+        let format = MAGICS.iter().position(|known| known.as_slice() == magic);
+        let is_plain = format.ok_or(DatasetError::Magic)? == 0;
         let (width, height) = (reader.u16()?, reader.u16()?);
         if width == 0 || height == 0 {
             return Err(DatasetError::Header("images without pixels"));
         }
         let count = usize::from(reader.u16()?);
-        if reader.u16()? != 0 {
-            return Err(DatasetError::Header("reserved field is not 0"));
-        }
+        let (channels, is_soft) = match (is_plain, reader.array()?) {
+            (true, [0, 0]) => (Channels::Gray, false),
+            (true, _) => return Err(DatasetError::Header("reserved field is not 0")),
+            (false, [1, 0]) => {
+                return Err(DatasetError::Header(
+                    "gray images with labels alone, whose format is `QDS1`",
+                ));
+            }
+            (false, [1, 1]) => (Channels::Gray, true),
+            (false, [3, votes @ 0..=1]) => (Channels::Rgb, votes == 1),
+            (false, [1 | 3, _]) => return Err(DatasetError::Header("neither votes nor none")),
+            (false, _) => return Err(DatasetError::Header("neither 1 nor 3 channels")),
+        };
         if count > MAX_CLASSES {
             return Err(DatasetError::Header("more than 256 classes"));
         }
@@ -240,17 +201,49 @@ impl Header {
             classes.push(name.to_owned());
         }
         check_classes(&classes)?;
+        let counts = [reader.u64()?, reader.u64()?, reader.u64()?];
+        if is_soft && counts == [0; 3] {
+            return Err(DatasetError::Header("votes on no image"));
+        }
         Ok(Self {
             width,
             height,
+            channels,
+            is_soft,
             classes,
-            counts: [reader.u64()?, reader.u64()?, reader.u64()?],
+            counts,
         })
     }
-}
 
-fn narrow(number: usize) -> io::Result<u16> {
-    u16::try_from(number).map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))
+    fn shape(&self) -> ImageShape {
+        shape([self.height, self.width], self.channels)
+    }
+
+    /// Bytes of the votes on an image.
+    fn votes_len(&self) -> usize {
+        if self.is_soft { self.classes.len() } else { 0 }
+    }
+
+    /// Where the pixels begin, given where the labels do.
+    fn pixels_at(&self, labels_at: usize) -> Result<u64, DatasetError> {
+        self.after(labels_at, 1 + self.votes_len())
+    }
+
+    /// Bytes of the whole data set, given where the labels begin.
+    fn total_len(&self, labels_at: usize) -> Result<u64, DatasetError> {
+        self.after(labels_at, 1 + self.votes_len() + self.shape().bytes())
+    }
+
+    /// Where `each` bytes of every image end that begin at `at`.
+    fn after(&self, at: usize, each: usize) -> Result<u64, DatasetError> {
+        let counts = self.counts.iter();
+        counts
+            .copied()
+            .try_fold(0_u64, u64::checked_add)
+            .and_then(|images| images.checked_mul(each as u64))
+            .and_then(|bytes| bytes.checked_add(at as u64))
+            .ok_or(DatasetError::Header("more images than can be addressed"))
+    }
 }
 
 fn check_classes(classes: &[String]) -> Result<(), DatasetError> {
@@ -290,6 +283,26 @@ fn check_labels(split: Split, labels: &[u8], classes: usize) -> Result<(), Datas
     }
 }
 
+/// Whether the label of each image is the first class of most votes, of which there are some. Without votes
+/// there is nothing to check.
+fn check_votes(split: Split, images: &Images) -> Result<(), DatasetError> {
+    for (index, &label) in images.labels.iter().enumerate() {
+        let Some(votes) = images.votes(index) else {
+            return Ok(());
+        };
+        let most = votes.iter().copied().max().unwrap_or(0);
+        let first = votes.iter().position(|&votes| votes == most);
+        if most == 0 || first != Some(usize::from(label)) {
+            return Err(DatasetError::Votes {
+                split,
+                index,
+                label,
+            });
+        }
+    }
+    Ok(())
+}
+
 /// A cursor that never reads past the end.
 struct Reader<'a> {
     bytes: &'a [u8],
@@ -318,21 +331,5 @@ impl<'a> Reader<'a> {
 
     fn u64(&mut self) -> Result<u64, DatasetError> {
         self.array().map(u64::from_le_bytes)
-    }
-
-    /// Whether exactly `counts` images follow.
-    fn check_rest(&self, counts: [u64; 3], image_len: usize) -> Result<(), DatasetError> {
-        let expected = counts
-            .iter()
-            .try_fold(0_u64, |sum, &count| sum.checked_add(count))
-            .and_then(|images| images.checked_mul(image_len as u64 + 1))
-            .and_then(|images| images.checked_add(self.at as u64))
-            .ok_or(DatasetError::Header("more images than can be addressed"))?;
-        let found = self.bytes.len() as u64;
-        if expected == found {
-            Ok(())
-        } else {
-            Err(DatasetError::Length { expected, found })
-        }
     }
 }

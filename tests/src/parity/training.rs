@@ -186,6 +186,7 @@ fn train(
         let batch = Batch {
             images: Tensor::from_data(pixels, device),
             labels: Tensor::<2, Int>::from_data(TensorData::new(classes, [batch, 1]), device),
+            distributions: None,
         };
         match fault {
             Fault::EpsilonInside => {

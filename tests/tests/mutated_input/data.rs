@@ -7,6 +7,7 @@ use std::path::Path;
 use image::{DynamicImage, ImageFormat, ImageReader, RgbaImage};
 use quartet_ingest::data::{self, Dealing, Options, Source};
 use quartet_mutation::{Format, Kind, survives};
+use quartet_shared::dataset::Channels;
 use quartet_shared::picture::Picture;
 
 /// Faces of 2x2 pixels, in the three splits.
@@ -49,7 +50,9 @@ fn csv() {
     };
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("faces.csv");
-    survives(&format, valid, |bytes| load(&path, folder.path(), bytes));
+    survives(&format, valid, |bytes| {
+        load(&path, folder.path(), false, bytes)
+    });
 }
 
 #[test]
@@ -81,17 +84,22 @@ fn fer_plus() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("fer2013.csv"), images).unwrap();
     let path = folder.path().join("fer2013new.csv");
-    survives(&format, valid, |bytes| load(&path, folder.path(), bytes));
+    survives(&format, valid, |bytes| {
+        let soft = load(&path, folder.path(), true, bytes);
+        load(&path, folder.path(), false, bytes).and(soft)
+    });
 }
 
 /// Loads a table with these bytes, strictly and not. Errors name a file of `folder`.
-fn load(path: &Path, folder: &Path, bytes: &[u8]) -> Result<(), String> {
+fn load(path: &Path, folder: &Path, soft_labels: bool, bytes: &[u8]) -> Result<(), String> {
     std::fs::write(path, bytes).unwrap();
     let dealings = [Dealing::Own, Dealing::All("0.4,0.3,0.3".parse().unwrap())];
     for (skip_bad_rows, dealing) in [true, false].into_iter().zip(dealings.into_iter().rev()) {
         let options = Options {
             skip_bad_rows,
             dealing,
+            soft_labels,
+            spool: skip_bad_rows,
             ..Options::default()
         };
         match data::load(&Source::Path(path.to_owned()), &options) {
@@ -135,14 +143,23 @@ fn encoded(image: &DynamicImage, format: ImageFormat) -> Vec<u8> {
 }
 
 fn decode(bytes: &[u8]) -> Result<(), String> {
-    let picture = Picture::decode(bytes).map_err(|error| {
-        let error = error.to_string();
-        assert!(error.len() < 4096, "{error}");
-        error
-    })?;
-    let [height, width] = picture.size();
-    assert_eq!(picture.pixels().len(), height * width);
-    assert_eq!(picture.resized(48, 48).size(), [48, 48]);
+    let mut shapes = Vec::new();
+    for channels in [Channels::Gray, Channels::Rgb] {
+        let picture = Picture::decode(bytes, channels).map_err(|error| {
+            let error = error.to_string();
+            assert!(error.len() < 4096, "{error}");
+            error
+        })?;
+        let shape = picture.shape();
+        assert_eq!(shape.channels, channels);
+        assert_eq!(picture.pixels().len(), shape.bytes());
+        assert_eq!(
+            picture.resized(48, 40).pixels().len(),
+            48 * 40 * channels.count()
+        );
+        shapes.push([shape.height, shape.width]);
+    }
+    assert_eq!(shapes[0], shapes[1]);
     Ok(())
 }
 

@@ -37,14 +37,12 @@ impl Context {
         run.ok_or_else(|| TaskError::Failed(format!("the experiment has no run {name}")))
     }
 
-    /// The experiment's data, from the cache or the coordinator.
+    /// The experiment's data, from the cache or the coordinator. Their pixels stay in the file.
     pub(super) async fn dataset(&self) -> Result<Dataset, TaskError> {
         let path = self.objects.cached(&self.assignment.dataset).await?;
-        let decode = move || {
-            let bytes = std::fs::read(&path).map_err(|e| format!("{}: {e}", path.display()))?;
-            Dataset::decode(&bytes).map_err(|e| format!("{}: {e}", path.display()))
-        };
-        blocking::run(decode)
+        let open =
+            move || Dataset::open(&path).map_err(|error| format!("{}: {error}", path.display()));
+        blocking::run(open)
             .await
             .map_err(TaskError::failed)?
             .map_err(TaskError::Failed)

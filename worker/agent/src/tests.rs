@@ -10,7 +10,7 @@ use std::io::Write as _;
 use quartet_proto::v1;
 use quartet_shared::assignment::{Assignment, CheckpointRef, Inputs, Start};
 use quartet_shared::blob::{Blob, BlobRef};
-use quartet_shared::dataset::{Dataset, Images};
+use quartet_shared::dataset::{Channels, Dataset, Images};
 use quartet_shared::ids::{Attempt, Epoch, RunName};
 use quartet_shared::position::Position;
 use quartet_shared::secret::Secret;
@@ -38,10 +38,12 @@ fn setup_from(start: Start) -> Setup {
     let image = Images {
         labels: vec![0],
         pixels: vec![7; 4],
+        ..Images::default()
     };
     let dataset = Dataset {
         width: 2,
         height: 2,
+        channels: Channels::Gray,
         classes: vec!["a".to_owned(), "b".to_owned()],
         splits: [image.clone(), image.clone(), image],
     };

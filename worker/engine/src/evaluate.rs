@@ -1,13 +1,14 @@
 //! The evaluation: each run's best weights on the validation and test images, alone and as an ensemble.
 
 use std::borrow::Cow;
+use std::io;
 
 use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Tensor};
 use quartet_agent::executor::{
     Callbacks, EvaluateTask, Evaluated, Member, MemberSource, Stop, UnsupportedPrecision,
 };
-use quartet_shared::dataset::{Images, Split};
+use quartet_shared::dataset::{ImageShape, Images, Split};
 use quartet_shared::ids::Epoch;
 use quartet_shared::predictions::{Predictions, Shape};
 use quartet_shared::progress::Phase;
@@ -38,6 +39,9 @@ pub enum EvaluateError {
         /// The cause.
         source: MetricsError,
     },
+    /// The images cannot be read.
+    #[error("cannot read the data set's file")]
+    Images(#[from] io::Error),
     /// Neither split has images.
     #[error("the data set has neither validation nor test images")]
     NoImages,
@@ -50,7 +54,7 @@ pub enum EvaluateError {
 /// predictions of every member as soon as they are computed.
 ///
 /// # Errors
-/// Weights that do not fit, or predictions that cannot be evaluated.
+/// Weights that do not fit, images that cannot be read, or predictions that cannot be evaluated.
 pub fn evaluate(
     task: &EvaluateTask,
     device: &Device,
@@ -79,7 +83,6 @@ pub fn evaluate(
     let mut reporter = ProgressReporter::new(callbacks, 0);
     reporter.phase(Phase::Evaluating, Epoch(0), steps * to_compute);
 
-    let size = [dataset.height, dataset.width];
     let mut predictions = Vec::with_capacity(members.len());
     for Member { run, source, .. } in members {
         let weights = match source {
@@ -101,7 +104,7 @@ pub fn evaluate(
                 reporter.stop()
             };
             let images = dataset.split(split);
-            match predict(&network, images, size, batch, device, &mut step) {
+            match predict(&network, images, dataset.shape(), batch, device, &mut step)? {
                 Some(outputs) => computed.splits.push(outputs),
                 None => return Ok(Evaluated::Stopped),
             }
@@ -153,34 +156,36 @@ pub fn evaluate(
     })))
 }
 
-/// Softmax outputs of a network for all images of `[height, width]` pixels in their order, `[images,
-/// classes]`, row-major. `step` is called with the number of images after every batch; `None` if it says to
-/// stop. The network must be on `device`, without autodiff.
+/// Softmax outputs of a network for all images of a shape, in order, `[images, classes]`, row-major. `step`
+/// is called with the number of images after every batch; `None` if it says to stop. The network must be on
+/// `device`, without autodiff.
+///
+/// # Errors
+/// The pixels cannot be read from their file.
 pub fn predict(
     network: &Network,
     images: &Images,
-    size: [u16; 2],
+    shape: ImageShape,
     batch: usize,
     device: &Device,
     step: &mut dyn FnMut(usize) -> Option<Stop>,
-) -> Option<Vec<f32>> {
-    let size_there = network.config().image_size as u32;
-    let input = Input::of_size(size.map(usize::from), size_there, device);
+) -> io::Result<Option<Vec<f32>>> {
+    let input = Input::of_shape(shape, network.config().image_size as u32, device);
     let mut outputs: Vec<Tensor<2>> = Vec::new();
     for range in batches(images, batch) {
-        let decoded = input.evaluation_batch(images, range.clone()).images;
+        let decoded = input.evaluation_batch(images, range.clone())?.images;
         outputs.push(softmax(network.forward(decoded), 1));
         if step(range.len()).is_some() {
-            return None;
+            return Ok(None);
         }
     }
-    Some(match outputs.is_empty() {
+    Ok(Some(match outputs.is_empty() {
         true => Vec::new(),
         false => {
             let outputs = Tensor::cat(outputs, 0).into_data_as::<f32>();
             outputs.try_to_vec::<f32>().expect("converted to f32")
         }
-    })
+    }))
 }
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
-//! From packed gray images to the networks' input, on the device.
+//! From packed images to the networks' input, on the device.
 //!
-//! The host draws the random changes and builds two small matrices per image; the device gets the u8 pixels
-//! and the matrices, and multiplies: see [`AugmentationParams`]. Nothing depends on which worker computes it
-//! or on what came before.
+//! The host reads the images, draws the random changes and builds two small matrices per image; the device
+//! gets the u8 pixels and the matrices, and multiplies: see [`AugmentationParams`]. The channels of a colour
+//! image are changed alike, and stay in the order red, green, blue; a gray image is changed once and repeated
+//! three times. Nothing depends on which worker computes it or on what came before.
 
 mod augmentation;
 pub(crate) mod random;
@@ -11,11 +12,12 @@ mod sampler;
 #[cfg(test)]
 mod tests;
 
+use std::io;
 use std::ops::Range;
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use quartet_kernels::{upload, upload_bytes};
-use quartet_shared::dataset::{Dataset, Images};
+use quartet_shared::dataset::{Dataset, ImageShape, Images};
 use quartet_shared::ids::Epoch;
 use quartet_shared::spec::Augmentation;
 
@@ -25,17 +27,19 @@ pub use sampler::Sampler;
 /// Images and their classes on the device, without autodiff.
 #[derive(Clone, Debug)]
 pub struct Batch {
-    /// `[N, 3, S, S]` in `[0, 1]`, three equal channels.
+    /// `[N, 3, S, S]` in `[0, 1]`; of gray images three equal channels.
     pub images: Tensor<4>,
     /// `[N, 1]`, classes from 0.
     pub labels: Tensor<2, Int>,
+    /// `[N, classes]`, rows that add up to 1: the part of the votes that each class has, where labels are
+    /// soft.
+    pub distributions: Option<Tensor<2>>,
 }
 
 /// Makes batches of one data set for one image size on one device.
 #[derive(Clone, Debug)]
 pub struct Input {
-    height: usize,
-    width: usize,
+    shape: ImageShape,
     size: usize,
     device: Device,
     /// `[1, S, height]` and `[1, width, S]`: resize and scaling alone.
@@ -43,22 +47,20 @@ pub struct Input {
 }
 
 impl Input {
-    /// For images of the size of `dataset`'s, networks that take `image_size` pixels square, and a device
+    /// For images of the shape of `dataset`'s, networks that take `image_size` pixels square, and a device
     /// without autodiff.
     #[must_use]
     pub fn new(dataset: &Dataset, image_size: u32, device: &Device) -> Self {
-        let size = [dataset.height, dataset.width].map(usize::from);
-        Self::of_size(size, image_size, device)
+        Self::of_shape(dataset.shape(), image_size, device)
     }
 
-    /// For images of `[height, width]` pixels.
+    /// For images of this shape.
     #[must_use]
-    pub fn of_size([height, width]: [usize; 2], image_size: u32, device: &Device) -> Self {
+    pub fn of_shape(shape: ImageShape, image_size: u32, device: &Device) -> Self {
         let size = image_size as usize;
-        let unchanged = matrices(&[AugmentationParams::NONE], size, height, width, device);
+        let unchanged = matrices(&[AugmentationParams::NONE], size, shape, device);
         Self {
-            height,
-            width,
+            shape,
             size,
             device: device.clone(),
             unchanged,
@@ -66,7 +68,9 @@ impl Input {
     }
 
     /// A training batch: the images at `indices`, each changed by its [`AugmentationParams`] of this epoch.
-    #[must_use]
+    ///
+    /// # Errors
+    /// The pixels cannot be read from their file.
     pub fn training(
         &self,
         images: &Images,
@@ -74,7 +78,7 @@ impl Input {
         augmentation: &Augmentation,
         seed: u64,
         epoch: Epoch,
-    ) -> Batch {
+    ) -> io::Result<Batch> {
         let params: Vec<AugmentationParams> = indices
             .iter()
             .map(|&index| AugmentationParams::new(augmentation, seed, epoch, index))
@@ -83,57 +87,82 @@ impl Input {
     }
 
     /// The images at `indices`, each changed by its parameters.
-    #[must_use]
+    ///
+    /// # Errors
+    /// The pixels cannot be read from their file.
     pub fn augmented(
         &self,
         images: &Images,
         indices: &[usize],
         params: &[AugmentationParams],
-    ) -> Batch {
-        let area = self.height * self.width;
-        let pixels = indices
-            .iter()
-            .flat_map(|&i| &images.pixels[i * area..(i + 1) * area])
-            .copied()
-            .collect();
-        let labels = indices
-            .iter()
-            .map(|&i| f32::from(images.labels[i]))
-            .collect();
-        self.batch(
-            pixels,
-            labels,
-            matrices(params, self.size, self.height, self.width, &self.device),
-        )
+    ) -> io::Result<Batch> {
+        let matrices = matrices(params, self.size, self.shape, &self.device);
+        self.batch(images, indices.iter().copied(), matrices)
     }
 
     /// The images of `range` in their order, resized and scaled only.
-    #[must_use]
-    pub fn evaluation_batch(&self, images: &Images, range: Range<usize>) -> Batch {
-        let area = self.height * self.width;
-        let pixels = images.pixels[range.start * area..range.end * area].to_vec();
-        let labels = images.labels[range]
-            .iter()
-            .map(|&label| f32::from(label))
-            .collect();
-        self.batch(pixels, labels, self.unchanged.clone())
+    ///
+    /// # Errors
+    /// The pixels cannot be read from their file.
+    pub fn evaluation_batch(&self, images: &Images, range: Range<usize>) -> io::Result<Batch> {
+        self.batch(images, range, self.unchanged.clone())
     }
 
     fn batch(
         &self,
-        pixels: Vec<u8>,
-        labels: Vec<f32>,
+        images: &Images,
+        indices: impl ExactSizeIterator<Item = usize> + Clone,
         (rows, columns): (Tensor<3>, Tensor<3>),
-    ) -> Batch {
-        let (n, size) = (labels.len(), self.size);
-        let pixels = TensorData::new(pixels, [n, self.height, self.width]);
+    ) -> io::Result<Batch> {
+        let (n, size) = (indices.len(), self.size);
+        let ImageShape {
+            height,
+            width,
+            channels,
+        } = self.shape;
+        let (bytes, channels) = (self.shape.bytes(), channels.count());
+        let mut pixels = Vec::with_capacity(n * bytes);
+        for index in indices.clone() {
+            images.read(index, bytes, &mut pixels)?;
+        }
+        let pixels = TensorData::new(pixels, [n, height, width * channels]);
         let pixels = upload_bytes::<3>(pixels, &self.device).float();
-        // [N, S, height] x [N, height, width] x [N, width, S]
-        let gray = rows.matmul(pixels).matmul(columns);
-        let images = gray.reshape([n, 1, size, size]).expand([n, 3, size, size]);
-        let labels = TensorData::new(labels, [n, 1]);
-        let labels = upload(labels, &self.device).int();
-        Batch { images, labels }
+        // [N, S, height] x [N, height, width * channels]
+        let mut resized = rows.matmul(pixels);
+        if channels > 1 {
+            resized = resized
+                .reshape([n, size, width, channels])
+                .permute([0, 3, 1, 2])
+                .reshape([n, channels * size, width]);
+        }
+        // [N, channels * S, width] x [N, width, S]
+        let resized = resized.matmul(columns);
+        let resized = resized.reshape([n, channels, size, size]);
+        let labels = indices.clone().map(|i| f32::from(images.labels[i]));
+        let labels = TensorData::new(labels.collect(), [n, 1]);
+        Ok(Batch {
+            images: resized.expand([n, 3, size, size]),
+            labels: upload(labels, &self.device).int(),
+            distributions: self.distributions(images, indices),
+        })
+    }
+
+    /// The parts of the votes, if the images have any.
+    fn distributions(
+        &self,
+        images: &Images,
+        indices: impl ExactSizeIterator<Item = usize>,
+    ) -> Option<Tensor<2>> {
+        let n = indices.len();
+        let mut parts = Vec::new();
+        for index in indices {
+            let votes = images.votes(index)?;
+            let all: f32 = votes.iter().copied().map(f32::from).sum();
+            parts.extend(votes.iter().map(|&votes| f32::from(votes) / all));
+        }
+        let classes = parts.len() / n.max(1);
+        let parts = TensorData::new(parts, [n, classes]);
+        (n > 0).then(|| upload(parts, &self.device))
     }
 }
 
@@ -141,8 +170,7 @@ impl Input {
 fn matrices(
     params: &[AugmentationParams],
     size: usize,
-    height: usize,
-    width: usize,
+    ImageShape { height, width, .. }: ImageShape,
     device: &Device,
 ) -> (Tensor<3>, Tensor<3>) {
     let mut rows = vec![0.0; params.len() * size * height];

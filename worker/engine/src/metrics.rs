@@ -4,9 +4,18 @@ use burn::tensor::activation::log_softmax;
 use burn::tensor::{Int, Tensor};
 use serde::{Deserialize, Serialize};
 
-/// Mean categorical cross-entropy in nats, `[1]`, of logits `[N, classes]` and classes `[N, 1]`.
-pub(crate) fn cross_entropy(logits: Tensor<2>, labels: Tensor<2, Int>) -> Tensor<1> {
-    log_softmax(logits, 1).gather(1, labels).mean().neg()
+/// Mean categorical cross-entropy in nats, `[1]`, of logits `[N, classes]` and classes `[N, 1]`; where labels
+/// are soft, of their distributions `[N, classes]`. That is Keras' `CategoricalCrossentropy` of logits.
+pub(crate) fn cross_entropy(
+    logits: Tensor<2>,
+    labels: Tensor<2, Int>,
+    distributions: Option<Tensor<2>>,
+) -> Tensor<1> {
+    let said = log_softmax(logits, 1);
+    match distributions {
+        None => said.gather(1, labels).mean().neg(),
+        Some(distributions) => (said * distributions).sum_dim(1).mean().neg(),
+    }
 }
 
 /// `[loss, images whose class has the highest logit]`, still on the device.
@@ -115,5 +124,39 @@ impl MetricAccumulator {
     /// The first step, from 1, whose loss is NaN or infinite, among those that were read.
     pub(crate) fn not_finite(&self) -> Option<u32> {
         self.not_finite
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::Device;
+
+    use super::*;
+
+    #[test]
+    fn cross_entropy_is_that_of_keras() {
+        let device = Device::flex();
+        let rows = [[2.0, 0.5, -1.0], [0.1, 0.2, 0.3]];
+        let logits = Tensor::<2>::from_data(rows, &device);
+        let labels = || Tensor::<2, Int>::from_data([[0], [2]], &device);
+        let distribution = [[0.7, 0.1, 0.2], [0.0, 0.25, 0.75]];
+        let loss = |distributions: Option<[[f64; 3]; 2]>| {
+            let distributions = distributions
+                .map(|rows| Tensor::<2>::from_data(rows.map(|r| r.map(|p| p as f32)), &device));
+            f64::from(cross_entropy(logits.clone(), labels(), distributions).into_scalar::<f32>())
+        };
+        // -sum(p * log(softmax)), mean over the rows.
+        let expected = |p: [[f64; 3]; 2]| {
+            let of_row = |(logits, p): ([f64; 3], [f64; 3])| {
+                let sum: f64 = logits.iter().map(|logit| logit.exp()).sum();
+                let terms = logits.iter().zip(p);
+                terms.map(|(logit, p)| p * (sum.ln() - logit)).sum::<f64>()
+            };
+            rows.into_iter().zip(p).map(of_row).sum::<f64>() / 2.0
+        };
+        let sure = [[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]];
+        assert!((loss(Some(distribution)) - expected(distribution)).abs() < 1e-6);
+        assert!((loss(Some(sure)) - expected(sure)).abs() < 1e-6);
+        assert!((loss(None) - expected(sure)).abs() < 1e-6);
     }
 }

@@ -1,4 +1,4 @@
-//! Whole networks as ONNX files: from the gray pixels of the data set to the classes' probabilities.
+//! Whole networks as ONNX files: from the pixels of the data set to the classes' probabilities.
 //!
 //! - [`export_onnx`]: one network, or the ensemble of several
 //! - `graph`: a forward pass as nodes; `messages`: what an ONNX file consists of
@@ -13,10 +13,11 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use prost::Message;
+use quartet_shared::dataset::{Channels, ImageShape};
 
 use crate::input::AugmentationParams;
 use crate::models::Network;
-use graph::{Name, Nodes, Writer, int};
+use graph::{Name, Nodes, Writer, int, ints};
 use messages::{
     DataType, Dimension, Entry, Extent, Model, OperatorSet, Shape, TensorType, Type, Value,
 };
@@ -60,15 +61,15 @@ pub enum OnnxError {
     Write(#[from] io::Error),
 }
 
-/// Writes networks to a new ONNX file. Its input `images` is `[batch, height, width]` of u8, the gray values
-/// of images as large as those of the data set (`size`); its output `probabilities` is `[batch, classes]`, of
-/// several networks their weighted mean. Resize and scaling are in the graph. The metadata has the `classes`
-/// as a JSON list.
+/// Writes networks to a new ONNX file. Its input `images` is u8, images of the data set's `shape`: `[batch,
+/// height, width]` in gray, `[batch, height, width, 3]` in colour, red first; its output `probabilities` is
+/// `[batch, classes]`, of several networks their weighted mean. Resize and scaling are in the graph. The
+/// metadata has the `classes` as a JSON list.
 ///
 /// # Errors
 /// The networks do not fit together or into one file; or the file is there already or cannot be written.
-pub fn export_onnx(members: &[Member], size: [u16; 2], path: &Path) -> Result<(), OnnxError> {
-    let bytes = encode(members, size)?;
+pub fn export_onnx(members: &[Member], shape: ImageShape, path: &Path) -> Result<(), OnnxError> {
+    let bytes = encode(members, shape)?;
     let mut file = File::create_new(path)?;
     file.write_all(&bytes)
         .and_then(|()| file.flush())
@@ -79,7 +80,7 @@ pub fn export_onnx(members: &[Member], size: [u16; 2], path: &Path) -> Result<()
 }
 
 /// The bytes of the file.
-fn encode(members: &[Member], size: [u16; 2]) -> Result<Vec<u8>, OnnxError> {
+fn encode(members: &[Member], shape: ImageShape) -> Result<Vec<u8>, OnnxError> {
     let first = members.first().ok_or(OnnxError::Classes)?;
     let classes = &first.network.config().classes;
     if members
@@ -94,7 +95,12 @@ fn encode(members: &[Member], size: [u16; 2]) -> Result<Vec<u8>, OnnxError> {
         vec![IMAGES.to_owned()],
         vec![int("to", DataType::Float as i64)],
     );
-    let channel = nodes.integers("channel_axis", &[1]);
+    // Channels before rows and columns.
+    let pixels = match shape.channels {
+        Channels::Gray => pixels,
+        Channels::Rgb => nodes.push("Transpose", vec![pixels], vec![ints("perm", [0, 3, 1, 2])]),
+    };
+    let channel = (shape.channels == Channels::Gray).then(|| nodes.integers("channel_axis", &[1]));
     let total: f64 = members.iter().map(|member| member.weight).sum();
     let mut mean: Option<Name> = None;
     for member in members {
@@ -102,8 +108,7 @@ fn encode(members: &[Member], size: [u16; 2]) -> Result<Vec<u8>, OnnxError> {
             [_] => String::new(),
             _ => format!("{}:", member.name),
         };
-        let size = size.map(usize::from);
-        let x = resized(&nodes, &pixels, size, &channel, member, &prefix);
+        let x = resized(&nodes, &pixels, shape, channel.as_ref(), member, &prefix);
         let writer = Writer::new(&nodes, &member.network, prefix.clone());
         let logits = member.network.interpret(x, &writer);
         let probabilities = nodes.push("Softmax", vec![logits], vec![int("axis", 1)]);
@@ -121,19 +126,20 @@ fn encode(members: &[Member], size: [u16; 2]) -> Result<Vec<u8>, OnnxError> {
         });
     }
     nodes.push_output("Identity", Vec::from_iter(mean), PROBABILITIES);
-    let model = model(nodes, size, classes);
+    let model = model(nodes, shape, classes);
     match model.encoded_len() {
         length if length > LARGEST => Err(OnnxError::TooLarge(length)),
         _ => Ok(model.encode_to_vec()),
     }
 }
 
-/// What the network of a member sees of the pixels, as [`crate::input::Input`] makes it.
+/// What the network of a member sees of the pixels, as [`crate::input::Input`] makes it. Gray pixels have no
+/// axis of channels yet, which `channel` names.
 fn resized(
     nodes: &Nodes,
     pixels: &str,
-    [height, width]: [usize; 2],
-    channel: &str,
+    ImageShape { height, width, .. }: ImageShape,
+    channel: Option<&Name>,
     member: &Member,
     prefix: &str,
 ) -> Name {
@@ -152,20 +158,28 @@ fn resized(
     let columns = nodes.floats(&columns, &[width, side], &transposed);
     let x = nodes.push("MatMul", vec![rows, pixels.to_owned()], Vec::new());
     let x = nodes.push("MatMul", vec![x, columns], Vec::new());
-    let gray = nodes.push("Unsqueeze", vec![x, channel.to_owned()], Vec::new());
+    let Some(channel) = channel else {
+        return x;
+    };
+    let gray = nodes.push("Unsqueeze", vec![x, channel.clone()], Vec::new());
     nodes.push("Concat", vec![gray; 3], vec![int("axis", 1)])
 }
 
-fn model(nodes: Nodes, size: [u16; 2], classes: &[String]) -> Model {
+fn model(nodes: Nodes, shape: ImageShape, classes: &[String]) -> Model {
     let mut graph = nodes.finish();
     graph.name = "quartet".to_owned();
-    let [height, width] = size.map(i64::from);
-    graph.input = vec![value(
-        IMAGES,
-        DataType::Uint8,
-        &[height, width],
-        "gray values 0 to 255, [batch, height, width]",
-    )];
+    let extents = [shape.height, shape.width, shape.channels.count()].map(|extent| extent as i64);
+    let (extents, doc) = match shape.channels {
+        Channels::Gray => (
+            &extents[..2],
+            "gray values 0 to 255, [batch, height, width]",
+        ),
+        Channels::Rgb => (
+            &extents[..],
+            "red, green and blue 0 to 255, [batch, height, width, 3]",
+        ),
+    };
+    graph.input = vec![value(IMAGES, DataType::Uint8, extents, doc)];
     graph.output = vec![value(
         PROBABILITIES,
         DataType::Float,

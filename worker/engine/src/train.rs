@@ -68,7 +68,7 @@ pub fn train(
             return Ok(Trained::Stopped);
         };
         state = trained;
-        let Some(valid_means) = train_loop.validate(&state, epoch, totals) else {
+        let Some(valid_means) = train_loop.validate(&state, epoch, totals)? else {
             return Ok(Trained::Stopped);
         };
         let train_means = totals.means();

@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use quartet_identity::KeyChoice;
 use quartet_shared::address::Address;
+use quartet_shared::dataset::Channels;
 use quartet_shared::ids::{RunName, WorkerId};
 use quartet_shared::label::InvalidLabel;
 use quartet_shared::spec::Backbone;
@@ -122,14 +123,15 @@ pub(super) struct ServeArgs {
 pub(super) enum Command {
     /// Print the pooled features of a backbone for images, one JSON object a line.
     ///
-    /// Images become gray (luma, Rec. 709), three equal channels, are resized to the size with nearest
-    /// neighbour, and scaled to 0..1; no mean is subtracted. The features are the means over height and width
-    /// of the backbone's last feature map.
+    /// Images become gray (luma, Rec. 709), three equal channels, unless --channels is rgb, are resized to
+    /// the size with nearest neighbour, and scaled to 0..1; no mean is subtracted. The features are the means
+    /// over height and width of the backbone's last feature map.
     Embed(EmbedArgs),
     /// Print the class probabilities of a trained experiment's ensemble, or of one run, for images; or score
     /// its predictions for a folder of labelled images.
     ///
-    /// Images become gray and as small as those of the data set, whatever their size; crop faces before.
+    /// Images get the size of the data set's images and, like these, become gray or keep their colours; crop
+    /// faces before.
     Predict(PredictArgs),
     /// Write what was trained for other programs: the backbone of a checkpoint for timm, or whole networks
     /// with their heads for PyTorch, Keras or as ONNX.
@@ -156,6 +158,9 @@ pub(super) struct EmbedArgs {
         value_parser = clap::value_parser!(u32).range(1..=1024)
     )]
     pub(super) size: u32,
+    /// Whether images become gray or keep their colours: gray or rgb.
+    #[arg(long, default_value_t = Channels::Gray)]
+    pub(super) channels: Channels,
     #[command(flatten)]
     pub(super) device: DeviceArgs,
     /// Image files: PNG, JPEG, WebP, BMP or GIF.

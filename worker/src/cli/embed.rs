@@ -35,7 +35,7 @@ pub(super) fn run(args: &EmbedArgs) -> anyhow::Result<()> {
         "--weights takes a file; coordinators fetch {path} into Hugging Face's cache, \
          where the file can be found"
     );
-    let pictures = pictures(&args.images)?;
+    let pictures = pictures(&args.images, args.channels)?;
     let weights = WeightsFile::open(&args.weights)?;
     let variant = weights.variant(args.backbone)?;
     let device = select(&args.device)?.device;
@@ -50,12 +50,13 @@ pub(super) fn run(args: &EmbedArgs) -> anyhow::Result<()> {
     };
     let network = weights.load(config.blank(&device))?;
     for (path, picture) in args.images.iter().zip(&pictures) {
-        let input = Input::of_size(picture.size(), args.size, &device);
+        let input = Input::of_shape(picture.shape(), args.size, &device);
         let images = Images {
             labels: vec![0],
             pixels: picture.pixels().to_vec(),
+            ..Images::default()
         };
-        let map = network.features(input.evaluation_batch(&images, 0..1).images);
+        let map = network.features(input.evaluation_batch(&images, 0..1)?.images);
         let pooled: Tensor<1> = map.mean_dims(&[2, 3]).flatten(0, 3);
         let features = pooled.into_data_as::<f32>();
         let embedding = Embedding {

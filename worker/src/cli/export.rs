@@ -10,6 +10,7 @@ use quartet_engine::checkpoint::load_network;
 use quartet_engine::models::Network;
 use quartet_engine::onnx::{Member, export_onnx};
 use quartet_engine::weights::{Exported, export_keras, export_timm, export_torch};
+use quartet_shared::dataset::Channels;
 use tokio::runtime;
 
 use super::args::{ExportArgs, ExportFormat};
@@ -97,15 +98,20 @@ fn onnx(args: &ExportArgs, device: &Device) -> anyhow::Result<()> {
     let index = block_on(async { Ok(experiment.dataset().await?) })?;
     let members = load(&experiment, &trained, device)?;
     let out = shown(&args.out);
-    export_onnx(&members, [index.height, index.width], &args.out)
+    export_onnx(&members, index.shape(), &args.out)
         .with_context(|| format!("cannot write {out}"))?;
     let what = match &trained[..] {
         [only] => format!("run {}", only.run.name),
         all => format!("the ensemble of {} runs", all.len()),
     };
     let [height, width] = [index.height, index.width];
+    let colours = match index.channels {
+        Channels::Gray => "",
+        Channels::Rgb => ", 3",
+    };
     say(&format!(
-        "wrote {out}: {what}; images, u8 [batch, {height}, {width}], to probabilities, f32 [batch, {}]",
+        "wrote {out}: {what}; images, u8 [batch, {height}, {width}{colours}], to probabilities, f32 \
+         [batch, {}]",
         index.classes.len()
     ));
     Ok(())

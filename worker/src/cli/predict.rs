@@ -6,6 +6,7 @@
 mod labelled;
 mod scores;
 
+use std::fs::File;
 use std::io::Write;
 use std::path::PathBuf;
 
@@ -13,7 +14,7 @@ use anyhow::{Context as _, bail, ensure};
 use burn::tensor::Device;
 use quartet_engine::checkpoint::load_network;
 use quartet_engine::predict::predict;
-use quartet_shared::dataset::{Images, Index, Split};
+use quartet_shared::dataset::{ImageShape, Images, Index, Split};
 use quartet_shared::human;
 use quartet_shared::label::one_line;
 use quartet_shared::report::{Prediction, SplitReport, argmax};
@@ -22,7 +23,7 @@ use tempfile::TempDir;
 
 use self::labelled::class_folders;
 use super::args::PredictArgs;
-use super::{pictures, print, select, shown};
+use super::{picture, print, select, shown};
 use crate::trained::{TrainedExperiment, TrainedRun};
 
 /// A line of the JSON output.
@@ -94,9 +95,9 @@ impl Ensemble {
         &self.dataset.classes
     }
 
-    /// Height and width in pixels of the data set's images.
-    fn size(&self) -> [u16; 2] {
-        [self.dataset.height, self.dataset.width]
+    /// The shape of the data set's images.
+    fn shape(&self) -> ImageShape {
+        self.dataset.shape()
     }
 
     /// Softmax outputs of each run. One network is in memory at a time.
@@ -108,7 +109,7 @@ impl Ensemble {
                 "the network of run {} has other classes than the data set",
                 run.run.name
             );
-            Ok(predict(&network, images, self.size(), &self.device))
+            Ok(predict(&network, images, self.shape(), &self.device)?)
         });
         outputs.collect()
     }
@@ -137,13 +138,16 @@ pub(super) fn run(args: &PredictArgs) -> anyhow::Result<()> {
 
 /// The probabilities for images.
 fn answer(args: &PredictArgs) -> anyhow::Result<String> {
-    let pictures = pictures(&args.images)?;
+    // Quick, so that a wrong name is told before anything is fetched.
+    for path in &args.images {
+        File::open(path).with_context(|| format!("cannot read {}", shown(path)))?;
+    }
     let ensemble = Ensemble::open(args)?;
-    let [height, width] = ensemble.size();
+    let shape = ensemble.shape();
     let mut images = Images::default();
-    for picture in pictures {
+    for path in &args.images {
+        let picture = picture(path, shape.channels)?.resized(shape.height, shape.width);
         images.labels.push(0);
-        let picture = picture.resized(height, width);
         images.pixels.extend_from_slice(picture.pixels());
     }
     let outputs = ensemble.outputs(&images)?;
@@ -168,7 +172,7 @@ fn score(args: &PredictArgs) -> anyhow::Result<String> {
     let folders = class_folders(folder)?;
     let ensemble = Ensemble::open(args)?;
     let classes = ensemble.classes();
-    let found = folders.read(classes, ensemble.size())?;
+    let found = folders.read(classes, ensemble.shape())?;
     if let Some(first) = found.passed_over.first() {
         let files = match found.passed_over.len() {
             1 => "1 file".to_owned(),

@@ -1,4 +1,4 @@
-use quartet_shared::dataset::{Dataset, Images};
+use quartet_shared::dataset::{Channels, Dataset, ImageShape, Images};
 use quartet_shared::predictions::{InvalidPredictions, Predictions, Shape};
 use quartet_shared::report::{EvaluationReport, Member};
 use quartet_store::manifest::PredictionsManifest;
@@ -12,10 +12,12 @@ fn dataset() -> Dataset {
     let images = |labels: &[u8]| Images {
         labels: labels.to_vec(),
         pixels: (0..4 * labels.len() as u8).collect(),
+        ..Images::default()
     };
     Dataset {
         width: 2,
         height: 2,
+        channels: Channels::Gray,
         classes: ["calm", "sad, \"blue\""].map(str::to_owned).into(),
         splits: [images(&[0, 1, 1]), images(&[1, 0]), images(&[0, 1])],
     }
@@ -139,7 +141,7 @@ async fn the_table_has_a_row_for_each_image() {
 async fn an_image_is_found_among_those_of_all_splits() {
     let evaluated = Evaluated::new(&[0, 1]).await;
     let reader = evaluated.open().await.unwrap().unwrap();
-    assert_eq!(reader.image_size(), (2, 2));
+    assert_eq!(reader.image_shape(), ImageShape::gray([2, 2]));
     for (split, image) in [(Split::Valid, 1), (Split::Test, 0), (Split::Test, 1)] {
         let pixels = reader.image(split, image as u64).await.unwrap();
         assert_eq!(Some(&pixels[..]), dataset().image(split, image));

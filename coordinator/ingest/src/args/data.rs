@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use crate::data::{ClassNames, Dealing, Options, Shares, Source, ValidFraction};
+use crate::data::{ClassNames, Dealing, Options, Shares, Size, Source, ValidFraction};
+use quartet_shared::dataset::Channels;
 
 /// What is trained on.
 #[derive(Clone, Debug, clap::Args)]
@@ -27,6 +28,20 @@ pub struct DataArgs {
     /// (0 to 6) or RAF-DB (folders 1 to 7).
     #[arg(long, value_name = "NAME,NAME,...", requires = "data")]
     class_names: Option<ClassNames>,
+    /// Whether the images of a folder become gray or keep their colours.
+    #[arg(
+        long,
+        value_name = "gray|rgb",
+        requires = "data",
+        default_value_t = Channels::Gray
+    )]
+    channels: Channels,
+    /// Size that the images of a folder are given, in pixels, at most 512x512 [default: 48x48].
+    #[arg(long, value_name = "WIDTHxHEIGHT", requires = "data")]
+    size: Option<Size>,
+    /// Train on the distribution of FER+'s votes on an image, not on their majority alone.
+    #[arg(long, requires = "data")]
+    soft_labels: bool,
     /// Skip bad rows and images of the data, and count them, instead of stopping at the first.
     #[arg(long)]
     skip_bad_rows: bool,
@@ -59,6 +74,9 @@ impl DataArgs {
                 (None, None) => Dealing::Own,
             },
             class_names: self.class_names.clone(),
+            size: self.size,
+            channels: self.channels,
+            soft_labels: self.soft_labels,
             ..Options::default()
         }
     }
@@ -98,8 +116,15 @@ mod tests {
         );
         let named = with(&["--class-names", "a,b"]).unwrap();
         assert_eq!(named.class_names, Some("a,b".parse().unwrap()));
+        let colour = with(&["--channels", "rgb", "--size", "100x80", "--soft-labels"]).unwrap();
+        assert_eq!(
+            (colour.channels, colour.size, colour.soft_labels),
+            (Channels::Rgb, Some("100x80".parse().unwrap()), true)
+        );
         for (args, message) in [
-            (&["--split", "0.7,0.2"][..], "three shares that add up to 1"),
+            (&["--channels", "cmyk"][..], "use gray or rgb"),
+            (&["--size", "1000"], "1 to 512 each, such as 100x100"),
+            (&["--split", "0.7,0.2"], "three shares that add up to 1"),
             (
                 &["--valid-fraction", "1.5"],
                 "greater than 0 and less than 1",
@@ -113,7 +138,14 @@ mod tests {
             let error = with(args).unwrap_err();
             assert!(error.contains(message), "{error}");
         }
-        let alone = options(&["--split", "0.7,0.2,0.1"]).unwrap_err();
-        assert!(alone.contains("--data"), "{alone}");
+        for alone in [
+            &["--split", "0.7,0.2,0.1"][..],
+            &["--channels", "rgb"],
+            &["--size", "100"],
+            &["--soft-labels"],
+        ] {
+            let error = options(alone).unwrap_err();
+            assert!(error.contains("--data"), "{error}");
+        }
     }
 }

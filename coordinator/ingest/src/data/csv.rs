@@ -64,11 +64,14 @@ pub(super) fn load(
     options: &Options,
 ) -> Result<Loaded, DataError> {
     let table = Table::open(file)?;
+    let origin = file.display().to_string();
+    options.refuse_for_image_files(&origin)?;
     if fer_plus::is_labels(&table) {
         return fer_plus::load(table, options);
     }
+    options.refuse_soft_labels(&origin)?;
     let mut reading = Reading {
-        gather: Gather::new(options),
+        gather: Gather::new(options)?,
         labels: Labels::new(options),
         image_len: None,
     };
@@ -80,8 +83,7 @@ pub(super) fn load(
     };
     let side = reading.image_len.and_then(row::side).unwrap_or(1);
     let classes = reading.labels.into_names();
-    let origin = file.display().to_string();
-    reading.gather.finish(&origin, side, classes, has_test)
+    reading.gather.finish(&origin, [side; 2], classes, has_test)
 }
 
 impl Reading {
@@ -135,7 +137,7 @@ impl Reading {
             match self.parse(columns, shape, &line, deal, row, &mut image) {
                 Ok((split, label)) => {
                     self.image_len = Some(image.len());
-                    self.gather.push(split, label, Key::Row(row), &image);
+                    self.gather.push(split, label, Key::Row(row), &image)?;
                 }
                 Err(problem) => {
                     let (file, line) = (file.clone(), line.number);

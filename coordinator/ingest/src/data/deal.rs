@@ -137,10 +137,14 @@ impl Dealt {
     pub(super) fn deal_all(&mut self, shares: Shares) {
         let [train, others @ ..] = &mut self.splits;
         for images in others {
-            let images = std::mem::take(images);
-            train.labels.extend_from_slice(&images.labels);
-            train.pixels.reserve_exact(images.pixels.len());
-            train.pixels.extend_from_slice(&images.pixels);
+            train.labels.append(&mut images.labels);
+            train.votes.append(&mut images.votes);
+            let pixels = std::mem::take(&mut images.pixels);
+            train.pixels.reserve_exact(pixels.len());
+            train.pixels.extend_from_slice(&pixels);
+            if let (Some(train), Some(images)) = (&mut train.stored, &mut images.stored) {
+                train.places.append(&mut images.places);
+            }
         }
         let [train, others @ ..] = &mut self.hashes;
         for hashes in others {
@@ -153,16 +157,21 @@ impl Dealt {
     fn deal(&mut self, shares: Shares) {
         let [train, valid, test] = &mut self.splits;
         let goes_to = choose(&train.labels, &self.hashes[0], shares);
-        let image_len = train.pixels.len() / train.len().max(1);
+        let each = |bytes: usize| bytes / goes_to.len().max(1);
+        let (image_len, votes_len) = (each(train.pixels.len()), each(train.votes.len()));
         for (split, images) in [(Split::Valid, valid), (Split::Test, test)] {
             let count = goes_to.iter().filter(|&&to| to == split).count();
             images.labels.reserve_exact(count);
             images.pixels.reserve_exact(count * image_len);
             for (index, _) in goes_to.iter().enumerate().filter(|(_, to)| **to == split) {
                 images.labels.push(train.labels[index]);
-                let start = index * image_len;
-                let pixels = &train.pixels[start..start + image_len];
+                let votes = &train.votes[index * votes_len..][..votes_len];
+                images.votes.extend_from_slice(votes);
+                let pixels = &train.pixels[index * image_len..][..image_len];
                 images.pixels.extend_from_slice(pixels);
+                if let (Some(images), Some(train)) = (&mut images.stored, &train.stored) {
+                    images.places.push(train.places[index]);
+                }
             }
         }
         // In place: the training images are most of the data.
@@ -170,14 +179,23 @@ impl Dealt {
         let mut kept = 0;
         for index in stays {
             train.labels[kept] = train.labels[index];
-            let start = index * image_len;
-            train
-                .pixels
-                .copy_within(start..start + image_len, kept * image_len);
+            for (bytes, len) in [
+                (&mut train.votes, votes_len),
+                (&mut train.pixels, image_len),
+            ] {
+                bytes.copy_within(index * len..(index + 1) * len, kept * len);
+            }
             kept += 1;
         }
         train.labels.truncate(kept);
+        train.votes.truncate(kept * votes_len);
         train.pixels.truncate(kept * image_len);
+        if let Some(stored) = &mut train.stored {
+            let mut goes_to = goes_to.iter();
+            stored
+                .places
+                .retain(|_| goes_to.next() == Some(&Split::Train));
+        }
         self.hashes = Default::default();
     }
 }

@@ -123,9 +123,38 @@ pub enum DataError {
         /// Images of the validation split.
         found: usize,
     },
-    /// The options ask for images without pixels.
-    #[error("the size of packed images must be at least 1")]
-    ZeroSize,
+    /// The temporary file of the pixels cannot be written.
+    #[error(
+        "{}: cannot write the images to a temporary file; make room there, or name another \
+         folder with TMPDIR",
+        .folder.display()
+    )]
+    Spool {
+        /// The folder of temporary files.
+        folder: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The options ask for a size or for colours, and the images have their own.
+    #[error(
+        "{origin}: {option} is for folders of image files, and these images have a size of their own and are \
+         gray; leave it out"
+    )]
+    ForImageFiles {
+        /// Where the images come from.
+        origin: String,
+        /// The option.
+        option: &'static str,
+    },
+    /// The options ask for soft labels, and nobody has voted.
+    #[error(
+        "{origin}: --soft-labels is for FER+'s votes, and these data have one label an image; leave it out, \
+         or give --data FER+'s fer2013new.csv"
+    )]
+    NoVotes {
+        /// Where the images come from.
+        origin: String,
+    },
 }
 
 /// What is wrong with a row.
@@ -158,6 +187,14 @@ pub enum RowProblem {
         /// What stands there.
         text: String,
         /// Its column.
+        column: &'static str,
+    },
+    /// More votes than a byte counts.
+    #[error("{votes} votes for {column}; soft labels take at most 255")]
+    TooManyVotes {
+        /// The votes.
+        votes: usize,
+        /// Their column.
         column: &'static str,
     },
     /// A row of FER+'s labels and that of the image say different splits.

@@ -1,8 +1,9 @@
 //! Folders of images: `train|valid|test/<class>/*`, or `<class>/*` to be dealt to splits.
 //!
 //! A class folder is named by an emotion, by a number of FER2013 or RAF-DB, or by any name: see `classes`.
-//! Names are NOT sorted, as Keras would, if they are those of emotions. Images become gray (luma) and are
-//! stretched to the packed size; those that have it already are kept as they are.
+//! Names are NOT sorted, as Keras would, if they are those of emotions. Images become gray (luma)
+//! unless colours are asked for, and are stretched to the packed size; those that have it already are kept as
+//! they are.
 
 mod classes;
 mod entries;
@@ -12,25 +13,24 @@ mod tests;
 
 use std::path::PathBuf;
 
-use quartet_shared::dataset::Split;
+use quartet_shared::dataset::{Channels, Split};
 use quartet_shared::picture::{Picture, PictureError, has_image_name};
 
 use self::classes::Classes;
 use self::entries::{Entry, list};
 use super::deal::Key;
 use super::gather::Gather;
-use super::{DEFAULT_SIDE, DataError, Loaded, Options};
+use super::{DataError, Loaded, Options, Size};
 
 pub(super) use layout::{Found, Layout, find, unknown_layout};
 
 /// Loads the images of a directory that [`find`] has looked at.
 pub(super) fn load(layout: &Layout, options: &Options) -> Result<Loaded, DataError> {
-    let side = options.size.unwrap_or(DEFAULT_SIDE);
-    if side == 0 {
-        return Err(DataError::ZeroSize);
-    }
     let root = &layout.root;
-    let mut gather = Gather::new(options);
+    let origin = root.display().to_string();
+    options.refuse_soft_labels(&origin)?;
+    let size = options.size.unwrap_or(Size::DEFAULT);
+    let mut gather = Gather::new(options)?;
     let mut folders = Vec::new();
     for (split, folder) in &layout.splits {
         for entry in list(folder)? {
@@ -61,26 +61,31 @@ pub(super) fn load(layout: &Layout, options: &Options) -> Result<Loaded, DataErr
                 false => split,
             };
             let name = entry.name.clone();
-            match read_image(entry, side) {
-                Ok(pixels) => gather.push(split, label, Key::File(&name), &pixels),
+            match read_image(entry, size, options.channels) {
+                Ok(picture) => gather.push(split, label, Key::File(&name), picture.pixels())?,
                 Err(error) => gather.bad(error)?,
             }
         }
     }
     let has_test = layout.splits.iter().any(|(split, _)| *split == Split::Test);
-    gather.finish(&root.display().to_string(), side, classes.names, has_test)
+    gather.finish(
+        &origin,
+        [size.height(), size.width()],
+        classes.names,
+        has_test,
+    )
 }
 
-fn read_image(entry: Entry, side: u16) -> Result<Vec<u8>, DataError> {
+fn read_image(entry: Entry, size: Size, channels: Channels) -> Result<Picture, DataError> {
     if entry.is_dir || !has_image_name(&entry.path) {
         return Err(not_an_image(entry.path));
     }
     let bytes = std::fs::read(&entry.path).map_err(|error| DataError::io(&entry.path, error))?;
-    let picture = Picture::decode(&bytes).map_err(|problem| DataError::Image {
+    let picture = Picture::decode(&bytes, channels).map_err(|problem| DataError::Image {
         file: entry.path,
         problem,
     })?;
-    Ok(picture.resized(side, side).pixels().to_vec())
+    Ok(picture.resized(size.height().into(), size.width().into()))
 }
 
 fn not_an_image(file: PathBuf) -> DataError {

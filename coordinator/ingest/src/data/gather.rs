@@ -1,8 +1,9 @@
 //! Puts images of any source together and checks what all sources must satisfy.
 
-use quartet_shared::dataset::{Dataset, Split};
+use quartet_shared::dataset::{Channels, Dataset, Split};
 
 use super::deal::{Dealing, Dealt, Key};
+use super::spool::Spool;
 use super::{DataError, Loaded, Options};
 
 /// How many messages of skipped rows are kept for the warning.
@@ -14,6 +15,9 @@ const MIN_GROWTH: usize = 4 << 20;
 pub(super) struct Gather {
     skip_bad: bool,
     dealing: Dealing,
+    channels: Channels,
+    /// Where the pixels are kept, if not in memory.
+    spool: Option<Spool>,
     /// The hashes are there only if images are to be dealt.
     images: Dealt,
     skipped: usize,
@@ -22,30 +26,62 @@ pub(super) struct Gather {
 }
 
 impl Gather {
-    pub(super) fn new(options: &Options) -> Self {
-        Self {
+    pub(super) fn new(options: &Options) -> Result<Self, DataError> {
+        let spool = options.spool.then(Spool::new).transpose()?;
+        let mut images = Dealt::default();
+        for split in &mut images.splits {
+            split.stored = spool.as_ref().map(Spool::stored);
+        }
+        Ok(Self {
             skip_bad: options.skip_bad_rows,
             dealing: options.dealing,
-            images: Dealt::default(),
+            channels: options.channels,
+            spool,
+            images,
             skipped: 0,
             first_skipped: Vec::new(),
             warnings: Vec::new(),
-        }
+        })
     }
 
-    pub(super) fn push(&mut self, split: Split, label: u8, key: Key<'_>, pixels: &[u8]) {
+    /// Adds an image.
+    pub(super) fn push(
+        &mut self,
+        split: Split,
+        label: u8,
+        key: Key<'_>,
+        pixels: &[u8],
+    ) -> Result<(), DataError> {
+        self.push_soft(split, label, &[], key, pixels)
+    }
+
+    /// Adds an image with its votes, if it has any: all images have some or none.
+    pub(super) fn push_soft(
+        &mut self,
+        split: Split,
+        label: u8,
+        votes: &[u8],
+        key: Key<'_>,
+        pixels: &[u8],
+    ) -> Result<(), DataError> {
         if self.deals() {
             self.images.hashes[split as usize].push(key.hash());
         }
         let images = &mut self.images.splits[split as usize];
+        images.labels.push(label);
+        images.votes.extend_from_slice(votes);
+        if let (Some(spool), Some(stored)) = (&mut self.spool, &mut images.stored) {
+            stored.places.push(spool.push(pixels)?);
+            return Ok(());
+        }
         let len = images.pixels.len();
         if images.pixels.capacity() - len < pixels.len() {
             images
                 .pixels
                 .reserve_exact(pixels.len().max(len / 8).max(MIN_GROWTH));
         }
-        images.labels.push(label);
         images.pixels.extend_from_slice(pixels);
+        Ok(())
     }
 
     pub(super) fn warn(&mut self, warning: String) {
@@ -74,24 +110,28 @@ impl Gather {
         self.dealing != Dealing::Own
     }
 
-    /// The data set of square images, dealt as the options say, if no class is missing from the training
+    /// The data set of images of one size, dealt as the options say, if no class is missing from the training
     /// split and no split is empty; the test split may be, unless the source has one (`has_test`). `origin`
     /// names the source in errors.
     pub(super) fn finish(
         mut self,
         origin: &str,
-        side: u16,
+        [height, width]: [u16; 2],
         classes: Vec<String>,
         has_test: bool,
     ) -> Result<Loaded, DataError> {
+        if let Some(spool) = &mut self.spool {
+            spool.flush()?;
+        }
         let has_test = self.deal(origin)?.unwrap_or(has_test);
         let skipped = self.skipped;
         for images in &mut self.images.splits {
             images.pixels.shrink_to_fit();
         }
         let dataset = Dataset {
-            width: side,
-            height: side,
+            width,
+            height,
+            channels: self.channels,
             classes,
             splits: self.images.splits,
         };

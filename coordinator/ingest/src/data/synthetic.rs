@@ -20,6 +20,9 @@ use super::{DataError, Loaded, Options};
 /// Side of the drawn faces.
 pub const SIDE: u16 = 48;
 
+/// What errors call the data.
+const ORIGIN: &str = "synthetic faces";
+
 const IMAGE_LEN: usize = SIDE as usize * SIDE as usize;
 
 /// What to draw.
@@ -49,8 +52,10 @@ impl Default for SyntheticSpec {
 
 /// Draws the data set, on all cores.
 pub(super) fn load(options: &Options) -> Result<Loaded, DataError> {
+    options.refuse_for_image_files(ORIGIN)?;
+    options.refuse_soft_labels(ORIGIN)?;
     let spec = &options.synthetic;
-    let mut gather = Gather::new(options);
+    let mut gather = Gather::new(options)?;
     for (split, count) in Split::ALL
         .into_iter()
         .zip([spec.train, spec.valid, spec.test])
@@ -58,12 +63,12 @@ pub(super) fn load(options: &Options) -> Result<Loaded, DataError> {
         let pixels = draw_split(spec.seed, split, count);
         for (index, image) in pixels.chunks_exact(IMAGE_LEN).enumerate() {
             let label = label(spec.seed, split, index);
-            gather.push(split, label, Key::Row(index as u64), image);
+            gather.push(split, label, Key::Row(index as u64), image)?;
         }
     }
     gather.finish(
-        "synthetic faces",
-        SIDE,
+        ORIGIN,
+        [SIDE; 2],
         EMOTIONS.map(str::to_owned).to_vec(),
         true,
     )

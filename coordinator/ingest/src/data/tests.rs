@@ -34,8 +34,35 @@ pub(super) fn load_at(path: &Path, skip_bad_rows: bool) -> Result<Loaded, DataEr
     load_with(path, &options)
 }
 
+/// Loads in memory, and verifies that pixels in a file are the same data set.
 pub(super) fn load_with(path: &Path, options: &Options) -> Result<Loaded, DataError> {
-    load(&Source::Path(path.to_owned()), options)
+    let source = Source::Path(path.to_owned());
+    let loaded = load(&source, options);
+    let spooled = load(&source, &spooled(options));
+    match (&loaded, spooled) {
+        (Ok(loaded), Ok(spooled)) => assert_same(loaded, &spooled),
+        (Err(error), Err(spooled)) => assert_eq!(error.to_string(), spooled.to_string()),
+        (_, spooled) => panic!("{spooled:?}"),
+    }
+    loaded
+}
+
+fn spooled(options: &Options) -> Options {
+    Options {
+        spool: true,
+        ..options.clone()
+    }
+}
+
+fn assert_same(loaded: &Loaded, spooled: &Loaded) {
+    for images in &spooled.dataset.splits {
+        assert!(images.pixels.is_empty());
+    }
+    assert!(loaded.dataset.encode() == spooled.dataset.encode());
+    assert_eq!(
+        (loaded.skipped, &loaded.warnings),
+        (spooled.skipped, &spooled.warnings)
+    );
 }
 
 /// Options that deal all images anew.
@@ -71,7 +98,8 @@ fn directories_prefer_files_with_usage() {
 fn loaded_data_sets_encode() {
     let synthetic = SyntheticSpec {
         seed: 3,
-        train: 14,
+        // More than is written at once.
+        train: 1400,
         valid: 7,
         test: 7,
     };
@@ -80,6 +108,8 @@ fn loaded_data_sets_encode() {
         ..Options::default()
     };
     let loaded = load(&Source::Synthetic, &options).expect("drawn");
+    let spooled = load(&Source::Synthetic, &spooled(&options)).expect("drawn");
+    assert_same(&loaded, &spooled);
     assert_eq!(
         Dataset::decode(&loaded.dataset.encode()),
         Ok(loaded.dataset)

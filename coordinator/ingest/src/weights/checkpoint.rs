@@ -34,6 +34,9 @@ pub enum RunProblem {
     /// There is no such experiment, or the store fails.
     #[error(transparent)]
     Experiment(#[from] HistoryError),
+    /// It is not said in which store the other run is.
+    #[error("name its store, too, as in run:STORE/NAME/RUN")]
+    NoStore,
     /// The experiment has no such run.
     #[error("experiment {experiment} has no run {run}; it has {}", names(.runs))]
     NoRun {
@@ -105,11 +108,11 @@ struct SavedNetwork {
 /// relative paths of others are relative to `folder`.
 pub(super) async fn find(
     of: &OtherRun,
-    own: &Store,
+    own: Option<&Store>,
     folder: &Path,
 ) -> Result<BestCheckpoint, RunProblem> {
     let store = match &of.store {
-        None => own.clone(),
+        None => own.cloned().ok_or(RunProblem::NoStore)?,
         Some(url) if url.contains("://") => Store::open_existing(url)?,
         Some(path) => Store::open_existing(&folder.join(path).to_string_lossy())?,
     };

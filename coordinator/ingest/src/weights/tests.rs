@@ -75,7 +75,7 @@ impl Harness {
         &self,
         spec: &ExperimentSpec,
     ) -> anyhow::Result<(Vec<FoundWeights>, BTreeMap<RunName, BlobRef>)> {
-        let sources = WeightSources::new(&spec.runs, &self.store, self.options()).await?;
+        let sources = WeightSources::new(&spec.runs, Some(&self.store), self.options()).await?;
         let found = sources.resolve(&mut progress()).await?;
         let references = put(&found, &self.store).await?.objects;
         Ok((found, references))
@@ -148,7 +148,7 @@ async fn errors_of_the_hub_say_what_to_do() {
     options.hub.token = Some(Token("hf_wrong".to_owned()));
     let shown = format!("{:?}", options.hub);
     let runs = experiment(&["none", "hub:timm/vgg16"]).runs;
-    let sources = WeightSources::new(&runs, &harness.store, options)
+    let sources = WeightSources::new(&runs, Some(&harness.store), options)
         .await
         .unwrap();
     let denied = sources.resolve(&mut progress()).await.err().unwrap();
@@ -235,7 +235,7 @@ async fn a_file_that_changes_is_not_stored() {
     let harness = Harness::new().await;
     let file = harness.write("ours.safetensors", &weights(SIZE));
     let spec = experiment(&["ours.safetensors"]);
-    let sources = WeightSources::new(&spec.runs, &harness.store, harness.options())
+    let sources = WeightSources::new(&spec.runs, Some(&harness.store), harness.options())
         .await
         .unwrap();
     let found = sources.resolve(&mut progress()).await.unwrap();

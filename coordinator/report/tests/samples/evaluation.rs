@@ -3,7 +3,7 @@
 use quartet_history::ExperimentRecord;
 use quartet_report::findings::Picture;
 use quartet_report::{Findings, Observer};
-use quartet_shared::dataset::{EMOTIONS, Split};
+use quartet_shared::dataset::{EMOTIONS, ImageShape, Split};
 use quartet_shared::report::{
     EVALUATED, EvaluationReport, Member, Prediction, SplitReport, ensemble,
 };
@@ -68,8 +68,7 @@ pub(crate) fn of(record: &ExperimentRecord) -> (EvaluationReport, Vec<Findings>)
         let mut found = observer.finish();
         for mistake in &mut found.worst {
             mistake.picture = Some(Picture {
-                width: SIDE as u16,
-                height: SIDE as u16,
+                shape: ImageShape::gray([SIDE; 2]),
                 pixels: face(mistake.image as usize, labels[mistake.image as usize]),
             });
         }

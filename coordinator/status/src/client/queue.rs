@@ -1,6 +1,5 @@
 //! What a client asks of the queue.
 
-use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -23,8 +22,8 @@ pub(crate) enum PutError {
     #[error(transparent)]
     Client(#[from] ClientError),
     /// The bytes cannot be read.
-    #[error(transparent)]
-    Read(io::Error),
+    #[error("{0:#}")]
+    Read(anyhow::Error),
 }
 
 impl Client {
@@ -68,9 +67,9 @@ impl Client {
     pub(crate) async fn put_object(
         &mut self,
         header: v1::ObjectContent,
-        bytes: impl Stream<Item = io::Result<Bytes>> + Send + Unpin + 'static,
+        bytes: impl Stream<Item = anyhow::Result<Bytes>> + Send + Unpin + 'static,
     ) -> Result<(), PutError> {
-        let unread: Arc<Mutex<Option<io::Error>>> = Arc::default();
+        let unread: Arc<Mutex<Option<anyhow::Error>>> = Arc::default();
         let failed = Arc::clone(&unread);
         let chunks = bytes.map(move |chunk| match chunk {
             Ok(chunk) => Some(Part::Chunk(chunk)),

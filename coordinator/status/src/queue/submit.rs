@@ -2,18 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
-use std::path::PathBuf;
 
-use bytes::Bytes;
-use futures::{Stream, StreamExt, stream};
+use futures::TryStreamExt;
 use quartet_ingest::data::{self, DataError, Source};
-use quartet_ingest::weights::{self, DownloadProgress, LocalWeights, WeightSources, WeightsError};
+use quartet_ingest::packed;
+use quartet_ingest::weights::{self, DownloadProgress, FoundWeights, WeightSources, WeightsError};
 use quartet_proto::v1;
-use quartet_shared::blob::{Blob, Checksum};
-use quartet_shared::chunks::{self, CHUNK_SIZE};
-use quartet_shared::ids::RunName;
+use quartet_shared::blob::Blob;
+use quartet_shared::human;
 use quartet_shared::spec::{ExperimentSpec, SpecError};
-use quartet_shared::{blocking, human};
 
 use crate::client::{Client, ClientError, PutError};
 use crate::options::Options;
@@ -52,17 +49,9 @@ pub enum SubmitFailure {
     /// The coordinator cannot be asked, or refuses.
     #[error(transparent)]
     Client(#[from] ClientError),
-    /// A file changed or cannot be read any more.
-    #[error("{path}: {source}")]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        source: io::Error,
-    },
-    /// Reading the data panicked.
-    #[error("reading the data panicked")]
-    Panicked,
+    /// Data or weights cannot be read any more.
+    #[error("{0:#}")]
+    Read(anyhow::Error),
     /// The output cannot be written.
     #[error("cannot write the output: {0}")]
     Output(#[from] io::Error),
@@ -78,16 +67,9 @@ impl SubmitFailure {
                 error,
                 ClientError::Keys(_) | ClientError::NoSuch(_) | ClientError::Unusable(_)
             ),
-            Self::File { .. } | Self::Panicked | Self::Output(_) => false,
+            Self::Read(_) | Self::Output(_) => false,
         }
     }
-}
-
-/// Packed data.
-struct Packed {
-    bytes: Bytes,
-    blob: Blob,
-    summary: String,
 }
 
 /// Puts an experiment with its data and weights into the queue of a coordinator. What the coordinator's store
@@ -117,16 +99,21 @@ pub async fn submit(
         error,
     })?;
     // Of mistakes one hears before anything is read: of a coordinator without a queue, too.
-    let sources = WeightSources::new(&experiment.runs, weights)?;
+    let sources = WeightSources::new(&experiment.runs, None, weights).await?;
     let mut client = Client::connect(options).await?;
     client.find_missing(&[]).await?;
-    let packed = pack(source, data).await?;
+    let packed = packed::pack(source, data).await;
+    let packed = packed.map_err(|error| match error.downcast::<DataError>() {
+        Ok(error) => SubmitFailure::Data(error),
+        Err(error) => SubmitFailure::Read(error),
+    })?;
+    let (dataset, summary) = (packed.blob, packed.summary.clone());
     let found = sources.resolve(progress).await?;
-    let mut objects = vec![content(v1::ObjectKind::Dataset, packed.blob)];
+    let mut objects = vec![content(v1::ObjectKind::Dataset, dataset)];
     objects.extend(
         found
             .iter()
-            .map(|w| content(v1::ObjectKind::Weights, w.blob)),
+            .map(|w| content(v1::ObjectKind::Weights, w.blob())),
     );
     let missing = client.find_missing(&objects).await?;
     let is_missing = |blob: Blob| {
@@ -135,41 +122,45 @@ pub async fn submit(
             .iter()
             .any(|content| content.blob.as_ref() == Some(&blob))
     };
-    if is_missing(packed.blob) {
-        let _ = writeln!(err, "sending the data ({})", human::size(packed.blob.size));
-        let header = content(v1::ObjectKind::Dataset, packed.blob);
-        let sent = client.put_object(header, cut(packed.bytes)).await;
+    if is_missing(dataset) {
+        let _ = writeln!(err, "sending the data ({})", human::size(dataset.size));
+        let header = content(v1::ObjectKind::Dataset, dataset);
+        let chunks = packed.into_chunks().map_err(anyhow::Error::from);
+        let sent = client.put_object(header, chunks).await;
         sent.map_err(|error| match error {
             PutError::Client(error) => SubmitFailure::Client(error),
-            PutError::Read(error) => SubmitFailure::Output(error),
+            PutError::Read(error) => SubmitFailure::Read(error),
         })?;
     }
     let mut sent: Vec<Blob> = Vec::new();
     for weights in &found {
         // Several runs may start from the same ones.
-        if is_missing(weights.blob) && !sent.contains(&weights.blob) {
-            let size = human::size(weights.blob.size);
-            let _ = writeln!(err, "sending the weights of {} ({size})", weights.run);
+        if is_missing(weights.blob()) && !sent.contains(&weights.blob()) {
+            let size = human::size(weights.blob().size);
+            let _ = writeln!(err, "sending the weights of {} ({size})", weights.run());
             send(&mut client, weights).await?;
-            sent.push(weights.blob);
+            sent.push(weights.blob());
         }
     }
-    let of_runs: BTreeMap<RunName, Blob> = found.iter().map(|w| (w.run.clone(), w.blob)).collect();
+    let weights = found
+        .iter()
+        .map(|weights| (weights.run().to_string(), weights.blob().into()));
+    let origins: BTreeMap<_, _> = found
+        .iter()
+        .filter_map(|weights| Some((weights.run(), weights.checkpoint()?)))
+        .collect();
+    let json = |json: serde_json::Result<Vec<u8>>| json.map(Into::into).map_err(io::Error::from);
     let request = v1::SubmitRequest {
-        experiment: serde_json::to_vec(&experiment)
-            .map_err(io::Error::from)?
-            .into(),
-        dataset: Some(packed.blob.into()),
-        weights: of_runs
-            .into_iter()
-            .map(|(run, blob)| (run.to_string(), blob.into()))
-            .collect(),
+        experiment: json(serde_json::to_vec(&experiment))?,
+        dataset: Some(dataset.into()),
+        weights: weights.collect(),
+        origins: json(serde_json::to_vec(&origins))?,
         note: note.unwrap_or_default(),
         tags,
         priority,
     };
     let answer = client.submit(request).await?;
-    writeln!(out, "data: {}", packed.summary)?;
+    writeln!(out, "data: {summary}")?;
     for weights in &found {
         writeln!(out, "weights: {}", weights.summary())?;
     }
@@ -185,34 +176,6 @@ pub async fn submit(
     Ok(())
 }
 
-/// Reads and packs the data, off the asynchronous threads.
-async fn pack(source: Source, options: data::Options) -> Result<Packed, SubmitFailure> {
-    let packed = blocking::run(move || -> Result<Packed, SubmitFailure> {
-        let loaded = data::load(&source, &options)?;
-        for warning in &loaded.warnings {
-            tracing::warn!("{warning}");
-        }
-        let splits = loaded.dataset.splits.each_ref();
-        let [train, valid, test] = splits.map(|split| split.labels.len());
-        let mut summary =
-            format!("{source}: {train} training, {valid} validation, {test} test images");
-        if loaded.skipped > 0 {
-            summary.push_str(&format!(", {} skipped", loaded.skipped));
-        }
-        let bytes = Bytes::from(loaded.dataset.encode());
-        let blob = Blob {
-            size: bytes.len() as u64,
-            sha256: Checksum::of(&bytes),
-        };
-        Ok(Packed {
-            bytes,
-            blob,
-            summary,
-        })
-    });
-    packed.await.map_err(|_| SubmitFailure::Panicked)?
-}
-
 fn content(kind: v1::ObjectKind, blob: Blob) -> v1::ObjectContent {
     v1::ObjectContent {
         kind: kind.into(),
@@ -220,27 +183,16 @@ fn content(kind: v1::ObjectKind, blob: Blob) -> v1::ObjectContent {
     }
 }
 
-/// Bytes in memory as chunks.
-fn cut(bytes: Bytes) -> impl Stream<Item = io::Result<Bytes>> + Send + Unpin + 'static {
-    stream::unfold(bytes, |mut bytes| async move {
-        let next = bytes.split_to(bytes.len().min(CHUNK_SIZE));
-        (!next.is_empty()).then_some((Ok(next), bytes))
-    })
-    .boxed()
-}
-
-async fn send(client: &mut Client, weights: &LocalWeights) -> Result<(), SubmitFailure> {
-    let failed = |source| SubmitFailure::File {
-        path: weights.path.clone(),
-        source,
+async fn send(client: &mut Client, weights: &FoundWeights) -> Result<(), SubmitFailure> {
+    let unreadable = |error: anyhow::Error| match error.downcast::<WeightsError>() {
+        Ok(error) => SubmitFailure::Weights(error),
+        Err(error) => SubmitFailure::Read(error),
     };
-    let file = std::fs::File::open(&weights.path).map_err(failed)?;
-    let header = content(v1::ObjectKind::Weights, weights.blob);
-    let sent = client
-        .put_object(header, chunks::of_file(file).boxed())
-        .await;
+    let chunks = weights.read().await.map_err(unreadable)?;
+    let header = content(v1::ObjectKind::Weights, weights.blob());
+    let sent = client.put_object(header, chunks).await;
     sent.map_err(|error| match error {
         PutError::Client(error) => SubmitFailure::Client(error),
-        PutError::Read(error) => failed(error),
+        PutError::Read(error) => unreadable(error),
     })
 }

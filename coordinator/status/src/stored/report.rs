@@ -97,12 +97,11 @@ pub async fn findings_of(reader: &PredictionsReader) -> Result<Vec<Findings>, Pr
         }
     }
     let mut findings: Vec<Findings> = observers.into_values().map(Observer::finish).collect();
-    let (width, height) = reader.image_size();
+    let shape = reader.image_shape();
     for Findings { split, worst, .. } in &mut findings {
         for mistake in worst {
             mistake.picture = Some(Picture {
-                width,
-                height,
+                shape,
                 pixels: reader.image(*split, mistake.image).await?,
             });
         }

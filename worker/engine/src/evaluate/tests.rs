@@ -3,7 +3,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use quartet_agent::executor::Checkpoint;
-use quartet_shared::dataset::Dataset;
+use quartet_shared::dataset::{Channels, Dataset, ImageShape};
 use quartet_shared::ids::RunName;
 use quartet_shared::predictions::Shape;
 use quartet_shared::progress::Progress;
@@ -45,11 +45,13 @@ fn dataset() -> Dataset {
     let images = |n: usize| Images {
         labels: (0..n).map(|i| (i % 3) as u8).collect(),
         pixels: (0..n * 64).map(|i| (i * 37 % 251) as u8).collect(),
+        ..Images::default()
     };
     let classes = ["a", "b", "c"].map(str::to_owned).to_vec();
     Dataset {
         width: 8,
         height: 8,
+        channels: Channels::Gray,
         classes,
         splits: [images(0), images(5), images(7)],
     }
@@ -132,7 +134,16 @@ fn evaluates_members_alone_and_together() {
             let network = NetworkConfig::of_run(experiment, &member.run, &dataset.classes)
                 .init(&device, member.run.seed);
             let mut step = |_| None;
-            predict(&network, split, [8, 8], 7, &device, &mut step).unwrap()
+            predict(
+                &network,
+                split,
+                ImageShape::gray([8, 8]),
+                7,
+                &device,
+                &mut step,
+            )
+            .unwrap()
+            .unwrap()
         })
         .collect();
     assert!(

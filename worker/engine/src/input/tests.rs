@@ -1,5 +1,5 @@
 use burn::tensor::Device;
-use quartet_shared::dataset::{Dataset, Images};
+use quartet_shared::dataset::{Channels, Dataset, Images};
 use quartet_shared::ids::Epoch;
 use quartet_shared::spec::Augmentation;
 
@@ -19,11 +19,16 @@ fn dataset(images: usize) -> Dataset {
         .map(|_| uniform(&mut rng, 0.0, 256.0) as u8)
         .collect();
     let labels = (0..images).map(|i| (i % 7) as u8).collect();
-    let train = Images { labels, pixels };
+    let train = Images {
+        labels,
+        pixels,
+        ..Images::default()
+    };
     let classes = (0..7).map(|i| i.to_string()).collect();
     Dataset {
         width: 48,
         height: 48,
+        channels: Channels::Gray,
         classes,
         splits: [train, Images::default(), Images::default()],
     }
@@ -68,7 +73,7 @@ fn assert_matches_reference(size: u32, params: &[AugmentationParams]) {
     let images = &dataset.splits[0];
     let indices: Vec<usize> = (0..params.len()).collect();
     let input = Input::new(&dataset, size, &Device::flex());
-    let batch = input.augmented(images, &indices, params);
+    let batch = input.augmented(images, &indices, params).unwrap();
     let side = size as usize;
     assert_eq!(batch.images.dims(), [params.len(), 3, side, side]);
     let data = batch.images.into_data();
@@ -113,13 +118,16 @@ fn validation_images_are_the_unchanged_ones() {
     let images = &dataset.splits[0];
     for size in [48, 200] {
         let input = Input::new(&dataset, size, &Device::flex());
-        let evaluation = input.evaluation_batch(images, 1..4);
-        let unchanged = input.augmented(images, &[1, 2, 3], &[AugmentationParams::NONE; 3]);
+        let evaluation = input.evaluation_batch(images, 1..4).unwrap();
+        let unchanged = input
+            .augmented(images, &[1, 2, 3], &[AugmentationParams::NONE; 3])
+            .unwrap();
         assert_eq!(evaluation.images.into_data(), unchanged.images.into_data());
         assert_eq!(evaluation.labels.into_data(), unchanged.labels.into_data());
     }
     let same = Input::new(&dataset, 48, &Device::flex())
         .evaluation_batch(images, 0..1)
+        .unwrap()
         .images
         .into_data();
     let same: &[f32] = same.as_slice().unwrap();
@@ -160,4 +168,89 @@ fn nothing_is_drawn_where_nothing_is_asked_for() {
         AugmentationParams::new(&none, 1, Epoch(1), 1),
         AugmentationParams::NONE
     );
+}
+
+/// Three gray data sets, and the colour data set whose channels they are.
+fn planes_and_colour(images: usize) -> ([Dataset; 3], Dataset) {
+    let all = dataset(3 * images).splits[0].pixels.clone();
+    let plane = |channel: usize| {
+        let mut plane = dataset(images);
+        plane.splits[0].pixels = all[channel * images * 2304..][..images * 2304].to_vec();
+        plane
+    };
+    let planes = [0, 1, 2].map(plane);
+    let mut colour = dataset(images);
+    colour.channels = Channels::Rgb;
+    let pixels = (0..images * 2304).flat_map(|at| {
+        let of_plane = |plane: &Dataset| plane.splits[0].pixels[at];
+        planes.each_ref().map(of_plane)
+    });
+    colour.splits[0].pixels = pixels.collect();
+    (planes, colour)
+}
+
+#[test]
+fn each_channel_of_a_colour_image_is_what_a_gray_image_is() {
+    let (planes, colour) = planes_and_colour(6);
+    let draws: Vec<AugmentationParams> = (0..6)
+        .map(|i| AugmentationParams::new(&NOTEBOOK, 5, Epoch(2), i))
+        .collect();
+    let indices = [4, 0, 5, 1];
+    for device in crate::devices::cpus() {
+        for size in [32, 75] {
+            let values = |dataset: &Dataset| -> [Vec<f32>; 2] {
+                let input = Input::new(dataset, size, &device);
+                let images = &dataset.splits[0];
+                [
+                    input.augmented(images, &indices, &draws[..4]).unwrap(),
+                    input.evaluation_batch(images, 1..5).unwrap(),
+                ]
+                .map(|batch| {
+                    assert_eq!(batch.images.dims(), [4, 3, size as usize, size as usize]);
+                    batch.images.into_data().try_to_vec().unwrap()
+                })
+            };
+            let gray = planes.each_ref().map(values);
+            let found = values(&colour);
+            let side = (size * size) as usize;
+            for kind in 0..2 {
+                for (place, found) in found[kind].chunks_exact(side).enumerate() {
+                    let expected = &gray[place % 3][kind][place * side..][..side];
+                    let differs = found
+                        .iter()
+                        .zip(expected)
+                        .any(|(found, expected)| (found - expected).abs() > 1e-6);
+                    assert!(!differs, "{device:?}, {size}, kind {kind}, plane {place}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn votes_become_distributions() {
+    let mut dataset = dataset(3);
+    let input = Input::new(&dataset, 32, &Device::flex());
+    assert!(
+        input
+            .evaluation_batch(&dataset.splits[0], 0..3)
+            .unwrap()
+            .distributions
+            .is_none()
+    );
+    let images = &mut dataset.splits[0];
+    images.votes = [
+        [8, 2, 0, 0, 0, 0, 0],
+        [0, 9, 0, 0, 0, 0, 0],
+        [1, 1, 2, 0, 0, 0, 0],
+    ]
+    .concat();
+    let none = [AugmentationParams::NONE; 2];
+    let batch = input.augmented(images, &[2, 0], &none).unwrap();
+    let distributions = batch.distributions.unwrap().into_data();
+    let expected = [
+        [0.25, 0.25, 0.5, 0.0, 0.0, 0.0, 0.0],
+        [0.8, 0.2, 0.0, 0.0, 0.0, 0.0, 0.0f32],
+    ];
+    assert_eq!(distributions.as_slice::<f32>().unwrap(), expected.concat());
 }

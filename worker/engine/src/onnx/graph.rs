@@ -77,7 +77,7 @@ pub(super) fn int(name: &str, value: i64) -> Attribute {
     }
 }
 
-fn ints<const N: usize>(name: &str, values: [usize; N]) -> Attribute {
+pub(super) fn ints<const N: usize>(name: &str, values: [usize; N]) -> Attribute {
     Attribute {
         ints: values.iter().map(|&value| value as i64).collect(),
         ..attribute(name, AttributeType::Ints)

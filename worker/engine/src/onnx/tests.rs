@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 
 use burn::tensor::Device;
 use prost::Message;
+use quartet_shared::dataset::{Channels, ImageShape};
 use quartet_shared::spec::Backbone;
 
-use super::messages::{Graph, Model};
+use super::messages::{Extent, Graph, Model};
 use super::{Member, OnnxError, encode, export_onnx};
 use crate::models::parameters::parameters;
 use crate::models::{NetworkConfig, Variant};
@@ -32,7 +33,7 @@ fn member(name: &str, config: &NetworkConfig) -> Member {
 }
 
 fn decoded(members: &[Member]) -> Graph {
-    let bytes = encode(members, [48, 40]).unwrap();
+    let bytes = encode(members, ImageShape::gray([48, 40])).unwrap();
     let model = Model::decode(&bytes[..]).unwrap();
     assert_eq!(model.metadata_props[0].value, r#"["angry","happy"]"#);
     model.graph.unwrap()
@@ -105,10 +106,38 @@ fn what_cannot_be_written_is_said() {
         ..one.clone()
     };
     let members = [member("a", &one), member("b", &other)];
-    let error = export_onnx(&members, [48, 48], &path).unwrap_err();
+    let error = export_onnx(&members, ImageShape::gray([48, 48]), &path).unwrap_err();
     assert!(matches!(error, OnnxError::Classes));
     assert!(!path.exists());
-    export_onnx(&members[..1], [48, 48], &path).unwrap();
-    let error = export_onnx(&members[..1], [48, 48], &path).unwrap_err();
+    export_onnx(&members[..1], ImageShape::gray([48, 48]), &path).unwrap();
+    let error = export_onnx(&members[..1], ImageShape::gray([48, 48]), &path).unwrap_err();
     assert!(matches!(error, OnnxError::Write(_)), "it is there already");
+}
+
+#[test]
+fn colours_have_an_axis_at_the_end() {
+    let member = member("one", &config(Backbone::Vgg16, Variant::Keras));
+    let shape = ImageShape {
+        channels: Channels::Rgb,
+        ..ImageShape::gray([48, 40])
+    };
+    let bytes = encode(&[member], shape).unwrap();
+    let graph = Model::decode(&bytes[..]).unwrap().graph.unwrap();
+    assert_is_sound(&graph);
+    let input = graph.input[0].kind.as_ref().unwrap();
+    let dims = &input
+        .tensor_type
+        .as_ref()
+        .unwrap()
+        .shape
+        .as_ref()
+        .unwrap()
+        .dim;
+    let extents: Vec<_> = dims[1..].iter().map(|dim| dim.extent.clone()).collect();
+    let expected = [48, 40, 3].map(|extent| Some(Extent::Value(extent)));
+    assert_eq!(extents, expected);
+    let operations: Vec<&str> = graph.node.iter().map(|node| &*node.op_type).collect();
+    assert_eq!(operations[..4], ["Cast", "Transpose", "MatMul", "MatMul"]);
+    assert_eq!(graph.node[1].attribute[0].ints, [0, 3, 1, 2]);
+    assert!(!operations.contains(&"Unsqueeze"));
 }

@@ -6,7 +6,7 @@ use std::time::Instant;
 use burn::module::Module;
 use burn::tensor::Device;
 use quartet_agent::executor::TrainTask;
-use quartet_shared::dataset::{Dataset, EMOTIONS, Images, Split};
+use quartet_shared::dataset::{Channels, Dataset, EMOTIONS, Images, Split};
 use quartet_shared::ids::Epoch;
 use quartet_shared::spec::{Augmentation, ExperimentSpec, RunSpec};
 
@@ -28,6 +28,9 @@ pub struct StepCost {
     /// Mean training loss of all steps.
     pub loss: f64,
 }
+
+/// Why images can be read.
+const IN_MEMORY: &str = "the images are in memory";
 
 /// What is measured.
 #[derive(Clone, Debug)]
@@ -57,10 +60,12 @@ pub fn measure_inference(work: Work, device: &Device) -> Result<StepCost, TrainE
     let images = task.dataset.split(Split::Train);
     let mut accumulator = MetricAccumulator::default();
     let times = timed(&work, device, |_, lap| {
-        let batch = input.evaluation_batch(images, 0..images.labels.len());
+        let batch = input
+            .evaluation_batch(images, 0..images.labels.len())
+            .expect(IN_MEMORY);
         lap();
         let logits = network.forward(batch.images);
-        let loss = cross_entropy(logits.clone(), batch.labels.clone());
+        let loss = cross_entropy(logits.clone(), batch.labels.clone(), batch.distributions);
         let statistics = statistics(logits, batch.labels, loss);
         lap();
         accumulator.push(statistics, images.labels.len());
@@ -80,13 +85,15 @@ pub fn measure(work: Work, device: &Device) -> Result<StepCost, TrainError> {
     let mut accumulator = MetricAccumulator::default();
     let mut state = Some(state);
     let times = timed(&work, device, |step, lap| {
-        let batch = input.training(
-            task.dataset.split(Split::Train),
-            &indices,
-            &task.experiment.augmentation,
-            task.run.seed,
-            Epoch(step + 1),
-        );
+        let batch = input
+            .training(
+                task.dataset.split(Split::Train),
+                &indices,
+                &task.experiment.augmentation,
+                task.run.seed,
+                Epoch(step + 1),
+            )
+            .expect(IN_MEMORY);
         lap();
         let before = state.take().expect("each step leaves a state");
         let (loss, statistics) = before.forward(batch, Epoch(1), u64::from(step));
@@ -204,13 +211,15 @@ pub fn input_speed(image_size: u32, batch: u32, batches: u32, device: &Device) -
     let input = Input::new(&dataset, image_size, device);
     let indices: Vec<usize> = (0..batch as usize).collect();
     let make = |epoch| {
-        let batch = input.training(
-            dataset.split(Split::Train),
-            &indices,
-            &augmentation,
-            1,
-            Epoch(epoch),
-        );
+        let batch = input
+            .training(
+                dataset.split(Split::Train),
+                &indices,
+                &augmentation,
+                1,
+                Epoch(epoch),
+            )
+            .expect(IN_MEMORY);
         // The sum makes the host wait for the device; it costs little.
         batch.images.narrow(1, 0, 1).sum().into_scalar::<f32>()
     };
@@ -229,10 +238,15 @@ fn patterns(n: usize) -> Dataset {
         .collect();
     let labels = (0..n).map(|i| (i % EMOTIONS.len()) as u8).collect();
     let classes = EMOTIONS.map(str::to_owned).to_vec();
-    let train = Images { labels, pixels };
+    let train = Images {
+        labels,
+        pixels,
+        ..Images::default()
+    };
     Dataset {
         width: 48,
         height: 48,
+        channels: Channels::Gray,
         classes,
         splits: [train, Images::default(), Images::default()],
     }

@@ -21,6 +21,9 @@ pub enum TrainError {
     /// There is nothing to train or to validate on.
     #[error("the data set has no images in split {0:?}")]
     NoImages(Split),
+    /// The images cannot be read.
+    #[error("cannot read the data set's file")]
+    Images(#[from] std::io::Error),
     /// The device does not compute in the experiment's precision.
     #[error(transparent)]
     Precision(#[from] UnsupportedPrecision),

@@ -50,7 +50,8 @@ impl TrainState {
         let mut rng = stream(Purpose::Dropout, self.seed, epoch, step);
         let masks = DropoutMasks::draw(&self.network, n, &mut rng, &images.device());
         let logits = self.network.forward_train(images, masks);
-        let loss = cross_entropy(logits.clone(), batch.labels.clone());
+        let distributions = batch.distributions.map(Tensor::autodiff);
+        let loss = cross_entropy(logits.clone(), batch.labels.clone(), distributions);
         let statistics = statistics(logits.inner(), batch.labels, loss.clone().inner());
         (loss, statistics)
     }

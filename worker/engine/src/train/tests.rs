@@ -4,6 +4,7 @@ mod freeze;
 mod mutated;
 mod precision;
 mod shared;
+mod soft;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -12,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quartet_agent::executor::{Checkpoint, CheckpointFiles, Resume, Stop};
-use quartet_shared::dataset::{Dataset, Images};
+use quartet_shared::dataset::{Channels, Dataset, Images};
 use quartet_shared::ids::RunName;
 use quartet_shared::outcome::StopReason;
 use quartet_shared::predictions::Predictions;
@@ -51,6 +52,7 @@ fn bars(train: usize, valid: usize) -> Arc<Dataset> {
     Arc::new(Dataset {
         width: side,
         height: side,
+        channels: Channels::Gray,
         classes,
         splits,
     })

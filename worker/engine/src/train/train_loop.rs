@@ -73,7 +73,7 @@ impl<'a> TrainLoop<'a> {
                 &task.experiment.augmentation,
                 task.run.seed,
                 epoch,
-            );
+            )?;
             let (next, statistics) = state.step(batch, epoch, u64::from(step));
             state = next;
             accumulator.push(statistics, indices.len());
@@ -110,7 +110,7 @@ impl<'a> TrainLoop<'a> {
         state: &TrainState,
         epoch: Epoch,
         totals: MetricTotals,
-    ) -> Option<Means> {
+    ) -> Result<Option<Means>, TrainError> {
         let images = self.task.dataset.split(Split::Valid);
         let network = state.network.valid();
         let mut accumulator = MetricAccumulator::default();
@@ -118,27 +118,27 @@ impl<'a> TrainLoop<'a> {
         self.reporter.phase(Phase::Validating, epoch, ranges.len());
         for range in ranges {
             let n = range.len();
-            let batch = self.input.evaluation_batch(images, range);
+            let batch = self.input.evaluation_batch(images, range)?;
             let logits = network.forward(batch.images);
-            let loss = cross_entropy(logits.clone(), batch.labels.clone());
+            let loss = cross_entropy(logits.clone(), batch.labels.clone(), batch.distributions);
             accumulator.push(statistics(logits, batch.labels, loss), n);
             if self.reporter.step(n) {
                 self.reporter.report(None);
             }
             match self.reporter.stop() {
                 None => {}
-                Some(Stop::Drop) => return None,
+                Some(Stop::Drop) => return Ok(None),
                 Some(Stop::Drain) => {
                     let (steps, _) = first_steps(self.task, epoch, u32::MAX);
                     self.keep(state, Position::within(epoch, steps), totals);
-                    return None;
+                    return Ok(None);
                 }
             }
         }
         // A validation loss that is not finite ends nothing: Keras goes on, too.
         let means = accumulator.read();
         self.reporter.report(None);
-        Some(means)
+        Ok(Some(means))
     }
 
     /// Hands over the end of an epoch.

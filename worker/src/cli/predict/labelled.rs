@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
-use quartet_shared::dataset::Images;
+use quartet_shared::dataset::{ImageShape, Images};
 use quartet_shared::expression::standard_name;
 use quartet_shared::label::one_line;
 use quartet_shared::picture::{has_image_name, is_clutter};
@@ -55,17 +55,13 @@ pub(super) fn class_folders(root: &Path) -> anyhow::Result<ClassFolders> {
 }
 
 impl ClassFolders {
-    /// Reads the images, each made `[height, width]` pixels large. A folder is named as its class, without
+    /// Reads the images, each given this shape. A folder is named as its class, without
     /// regard to case, or by another word for its expression.
     ///
     /// # Errors
     /// A folder is of none of the classes or has folders, an image file cannot be read, or there is
     /// none.
-    pub(super) fn read(
-        self,
-        classes: &[String],
-        [height, width]: [u16; 2],
-    ) -> anyhow::Result<Labelled> {
+    pub(super) fn read(self, classes: &[String], shape: ImageShape) -> anyhow::Result<Labelled> {
         let labels: Vec<u8> = self
             .folders
             .iter()
@@ -92,7 +88,8 @@ impl ClassFolders {
             }
             for Entry { path, .. } in files {
                 if has_image_name(&path) {
-                    let picture = picture(&path)?.resized(height, width);
+                    let picture = picture(&path, shape.channels)?;
+                    let picture = picture.resized(shape.height, shape.width);
                     images.labels.push(label);
                     images.pixels.extend_from_slice(picture.pixels());
                 } else {

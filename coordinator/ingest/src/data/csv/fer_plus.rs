@@ -4,6 +4,8 @@
 //! program for majority votes: single votes do not count, and the class has more than half of those that do.
 //! An image without such a class is left out, and so is one whose majority says `unknown` or that there is no
 //! face (`NF`, or no image name).
+//!
+//! Soft labels are the votes on the classes that are not single, of the same images.
 
 use std::path::Path;
 
@@ -85,7 +87,7 @@ pub(super) fn load(mut labels: Table, options: &Options) -> Result<Loaded, DataE
     let (shape, images_shape) = (labels.shape(), images.shape());
     let path = labels.file.clone();
 
-    let mut gather = Gather::new(options);
+    let mut gather = Gather::new(options)?;
     let (mut left_out, mut image_len, mut image) = ([0_usize; 2], None, Vec::new());
     for row in 0.. {
         let (label_line, image_line) = match (labels.next_line()?, images.next_line()?) {
@@ -107,7 +109,7 @@ pub(super) fn load(mut labels: Table, options: &Options) -> Result<Loaded, DataE
             line: line.number,
             problem,
         };
-        let (usage, vote) = match columns.parse(shape, &label_line) {
+        let (usage, vote, votes) = match columns.parse(shape, &label_line, options.soft_labels) {
             Ok(parsed) => parsed,
             Err(problem) => {
                 gather.bad(bad(&path, &label_line, problem))?;
@@ -131,15 +133,19 @@ pub(super) fn load(mut labels: Table, options: &Options) -> Result<Loaded, DataE
             (Err(problem), _) => gather.bad(bad(&file, &image_line, problem))?,
             (Ok(split), Vote::Class(label)) => {
                 image_len = Some(image.len());
-                gather.push(split, label, Key::Row(row), &image);
+                gather.push_soft(split, label, &votes, Key::Row(row), &image)?;
             }
             (Ok(_), Vote::Unknown) => left_out[0] += 1,
             (Ok(_), Vote::NoFace) => left_out[1] += 1,
         }
     }
     let [unknown, no_face] = left_out;
+    let soft = match options.soft_labels {
+        true => ", and the votes of all classes as soft labels",
+        false => "",
+    };
     gather.warn(format!(
-        "{}: majority votes as labels; left out {unknown} images without a majority for one class, and \
+        "{}: majority votes as labels{soft}; left out {unknown} images without a majority for one class, and \
          {no_face} without a face",
         path.display()
     ));
@@ -147,7 +153,7 @@ pub(super) fn load(mut labels: Table, options: &Options) -> Result<Loaded, DataE
     let classes = EMOTIONS.into_iter().chain([expression::CONTEMPT]);
     let classes = classes.map(str::to_owned).collect();
     let has_test = gather.skipped() > 0;
-    gather.finish(&path.display().to_string(), side, classes, has_test)
+    gather.finish(&path.display().to_string(), [side; 2], classes, has_test)
 }
 
 fn columns(table: &Table) -> Result<Columns, DataError> {
@@ -163,8 +169,13 @@ fn columns(table: &Table) -> Result<Columns, DataError> {
 }
 
 impl Columns {
-    /// The split and the vote of a row.
-    fn parse(&self, shape: Shape, line: &Line<'_>) -> Result<(Split, Vote), RowProblem> {
+    /// The split and the vote of a row, and its soft label if that is wanted and there is one.
+    fn parse(
+        &self,
+        shape: Shape,
+        line: &Line<'_>,
+        soft_label: bool,
+    ) -> Result<(Split, Vote, Vec<u8>), RowProblem> {
         let mut wanted = [None; 12];
         wanted[0] = Some(self.usage);
         wanted[1] = Some(self.name);
@@ -184,13 +195,32 @@ impl Columns {
             true => Vote::NoFace,
             false => majority(votes),
         };
-        Ok((row::usage(usage)?, vote))
+        let soft_label = match vote {
+            Vote::Class(_) if soft_label => soft(votes)?,
+            _ => Vec::new(),
+        };
+        Ok((row::usage(usage)?, vote, soft_label))
     }
+}
+
+/// Votes without the single ones.
+fn counted(votes: [usize; 10]) -> [usize; 10] {
+    votes.map(|votes| if votes > 1 { votes } else { 0 })
+}
+
+/// The votes on each class, without the single ones. That of the majority has the most.
+fn soft(votes: [usize; 10]) -> Result<Vec<u8>, RowProblem> {
+    let of_classes = counted(votes).into_iter().zip(BALLOT).take(CLASSES);
+    of_classes
+        .map(|(votes, column)| {
+            u8::try_from(votes).map_err(|_| RowProblem::TooManyVotes { votes, column })
+        })
+        .collect()
 }
 
 /// What has more than half of the votes that are not single.
 pub(super) fn majority(votes: [usize; 10]) -> Vote {
-    let counted = votes.map(|votes| if votes > 1 { votes as u128 } else { 0 });
+    let counted = counted(votes).map(|votes| votes as u128);
     let all: u128 = counted.iter().sum();
     match counted.iter().position(|&votes| votes > all - votes) {
         Some(class) if class < CLASSES => Vote::Class(class as u8),

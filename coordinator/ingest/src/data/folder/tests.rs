@@ -2,7 +2,7 @@ use std::fs;
 use std::io::Cursor;
 
 use image::{DynamicImage, GrayImage, ImageFormat, Luma, Rgb, RgbImage};
-use quartet_shared::dataset::EMOTIONS;
+use quartet_shared::dataset::{Dataset, EMOTIONS};
 use tempfile::TempDir;
 
 use super::*;
@@ -149,7 +149,7 @@ fn colours_sizes_and_formats() {
     assert_eq!(happy(3), [77; 48 * 48]);
 
     let options = Options {
-        size: Some(20),
+        size: Some("20".parse().expect("a size")),
         ..Options::default()
     };
     let small = load_with(root.path(), &options).expect("loads").dataset;
@@ -157,14 +157,48 @@ fn colours_sizes_and_formats() {
         (small.width, small.height, small.image_len()),
         (20, 20, 400)
     );
-    let none = Options {
-        size: Some(0),
+}
+
+#[test]
+fn colours_and_sizes_are_those_asked_for() {
+    let root = usual();
+    let place = |x: u32, y: u32| Rgb([x as u8, 2 * y as u8, 200 - x as u8]);
+    let exact = RgbImage::from_fn(70, 60, place);
+    put(
+        &root,
+        "train/happy/b.png",
+        &bytes(exact.clone(), ImageFormat::Png),
+    );
+    let red = RgbImage::from_pixel(100, 100, Rgb([255, 0, 0]));
+    put(&root, "train/happy/c.png", &bytes(red, ImageFormat::Png));
+    let options = Options {
+        size: Some("70x60".parse().expect("a size")),
+        channels: Channels::Rgb,
         ..Options::default()
     };
-    assert!(matches!(
-        load_with(root.path(), &none),
-        Err(DataError::ZeroSize)
-    ));
+    let dataset = load_with(root.path(), &options).expect("loads").dataset;
+    assert_eq!(dataset.shape().to_string(), "70x60 rgb");
+    assert_eq!(dataset.class_counts(Split::Train), [1, 1, 1, 3, 1, 1, 1]);
+    let image = |n: usize| dataset.image(Split::Train, n).expect("an image");
+    // An image of the size stays as it is; a gray one has three equal channels; others are stretched.
+    assert_eq!(image(4), exact.as_raw());
+    assert_eq!(image(3), [3; 70 * 60 * 3]);
+    assert_eq!(image(5), [255, 0, 0].repeat(70 * 60));
+    assert_eq!(Dataset::decode(&dataset.encode()), Ok(dataset));
+
+    // The same images in gray are those of before, in the first format.
+    let gray = load_at(root.path(), false).expect("loads").dataset;
+    assert!(gray.encode().starts_with(b"QDS1"));
+    let soft = Options {
+        soft_labels: true,
+        ..Options::default()
+    };
+    let error = load_with(root.path(), &soft).expect_err("no votes");
+    assert!(
+        error
+            .to_string()
+            .contains("--soft-labels is for FER+'s votes")
+    );
 }
 
 #[test]
@@ -216,5 +250,5 @@ fn bad_files_are_errors_or_skipped() {
     assert_eq!((loaded.skipped, loaded.dataset.len(Split::Train)), (1, 7));
     let mut trailing = jpeg.clone();
     trailing.extend_from_slice(b"\0\0\0camera");
-    assert!(Picture::decode(&trailing).is_ok());
+    assert!(Picture::decode(&trailing, Channels::Gray).is_ok());
 }

@@ -17,13 +17,15 @@ fn stepped(task: &TrainTask) -> TrainState {
     let device = Device::flex();
     let input = Input::new(&task.dataset, task.run.image_size, &device);
     let images = task.dataset.split(Split::Train);
-    let batch = input.training(
-        images,
-        &[0, 1, 2, 3],
-        &task.experiment.augmentation,
-        1,
-        Epoch(1),
-    );
+    let batch = input
+        .training(
+            images,
+            &[0, 1, 2, 3],
+            &task.experiment.augmentation,
+            1,
+            Epoch(1),
+        )
+        .unwrap();
     let (state, _) = prepare(task, &device).unwrap();
     state.step(batch, Epoch(1), 0).0
 }

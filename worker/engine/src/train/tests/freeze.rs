@@ -77,7 +77,8 @@ fn frozen_task(backbone: Backbone, freeze: &str) -> TrainTask {
 
 fn batch(task: &TrainTask, device: &Device) -> Batch {
     let input = Input::new(&task.dataset, task.run.image_size, device);
-    input.evaluation_batch(task.dataset.split(Split::Train), 0..8)
+    let batch = input.evaluation_batch(task.dataset.split(Split::Train), 0..8);
+    batch.expect("the images are in memory")
 }
 
 fn step(state: TrainState, task: &TrainTask, device: &Device, number: u64) -> TrainState {

@@ -83,6 +83,7 @@ mod torch {
             let input = Input::new(&task.dataset, task.run.image_size, &device);
             let images = input
                 .evaluation_batch(task.dataset.split(Split::Train), 0..8)
+                .unwrap()
                 .images;
             let features = mixed.features(images.clone());
             assert_eq!(features.dtype(), DType::F32);
@@ -104,7 +105,9 @@ mod torch {
             let (mut state, _) = prepare(&task, &device).unwrap();
             let input = Input::new(&task.dataset, task.run.image_size, &device);
             for step in 0..3 {
-                let batch = input.evaluation_batch(task.dataset.split(Split::Train), 0..8);
+                let batch = input
+                    .evaluation_batch(task.dataset.split(Split::Train), 0..8)
+                    .unwrap();
                 let (next, statistics) = state.step(batch, Epoch(1), step);
                 assert_eq!(statistics.dtype(), DType::F32);
                 state = next;
@@ -139,7 +142,9 @@ mod torch {
             let device = device();
             let (state, _) = prepare(&task, &device).unwrap();
             let input = Input::new(&task.dataset, task.run.image_size, &device);
-            let batch = input.evaluation_batch(task.dataset.split(Split::Train), 0..8);
+            let batch = input
+                .evaluation_batch(task.dataset.split(Split::Train), 0..8)
+                .unwrap();
             let (state, statistics) = state.step(batch, Epoch(1), 0);
             let moments = state.adam.moments.into_values();
             // The first moment is a tenth of the gradient.

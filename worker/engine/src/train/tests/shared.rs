@@ -10,7 +10,7 @@ use crate::input::{Batch, Input};
 use crate::models::parameters::parameters;
 
 /// A small network with every kind of operation of a residual one.
-fn residual() -> TrainTask {
+pub(super) fn residual() -> TrainTask {
     let mut task = task(16, 0.05, 1);
     task.run.backbone = Backbone::Resnet50;
     task.run.dropout = 0.0;
@@ -19,7 +19,9 @@ fn residual() -> TrainTask {
 
 fn batch(task: &TrainTask, device: &Device) -> Batch {
     let input = Input::new(&task.dataset, task.run.image_size, device);
-    input.evaluation_batch(task.dataset.split(Split::Train), 0..8)
+    input
+        .evaluation_batch(task.dataset.split(Split::Train), 0..8)
+        .unwrap()
 }
 
 #[test]

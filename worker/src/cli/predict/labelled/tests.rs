@@ -17,7 +17,7 @@ fn put(root: &TempDir, path: &str, gray: Option<u8>) {
 }
 
 fn read(root: &TempDir) -> anyhow::Result<Labelled> {
-    class_folders(root.path())?.read(&CLASSES.map(str::to_owned), [2, 3])
+    class_folders(root.path())?.read(&CLASSES.map(str::to_owned), ImageShape::gray([2, 3]))
 }
 
 fn error(root: &TempDir) -> String {

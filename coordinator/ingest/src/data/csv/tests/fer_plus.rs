@@ -3,6 +3,7 @@
 use super::*;
 use crate::data::csv::fer_plus::{Vote, majority};
 use crate::data::tests::split;
+use quartet_shared::dataset::{Channels, Dataset, Images};
 
 const HEADER: &str =
     "Usage,Image name,neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,NF";
@@ -86,6 +87,104 @@ fn votes_are_counted_as_fer_plus_does() {
     assert!(
         loaded.warnings[0]
             .ends_with("left out 2 images without a majority for one class, and 1 without a face")
+    );
+}
+
+#[test]
+fn votes_are_soft_labels_if_asked_for() {
+    let mut rows = labels();
+    // Of neutral, happiness, surprise, sadness, anger, disgust, fear, contempt, unknown, NF.
+    rows[0] = "Training,fer0000000.png,6,0,0,2,0,0,0,1,1,0".to_owned();
+    let dir = folder(&rows);
+    let path = dir.path().join("fer2013new.csv");
+    let with = |options: &Options| {
+        let options = Options {
+            soft_labels: true,
+            ..options.clone()
+        };
+        load_with(&path, &options)
+    };
+    let loaded = with(&Options::default()).expect("loads");
+    assert!(loaded.warnings[0].contains("and the votes of all classes as soft labels; left out 3"));
+    let soft = &loaded.dataset;
+    let train = soft.split(Split::Train);
+    // In FER2013's order, then contempt. Single votes and those for no class do not count.
+    assert_eq!(train.votes(0), Some([0, 0, 0, 0, 2, 0, 6, 0].as_slice()));
+    assert_eq!(train.votes(1), Some([0, 0, 0, 9, 0, 0, 0, 0].as_slice()));
+    assert_eq!(soft.validate(), Ok(()));
+    assert!(soft.encode().starts_with(b"QDS2"));
+
+    // Images and labels are those of the majority; dealt, each image has its own votes.
+    let hard = load_labels(&dir).expect("loads").dataset;
+    assert!(hard.encode().starts_with(b"QDS1"));
+    for split in Split::ALL {
+        assert_eq!(soft.split(split).labels, hard.split(split).labels);
+        assert_eq!(soft.split(split).pixels, hard.split(split).pixels);
+    }
+    let dealt = with(&split("0.4,0.3,0.3")).expect("loads").dataset;
+    assert_eq!(dealt.validate(), Ok(()));
+    let votes_of = |dataset: &Dataset, image: u8| {
+        let of_split = |split: &Images| {
+            let found = split.pixels.chunks(4).position(|pixels| pixels[0] == image);
+            found.and_then(|index| split.votes(index).map(<[u8]>::to_vec))
+        };
+        dataset.splits.iter().find_map(of_split).expect("an image")
+    };
+    for image in (0..27).filter(|image| image % 9 != 8) {
+        assert_eq!(votes_of(&dealt, image), votes_of(soft, image));
+    }
+
+    rows[0] = "Training,fer0000000.png,300,0,0,2,0,0,0,1,1,0".to_owned();
+    let many = folder(&rows);
+    let path = many.path().join("fer2013new.csv");
+    assert!(load_at(&path, false).is_ok());
+    let options = Options {
+        soft_labels: true,
+        ..Options::default()
+    };
+    let error = load_with(&path, &options)
+        .expect_err("too many")
+        .to_string();
+    assert!(
+        error.contains("fer2013new.csv:2: 300 votes for neutral; soft labels take at most 255"),
+        "{error}"
+    );
+}
+
+#[test]
+fn options_for_other_data_are_refused() {
+    let dir = folder(&labels());
+    let soft = Options {
+        soft_labels: true,
+        ..Options::default()
+    };
+    let sized = Options {
+        size: Some("100".parse().expect("a size")),
+        ..Options::default()
+    };
+    let colour = Options {
+        channels: Channels::Rgb,
+        ..Options::default()
+    };
+    for (file, options, message) in [
+        ("fer2013.csv", &soft, "--soft-labels is for FER+'s votes"),
+        (
+            "fer2013.csv",
+            &sized,
+            "--size is for folders of image files",
+        ),
+        ("fer2013.csv", &colour, "--channels rgb is for folders"),
+        ("fer2013new.csv", &colour, "--channels rgb is for folders"),
+    ] {
+        let error = load_with(&dir.path().join(file), options).expect_err("refused");
+        let error = error.to_string();
+        assert!(error.contains(message) && error.contains(file), "{error}");
+    }
+    let error = crate::data::load(&crate::data::Source::Synthetic, &soft).expect_err("refused");
+    assert!(
+        error
+            .to_string()
+            .starts_with("synthetic faces: --soft-labels")
     );
 }
 
