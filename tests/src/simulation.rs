@@ -68,6 +68,25 @@ pub fn run_with_changes(seed: u64) -> Result<Played, String> {
     play(&stage, FaultPlan::with_restarts(&stage.dice))
 }
 
+/// Simulates a fleet whose experiment has a run that fails for good: the ensemble of the others is evaluated.
+///
+/// # Errors
+/// What is not as it must be.
+pub fn run_with_a_broken_run(seed: u64) -> Result<Played, String> {
+    let stage = Stage::new(seed, Cast::Broken)?;
+    play(&stage, FaultPlan::with_restarts(&stage.dice))
+}
+
+/// Simulates a fleet of two coordinators of one queue, to which three experiments are submitted, of which one
+/// may be cancelled and come again.
+///
+/// # Errors
+/// What is not as it must be.
+pub fn run_with_a_queue(seed: u64) -> Result<Played, String> {
+    let stage = Stage::new(seed, Cast::Queue)?;
+    play(&stage, FaultPlan::with_restarts(&stage.dice))
+}
+
 /// Simulates a fleet in which nothing goes wrong, but that its coordinator does not run for a while.
 ///
 /// # Errors

@@ -45,6 +45,8 @@ fn simulate_all(seeds: Range<u64>) {
         pauses,
         predicted_before,
         revisions: _,
+        cancelled: _,
+        partial: _,
     } = coverage;
     for fired in [
         further_attempts,
@@ -81,6 +83,28 @@ fn an_experiment_that_grew_ends_as_if_it_had_always_been_so() {
     let coverage = simulate(0..200, simulation::run_with_changes);
     assert!(
         coverage.is_none_or(|coverage| coverage.revisions > 200 && coverage.discarded > 0),
+        "{coverage:?}"
+    );
+}
+
+#[test]
+fn a_run_that_fails_for_good_changes_nothing_of_the_others() {
+    let coverage = simulate(0..200, simulation::run_with_a_broken_run);
+    assert!(
+        coverage.is_none_or(|coverage| {
+            coverage.further_terms > 200 && coverage.predicted_before > 0 && coverage.partial > 200
+        }),
+        "{coverage:?}"
+    );
+}
+
+#[test]
+fn the_experiments_of_a_queue_end_as_if_each_had_been_alone() {
+    let coverage = simulate(0..200, simulation::run_with_a_queue);
+    assert!(
+        coverage.is_none_or(|coverage| {
+            coverage.further_terms > 200 && coverage.further_attempts > 0 && coverage.cancelled > 0
+        }),
         "{coverage:?}"
     );
 }

@@ -3,6 +3,7 @@
 use askama::Template;
 use quartet_history::ExperimentRecord;
 use quartet_shared::human;
+use quartet_shared::ids::RunName;
 use quartet_shared::label::{one_line, shortened};
 use quartet_shared::progress::Phase;
 use quartet_status::render;
@@ -18,6 +19,7 @@ const LONGEST_NAME: usize = 40;
 #[derive(Template)]
 #[template(path = "fleet.html")]
 struct Fleet {
+    kind: String,
     name: String,
     about: String,
     state: &'static str,
@@ -60,6 +62,10 @@ pub(crate) fn html(snapshot: &Snapshot, record: Option<&ExperimentRecord>) -> St
     workers.sort_by_key(|worker| (worker.state == WorkerState::Lost, worker.task.is_none()));
     let more_workers = workers.len().saturating_sub(MOST_WORKERS);
     rendered(&Fleet {
+        kind: match snapshot.revision.is_first() {
+            true => "experiment".to_owned(),
+            false => format!("experiment, revision {}", snapshot.revision),
+        },
         name: snapshot.experiment.to_string(),
         about: record.map_or_else(String::new, about),
         state: snapshot.state.as_str(),
@@ -127,6 +133,14 @@ fn notes(snapshot: &Snapshot) -> Vec<String> {
             let stalled = human::duration(stalled);
             notes.push(format!("{} has made no progress for {stalled}", run.name));
         }
+    }
+    let missing: Vec<_> = snapshot
+        .missing()
+        .into_iter()
+        .map(RunName::as_str)
+        .collect();
+    if !missing.is_empty() {
+        notes.push(format!("The ensemble lacks {}.", missing.join(", ")));
     }
     let evaluation = &snapshot.evaluation;
     if evaluation.state == TaskState::Failed {

@@ -32,7 +32,7 @@ use super::registry::Registry;
 use super::services::Services;
 use super::timing::Timing;
 use crate::experiment::{self, Experiment, Request};
-use crate::leadership::{self, LeadershipError};
+use crate::leadership::{self, LeadershipError, OtherLeader};
 use crate::queue::{Entry, How, Queue};
 
 /// Wait after a change until others are looked at, too: they come in bursts.
@@ -334,11 +334,20 @@ impl QueueRunner {
                     let shown = format!("{error:#}");
                     tracing::error!(%experiment, error = shown, "the store failed; trying again");
                 }
+                // It steps down once it hears of this one; or it is of this experiment alone, and ends with it.
+                Err(error) if error.is::<OtherLeader>() => {
+                    let shown = error.to_string();
+                    tracing::warn!(%experiment, error = shown, "waiting until it ends");
+                    // The others need not wait for that.
+                    self.led().opening.remove(&number);
+                    self.registry.changed.notify_one();
+                }
                 Err(error) if is_of_store(&error) => return Err(error),
                 // The others are none the worse for it.
                 Err(error) => break (How::Failed, format!("{error:#}"), None),
             }
             tokio::select! {
+                biased;
                 () = stop.triggered() => return Ok(()),
                 () = tokio::time::sleep(PAUSE) => {}
             }
@@ -352,6 +361,7 @@ impl QueueRunner {
                 error => return Err(error.into()),
             }
             tokio::select! {
+                biased;
                 // The next coordinator finds out for itself.
                 () = stop.triggered() => return Ok(()),
                 () = tokio::time::sleep(PAUSE) => {}

@@ -60,6 +60,7 @@ pub(super) fn snapshot(shell: &Shell) -> Snapshot {
     });
     shell.scheduler.read(|scheduler, now| Snapshot {
         experiment: spec.name.clone(),
+        revision: shell.experiment.spec.revision(),
         term: shell.experiment.term,
         state: scheduler.experiment_state(),
         workers_expected: scheduler.config().workers_expected,

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use quartet_shared::early_stopping::EarlyStopping;
 use quartet_shared::gpu::GpuUse;
+use quartet_shared::ids::RunName;
 use quartet_shared::progress::{EpochMetrics, Phase, Progress};
 use quartet_shared::task::Task;
 
@@ -34,6 +35,7 @@ enum Event<'a> {
 #[derive(Serialize)]
 struct Snapshot<'a> {
     experiment: &'a str,
+    revision: u32,
     term: u64,
     state: &'static str,
     workers_expected: u32,
@@ -119,6 +121,8 @@ struct Evaluation<'a> {
     stalled_seconds: Option<f64>,
     awaited_seconds: Option<f64>,
     reason: Option<&'a str>,
+    /// Runs that failed for good, which it lacks.
+    missing: Vec<&'a str>,
     splits: Vec<Split<'a>>,
 }
 
@@ -153,6 +157,7 @@ impl<'a> From<&'a snapshot::Snapshot> for Event<'a> {
     fn from(from: &'a snapshot::Snapshot) -> Self {
         Self::Snapshot(Snapshot {
             experiment: from.experiment.as_str(),
+            revision: from.revision.0,
             term: from.term.0,
             state: from.state.as_str(),
             workers_expected: from.workers_expected,
@@ -166,7 +171,10 @@ impl<'a> From<&'a snapshot::Snapshot> for Event<'a> {
                 reason: &trouble.reason,
             }),
             runs: from.runs.iter().map(run).collect(),
-            evaluation: evaluation(&from.evaluation),
+            evaluation: Evaluation {
+                missing: from.missing().into_iter().map(RunName::as_str).collect(),
+                ..evaluation(&from.evaluation)
+            },
             workers: from.workers.iter().map(worker).collect(),
         })
     }
@@ -248,6 +256,7 @@ fn evaluation(from: &snapshot::EvaluationStatus) -> Evaluation<'_> {
         stalled_seconds: from.stalled.map(|stalled| stalled.as_secs_f64()),
         awaited_seconds: from.awaited.map(|awaited| awaited.as_secs_f64()),
         reason: from.reason.as_deref(),
+        missing: Vec::new(),
         splits: from.splits.iter().map(split).collect(),
     }
 }

@@ -12,10 +12,11 @@ mod workers;
 use std::time::Duration;
 
 use quartet_shared::human;
+use quartet_shared::ids::RunName;
 use quartet_shared::label::one_line;
 use quartet_shared::progress::Phase;
 
-use super::snapshot::{EvaluationStatus, RunStatus, Snapshot, StoreTrouble};
+use super::snapshot::{RunStatus, Snapshot, StoreTrouble};
 
 pub use lines::lines;
 pub use runs::state as run_state;
@@ -120,9 +121,22 @@ fn wait(awaited: Duration, worker: Option<&str>) -> String {
     format!("waits for {worker} to come back, {awaited} at most")
 }
 
+/// ` without vgg16`; nothing if the ensemble lacks none.
+fn without(snapshot: &Snapshot) -> String {
+    let missing: Vec<_> = snapshot
+        .missing()
+        .into_iter()
+        .map(RunName::as_str)
+        .collect();
+    match &missing[..] {
+        [] => String::new(),
+        missing => format!(" without {}", missing.join(", ")),
+    }
+}
+
 /// `accuracy: valid 62.10 % of 3589 images, test 63.00 % of 3589 images`.
-fn accuracies(evaluation: &EvaluationStatus) -> String {
-    let splits = evaluation.splits.iter().map(|split| {
+fn accuracies(snapshot: &Snapshot) -> String {
+    let splits = snapshot.evaluation.splits.iter().map(|split| {
         let accuracy = human::percentage(split.accuracy);
         format!(
             "{} {accuracy} of {} images",
@@ -130,5 +144,6 @@ fn accuracies(evaluation: &EvaluationStatus) -> String {
             split.images
         )
     });
-    format!("accuracy: {}", splits.collect::<Vec<_>>().join(", "))
+    let splits = splits.collect::<Vec<_>>().join(", ");
+    format!("accuracy{}: {splits}", without(snapshot))
 }

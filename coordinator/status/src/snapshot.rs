@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use quartet_shared::early_stopping::EarlyStopping;
 use quartet_shared::gpu::GpuUse;
-use quartet_shared::ids::{Attempt, Epoch, ExperimentName, RunName, Term, WorkerId};
+use quartet_shared::ids::{Attempt, Epoch, ExperimentName, Revision, RunName, Term, WorkerId};
 use quartet_shared::progress::{EpochMetrics, Progress};
 use quartet_shared::spec::Backbone;
 use quartet_shared::task::Task;
@@ -19,6 +19,8 @@ pub use wire::InvalidSnapshot;
 pub struct Snapshot {
     /// The experiment's name.
     pub experiment: ExperimentName,
+    /// Which form of it.
+    pub revision: Revision,
     /// The coordinator's claim on it; grows with every restart.
     pub term: Term,
     /// Where the experiment is.
@@ -53,6 +55,20 @@ pub struct StoreTrouble {
 }
 
 impl Snapshot {
+    /// The runs that the ensemble lacks, if it is evaluated or about to be: they failed for good.
+    #[must_use]
+    pub fn missing(&self) -> Vec<&RunName> {
+        let evaluation = self.evaluation.state;
+        if matches!(evaluation, TaskState::Blocked | TaskState::Failed) {
+            return Vec::new();
+        }
+        let failed = self
+            .runs
+            .iter()
+            .filter(|run| run.state == TaskState::Failed);
+        failed.map(|run| &run.name).collect()
+    }
+
     /// How many workers are there.
     #[must_use]
     pub fn workers_present(&self) -> usize {

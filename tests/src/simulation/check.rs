@@ -2,6 +2,7 @@
 
 use std::ops::AddAssign;
 
+use quartet_coordinator::queue::{Ended, Entry, How};
 use quartet_history::{ExperimentRecord, Standing};
 use quartet_shared::blob::Blob;
 use quartet_shared::dataset::Dataset;
@@ -10,14 +11,15 @@ use quartet_shared::ids::{Epoch, RunName};
 use quartet_shared::outcome::Outcome;
 use quartet_shared::predictions::Shape;
 use quartet_shared::report::EvaluationReport;
-use quartet_shared::spec::RunSpec;
+use quartet_shared::spec::{ExperimentSpec, RunSpec};
 use quartet_shared::state::TaskState;
 use quartet_shared::task::Task;
-use quartet_store::layout::Layout;
+use quartet_store::evaluation::newest_evaluation;
+use quartet_store::layout::{Layout, queue};
 use quartet_store::manifest::{AttemptRecord, Manifest, PredictionsManifest};
 use serde::de::DeserializeOwned;
 
-use super::executor::{State, metrics, undisturbed};
+use super::executor::{BROKEN, State, metrics, undisturbed};
 use super::faulty_store::FaultyStore;
 use super::hosts::WEIGHTS;
 use super::simulated::{Ending, Simulated};
@@ -43,6 +45,10 @@ pub struct Coverage {
     pub predicted_before: u64,
     /// Forms of experiments after the first.
     pub revisions: u64,
+    /// Entries of a queue that were cancelled.
+    pub cancelled: u64,
+    /// Evaluations of ensembles that lack a run.
+    pub partial: u64,
 }
 
 impl AddAssign for Coverage {
@@ -56,14 +62,23 @@ impl AddAssign for Coverage {
         self.pauses += other.pauses;
         self.predicted_before += other.predicted_before;
         self.revisions += other.revisions;
+        self.cancelled += other.cancelled;
+        self.partial += other.partial;
     }
 }
 
 /// Compares what the store has with what an undisturbed experiment ends with.
 pub(super) async fn check(experiment: &Simulated) -> Result<Coverage, String> {
     let Simulated { spec, objects, .. } = experiment;
-    if let Some(Ending::Failed(reasons)) = experiment.ending() {
-        return Err(format!("the experiment failed: {reasons:?}"));
+    let is_broken = |run: &RunSpec| run.name.as_str() == BROKEN;
+    match (experiment.ending(), spec.runs.iter().any(is_broken)) {
+        (Some(Ending::Finished), false) => {}
+        (Some(Ending::Partial(reasons)), true) => {
+            let mut reasons = reasons.iter();
+            let only = reasons.all(|reason| reason.starts_with(BROKEN));
+            equal(&only, &true, || "what failed".to_owned())?;
+        }
+        (ending, _) => return Err(format!("the experiment ended as {ending:?}")),
     }
     let layout = Layout::new(spec.name.clone());
     let mut coverage = Coverage {
@@ -71,12 +86,30 @@ pub(super) async fn check(experiment: &Simulated) -> Result<Coverage, String> {
         store_failures: objects.failures(),
         conflicts: objects.conflicts(),
         revisions: objects.keys(&layout.revisions()).await.len() as u64,
+        cancelled: cancelled(objects, spec).await?,
         ..Coverage::default()
     };
     let history = history(experiment).await?;
-    let report: EvaluationReport = read(objects, &layout.results(None).evaluation()).await?;
+    let key = newest_evaluation(&objects.healthy(), &layout).await;
+    let key = key
+        .map_err(|e| e.to_string())?
+        .ok_or("there is no evaluation")?;
+    let report: EvaluationReport = read(objects, &key).await?;
     report.validate().map_err(|e| e.to_string())?;
+    coverage.partial = objects.keys(&layout.partial_results()).await.len() as u64 / 4;
     for run in &spec.runs {
+        if is_broken(run) {
+            equal(
+                &report.members.iter().any(|m| m.run == run.name),
+                &false,
+                || format!("{} in the ensemble", run.name),
+            )?;
+            let missing = report.missing().to_vec();
+            equal(&missing, &vec![run.name.clone()], || {
+                "what is missing".to_owned()
+            })?;
+            continue;
+        }
         let checker = Checker {
             layout: &layout,
             objects,
@@ -99,13 +132,41 @@ pub(super) async fn check(experiment: &Simulated) -> Result<Coverage, String> {
     Ok(coverage)
 }
 
+/// How many entries of the experiment the queue had that were cancelled, if it was in one; the last one that
+/// has ended has finished.
+async fn cancelled(objects: &FaultyStore, spec: &ExperimentSpec) -> Result<u64, String> {
+    let (mut cancelled, mut last) = (0, None);
+    let all_ended = objects.keys(&queue::all_ended()).await;
+    for key in objects.keys(&queue::entries()).await {
+        let entry: Entry = read(objects, &key).await?;
+        if entry.experiment != spec.name {
+            continue;
+        }
+        let number = queue::number(&key).ok_or_else(|| format!("{key} has no number"))?;
+        let key = queue::ended(number);
+        // One that came again although it had finished may be there yet.
+        if !all_ended.contains(&key) {
+            continue;
+        }
+        let ended: Ended = read(objects, &key).await?;
+        cancelled += u64::from(ended.how == How::Cancelled);
+        last = Some(ended.how);
+    }
+    equal(&last.unwrap_or(How::Finished), &How::Finished, || {
+        format!("the last entry of {}", spec.name)
+    })?;
+    Ok(cancelled)
+}
+
 /// What people are shown of it.
 async fn history(experiment: &Simulated) -> Result<ExperimentRecord, String> {
     let read = quartet_history::read(&experiment.objects.healthy(), &experiment.spec.name).await;
     let record = read.map_err(|e| e.to_string())?;
-    equal(&record.standing(), &Standing::Finished, || {
-        "standing".to_owned()
-    })?;
+    let expected = match experiment.ending() {
+        Some(Ending::Partial(_)) => Standing::Failed,
+        _ => Standing::Finished,
+    };
+    equal(&record.standing(), &expected, || "standing".to_owned())?;
     equal(&record.unreadable, &Vec::new(), || {
         "unreadable objects".to_owned()
     })?;

@@ -1,5 +1,9 @@
 //! The programs of a simulated fleet. Each is started again when it ends otherwise than well, as a
 //! supervisor would do.
+//!
+//! - `queue`: coordinators of a queue, and who submits experiments to it
+
+mod queue;
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -7,6 +11,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures::stream::BoxStream;
 use hyper_util::rt::TokioIo;
 use quartet_agent::Settings;
 use quartet_coordinator::experiment::{Experiment, Request};
@@ -51,6 +56,10 @@ pub(super) enum Cast {
     Stranger,
     /// Two for the same experiment, which is changed twice.
     Growing,
+    /// Two for the same queue.
+    Queue,
+    /// Two for the same experiment, of which a run fails for good.
+    Broken,
 }
 
 /// What all hosts of a simulation share.
@@ -70,15 +79,24 @@ pub(super) struct World {
 impl World {
     pub(super) fn new(dice: &Arc<Dice>, cast: Cast) -> Self {
         let experiments = match cast {
-            Cast::Single | Cast::Spare | Cast::Growing => 1,
+            Cast::Single | Cast::Spare | Cast::Growing | Cast::Broken => 1,
             Cast::Stranger => 2,
+            Cast::Queue => 3,
         };
         let simulated = |_| match cast {
             Cast::Growing => Simulated::growing(dice),
+            Cast::Broken => Simulated::broken(dice),
             _ => Simulated::new(dice),
         };
+        let mut all: Vec<_> = (0..experiments).map(simulated).collect();
+        if cast == Cast::Queue {
+            let (first, others) = all.split_at_mut(1);
+            for (other, name) in others.iter_mut().zip(["second", "third"]) {
+                *other = first[0].beside(dice, name);
+            }
+        }
         Self {
-            experiments: (0..experiments).map(simulated).collect(),
+            experiments: all,
             cast,
             step: Duration::from_millis(dice.within(50..600)),
             dice: Arc::clone(dice),
@@ -94,7 +112,7 @@ impl World {
     fn coordinators(&self) -> &'static [&'static str] {
         match self.cast {
             Cast::Single | Cast::Stranger => &COORDINATORS[..1],
-            Cast::Spare | Cast::Growing => &COORDINATORS,
+            _ => &COORDINATORS,
         }
     }
 
@@ -133,10 +151,26 @@ impl World {
             sim.host(*host, move || {
                 let world = world.clone();
                 async move {
+                    let coordinators = async {
+                        match world.cast {
+                            Cast::Queue => queue::supervise(&world, host).await,
+                            _ => world.supervise_coordinator(index, host).await,
+                        }
+                    };
                     tokio::select! {
-                        () = world.supervise_coordinator(index, host) => Ok(()),
+                        () = coordinators => Ok(()),
                         never = world.take_pauses(host) => match never {},
                     }
+                }
+            });
+        }
+        if self.cast == Cast::Queue {
+            let world = self.clone();
+            sim.host(queue::SUBMITTER, move || {
+                let world = world.clone();
+                async move {
+                    queue::submit(&world).await;
+                    Ok(())
                 }
             });
         }
@@ -174,6 +208,10 @@ impl World {
                     continue;
                 }
                 Ok(ExperimentEnd::Finished(_)) => Ending::Finished,
+                Ok(ExperimentEnd::Failed {
+                    reasons,
+                    report: Some(_),
+                }) => Ending::Partial(reasons),
                 Ok(ExperimentEnd::Failed { reasons, .. }) => Ending::Failed(reasons),
                 Ok(ExperimentEnd::Interrupted) => return,
                 Err(error) => {
@@ -204,7 +242,7 @@ impl World {
                 name: host.to_owned(),
                 cache_dir: self.folder.path().join(host),
                 give_up_after: Duration::from_secs(600),
-                stay: false,
+                stay: self.cast == Cast::Queue,
                 drain_grace: Duration::from_secs(5),
                 connector: connector(),
                 id: None,
@@ -234,42 +272,54 @@ async fn coordinate(
     form: usize,
     host: &str,
 ) -> anyhow::Result<ExperimentEnd> {
-    let synthetic = SyntheticSpec {
-        train: 14,
-        valid: 7,
-        test: 7,
-        ..SyntheticSpec::default()
-    };
     let (source, address) = (Source::Synthetic, format!("{host}:{PORT}"));
     let spec = simulated.spec_of(form).clone();
     let mut request = Request::new(spec, source, address, connector());
     request.spec_is_explicit = true;
     request.update = form > 0;
-    request.data.synthetic = synthetic;
+    request.data.synthetic = faces();
     let mut progress = DownloadProgress::new(Box::new(std::io::sink()), Mode::Lines);
     let experiment = Experiment::open(simulated.store().clone(), request, &mut progress).await?;
     simulated.opened(form);
-    let timing = Timing {
+    let coordinator = Coordinator::new(
+        experiment,
+        WORKERS.len() as u32,
+        timing(),
+        Policy::Local,
+        None,
+    )
+    .await?;
+    coordinator.serve(incoming().await?, Shutdown::new()).await
+}
+
+/// The data of all experiments.
+fn faces() -> SyntheticSpec {
+    SyntheticSpec {
+        train: 14,
+        valid: 7,
+        test: 7,
+        ..SyntheticSpec::default()
+    }
+}
+
+fn timing() -> Timing {
+    Timing {
         heartbeat_interval: Duration::from_millis(200),
         lease: Duration::from_secs(3),
         progress_timeout: Duration::from_secs(20),
         checkpoint_interval: Duration::from_millis(700),
         ..Timing::default()
-    };
-    let coordinator = Coordinator::new(
-        experiment,
-        WORKERS.len() as u32,
-        timing,
-        Policy::Local,
-        None,
-    )
-    .await?;
+    }
+}
+
+/// The connections to a coordinator on this host.
+async fn incoming() -> std::io::Result<BoxStream<'static, std::io::Result<Accepted>>> {
     let listener = TcpListener::bind(("0.0.0.0", PORT)).await?;
     let incoming = futures::stream::unfold(listener, |listener| async {
         let accepted = listener.accept().await.map(|(stream, _)| Accepted(stream));
         Some((accepted, listener))
     });
-    coordinator.serve(Box::pin(incoming), Shutdown::new()).await
+    Ok(Box::pin(incoming))
 }
 
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -7,6 +7,7 @@ use quartet_shared::spec::{ExperimentSpec, Preset};
 use quartet_store::Store;
 
 use super::dice::Dice;
+use super::executor::BROKEN;
 use super::faulty_store::FaultyStore;
 use super::hosts::lock;
 
@@ -14,6 +15,8 @@ use super::hosts::lock;
 #[derive(Clone, Debug)]
 pub(super) enum Ending {
     Finished,
+    /// The ensemble of what did not fail is evaluated.
+    Partial(Vec<String>),
     Failed(Vec<String>),
 }
 
@@ -59,6 +62,23 @@ impl Simulated {
         second.patience = second.patience.max(first.patience);
         simulated.earlier = vec![first, second];
         simulated
+    }
+
+    /// One of which a run fails for good.
+    pub(super) fn broken(dice: &Arc<Dice>) -> Self {
+        let mut simulated = Self::new(dice);
+        let mut broken = simulated.spec.runs[0].clone();
+        broken.name = BROKEN.parse().expect("a valid name");
+        simulated.spec.runs.push(broken);
+        simulated
+    }
+
+    /// Another one in the same store.
+    pub(super) fn beside(&self, dice: &Arc<Dice>, name: &str) -> Self {
+        let mut other = Self::new(dice);
+        other.spec.name = name.parse().expect("a valid name");
+        (other.objects, other.store) = (self.objects.clone(), self.store.clone());
+        other
     }
 
     pub(super) fn new(dice: &Arc<Dice>) -> Self {

@@ -60,6 +60,10 @@ pub(super) fn render(snapshot: &Snapshot, counters: &Counters) -> Result<String,
     let trouble = Number::default();
     trouble.set(f64::from(u8::from(snapshot.store_trouble.is_some())));
     registry.register("store_failing", "1 while the store fails, else 0", trouble);
+    let missing = Number::default();
+    missing.set(snapshot.missing().len() as f64);
+    let help = "Runs that failed for good, without which the ensemble is evaluated";
+    registry.register("ensemble_missing_runs", help, missing);
     let expected = Number::default();
     expected.set(f64::from(snapshot.workers_expected));
     registry.register(

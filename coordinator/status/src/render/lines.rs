@@ -8,7 +8,7 @@ use quartet_shared::ids::{Epoch, WorkerId};
 use quartet_shared::label::one_line;
 
 use super::runs::position;
-use super::{accuracies, finished, headline, percent, stall, trouble, wait};
+use super::{accuracies, finished, headline, percent, stall, trouble, wait, without};
 use crate::snapshot::{
     EpochStatus, EvaluationStatus, RunStatus, Snapshot, TaskState, WorkerState, WorkerStatus,
 };
@@ -46,7 +46,7 @@ pub fn lines(previous: Option<&Snapshot>, now: &Snapshot) -> Vec<String> {
         epoch_lines(None, run, &mut lines);
     }
     let evaluation_before = previous.map(|previous| &previous.evaluation);
-    lines.extend(evaluation_line(evaluation_before, &now.evaluation));
+    lines.extend(evaluation_line(evaluation_before, now));
     let worker = now.evaluation.worker.as_deref();
     let stalled_before = evaluation_before.and_then(|before| before.stalled);
     if let (Some(stalled), None) = (now.evaluation.stalled, stalled_before) {
@@ -224,7 +224,8 @@ fn epoch_line(run: &RunStatus, done: &EpochStatus) -> String {
     )
 }
 
-fn evaluation_line(before: Option<&EvaluationStatus>, now: &EvaluationStatus) -> Option<String> {
+fn evaluation_line(before: Option<&EvaluationStatus>, snapshot: &Snapshot) -> Option<String> {
+    let now = &snapshot.evaluation;
     let place = |evaluation: &EvaluationStatus| {
         (
             evaluation.state,
@@ -236,10 +237,11 @@ fn evaluation_line(before: Option<&EvaluationStatus>, now: &EvaluationStatus) ->
     match now.state {
         TaskState::Leased if before.map(place) != Some(place(now)) => {
             let worker = one_line(now.worker.as_deref().unwrap_or("a worker"));
-            Some(format!("ensemble  is evaluated by {worker}"))
+            let without = without(snapshot);
+            Some(format!("ensemble  is evaluated{without} by {worker}"))
         }
         state if state == before_state => None,
-        TaskState::Finished => Some(format!("ensemble  {}", accuracies(now))),
+        TaskState::Finished => Some(format!("ensemble  {}", accuracies(snapshot))),
         TaskState::Failed => Some(format!(
             "ensemble  failed: {}",
             reason(now.reason.as_deref())

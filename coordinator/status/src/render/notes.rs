@@ -4,7 +4,7 @@ use quartet_shared::event::resumed_after;
 use quartet_shared::label::one_line;
 
 use super::runs::{position, step};
-use super::{accuracies, stall, trouble, wait};
+use super::{accuracies, stall, trouble, wait, without};
 use crate::snapshot::{RunStatus, Snapshot, TaskState};
 
 /// What has failed, who is waited for, and the ensemble.
@@ -53,7 +53,7 @@ fn of_ensemble(snapshot: &Snapshot) -> Option<String> {
     let evaluation = &snapshot.evaluation;
     let reason = evaluation.reason.as_deref().map(one_line);
     match evaluation.state {
-        TaskState::Finished => Some(format!("ensemble {}", accuracies(evaluation))),
+        TaskState::Finished => Some(format!("ensemble {}", accuracies(snapshot))),
         TaskState::Failed => Some(format!(
             "ensemble failed: {}",
             reason.unwrap_or("for unknown reasons".into())
@@ -70,7 +70,8 @@ fn of_ensemble(snapshot: &Snapshot) -> Option<String> {
                 format!("; {}", wait(awaited, evaluation.worker.as_deref()))
             });
             Some(format!(
-                "ensemble: evaluated by {worker}{step}{stalled}{awaited}"
+                "ensemble{}: evaluated by {worker}{step}{stalled}{awaited}",
+                without(snapshot)
             ))
         }
         TaskState::Blocked | TaskState::Pending => reason

@@ -100,6 +100,9 @@ fn long_headline(snapshot: &Snapshot) -> String {
         text += &format!(", ETA {}", eta(left));
     }
     text += &format!(", up {}", human::duration(snapshot.uptime));
+    if !snapshot.revision.is_first() {
+        text += &format!(" (revision {})", snapshot.revision);
+    }
     if snapshot.term.0 > 1 {
         text += &format!(" (term {})", snapshot.term);
     }

@@ -5,7 +5,7 @@ use std::fmt::Display;
 use std::time::Duration;
 
 use quartet_proto::v1;
-use quartet_shared::ids::{Attempt, Epoch, Term};
+use quartet_shared::ids::{Attempt, Epoch, Revision, Term};
 
 use super::{
     EpochStatus, EvaluationStatus, RunStatus, Snapshot, SplitAccuracy, StoreTrouble, WorkerStatus,
@@ -60,6 +60,7 @@ impl TryFrom<v1::Snapshot> for Snapshot {
             .ok_or_else(|| bad("evaluation")("missing"))?;
         Ok(Self {
             experiment: message.experiment.parse().map_err(bad("experiment"))?,
+            revision: Revision(message.revision.max(1)),
             term: Term(message.term),
             state: state::<v1::ExperimentState, _>(message.state)?,
             workers_expected: message.workers_expected,
@@ -90,6 +91,7 @@ impl From<Snapshot> for v1::Snapshot {
     fn from(snapshot: Snapshot) -> Self {
         Self {
             experiment: snapshot.experiment.into(),
+            revision: snapshot.revision.0,
             term: snapshot.term.0,
             state: v1::ExperimentState::from(snapshot.state).into(),
             workers_expected: snapshot.workers_expected,

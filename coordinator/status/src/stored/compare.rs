@@ -31,6 +31,7 @@ pub(super) fn table(records: &[ExperimentRecord], places: &[String]) -> Table {
         rows.push(std::iter::once(Cell::text(what)).chain(cells).collect());
     };
     row("state", &|record| Cell::text(record.standing().as_str()));
+    row("revision", &|record| Cell::count(record.spec.revision().0));
     row("ensemble valid", &|record| {
         Cell::fraction(record.ensemble_accuracy(Split::Valid))
     });
@@ -70,6 +71,9 @@ pub(super) fn table(records: &[ExperimentRecord], places: &[String]) -> Table {
     }
     // Rows of words that nobody has said.
     rows.retain(|row: &Vec<Cell>| {
+        if row[0].text == "revision" {
+            return row[1..].iter().any(|cell| cell.text != "1");
+        }
         let optional = ["ensemble without", "tags", "note"].contains(&&row[0].text[..]);
         !optional || row[1..].iter().any(|cell| !cell.text.is_empty())
     });

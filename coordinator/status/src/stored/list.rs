@@ -4,6 +4,7 @@ use quartet_history::{ExperimentRecord, Standing};
 use quartet_shared::clock::Timestamp;
 use quartet_shared::dataset::Split;
 use quartet_shared::human;
+use quartet_shared::ids::Revision;
 
 use super::table::{Cell, Heading, Table};
 
@@ -18,6 +19,7 @@ pub(super) fn table(records: &[ExperimentRecord], now: Timestamp) -> Table {
             Heading::number("valid_accuracy", "valid", 0),
             Heading::number("test_accuracy", "test", 1),
             Heading::text("ensemble_without", "without", 4),
+            Heading::number("revision", "revision", 8),
             Heading::number("best_run_accuracy", "best run", 4),
             Heading::text("best_run", "", 5),
             Heading::text("began_at", "began (UTC)", 6),
@@ -43,6 +45,10 @@ fn row(record: &ExperimentRecord, now: Timestamp) -> Vec<Cell> {
         Cell::fraction(record.ensemble_accuracy(Split::Valid)),
         Cell::fraction(record.ensemble_accuracy(Split::Test)),
         Cell::text(&record.missing()),
+        match record.spec.revision() {
+            Revision::FIRST => Cell::new(String::new(), 1),
+            Revision(later) => Cell::count(later),
+        },
         Cell::fraction(accuracy.map(|best| best.best_valid_accuracy)),
         best.map_or_else(Cell::absent, |run| Cell::text(run.spec.name.as_str())),
         Cell::time(record.began_at()),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use quartet_shared::early_stopping::EarlyStopping;
-use quartet_shared::ids::{Attempt, Epoch, Term};
+use quartet_shared::ids::{Attempt, Epoch, Revision, Term};
 use quartet_shared::progress::{EpochMetrics, Phase, Progress};
 use quartet_shared::spec::Backbone;
 use quartet_shared::task::Task;
@@ -28,6 +28,7 @@ pub(crate) fn all() -> [Snapshot; 5] {
 pub(crate) fn waiting() -> Snapshot {
     Snapshot {
         experiment: "fer2013".parse().unwrap(),
+        revision: Revision::FIRST,
         term: Term(1),
         state: ExperimentState::Waiting,
         workers_expected: 4,

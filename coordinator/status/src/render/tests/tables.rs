@@ -1,8 +1,10 @@
 use insta::assert_snapshot;
 use quartet_shared::gpu::GpuUse;
+use quartet_shared::ids::Revision;
 use quartet_shared::terminal::columns;
 
 use super::super::*;
+use crate::snapshot::TaskState;
 use crate::tests::sample;
 
 #[test]
@@ -123,6 +125,29 @@ fn at_the_end() {
 
     ensemble accuracy: valid 72.10 % of 3589 images, test 72.75 % of 3589 images
     ");
+}
+
+#[test]
+fn an_ensemble_says_what_it_lacks() {
+    let mut partial = sample::finished();
+    partial.revision = Revision(3);
+    partial.runs[1].state = TaskState::Failed;
+    let text = table(&partial, 120);
+    assert!(text.contains("(revision 3)"), "{text}");
+    assert!(
+        text.contains("ensemble accuracy without vgg16: valid 72.10 %"),
+        "{text}"
+    );
+    let mut evaluating = sample::evaluating();
+    evaluating.runs[1].state = TaskState::Failed;
+    let text = table(&evaluating, 120);
+    assert!(
+        text.contains("ensemble without vgg16: evaluated by"),
+        "{text}"
+    );
+    // Nothing is evaluated yet.
+    evaluating.evaluation.state = TaskState::Blocked;
+    assert!(evaluating.missing().is_empty());
 }
 
 #[test]
