@@ -10,11 +10,12 @@ mod tests;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use anyhow::ensure;
+use anyhow::Context;
 use futures::{StreamExt, TryStreamExt, stream};
 use quartet_proto::channel::Connector;
 use quartet_shared::clock::Timestamp;
 use quartet_shared::ids::{ExperimentName, Term};
+use quartet_shared::spec::Precision;
 use quartet_store::layout::queue as keys;
 use quartet_store::{Creation, Store, StoreError};
 use serde::de::DeserializeOwned;
@@ -38,6 +39,8 @@ pub struct Entry {
     /// The name of the keys that it was submitted with, if any were.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub submitted_by: Option<String>,
+    /// What the experiment is computed in.
+    pub precision: Precision,
     /// Tells this entry from all others.
     nonce: u64,
 }
@@ -201,6 +204,7 @@ impl Queue {
     pub async fn add(
         &self,
         experiment: ExperimentName,
+        precision: Precision,
         priority: i32,
         submitted_by: Option<String>,
     ) -> anyhow::Result<bool> {
@@ -213,22 +217,39 @@ impl Queue {
             priority,
             submitted_at: Timestamp::now(),
             submitted_by,
+            precision,
             nonce: rand::random(),
         };
-        self.verify_leadership().await?;
-        let last = self.known().keys().next_back().copied();
-        let number = last.unwrap_or(0) + 1;
-        let key = keys::entry(number);
-        let created = self.store.create_json(&key, &entry).await?;
-        if created == Creation::Exists {
-            // The answer to a first try may have been lost.
-            let there: Option<Entry> = self.store.read_json(&key).await?;
-            let is_it = there.as_ref() == Some(&entry);
-            ensure!(is_it, "another coordinator has just changed the queue");
+        loop {
+            self.verify_leadership().await?;
+            let last = self.known().keys().next_back().copied();
+            let number = last.unwrap_or(0) + 1;
+            let key = keys::entry(number);
+            let created = self.store.create_json(&key, &entry).await?;
+            let there = match created {
+                Creation::Created => entry.clone(),
+                Creation::Exists => {
+                    let there: Option<Entry> = self.store.read_json(&key).await?;
+                    there.with_context(|| format!("{key} is there, and then it is not"))?
+                }
+            };
+            let is_this = there == entry;
+            let is_of_it = there.experiment == entry.experiment;
+            // An answer was lost, or an older coordinator was late.
+            let ended = match is_this {
+                true => None,
+                false => self.store.read_json::<Ended>(&keys::ended(number)).await?,
+            };
+            let is_open = ended.is_none();
+            let known = Known {
+                entry: there,
+                ended,
+            };
+            self.known().insert(number, known);
+            if is_this || (is_of_it && is_open) {
+                return Ok(is_this);
+            }
         }
-        let known = Known { entry, ended: None };
-        self.known().insert(number, known);
-        Ok(true)
     }
 
     /// Records how an entry has ended. The first word counts. Returns whether it was this one.

@@ -52,7 +52,7 @@ use quartet_shared::ids::{ExperimentId, RunName, WorkerId};
 use quartet_shared::spec::Ensemble;
 use quartet_shared::task::{LeaseId, Task};
 
-pub use assignment::Grant;
+pub use assignment::{Grant, Reserve};
 pub use config::Config;
 pub use drain::DrainCause;
 pub use history::{History, RunHistory};

@@ -161,6 +161,13 @@ impl Index {
         start..start + size
     }
 
+    /// How many bytes the whole data set has.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        let images: u64 = self.labels.iter().map(|labels| labels.len() as u64).sum();
+        self.image(Split::Train, images).start
+    }
+
     /// How many images of each class there are.
     #[must_use]
     pub fn summary(&self) -> Summary {

@@ -280,6 +280,51 @@ fn what_is_cancelled_makes_room_and_can_come_again() {
     drop(workers);
 }
 
+/// What no worker can compute is passed over, what comes first gets the next worker that is free, and those
+/// that wait can be sent home.
+#[test]
+#[cfg(not(feature = "tch"))]
+fn workers_go_where_they_are_wanted_first() {
+    let job = Job::new(3, 4);
+    let queue = Queue::start(&job);
+    queue.add("mixed", &["--set", "precision=bf16"]);
+    let mut worker = queue.worker("one");
+    queue.add("long", &[]);
+    queue.until("long", |entry| entry["state"] == "training");
+    let mixed = queue.until("mixed", |entry| entry["ended_at"].is_null());
+    assert_eq!(mixed["workers"], 0, "{mixed}");
+    // Before the second run of the one that is trained.
+    queue.add("urgent", &["--priority", "1"]);
+    queue.until_finished("urgent");
+    queue.until_finished("long");
+    let store = queue.store();
+    let first = |experiment: &str, run: &str| {
+        let path = format!("{experiment}/runs/{run}/attempts/0001.json");
+        read_json::<AttemptRecord>(store.join(path)).granted_at
+    };
+    let runs = ["vgg16", "residual"];
+    let last_of_long = runs.map(|run| first("long", run)).into_iter().max();
+    let last_of_urgent = runs.map(|run| first("urgent", run)).into_iter().max();
+    assert!(last_of_urgent <= last_of_long);
+    // It waits for an experiment that it can compute.
+    queue.status(&["cancel", "mixed"]);
+    let started = Instant::now();
+    while !queue
+        .status(&["queue"])
+        .0
+        .contains("waits for an experiment")
+    {
+        assert!(started.elapsed() < LIMIT);
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let (text, errors, status) = queue.status(&["drain", "--all"]);
+    assert!(
+        status.success() && text.starts_with("1 worker"),
+        "{text}{errors}"
+    );
+    assert!(worker.wait().success());
+}
+
 /// Whenever the coordinator dies, the experiment is in the queue once it was submitted again, and only once.
 #[test]
 fn a_coordinator_that_is_killed_in_the_middle_of_a_submit_loses_nothing() {

@@ -14,19 +14,21 @@ const DEEPEST: usize = 8;
 
 /// A checksum over the options, and of each file its path, its size in bytes and the nanosecond of its last
 /// change: of all files of a folder, and of a table also those of the tables beside it. Where two are equal,
-/// the same would be packed, unless somebody has set a file's time by hand. Blocks, but reads no file.
+/// the same would be packed, unless a file was replaced by one of the same size, and of the same time, as some
+/// programs that copy keep it. Blocks, but reads no file.
 ///
 /// # Errors
 /// A file or folder cannot be looked at.
 pub fn fingerprint(source: &Source, options: &Options) -> io::Result<Checksum> {
     let mut seen = format!("{options:?}\n").into_bytes();
     if let Source::Path(path) = source {
-        let path = path.canonicalize()?;
-        let metadata = fs::metadata(&path)?;
-        push(&mut seen, &path, &metadata);
-        match path.parent() {
-            _ if metadata.is_dir() => folder(&mut seen, &path, DEEPEST)?,
-            Some(parent) => tables(&mut seen, parent)?,
+        let found = path.canonicalize()?;
+        let metadata = fs::metadata(&found)?;
+        push(&mut seen, &found, &metadata);
+        // Where it was named, not where a link leads.
+        match std::path::absolute(path)?.parent() {
+            _ if metadata.is_dir() => folder(&mut seen, &found, DEEPEST)?,
+            Some(parent) => tables(&mut seen, &parent.canonicalize()?)?,
             None => {}
         }
     }

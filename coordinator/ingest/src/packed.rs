@@ -89,19 +89,19 @@ impl Packed {
     #[must_use]
     pub fn into_chunks(self) -> impl Stream<Item = io::Result<Bytes>> + Send + Unpin + 'static {
         let (sender, receiver) = mpsc::channel(CHUNKS_AHEAD);
-        tokio::spawn(async move {
+        tokio::task::spawn_blocking(move || {
             let pieces = match self.dataset.pieces() {
                 Ok(pieces) => pieces,
-                Err(error) => return drop(sender.send(Err(error)).await),
+                Err(error) => return drop(sender.blocking_send(Err(error))),
             };
             for piece in pieces {
                 let mut piece = match piece {
                     Ok(piece) => Bytes::from(piece),
-                    Err(error) => return drop(sender.send(Err(error)).await),
+                    Err(error) => return drop(sender.blocking_send(Err(error))),
                 };
                 while !piece.is_empty() {
                     let chunk = piece.split_to(piece.len().min(CHUNK_SIZE));
-                    if sender.send(Ok(chunk)).await.is_err() {
+                    if sender.blocking_send(Ok(chunk)).is_err() {
                         return;
                     }
                 }

@@ -303,7 +303,10 @@ async fn upload(weights: &FoundWeights, key: &str, store: &Store) -> anyhow::Res
             Ok(None) => break,
             Err(error) => {
                 upload.abort().await;
-                return Err(error);
+                return Err(match error.downcast_ref() {
+                    Some(StoreError::NotFound { .. }) => weights.changed().into(),
+                    _ => error,
+                });
             }
         }
     }

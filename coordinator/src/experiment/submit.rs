@@ -42,6 +42,9 @@ pub(crate) enum SubmitError {
     /// The store has another experiment of this name.
     #[error("{0}")]
     Exists(String),
+    /// Another store fails.
+    #[error("{0}")]
+    Unavailable(String),
     /// The store fails.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -127,7 +130,10 @@ impl Submission {
             folder: PathBuf::new(),
             hub: HubConfig::from_env(),
         };
-        let invalid = |error: WeightsError| SubmitError::Invalid(error.to_string());
+        let invalid = |error: WeightsError| match error.is_of_store() {
+            true => SubmitError::Unavailable(error.to_string()),
+            false => SubmitError::Invalid(error.to_string()),
+        };
         let sources = WeightSources::new(&runs, Some(store), options).await;
         let mut progress = DownloadProgress::new(Box::new(std::io::sink()), Mode::Lines);
         let found = sources.map_err(invalid)?.resolve(&mut progress).await;
@@ -184,6 +190,13 @@ async fn check_dataset(store: &Store, dataset: &BlobRef) -> Result<(), SubmitErr
         Err(error) if error.is_of_content() => return Err(SubmitError::Invalid(error.to_string())),
         Err(error) => return Err(error.into()),
     };
+    if index.size() != dataset.blob.size {
+        return Err(SubmitError::Invalid(format!(
+            "the data set has {} bytes where its beginning says {}",
+            dataset.blob.size,
+            index.size()
+        )));
+    }
     for split in [Split::Train, Split::Valid] {
         if index.labels(split).is_empty() {
             return Err(SubmitError::Invalid(format!(

@@ -31,11 +31,16 @@ async fn higher_priorities_come_first_then_those_that_came_first() {
     let store = store();
     let queue = open(&store).await;
     for (experiment, priority) in [("a", 0), ("b", 5), ("c", 0), ("d", -1), ("e", 5)] {
-        assert!(queue.add(name(experiment), priority, None).await.unwrap());
+        assert!(
+            queue
+                .add(name(experiment), Precision::F32, priority, None)
+                .await
+                .unwrap()
+        );
     }
     assert_eq!(names(&queue), ["b", "e", "a", "c", "d"]);
     // Twice is once.
-    assert!(!queue.add(name("a"), 9, None).await.unwrap());
+    assert!(!queue.add(name("a"), Precision::F32, 9, None).await.unwrap());
     assert_eq!(names(&queue), ["b", "e", "a", "c", "d"]);
 }
 
@@ -45,7 +50,7 @@ async fn the_next_coordinator_knows_what_the_last_one_knew() {
     let first = open(&store).await;
     for experiment in ["a", "b", "c"] {
         first
-            .add(name(experiment), 0, Some("ann".into()))
+            .add(name(experiment), Precision::F32, 0, Some("ann".into()))
             .await
             .unwrap();
     }
@@ -63,17 +68,56 @@ async fn the_next_coordinator_knows_what_the_last_one_knew() {
         (How::Cancelled, "enough")
     );
     // What has ended can come again.
-    assert!(second.add(name("b"), 0, None).await.unwrap());
+    assert!(
+        second
+            .add(name("b"), Precision::F32, 0, None)
+            .await
+            .unwrap()
+    );
     assert_eq!(names(&second), ["a", "c", "b"]);
+}
+
+/// What an older coordinator wrote too late is in the way of nobody.
+#[tokio::test]
+async fn an_entry_that_was_not_known_is_found_out_about() {
+    let store = store();
+    let (first, second) = (open(&store).await, open(&store).await);
+    let late = Entry {
+        experiment: name("late"),
+        priority: 0,
+        submitted_at: Timestamp::now(),
+        submitted_by: None,
+        precision: Precision::F32,
+        nonce: 1,
+    };
+    store.create_json(&keys::entry(1), &late).await.unwrap();
+    drop(first);
+    assert!(
+        second
+            .add(name("a"), Precision::F32, 0, None)
+            .await
+            .unwrap()
+    );
+    assert_eq!(names(&second), ["late", "a"]);
+    store.create_json(&keys::entry(3), &late).await.unwrap();
+    assert!(
+        !second
+            .add(name("late"), Precision::F32, 0, None)
+            .await
+            .unwrap()
+    );
 }
 
 #[tokio::test]
 async fn who_rules_no_more_changes_nothing() {
     let store = store();
     let first = open(&store).await;
-    first.add(name("a"), 0, None).await.unwrap();
+    first.add(name("a"), Precision::F32, 0, None).await.unwrap();
     let second = open(&store).await;
-    let error = first.add(name("b"), 0, None).await.unwrap_err();
+    let error = first
+        .add(name("b"), Precision::F32, 0, None)
+        .await
+        .unwrap_err();
     assert!(error.to_string().contains("leads the queue"), "{error}");
     assert!(first.end(1, How::Finished, "").await.is_err());
     assert_eq!(names(&second), ["a"]);

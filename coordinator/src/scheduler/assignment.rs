@@ -2,6 +2,7 @@
 
 use quartet_shared::ids::WorkerId;
 use quartet_shared::position::Position;
+use quartet_shared::spec::Precision;
 use quartet_shared::task::{LeaseId, Task};
 
 use super::Scheduler;
@@ -9,6 +10,15 @@ use super::run::Run;
 use super::task::TaskRecord;
 use super::time::Now;
 use super::worker::{Worker, WorkerStage};
+
+/// Workers that are left without a task, because others want them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reserve {
+    /// How many.
+    pub workers: usize,
+    /// In which precision they compute.
+    pub precision: Precision,
+}
 
 /// A lease for a worker, to be recorded in the store before the worker hears of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,11 +38,25 @@ impl Scheduler {
     /// recorded.
     #[must_use]
     pub fn assign(&mut self, now: Now) -> Vec<Grant> {
+        self.assign_but(now, None)
+    }
+
+    /// The same, but of the workers that stay those that `reserve` names get nothing.
+    #[must_use]
+    pub fn assign_but(&mut self, now: Now, reserve: Option<Reserve>) -> Vec<Grant> {
         let ready = self.ready_tasks(now);
         if ready.is_empty() {
             return Vec::new();
         }
         let mut idle = self.idle_workers();
+        if let Some(reserve) = reserve {
+            let mut left = reserve.workers;
+            idle.retain(|worker| {
+                let is_kept = left > 0 && self.can_move(worker, reserve.precision);
+                left -= usize::from(is_kept);
+                !is_kept
+            });
+        }
         let mut grants = Vec::new();
         for (task, resume) in ready {
             if idle.is_empty() {

@@ -61,6 +61,25 @@ impl Scheduler {
         movable.collect()
     }
 
+    /// How many workers stay, compute in this precision and work on a task.
+    #[must_use]
+    pub fn at_work(&self, precision: Precision) -> usize {
+        let at_work = self.workers().filter(|worker| {
+            matches!(worker.stage, WorkerStage::Busy(_))
+                && worker.connected
+                && self.can_move(&worker.info.id, precision)
+        });
+        at_work.count()
+    }
+
+    /// Whether a worker stays and computes in this precision.
+    pub(super) fn can_move(&self, worker: &WorkerId, precision: Precision) -> bool {
+        self.workers.get(worker).is_some_and(|worker| {
+            let named = &worker.info.precisions;
+            worker.stays() && (named.is_empty() || named.contains(&precision))
+        })
+    }
+
     /// The connected workers that look for the next coordinator after this one.
     pub fn staying(&self) -> impl Iterator<Item = &WorkerId> {
         let connected = self.workers().filter(|worker| worker.connected);

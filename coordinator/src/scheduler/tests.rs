@@ -7,7 +7,7 @@ use quartet_shared::position::Position;
 use quartet_shared::progress::{EpochMetrics, Phase, Progress};
 use quartet_shared::provenance::Provenance;
 use quartet_shared::secret::SecretHash;
-use quartet_shared::spec::{Backbone, Ensemble};
+use quartet_shared::spec::{Backbone, Ensemble, Precision};
 use quartet_shared::state::{ExperimentState, TaskState};
 
 use super::task::FailureCounts;

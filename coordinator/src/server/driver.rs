@@ -41,7 +41,7 @@ fn step(shell: &Arc<Shell>) -> (bool, Option<Now>) {
         let stalls = scheduler.report_stalls(now);
         let grants = match shell.connections.is_stopping() {
             true => Vec::new(),
-            false => scheduler.assign(now),
+            false => scheduler.assign_but(now, shell.reserved()),
         };
         let ended = scheduler.experiment_state().has_ended();
         let deadline = scheduler.next_deadline();

@@ -18,7 +18,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::connections::OUTBOX_SIZE;
 use super::refusal::{bad, broke_off, missing, refused};
-use super::registry::{Attaching, Registry, computes};
+use super::registry::{Attaching, Choice, Registry, computes};
 use super::shell::Shell;
 use super::timing::Timing;
 use super::transaction;
@@ -93,15 +93,27 @@ impl v1::fleet_server::Fleet for FleetService {
         };
         let attaching = Attaching {
             worker: &info.id,
+            name: &info.name,
             held: held.as_ref(),
             precisions: &info.precisions,
         };
-        let Some(shell) = self.registry.choose(&attaching).await? else {
-            let reason = "no experiment wants this worker now".to_owned();
-            first(coordinator_message::Message::Goodbye(v1::Goodbye {
-                reason,
-            }));
-            return Ok(Response::new(ReceiverStream::new(responses)));
+        let shell = match self.registry.choose(&attaching).await? {
+            Choice::Work(shell) => shell,
+            Choice::Nothing => {
+                let reason = "no experiment wants this worker now".to_owned();
+                first(coordinator_message::Message::Goodbye(v1::Goodbye {
+                    reason,
+                }));
+                return Ok(Response::new(ReceiverStream::new(responses)));
+            }
+            Choice::SentHome => {
+                let reason = "someone asked for it".to_owned();
+                first(coordinator_message::Message::Drain(v1::Drain {
+                    reason,
+                    looks_on: false,
+                }));
+                return Ok(Response::new(ReceiverStream::new(responses)));
+            }
         };
         if knows_newer(&shell, &experiment, newest) {
             tracing::warn!(worker = %info.id, term = newest, "the worker has seen a newer coordinator");

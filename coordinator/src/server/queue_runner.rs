@@ -15,6 +15,7 @@ use quartet_shared::ids::ExperimentName;
 use quartet_shared::label::{self, MAX_REASON};
 use quartet_shared::report::EvaluationReport;
 use quartet_shared::shutdown::Shutdown;
+use quartet_shared::spec::Precision;
 use quartet_shared::terminal::Mode;
 use quartet_store::layout::Layout;
 use quartet_store::spec::newest_spec;
@@ -28,7 +29,7 @@ use super::access::Policy;
 use super::exits::Exits;
 use super::leader::{ExperimentEnd, LEADERSHIP_INTERVAL, Leader};
 use super::queue_service::QueueService;
-use super::registry::Registry;
+use super::registry::{Registry, computes};
 use super::services::Services;
 use super::timing::Timing;
 use crate::experiment::{self, Experiment, Request};
@@ -98,10 +99,20 @@ pub struct QueueRunner {
 /// The entries that this process has begun to lead.
 #[derive(Default)]
 struct Led {
-    /// Those that are not open yet.
+    /// Those that are being opened for the first time: others begin after them.
     opening: BTreeSet<u32>,
-    /// Ends each.
-    stops: BTreeMap<u32, Shutdown>,
+    /// Those that an earlier coordinator had begun, and that are not open yet: workers may hold leases of them.
+    awaited: BTreeSet<u32>,
+    /// The experiment of each, and what ends it.
+    all: BTreeMap<u32, (ExperimentName, Shutdown)>,
+}
+
+impl Led {
+    /// An entry is open, or nobody needs to wait for that.
+    fn opened(&mut self, number: u32) {
+        self.opening.remove(&number);
+        self.awaited.remove(&number);
+    }
 }
 
 /// What came of an attempt to lead an experiment.
@@ -196,7 +207,7 @@ impl QueueRunner {
             failed = services.failed() => return Err(failed),
         };
         self.registry.stop();
-        for stop in self.led().stops.values() {
+        for (_, stop) in self.led().all.values() {
             stop.trigger();
         }
         while let Some(led) = leaders.join_next().await {
@@ -226,25 +237,29 @@ impl QueueRunner {
         leaders: &mut JoinSet<anyhow::Result<()>>,
         shutdown: &Shutdown,
     ) -> anyhow::Result<()> {
-        // Workers may hold leases of those that were begun.
-        for (number, entry) in self.queue.waiting() {
-            if self.is_begun(&entry.experiment).await? {
-                self.begin(leaders, number, entry.experiment);
-            }
+        let mut replaced = pin!(self.replaced());
+        let begun = tokio::select! {
+            biased;
+            () = shutdown.triggered() => return Ok(()),
+            error = &mut replaced => return Err(error),
+            begun = self.begun() => begun,
+        };
+        for (number, experiment) in begun {
+            self.led().awaited.insert(number);
+            self.begin(leaders, number, experiment);
         }
         let mut starting = true;
-        let mut replaced = pin!(self.replaced());
         loop {
-            let is_opening = !self.led().opening.is_empty();
-            if starting && !is_opening {
+            let (is_opening, is_awaited) = {
+                let led = self.led();
+                (!led.opening.is_empty(), !led.awaited.is_empty())
+            };
+            if starting && !is_awaited {
                 self.registry.has_started();
                 starting = false;
             }
-            let is_room = self.registry.balance();
-            if !is_opening
-                && (is_room || leaders.is_empty())
-                && let Some((number, entry)) = self.next()
-            {
+            let free = self.registry.balance();
+            if !is_opening && let Some((number, entry)) = self.next(&free) {
                 self.begin(leaders, number, entry.experiment);
                 continue;
             }
@@ -262,6 +277,17 @@ impl QueueRunner {
         }
     }
 
+    /// The entries that a coordinator has led, and whose tasks workers may have.
+    async fn begun(&self) -> Vec<(u32, ExperimentName)> {
+        let mut begun = Vec::new();
+        for (number, entry) in self.queue.waiting() {
+            if self.is_begun(&entry.experiment).await {
+                begun.push((number, entry.experiment));
+            }
+        }
+        begun
+    }
+
     /// Resolves with the reason when this coordinator rules the queue no more.
     async fn replaced(&self) -> anyhow::Error {
         loop {
@@ -275,12 +301,13 @@ impl QueueRunner {
     }
 
     /// Whether a coordinator has led the experiment, and perhaps given its tasks to workers.
-    async fn is_begun(&self, experiment: &ExperimentName) -> anyhow::Result<bool> {
+    async fn is_begun(&self, experiment: &ExperimentName) -> bool {
         let claims = Layout::new(experiment.clone()).claims();
         loop {
             match leadership::newest(self.queue.store(), &claims).await {
-                Ok(newest) => return Ok(newest.is_some()),
-                Err(error) if error.is_permanent() => return Err(error.into()),
+                Ok(newest) => return newest.is_some(),
+                // Whoever opens it finds out what that means.
+                Err(error) if error.is_permanent() => return true,
                 Err(error) => {
                     tracing::error!(%error, "the store failed; trying again");
                     tokio::time::sleep(PAUSE).await;
@@ -289,11 +316,27 @@ impl QueueRunner {
         }
     }
 
-    /// The first entry that waits.
-    fn next(&self) -> Option<(u32, Entry)> {
+    /// The entry that is to begin now, if one is: while nothing is trained, for workers that are free and
+    /// compute in such precisions, or before what is trained already.
+    fn next(&self, free: &[Vec<Precision>]) -> Option<(u32, Entry)> {
         let led = self.led();
-        let mut waiting = self.queue.waiting().into_iter();
-        waiting.find(|(number, _)| !led.stops.contains_key(number))
+        let waiting = self.queue.waiting();
+        // One that was cancelled and came again may still be about to end.
+        let is_led = |(_, entry): &&(u32, Entry)| {
+            let mut all = led.all.values();
+            all.any(|(experiment, _)| *experiment == entry.experiment)
+        };
+        if led.all.is_empty() {
+            return waiting.first().cloned();
+        }
+        let last = waiting.iter().rposition(|entry| is_led(&entry));
+        let (earlier, later) = waiting.split_at(last.map_or(0, |last| last + 1));
+        let is_wanted =
+            |(_, entry): &&(u32, Entry)| free.iter().any(|can| computes(can, entry.precision));
+        let mut earlier = earlier.iter().filter(|entry| !is_led(entry));
+        let mut later = later.iter().filter(|entry| !is_led(entry));
+        let next = earlier.next().or_else(|| later.find(is_wanted));
+        next.cloned()
     }
 
     fn begin(
@@ -305,14 +348,14 @@ impl QueueRunner {
         let stop = Shutdown::new();
         let mut led = self.led();
         led.opening.insert(number);
-        led.stops.insert(number, stop.clone());
+        led.all.insert(number, (experiment.clone(), stop.clone()));
         drop(led);
         let runner = Arc::clone(self);
         leaders.spawn(async move {
             let ended = runner.lead(number, &experiment, &stop).await;
             let mut led = runner.led();
-            led.opening.remove(&number);
-            led.stops.remove(&number);
+            led.opened(number);
+            led.all.remove(&number);
             drop(led);
             runner.registry.changed.notify_one();
             ended
@@ -327,25 +370,38 @@ impl QueueRunner {
         stop: &Shutdown,
     ) -> anyhow::Result<()> {
         let (how, reason, report) = loop {
+            // It was cancelled before anybody could stop it.
+            if self.queue.has_ended(number) {
+                return Ok(());
+            }
             match self.try_lead(number, experiment, stop).await {
                 Ok(Outcome::Ended(how, reason, report)) => break (how, reason, report),
                 Ok(Outcome::Interrupted) => return Ok(()),
                 Err(error) if is_passing(&error) => {
                     let shown = format!("{error:#}");
                     tracing::error!(%experiment, error = shown, "the store failed; trying again");
+                    // The others need not wait for that. Workers do that may hold its leases.
+                    self.led().opening.remove(&number);
                 }
                 // It steps down once it hears of this one; or it is of this experiment alone, and ends with it.
                 Err(error) if error.is::<OtherLeader>() => {
                     let shown = error.to_string();
                     tracing::warn!(%experiment, error = shown, "waiting until it ends");
-                    // The others need not wait for that.
-                    self.led().opening.remove(&number);
-                    self.registry.changed.notify_one();
+                    self.led().opened(number);
                 }
-                Err(error) if is_of_store(&error) => return Err(error),
+                Err(error) if is_of_store(&error) => {
+                    // Of a part of the store that belongs to this experiment alone, the others know nothing.
+                    let is_write = |error: &StoreError| error.is_of_write();
+                    let is_whole = error.downcast_ref().is_some_and(is_write);
+                    if is_whole || self.queue.verify_leadership().await.is_err() {
+                        return Err(error);
+                    }
+                    break (How::Failed, format!("{error:#}"), None);
+                }
                 // The others are none the worse for it.
                 Err(error) => break (How::Failed, format!("{error:#}"), None),
             }
+            self.registry.changed.notify_one();
             tokio::select! {
                 biased;
                 () = stop.triggered() => return Ok(()),
@@ -353,19 +409,33 @@ impl QueueRunner {
             }
         };
         let reason = label::shortened(&label::one_line(&reason), MAX_REASON);
-        while let Err(error) = self.queue.end(number, how, &reason).await {
-            match error {
-                LeadershipError::Store(error) if !error.is_permanent() => {
+        let is_this = loop {
+            let stopped = async {
+                stop.triggered().await;
+                tokio::time::sleep(LAST_CALLS).await;
+            };
+            let ended = tokio::select! {
+                biased;
+                ended = self.queue.end(number, how, &reason) => ended,
+                // The next coordinator finds out for itself.
+                () = stopped => return Ok(()),
+            };
+            match ended {
+                Ok(is_this) => break is_this,
+                Err(LeadershipError::Store(error)) if !error.is_permanent() => {
                     tracing::error!(%error, "the store failed; trying again");
                 }
-                error => return Err(error.into()),
+                Err(error) => return Err(error.into()),
             }
             tokio::select! {
                 biased;
-                // The next coordinator finds out for itself.
                 () = stop.triggered() => return Ok(()),
                 () = tokio::time::sleep(PAUSE) => {}
             }
+        };
+        // It may have been cancelled in the last moment, of which people have heard.
+        if !is_this {
+            return Ok(());
         }
         self.tell(News::Ended {
             experiment: experiment.clone(),
@@ -403,7 +473,7 @@ impl QueueRunner {
         let place = |name: &ExperimentName| order.iter().position(|(_, e)| e.experiment == *name);
         self.registry
             .open(shell, |other| place(other) < place(experiment));
-        self.led().opening.remove(&number);
+        self.led().opened(number);
         self.tell(News::Began {
             experiment: experiment.clone(),
             runs: shell.experiment.spec.experiment.runs.len(),
@@ -462,8 +532,8 @@ impl QueueRunner {
         if !self.queue.end(number, How::Cancelled, reason).await? {
             return Ok(None);
         }
-        let stop = self.led().stops.get(&number).cloned();
-        if let Some(stop) = &stop {
+        let led = self.led().all.get(&number).cloned();
+        if let Some((_, stop)) = &led {
             stop.trigger();
         }
         self.tell(News::Ended {
@@ -472,7 +542,7 @@ impl QueueRunner {
             reason: reason.to_owned(),
             report: None,
         });
-        Ok(Some(stop.is_some()))
+        Ok(Some(led.is_some()))
     }
 }
 
@@ -485,14 +555,16 @@ enum Opened {
 
 /// Whether the store fails in a way that may pass.
 fn is_passing(error: &anyhow::Error) -> bool {
-    let store = |error: &StoreError| !error.is_permanent();
+    // What should be there and is not does not come back.
+    let is_missing = |error: &StoreError| matches!(error, StoreError::NotFound { .. });
+    let store = |error: &StoreError| !error.is_permanent() && !is_missing(error);
     error.downcast_ref().is_some_and(store)
         || matches!(error.downcast_ref(), Some(LeadershipError::Store(error)) if store(error))
 }
 
 /// Whether nothing can be done with the store.
 fn is_of_store(error: &anyhow::Error) -> bool {
-    let store = |error: &StoreError| !error.is_of_content();
+    let store = |error: &StoreError| error.is_permanent() && !error.is_of_content();
     error.downcast_ref().is_some_and(store)
 }
 

@@ -222,7 +222,12 @@ impl v1::queue_server::Queue for QueueService {
             Some(by) => format!("cancelled by {by}"),
             None => "cancelled".to_owned(),
         };
-        let cancelled = runner.cancel(&experiment, &reason).await;
+        // On a task of its own, as a submission.
+        let name = experiment.clone();
+        let cancel = tokio::spawn(async move { runner.cancel(&name, &reason).await });
+        let cancelled = cancel
+            .await
+            .map_err(|error| broke_off("the cancellation", &error))?;
         let was_open = cancelled.map_err(leadership_failed)?.ok_or_else(|| {
             Status::not_found(format!(
                 "experiment {experiment} neither waits nor is trained; `status queue` shows what does"
@@ -240,16 +245,20 @@ async fn submit(
     by: Option<String>,
 ) -> Result<v1::SubmitResponse, Status> {
     let experiment = submission.experiment.name.clone();
+    let precision = submission.experiment.precision;
     let put = submission.put(runner.queue.store()).await;
     put.map_err(|error| match error {
         SubmitError::Invalid(_) => bad(error),
         SubmitError::Exists(_) => Status::already_exists(error.to_string()),
+        SubmitError::Unavailable(_) => Status::unavailable(error.to_string()),
         SubmitError::Store(error) => {
             tracing::error!(%error, "the store failed");
             store_failed(&error)
         }
     })?;
-    let added = runner.queue.add(experiment.clone(), priority, by.clone());
+    let added = runner
+        .queue
+        .add(experiment.clone(), precision, priority, by.clone());
     let added = added
         .await
         .map_err(|error| Status::unavailable(format!("{error:#}")))?;

@@ -11,12 +11,14 @@ use quartet_shared::spec::Precision;
 use quartet_shared::task::LeaseId;
 use tokio::sync::Notify;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use super::access::Policy;
 use super::objects::Downloads;
 use super::shell::Shell;
 use super::web::Live;
+use crate::scheduler::Reserve;
 
 /// How long a worker waits for an experiment before it has to ask again: less than it waits for a welcome.
 const ANSWER_AFTER: Duration = Duration::from_secs(10);
@@ -51,15 +53,36 @@ struct Inner {
     goes_on: bool,
     /// Whether experiments that were begun are still to be opened: workers may hold leases of them.
     starting: bool,
-    /// Workers that wait for an experiment, and how many of their calls do.
-    waiting: BTreeMap<WorkerId, u32>,
+    /// Workers that wait for an experiment.
+    waiting: BTreeMap<WorkerId, Waiter>,
     /// Workers that were sent on to an experiment.
     on_their_way: BTreeMap<WorkerId, (ExperimentId, Instant)>,
+}
+
+/// A worker that waits for an experiment.
+struct Waiter {
+    name: String,
+    precisions: Vec<Precision>,
+    /// How many of its calls wait.
+    calls: u32,
+    sent_home: CancellationToken,
+}
+
+/// What becomes of a worker that attaches.
+pub(super) enum Choice {
+    /// It works for this experiment.
+    Work(Arc<Shell>),
+    /// There is none for it now.
+    Nothing,
+    /// Somebody wants it to exit.
+    SentHome,
 }
 
 /// A worker that attaches.
 pub(super) struct Attaching<'a> {
     pub(super) worker: &'a WorkerId,
+    /// Its name for people.
+    pub(super) name: &'a str,
     pub(super) held: Option<&'a LeaseId>,
     /// In which it computes; none if it does not say.
     pub(super) precisions: &'a [Precision],
@@ -188,19 +211,20 @@ impl Registry {
     pub(super) fn of_object(&self, key: &str) -> Result<Arc<Shell>, Status> {
         let inner = self.inner();
         let reads = |open: &&Arc<Open>| open.shell.experiment.layout.is_for_workers(key);
-        let reader = inner.open.iter().find(reads).or(inner.open.first());
-        let reader = reader.map(|open| Arc::clone(&open.shell));
-        reader.ok_or_else(|| Status::unavailable("no experiment is trained now"))
+        match (inner.open.iter().find(reads), inner.open.first()) {
+            (Some(open), _) => Ok(Arc::clone(&open.shell)),
+            _ if inner.starting => Err(Status::unavailable("the coordinator is starting")),
+            // It says why not.
+            (None, Some(first)) => Ok(Arc::clone(&first.shell)),
+            (None, None) => Err(Status::unavailable("no experiment is trained now")),
+        }
     }
 
-    /// The experiment that a worker works for, once there is one; `None` if there is none for it now.
+    /// The experiment that a worker works for, once there is one.
     ///
     /// # Errors
     /// UNAVAILABLE: it is not known yet.
-    pub(super) async fn choose(
-        &self,
-        worker: &Attaching<'_>,
-    ) -> Result<Option<Arc<Shell>>, Status> {
+    pub(super) async fn choose(&self, worker: &Attaching<'_>) -> Result<Choice, Status> {
         let mut counted = None;
         let until = Instant::now() + ANSWER_AFTER;
         loop {
@@ -210,18 +234,19 @@ impl Registry {
             match self.place(worker) {
                 Place::Here(open) => {
                     self.inner().on_their_way.remove(worker.worker);
-                    return Ok(Some(Arc::clone(&open.shell)));
+                    return Ok(Choice::Work(Arc::clone(&open.shell)));
                 }
                 Place::Starting => {
                     return Err(Status::unavailable("the coordinator is starting"));
                 }
                 Place::Nowhere => {}
             }
-            counted.get_or_insert_with(|| Waiting::begin(self, worker.worker));
+            let waiting = counted.get_or_insert_with(|| Waiting::begin(self, worker));
             tokio::select! {
                 biased;
+                () = waiting.sent_home.cancelled() => return Ok(Choice::SentHome),
                 () = opened => {}
-                () = tokio::time::sleep_until(until) => return Ok(None),
+                () = tokio::time::sleep_until(until) => return Ok(Choice::Nothing),
             }
         }
     }
@@ -263,54 +288,74 @@ impl Registry {
         }
     }
 
-    /// Sends workers that have nothing to do to experiments that want more. Returns whether others could be
-    /// opened for those that are left, or wait for one.
-    pub(super) fn balance(&self) -> bool {
+    /// Sends workers that have nothing to do to experiments that want more, and has later experiments leave
+    /// workers to earlier ones. Returns in which precisions those compute for whom nothing that is open has
+    /// anything to do, one entry for each: others could be opened for them.
+    pub(super) fn balance(&self) -> Vec<Vec<Precision>> {
         let mut inner = self.inner();
         let now = Instant::now();
         inner
             .on_their_way
             .retain(|_, (_, sent)| now.duration_since(*sent) < ON_ITS_WAY);
-        let open: Vec<_> = inner
-            .open
-            .iter()
-            .map(|open| Arc::clone(&open.shell))
-            .collect();
-        let open: Vec<_> = open.into_iter().filter(|shell| !shell.is_over()).collect();
-        let mut spares: Vec<(Arc<Shell>, WorkerId, Vec<Precision>)> = Vec::new();
-        for shell in open.iter().rev() {
-            let of_it = shell
-                .scheduler
-                .read(|s, now| match s.ready_tasks(now).is_empty() {
-                    true => s.movable(),
-                    false => Vec::new(),
-                });
-            let of_it = of_it.into_iter();
-            spares.extend(of_it.map(|(id, can)| (Arc::clone(shell), id, can)));
-        }
+        let open = inner.open.iter().map(|open| Arc::clone(&open.shell));
+        let open: Vec<_> = open.filter(|shell| !shell.is_over()).collect();
+        let mut spares = spares(&open);
         let mut sent = Vec::new();
-        let mut all_served = true;
-        for shell in &open {
-            for _ in 0..inner.wanted_by(shell) {
-                let can = |(_, _, can): &(_, _, Vec<Precision>)| computes(can, shell.precision());
-                let Some(at) = spares.iter().position(can) else {
-                    all_served = false;
+        let mut unserved: Vec<(usize, usize)> = Vec::new();
+        for (index, shell) in open.iter().enumerate() {
+            let mut wanted = inner.wanted_by(shell);
+            while wanted > 0 {
+                // One that has something to do goes to an earlier experiment alone.
+                let fits = |spare: &Spare| {
+                    (spare.is_idle || spare.of > index) && computes(&spare.can, shell.precision())
+                };
+                let Some(at) = spares.iter().position(fits) else {
                     break;
                 };
-                let (from, worker, _) = spares.remove(at);
+                let spare = spares.remove(at);
                 let experiment = shell.experiment.id.clone();
-                inner.on_their_way.insert(worker.clone(), (experiment, now));
-                sent.push((from, worker));
+                inner
+                    .on_their_way
+                    .insert(spare.worker.clone(), (experiment, now));
+                sent.push((Arc::clone(&open[spare.of]), spare.worker));
+                wanted -= 1;
+            }
+            if wanted > 0 {
+                unserved.push((index, wanted));
             }
         }
-        let left = !spares.is_empty() || !inner.waiting.is_empty();
+        reserve(&open, &unserved);
+        let is_wanted = |can: &Vec<Precision>| {
+            let mut unserved = unserved.iter();
+            unserved.any(|(index, _)| computes(can, open[*index].precision()))
+        };
+        let spares = spares.into_iter().filter(|spare| spare.is_idle);
+        let waiting = inner
+            .waiting
+            .values()
+            .map(|waiter| waiter.precisions.clone());
+        let left = spares.map(|spare| spare.can).chain(waiting);
+        let left = left.filter(|can| !is_wanted(can)).collect();
         drop(inner);
         for (from, worker) in sent {
             tracing::info!(%worker, experiment = %from.name(), "sent on to another experiment");
             from.send_on(&worker);
         }
         self.opened.notify_waiters();
-        all_served && left
+        left
+    }
+
+    /// Sends workers home that wait for an experiment: that of this id or name, or all. Returns their ids.
+    pub(super) fn send_home(&self, worker: Option<&str>) -> Vec<WorkerId> {
+        let inner = self.inner();
+        let is_meant = |(id, waiter): &(&WorkerId, &Waiter)| {
+            worker.is_none_or(|worker| id.as_str() == worker || waiter.name == worker)
+        };
+        let sent = inner.waiting.iter().filter(is_meant).map(|(id, waiter)| {
+            waiter.sent_home.cancel();
+            id.clone()
+        });
+        sent.collect()
     }
 
     /// How many workers wait for an experiment.
@@ -349,6 +394,57 @@ impl Inner {
     }
 }
 
+/// A worker that may be sent on.
+struct Spare {
+    /// The place of its experiment.
+    of: usize,
+    worker: WorkerId,
+    can: Vec<Precision>,
+    /// Whether its experiment has nothing for it.
+    is_idle: bool,
+}
+
+/// The workers that hold no lease and stay, those of the last experiment first.
+fn spares(open: &[Arc<Shell>]) -> Vec<Spare> {
+    let of_shell = |(of, shell): (usize, &Arc<Shell>)| {
+        let (movable, is_idle) = shell
+            .scheduler
+            .read(|s, now| (s.movable(), s.ready_tasks(now).is_empty()));
+        movable.into_iter().map(move |(worker, can)| Spare {
+            of,
+            worker,
+            can,
+            is_idle,
+        })
+    };
+    open.iter().enumerate().rev().flat_map(of_shell).collect()
+}
+
+/// Has later experiments leave as many workers without a task as earlier ones want: each will be sent on when
+/// its present task has ended.
+fn reserve(open: &[Arc<Shell>], unserved: &[(usize, usize)]) {
+    let mut wanted: Vec<_> = unserved.to_vec();
+    for (place, shell) in open.iter().enumerate().rev() {
+        let mut kept: Option<Reserve> = None;
+        for (index, left) in &mut wanted {
+            let precision = open[*index].precision();
+            let is_same = kept.is_none_or(|kept| kept.precision == precision);
+            if *index >= place || *left == 0 || !is_same {
+                continue;
+            }
+            let workers = shell.scheduler.read(|s, _| s.at_work(precision));
+            let taken = kept.map_or(0, |kept| kept.workers);
+            let more = workers.saturating_sub(taken).min(*left);
+            *left -= more;
+            kept = Some(Reserve {
+                workers: taken + more,
+                precision,
+            });
+        }
+        shell.reserve(kept.filter(|kept| kept.workers > 0));
+    }
+}
+
 /// Whether a worker that names these precisions, or none, computes in this one.
 pub(super) fn computes(named: &[Precision], precision: Precision) -> bool {
     named.is_empty() || named.contains(&precision)
@@ -358,15 +454,27 @@ pub(super) fn computes(named: &[Precision], precision: Precision) -> bool {
 struct Waiting<'a> {
     registry: &'a Registry,
     worker: WorkerId,
+    sent_home: CancellationToken,
 }
 
 impl<'a> Waiting<'a> {
-    fn begin(registry: &'a Registry, worker: &WorkerId) -> Self {
-        *registry.inner().waiting.entry(worker.clone()).or_default() += 1;
+    fn begin(registry: &'a Registry, worker: &Attaching<'_>) -> Self {
+        let mut inner = registry.inner();
+        let waiter = inner.waiting.entry(worker.worker.clone());
+        let waiter = waiter.or_insert_with(|| Waiter {
+            name: worker.name.to_owned(),
+            precisions: worker.precisions.to_vec(),
+            calls: 0,
+            sent_home: CancellationToken::new(),
+        });
+        waiter.calls += 1;
+        let sent_home = waiter.sent_home.clone();
+        drop(inner);
         registry.changed.notify_one();
         Self {
             registry,
-            worker: worker.clone(),
+            worker: worker.worker.clone(),
+            sent_home,
         }
     }
 }
@@ -374,9 +482,9 @@ impl<'a> Waiting<'a> {
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         let mut inner = self.registry.inner();
-        if let Some(calls) = inner.waiting.get_mut(&self.worker) {
-            *calls -= 1;
-            if *calls == 0 {
+        if let Some(waiter) = inner.waiting.get_mut(&self.worker) {
+            waiter.calls -= 1;
+            if waiter.calls == 0 {
                 inner.waiting.remove(&self.worker);
             }
         }

@@ -25,7 +25,7 @@ use super::scheduler_handle::SchedulerHandle;
 use super::store_trouble::{Proof, Trouble};
 use crate::experiment::{Experiment, read_committed};
 use crate::leadership::LeadershipError;
-use crate::scheduler::{Committed, DrainCause, Scheduler};
+use crate::scheduler::{Committed, DrainCause, Reserve, Scheduler};
 use quartet_store::StoreError;
 
 /// Everything that the services and the driver share.
@@ -37,6 +37,8 @@ pub(super) struct Shell {
     pub(super) conclusion: Conclusion,
     pub(super) policy: Policy,
     attaching: Mutex<()>,
+    /// What other experiments want of this one's workers.
+    reserved: Mutex<Option<Reserve>>,
     pub(super) downloads: Downloads,
     pub(super) store_trouble: Trouble,
     pub(super) logs: Logs,
@@ -55,6 +57,7 @@ impl Shell {
             conclusion: Conclusion::default(),
             policy: registry.policy,
             attaching: Mutex::default(),
+            reserved: Mutex::default(),
             downloads: registry.downloads.clone(),
             store_trouble: Trouble::default(),
             logs: Logs::default(),
@@ -81,6 +84,22 @@ impl Shell {
         match self.is_over() {
             true => 0,
             false => self.scheduler.read(wanted),
+        }
+    }
+
+    /// The workers that are left without a task.
+    pub(super) fn reserved(&self) -> Option<Reserve> {
+        *self.reserved.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From now on these workers are left without a task.
+    pub(super) fn reserve(&self, reserve: Option<Reserve>) {
+        let mut reserved = self.reserved.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::replace(&mut *reserved, reserve);
+        drop(reserved);
+        if before != reserve {
+            // Those that were left may get one.
+            self.scheduler.wake();
         }
     }
 

@@ -12,7 +12,7 @@ use quartet_shared::clock;
 use quartet_shared::ids::{Attempt, WorkerId};
 use quartet_shared::task::Task;
 use quartet_shared::wire::required;
-use tonic::{Request, Response, Status};
+use tonic::{Code, Request, Response, Status};
 
 use super::logs;
 use super::refusal::{bad, refused};
@@ -58,7 +58,17 @@ impl v1::status_server::Status for StatusService {
     ) -> Result<Response<v1::DrainWorkerResponse>, Status> {
         let by = self.who_changes(&request)?;
         let name = request.into_inner().worker;
-        let (shell, worker) = find(&self.registry, &name)?;
+        let (shell, worker) = match find(&self.registry, &name) {
+            Err(status) if status.code() == Code::NotFound => {
+                let waiting = self.registry.send_home(Some(&name));
+                let worker = waiting.first().ok_or(status)?;
+                tracing::info!(%worker, name, by, "draining");
+                return Ok(Response::new(v1::DrainWorkerResponse {
+                    worker_id: worker.to_string(),
+                }));
+            }
+            found => found?,
+        };
         if !shell.drain(&worker, DrainCause::SentHome) {
             return Err(Status::not_found(format!("worker {name} is not connected")));
         }
@@ -100,7 +110,8 @@ impl v1::status_server::Status for StatusService {
     ) -> Result<Response<v1::DrainFleetResponse>, Status> {
         let by = self.who_changes(&request)?;
         let drain = |open: &Arc<Open>| open.shell.drain_all(DrainCause::SentHome);
-        let workers: usize = self.registry.all().iter().map(drain).sum();
+        let at_work: usize = self.registry.all().iter().map(drain).sum();
+        let workers = at_work + self.registry.send_home(None).len();
         tracing::info!(workers, by, "draining the fleet");
         let workers = u32::try_from(workers).unwrap_or(u32::MAX);
         Ok(Response::new(v1::DrainFleetResponse { workers }))

@@ -78,6 +78,9 @@ pub(super) async fn check(experiment: &Simulated) -> Result<Coverage, String> {
             let only = reasons.all(|reason| reason.starts_with(BROKEN));
             equal(&only, &true, || "what failed".to_owned())?;
         }
+        (Some(Ending::Failed(reasons)), _) => {
+            return Err(format!("the experiment failed: {reasons:?}"));
+        }
         (ending, _) => return Err(format!("the experiment ended as {ending:?}")),
     }
     let layout = Layout::new(spec.name.clone());

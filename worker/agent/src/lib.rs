@@ -131,8 +131,9 @@ pub async fn run(
                 reason,
                 was_attached,
             }) => {
-                if was_attached {
-                    search.lost();
+                match was_attached {
+                    true => search.lost(),
+                    false => search.unreachable(),
                 }
                 if let Some(ended) = search.failed(&reason, &session.coordinators) {
                     session.stop().await;
@@ -142,6 +143,7 @@ pub async fn run(
             Err(SessionError::NoExperiment(reason)) => {
                 search.no_experiment(&reason);
                 if let Some(ended) = search.failed(&reason, &session.coordinators) {
+                    session.stop().await;
                     return ended;
                 }
             }

@@ -41,6 +41,11 @@ impl Search {
         }
     }
 
+    /// No coordinator answers.
+    pub(super) fn unreachable(&mut self) {
+        self.waits = false;
+    }
+
     /// A coordinator that the worker was attached to is gone.
     pub(super) fn lost(&mut self) {
         *self = Self::new(self.give_up_after, &self.random);
@@ -71,7 +76,7 @@ impl Search {
         if !self.waits {
             tracing::info!(%reason, "waiting for an experiment");
         }
-        (self.waits, self.sent_on, self.told) = (true, true, true);
+        self.waits = true;
         self.backoff = Backoff::new(&self.random);
     }
 
@@ -83,7 +88,7 @@ impl Search {
     ) -> Option<anyhow::Result<Departure>> {
         let silence = self.last_contact.elapsed();
         if silence > self.give_up_after {
-            return Some(match self.sent_on {
+            return Some(match self.sent_on || self.waits {
                 true => Ok(Departure::NoneCame(self.give_up_after)),
                 false => Err(anyhow::anyhow!(
                     "no coordinator at {coordinators} for {} ({reason}); is `coordinator` running there, \
@@ -92,7 +97,7 @@ impl Search {
                 )),
             });
         }
-        if !std::mem::replace(&mut self.told, true) {
+        if !self.waits && !std::mem::replace(&mut self.told, true) {
             tracing::warn!(
                 coordinator = %coordinators, %reason,
                 "no connection to the coordinator; trying again until it answers"

@@ -137,6 +137,13 @@ impl Session {
                     message: Some(coordinator_message::Message::Goodbye(goodbye)),
                 }),
             ))) => return Err(SessionError::NoExperiment(goodbye.reason)),
+            // It waits for an experiment, and is to exit.
+            Ok(Ok((
+                _,
+                Some(v1::CoordinatorMessage {
+                    message: Some(coordinator_message::Message::Drain(_)),
+                }),
+            ))) => return Ok(parted(Destination::Exit)),
             Ok(Ok(_)) => {
                 let reason = "its first message is no welcome";
                 return Err(SessionError::Refused(reason.into()));

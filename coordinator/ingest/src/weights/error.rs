@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use quartet_history::HistoryError;
 use quartet_shared::ids::RunName;
 use quartet_shared::spec::{HubFile, OtherRun};
 
@@ -44,6 +45,17 @@ pub enum WeightsError {
         /// What to do.
         advice: String,
     },
+}
+
+impl WeightsError {
+    /// Whether a store could not be read, which may pass.
+    #[must_use]
+    pub fn is_of_store(&self) -> bool {
+        let Self::Run { problem, .. } = self else {
+            return false;
+        };
+        matches!(&**problem, RunProblem::Experiment(HistoryError::Store(error)) if !error.is_permanent())
+    }
 }
 
 /// What is wrong with a file of weights.

@@ -57,3 +57,35 @@ fn those_stay_that_nobody_sent_home() {
     scheduler.left(&id("w4"), at(1));
     assert_eq!(staying(&scheduler), ["w3"]);
 }
+
+/// A worker that computes in this precision alone.
+fn join_with(scheduler: &mut Scheduler, worker: &str, stays: bool, precision: Precision) {
+    let info = WorkerInfo {
+        stays,
+        precisions: vec![precision],
+        ..info(worker)
+    };
+    assert_eq!(scheduler.join(info, None, at(0)), Joined::Free);
+}
+
+#[test]
+fn workers_that_others_want_get_nothing() {
+    let runs = [("a", 3.0), ("b", 2.0), ("c", 1.0)];
+    let mut scheduler = scheduler(&runs, History::default());
+    join_with(&mut scheduler, "w1", true, Precision::F32);
+    join_with(&mut scheduler, "w2", true, Precision::Bf16);
+    join_with(&mut scheduler, "w3", false, Precision::F32);
+    let reserve = |workers, precision| Some(Reserve { workers, precision });
+    // One that leaves instead of looking on is of no use to others, nor is one that computes otherwise.
+    let grants = scheduler.assign_but(at(0), reserve(2, Precision::F32));
+    let workers: Vec<_> = grants.iter().map(|g| g.lease.worker.as_str()).collect();
+    assert_eq!(workers, ["w2", "w3"]);
+    assert_eq!(scheduler.at_work(Precision::Bf16), 1);
+    assert_eq!(scheduler.at_work(Precision::F32), 0);
+    let movable = scheduler.movable();
+    assert_eq!(movable, [(id("w1"), vec![Precision::F32])]);
+    // Nobody wants it any more.
+    let grants = scheduler.assign(at(1));
+    assert_eq!(grants[0].lease.worker, id("w1"));
+    assert_eq!(scheduler.movable(), []);
+}

@@ -13,6 +13,9 @@ use tonic::{Code, Status};
 use super::{Client, ClientError, answered, refused, silent};
 use crate::queue::QueueStatus;
 
+/// How long a coordinator may take that copies checkpoints within its store.
+const COPY_TIMEOUT: Duration = Duration::from_secs(600);
+
 /// How long a coordinator may take that writes to its store.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -98,7 +101,7 @@ impl Client {
         request: v1::SubmitRequest,
     ) -> Result<v1::SubmitResponse, ClientError> {
         let answer = self.queue.submit(request);
-        match tokio::time::timeout(WRITE_TIMEOUT, answer).await {
+        match tokio::time::timeout(COPY_TIMEOUT, answer).await {
             Ok(answer) => Ok(answer.map_err(|s| self.declined(&s))?.into_inner()),
             Err(_) => Err(silent(&self.address)),
         }

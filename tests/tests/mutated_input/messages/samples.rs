@@ -249,6 +249,7 @@ pub(super) fn snapshots() -> Vec<Vec<u8>> {
         insecure: true,
         eta_ms: Some(2_000_000),
         stopping: false,
+        revision: 3,
         store_trouble: Some(v1::StoreTrouble {
             since_ms: 12_000,
             reason: "it does not answer".to_owned(),
