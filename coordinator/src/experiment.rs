@@ -402,8 +402,10 @@ async fn check(
         && !is_packed(request, stored).await
         && pack(request).await?.blob != stored.dataset.blob
     {
+        let origin = stored.data_origin.as_deref();
+        let origin = origin.map_or_else(String::new, |origin| format!(" (it has {origin})"));
         return Err(Mismatch(format!(
-            "experiment {name} was begun with other data than {}, or with other options for them \
+            "experiment {name} was begun with other data than {}{origin}, or with other options for them \
              (--split, --valid-fraction, --class-names, --channels, --size, --soft-labels, \
              --skip-bad-rows); choose another name with --name, or leave --data out to go on with it \
              ({place})",

@@ -2,7 +2,7 @@
 //! workers have nothing to do.
 
 use std::path::Path;
-use std::process::ExitStatus;
+use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use quartet_shared::clock::Timestamp;
@@ -235,6 +235,12 @@ fn what_is_cancelled_makes_room_and_can_come_again() {
     queue.add("long", &[]);
     queue.add("never", &[]);
     queue.add("short", &["--set", "epochs=1"]);
+    // Whoever follows one that waits hears of its end.
+    let mut followers = ["never", "short"].map(|name| {
+        let mut command = programs::command("status");
+        command.args(["--coordinator", &queue.address, "--follow"]);
+        Process::spawn(command.args(["--name", name]).stdout(Stdio::null()))
+    });
     let store = queue.store();
     queue.until("long", |entry| entry["workers"] == 2);
     let (text, ..) = queue.status(&["cancel", "never"]);
@@ -266,6 +272,8 @@ fn what_is_cancelled_makes_room_and_can_come_again() {
         before.iter().all(|(_, last, _)| (1..40).contains(last)),
         "{before:?}"
     );
+    let ended = followers.each_mut().map(|follower| follower.wait().code());
+    assert_eq!(ended, [Some(1), Some(0)]);
     // Submitted again it goes on from there.
     queue.add("long", &[]);
     queue.until_finished("long");
@@ -359,12 +367,7 @@ fn what_cannot_be_queued_is_refused_with_the_way_out() {
         assert_eq!(status.code(), Some(code), "{errors}");
         assert!(errors.contains(reason), "{reason:?} is not in {errors}");
     };
-    refused(
-        "here",
-        &["--set", "epochs=2"],
-        2,
-        "choose another name with --name",
-    );
+    refused("here", &["--set", "epochs=2"], 2, "epochs = 2 (was 1)");
     refused("other", &["--set", "epoch=2"], 2, "unknown key");
     refused(
         "other",

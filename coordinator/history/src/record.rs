@@ -213,7 +213,12 @@ impl ExperimentRecord {
     pub fn began_at(&self) -> Option<Timestamp> {
         let attempts = self.runs.iter().flat_map(|run| &run.attempts);
         let first = attempts.map(|attempt| attempt.started_at).min();
-        self.spec.created_at.or(first)
+        // One that waited in a queue was created long before.
+        let started = self.events.iter().find_map(|event| match event.what {
+            Occurrence::CoordinatorStarted { .. } => Some(event.at),
+            _ => None,
+        });
+        started.or(self.spec.created_at).or(first)
     }
 
     /// The last that is known to have happened.

@@ -50,6 +50,7 @@ impl Written {
             dataset: blob("datasets/x.qds"),
             weights: Default::default(),
             data_fingerprint: None,
+            data_origin: None,
             origins: Default::default(),
             created_at: Some(Timestamp::from_seconds(BEGIN)),
         };

@@ -87,6 +87,33 @@ impl fmt::Display for Source {
     }
 }
 
+/// The flags of a command line that say the same, each after a space.
+impl fmt::Display for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.dealing {
+            Dealing::Own => {}
+            Dealing::All(shares) => write!(f, " --split {shares}")?,
+            Dealing::Valid(fraction) => write!(f, " --valid-fraction {fraction}")?,
+        }
+        if let Some(names) = &self.class_names {
+            write!(f, " --class-names {names}")?;
+        }
+        if let Some(size) = &self.size {
+            write!(f, " --size {size}")?;
+        }
+        if self.channels == Channels::Rgb {
+            f.write_str(" --channels rgb")?;
+        }
+        if self.soft_labels {
+            f.write_str(" --soft-labels")?;
+        }
+        if self.skip_bad_rows {
+            f.write_str(" --skip-bad-rows")?;
+        }
+        Ok(())
+    }
+}
+
 impl Options {
     /// Fails if an option is given that is for image files alone. `origin` names the source, which has none.
     fn refuse_for_image_files(&self, origin: &str) -> Result<(), DataError> {

@@ -72,7 +72,10 @@ fn read(source: &Source, options: Options) -> anyhow::Result<Packed> {
         took = %human::duration(started.elapsed()),
         "packed the data"
     );
-    let mut summary = format!("{source}: {train} training, {valid} validation, {test} test images");
+    let shape = dataset.shape();
+    let mut summary = format!(
+        "{source}{options}: {train} training, {valid} validation, {test} test images of {shape}"
+    );
     if loaded.skipped > 0 {
         summary.push_str(&format!(", {} skipped", loaded.skipped));
     }

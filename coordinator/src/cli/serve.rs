@@ -69,7 +69,7 @@ pub(super) async fn serve(
     let ended = tokio::select! {
         // It counts the workers before they hear of it.
         biased;
-        never = say_when_stopping(&shutdown, &exits, console) => match never {},
+        never = say_when_stopping(&shutdown, &exits, local.is_some(), console) => match never {},
         ended = runner.serve(incoming, shutdown.clone()) => ended,
         reason = all_gone(&mut local) => Err(reason.context("no local worker is left")),
     };
@@ -93,10 +93,13 @@ pub(super) async fn serve(
 async fn say_when_stopping(
     shutdown: &Shutdown,
     runner: &QueueRunner,
+    has_local: bool,
     console: &Console,
 ) -> Infallible {
     shutdown.triggered().await;
-    let (present, staying) = (runner.present(), runner.staying());
+    // Those that this process has started end with it.
+    let staying = if has_local { 0 } else { runner.staying() };
+    let present = runner.present();
     let _ = console.say(&closing::stopping(present, staying));
     std::future::pending().await
 }
@@ -135,9 +138,10 @@ async fn tell(mut news: mpsc::UnboundedReceiver<News>, store: Store, console: Co
                     How::Failed => "has failed",
                     How::Cancelled => "is cancelled",
                 };
-                let reason = match &reason[..] {
-                    "" => String::new(),
-                    reason => format!(": {}", label::one_line(reason)),
+                let reason = match (&reason[..], how) {
+                    ("", _) => String::new(),
+                    (by, "is cancelled") => format!(" {}", label::one_line(by)),
+                    (reason, _) => format!(": {}", label::one_line(reason)),
                 };
                 say(&format!("{experiment} {how}{reason}"));
                 if let Some(report) = report {

@@ -9,7 +9,7 @@ use quartet_ingest::weights::{
 use quartet_shared::blocking;
 use quartet_shared::clock::Timestamp;
 use quartet_shared::ids::ExperimentName;
-use quartet_shared::spec::{RunSpec, SpecError, Weights};
+use quartet_shared::spec::{ExperimentSpec, Freeze, RunSpec, SpecError, Weights};
 use quartet_store::layout::Layout;
 use quartet_store::manifest::StoredSpec;
 use quartet_store::spec::newest_spec;
@@ -135,16 +135,19 @@ pub(super) async fn create(
         _ => Ok(pack(request).await?),
     };
     let (weights, weights_summary) = weights.put(store, progress).await?;
-    let (dataset, data_fingerprint, data) = match packed {
+    let (dataset, data_fingerprint, data_origin, data) = match packed {
         Ok(packed) => {
             let (fingerprint, summary) = (packed.fingerprint, packed.summary.clone());
-            (packed.put(store).await?, fingerprint, summary)
+            let dataset = packed.put(store).await?;
+            (dataset, fingerprint, Some(summary.clone()), summary)
         }
         Err(parent) => {
             let summary = format!("those of experiment {}", parent.experiment.name);
-            (parent.dataset.clone(), parent.data_fingerprint, summary)
+            let (fingerprint, origin) = (parent.data_fingerprint, parent.data_origin.clone());
+            (parent.dataset.clone(), fingerprint, origin, summary)
         }
     };
+    warn_of_frozen_noise(&experiment);
     let id = format!("{:032x}", rand::random::<u128>());
     let spec = StoredSpec {
         format: FORMAT,
@@ -152,6 +155,7 @@ pub(super) async fn create(
         experiment,
         dataset,
         data_fingerprint,
+        data_origin,
         weights: weights.objects,
         origins: weights.origins,
         created_at: Some(Timestamp::now()),
@@ -172,6 +176,19 @@ pub(super) async fn create(
         weights: weights_summary,
     };
     Ok((spec, created))
+}
+
+/// Frozen layers keep what they begin with.
+pub(super) fn warn_of_frozen_noise(experiment: &ExperimentSpec) {
+    for run in &experiment.runs {
+        if run.freeze != Freeze::None && run.weights == Weights::None {
+            tracing::warn!(
+                run = %run.name,
+                "freeze = \"{}\" keeps random values, as the run starts from no weights",
+                run.freeze
+            );
+        }
+    }
 }
 
 /// The experiment that `child` is to be a fork of.

@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use quartet_ingest::weights::{
-    self, DownloadProgress, HubConfig, StoredWeights, WeightSources, WeightsError,
+    self, DownloadProgress, FoundWeights, HubConfig, StoredWeights, WeightSources, WeightsError,
 };
 use quartet_shared::blob::{Blob, BlobRef};
 use quartet_shared::clock::Timestamp;
 use quartet_shared::dataset::Split;
 use quartet_shared::ids::RunName;
 use quartet_shared::label::{self, MAX_REASON};
-use quartet_shared::spec::{ExperimentSpec, RunSpec, Weights};
+use quartet_shared::spec::{ExperimentSpec, RunSpec, Weights, changes};
 use quartet_shared::terminal::Mode;
 use quartet_store::layout::{self, Layout};
 use quartet_store::manifest::{CheckpointOrigin, StoredSpec};
@@ -19,12 +19,15 @@ use quartet_store::spec::newest_spec;
 use quartet_store::{Creation, Store, StoreError};
 
 use super::FORMAT;
+use super::create::warn_of_frozen_noise;
 
 /// What is submitted.
 #[derive(Clone, Debug)]
 pub(crate) struct Submission {
     pub(crate) experiment: ExperimentSpec,
     pub(crate) dataset: Blob,
+    /// Where the data came from, for people.
+    pub(crate) data_origin: Option<String>,
     /// Of the runs that start from some, but for those of other runs of the store.
     pub(crate) weights: BTreeMap<RunName, Blob>,
     /// Of which checkpoints those are copies.
@@ -51,11 +54,12 @@ pub(crate) enum SubmitError {
 }
 
 impl Submission {
-    /// Puts the experiment into the store, unless it has it already.
+    /// Puts the experiment into the store, unless it has it already. Returns what is to be said of the weights
+    /// that were found there.
     ///
     /// # Errors
     /// See [`SubmitError`].
-    pub(crate) async fn put(self, store: &Store) -> Result<(), SubmitError> {
+    pub(crate) async fn put(self, store: &Store) -> Result<Vec<String>, SubmitError> {
         self.check()?;
         let name = self.experiment.name.clone();
         let dataset = BlobRef {
@@ -75,10 +79,22 @@ impl Submission {
                 && weights.iter().all(|(run, object)| stored.weights.get(run) == Some(object));
             let place = store.display_key(&layout.revision(stored.revision()));
             return match same {
-                true => Ok(()),
-                false => Err(SubmitError::Exists(format!(
-                    "the store has another experiment {name} ({place}); choose another name with --name"
-                ))),
+                true => Ok(Vec::new()),
+                false => {
+                    let differ = changes(&stored.experiment, &self.experiment).into_iter();
+                    let mut differ: Vec<_> = differ.map(|change| change.to_string()).collect();
+                    if stored.dataset != dataset {
+                        differ.push("other data".to_owned());
+                    }
+                    if differ.is_empty() {
+                        differ.push("other weights".to_owned());
+                    }
+                    Err(SubmitError::Exists(format!(
+                        "the store has another experiment {name}: {} ({place}); choose another name with \
+                         --name, or change it with `coordinator --name {name} --update`",
+                        differ.join(", ")
+                    )))
+                }
             };
         }
         for object in weights.values().chain([&dataset]) {
@@ -88,7 +104,8 @@ impl Submission {
             }
         }
         check_dataset(store, &dataset).await?;
-        let of_store = self.of_store(store).await?;
+        let (of_store, found) = self.of_store(store).await?;
+        warn_of_frozen_noise(&self.experiment);
         weights.extend(of_store.objects);
         let mut origins = self.origins;
         origins.extend(of_store.origins);
@@ -102,6 +119,7 @@ impl Submission {
             dataset,
             // Only the machine that has the data could look at them again.
             data_fingerprint: None,
+            data_origin: self.data_origin,
             weights,
             origins,
             created_at: Some(Timestamp::now()),
@@ -119,11 +137,11 @@ impl Submission {
                 )));
             }
         }
-        Ok(())
+        Ok(found)
     }
 
     /// Copies the checkpoints of other runs of the store that runs start from.
-    async fn of_store(&self, store: &Store) -> Result<StoredWeights, SubmitError> {
+    async fn of_store(&self, store: &Store) -> Result<(StoredWeights, Vec<String>), SubmitError> {
         let runs = self.experiment.runs.iter().filter(|run| is_of_store(run));
         let runs: Vec<_> = runs.cloned().collect();
         let options = weights::Options {
@@ -137,11 +155,15 @@ impl Submission {
         let sources = WeightSources::new(&runs, Some(store), options).await;
         let mut progress = DownloadProgress::new(Box::new(std::io::sink()), Mode::Lines);
         let found = sources.map_err(invalid)?.resolve(&mut progress).await;
-        let stored = weights::put(&found.map_err(invalid)?, store).await;
-        stored.map_err(|error| match error.downcast::<StoreError>() {
-            Ok(error) => SubmitError::Store(error),
-            Err(error) => SubmitError::Invalid(format!("{error:#}")),
-        })
+        let found = found.map_err(invalid)?;
+        let stored = weights::put(&found, store).await.map_err(|error| {
+            match error.downcast::<StoreError>() {
+                Ok(error) => SubmitError::Store(error),
+                Err(error) => SubmitError::Invalid(format!("{error:#}")),
+            }
+        })?;
+        let summaries = found.iter().map(FoundWeights::summary);
+        Ok((stored, summaries.collect()))
     }
 
     /// Checks what needs no store.

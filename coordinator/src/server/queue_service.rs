@@ -7,6 +7,7 @@ use quartet_identity::Access;
 use quartet_proto::v1::{self, put_object_request};
 use quartet_shared::blob::{Blob, BlobRef};
 use quartet_shared::ids::{ExperimentName, RunName};
+use quartet_shared::label::{self, MAX_REASON};
 use quartet_shared::wire::required;
 use quartet_status::queue::{OpenExperiment, QueueEntry, QueueState};
 use quartet_store::layout;
@@ -219,8 +220,8 @@ impl v1::queue_server::Queue for QueueService {
         let name = request.into_inner().experiment;
         let experiment: ExperimentName = name.parse().map_err(bad)?;
         let reason = match &by {
-            Some(by) => format!("cancelled by {by}"),
-            None => "cancelled".to_owned(),
+            Some(by) => format!("by {by}"),
+            None => String::new(),
         };
         // On a task of its own, as a submission.
         let name = experiment.clone();
@@ -247,7 +248,7 @@ async fn submit(
     let experiment = submission.experiment.name.clone();
     let precision = submission.experiment.precision;
     let put = submission.put(runner.queue.store()).await;
-    put.map_err(|error| match error {
+    let weights = put.map_err(|error| match error {
         SubmitError::Invalid(_) => bad(error),
         SubmitError::Exists(_) => Status::already_exists(error.to_string()),
         SubmitError::Unavailable(_) => Status::unavailable(error.to_string()),
@@ -275,6 +276,10 @@ async fn submit(
     Ok(v1::SubmitResponse {
         before: u32::try_from(before).unwrap_or(u32::MAX),
         known: !added,
+        priority: waiting
+            .get(before)
+            .map_or(priority, |(_, entry)| entry.priority),
+        weights,
     })
 }
 
@@ -311,6 +316,11 @@ fn submission(request: v1::SubmitRequest) -> Result<Submission, Status> {
         origins: match &request.origins[..] {
             [] => BTreeMap::new(),
             json => serde_json::from_slice(json).map_err(|e| bad(format!("origins: {e}")))?,
+        },
+        data_origin: match &label::shortened(&label::one_line(&request.data_origin), MAX_REASON)[..]
+        {
+            "" => None,
+            origin => Some(origin.to_owned()),
         },
         note: (!request.note.is_empty()).then_some(request.note),
         tags: request.tags,

@@ -17,15 +17,15 @@ use axum::extract::{Path, Request, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
 use axum::http::{Response, StatusCode, Version};
 use axum::middleware::{Next, from_fn_with_state};
-use axum::response::IntoResponse;
 use axum::response::sse::{Event, Sse};
+use axum::response::{IntoResponse, Redirect};
 use axum::routing::get;
 use quartet_history::ExperimentRecord;
 use quartet_identity::session::Sessions;
 use quartet_page::{document, idle};
 use quartet_shared::blocking;
 use quartet_shared::clock::Timestamp;
-use quartet_shared::ids::Attempt;
+use quartet_shared::ids::{Attempt, ExperimentName};
 use quartet_shared::task::Task;
 use quartet_status::json;
 use quartet_store::log::joined;
@@ -77,6 +77,7 @@ pub(super) fn routes(
         renderings: Semaphore::new(MOST_RENDERINGS),
     });
     let mut shown = Router::new()
+        .route("/experiments/{experiment}", get(with_slash))
         .route("/page.js", get(script))
         .route("/page.css", get(style));
     // The first experiment, and one of those that are trained.
@@ -168,6 +169,15 @@ struct Place {
 fn open(web: &Web, place: &Place) -> Result<Arc<Open>, Box<Response<Body>>> {
     let found = web.registry.named(&place.experiment);
     found.map_err(|status| Box::new(error(&status)))
+}
+
+/// Leads to the page of an experiment, whose links are relative to its folder.
+async fn with_slash(Path(place): Path<Place>) -> Response<Body> {
+    // No name has a character that an address could not have.
+    match place.experiment.parse::<ExperimentName>() {
+        Ok(name) => Redirect::permanent(&format!("/experiments/{name}/")).into_response(),
+        Err(error) => (StatusCode::NOT_FOUND, format!("{error}\n")).into_response(),
+    }
 }
 
 /// An error as HTTP has it.

@@ -21,6 +21,7 @@ use tonic::transport::Channel;
 use tonic::{Code, Streaming};
 
 use super::options::{Address, Options};
+use super::queue::QueueState;
 use super::snapshot::{InvalidSnapshot, Snapshot};
 
 pub(super) use queue::PutError;
@@ -58,6 +59,16 @@ pub enum ClientError {
         /// Who was asked.
         address: Address,
         /// What it said.
+        reason: String,
+    },
+    /// It does not train the experiment any more.
+    #[error("experiment {experiment} {how}{}", because(.reason))]
+    Over {
+        /// The experiment.
+        experiment: ExperimentName,
+        /// In which way.
+        how: QueueState,
+        /// Why.
         reason: String,
     },
     /// It trains nothing now.
@@ -106,6 +117,13 @@ impl ClientError {
     #[must_use]
     pub fn is_transient(&self) -> bool {
         matches!(self, Self::Unreachable { .. } | Self::Idle { .. })
+    }
+}
+
+fn because(reason: &str) -> String {
+    match reason {
+        "" => String::new(),
+        reason => format!(": {}", one_line(reason)),
     }
 }
 
@@ -167,8 +185,10 @@ impl Client {
         let answer = self
             .service
             .get_snapshot(v1::GetSnapshotRequest { experiment });
-        let answer = answered(&self.address, answer).await?;
-        read(&self.address, answer.into_inner())
+        match answered(&self.address, answer).await {
+            Ok(answer) => read(&self.address, answer.into_inner()),
+            Err(error) => Err(self.why_not(error).await),
+        }
     }
 
     /// Has all workers hand their runs back and exit; how many.
@@ -256,7 +276,10 @@ impl Client {
             min_interval_ms: 0,
             experiment: self.experiment.clone(),
         });
-        let stream = answered(&self.address, answer).await?.into_inner();
+        let stream = match answered(&self.address, answer).await {
+            Ok(stream) => stream.into_inner(),
+            Err(error) => return Err(self.why_not(error).await),
+        };
         Ok(Watch {
             address: self.address,
             stream,

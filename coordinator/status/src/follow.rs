@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::client::{Client, ClientError};
 use super::options::Options;
+use super::queue::QueueState;
 use super::snapshot::Snapshot;
 use super::{Shown, StatusError, View, ended};
 
@@ -114,6 +115,14 @@ pub(super) async fn follow(
     loop {
         let lost = match watch(options, view, console, &mut contact).await {
             Err(StatusError::Client(error)) if error.is_transient() => error,
+            // It ended while nobody looked.
+            Err(StatusError::Client(error @ ClientError::Over { how, .. })) => {
+                console.remark(&error.to_string());
+                return Ok(match how {
+                    QueueState::Finished => Shown::Done,
+                    _ => Shown::Failed,
+                });
+            }
             other => return other,
         };
         let Some(pause) = contact.next_pause(options.give_up_after) else {

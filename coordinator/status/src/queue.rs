@@ -8,6 +8,7 @@ mod submit;
 mod tests;
 mod wire;
 
+use std::fmt;
 use std::io::Write;
 use std::time::Duration;
 
@@ -59,6 +60,18 @@ pub enum QueueState {
     Failed,
     /// Somebody took it out.
     Cancelled,
+}
+
+impl fmt::Display for QueueState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Waiting => "waits in the queue",
+            Self::Open => "is trained",
+            Self::Finished => "has finished",
+            Self::Failed => "has failed",
+            Self::Cancelled => "was cancelled",
+        })
+    }
 }
 
 /// An experiment that is trained, in short.

@@ -50,6 +50,7 @@ async fn main() -> anyhow::Result<()> {
         dataset: BlobRef { key, blob },
         weights: Default::default(),
         data_fingerprint: None,
+        data_origin: None,
         origins: Default::default(),
         created_at: Some(Timestamp::from_seconds(CREATED_AT)),
     };

@@ -163,6 +163,7 @@ fn record() -> ExperimentRecord {
             dataset: blob(),
             weights: BTreeMap::new(),
             data_fingerprint: None,
+            data_origin: None,
             origins: BTreeMap::new(),
             created_at: Some(Timestamp::from_seconds(BEGIN)),
         },

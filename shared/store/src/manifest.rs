@@ -34,6 +34,9 @@ pub struct StoredSpec {
     /// versions did not look.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data_fingerprint: Option<Checksum>,
+    /// Where the data came from and how many images there are, for people; earlier versions did not say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data_origin: Option<String>,
     /// Initial weights of the runs that do not start from random ones.
     #[serde(default)]
     pub weights: BTreeMap<RunName, BlobRef>,

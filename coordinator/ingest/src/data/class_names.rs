@@ -1,5 +1,6 @@
 //! Names for classes that have numbers (`--class-names`).
 
+use std::fmt;
 use std::str::FromStr;
 
 use quartet_shared::expression;
@@ -11,6 +12,12 @@ const MAX_CLASSES: usize = 256;
 /// The names of classes in the order of their numbers; expressions have their standard names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClassNames(Vec<String>);
+
+impl fmt::Display for ClassNames {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.join(","))
+    }
+}
 
 /// A text that is no list of class names.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

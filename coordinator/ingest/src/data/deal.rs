@@ -5,6 +5,7 @@
 //! split, the next to the test split, the others to the training split. So the same data give the same splits
 //! on every machine, and where files are added, few others move.
 
+use std::fmt;
 use std::str::FromStr;
 
 use quartet_shared::dataset::{Images, Split};
@@ -75,6 +76,25 @@ impl FromStr for Shares {
             _ => Err(InvalidShares::Shares),
         }
     }
+}
+
+impl fmt::Display for ValidFraction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", fraction(self.0))
+    }
+}
+
+impl fmt::Display for Shares {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let train = WHOLE - self.valid - self.test;
+        let [train, valid, test] = [train, self.valid, self.test].map(fraction);
+        write!(f, "{train},{valid},{test}")
+    }
+}
+
+/// Millionths as a number from 0 to 1.
+fn fraction(millionths: u32) -> f64 {
+    f64::from(millionths) / f64::from(WHOLE)
 }
 
 /// A number from 0 to 1 in millionths.

@@ -1,5 +1,6 @@
 //! How large packed images are (`--size`).
 
+use std::fmt;
 use std::str::FromStr;
 
 /// Largest side in pixels: more than networks see of a face.
@@ -10,6 +11,12 @@ const MAX_SIDE: u16 = 512;
 pub struct Size {
     width: u16,
     height: u16,
+}
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}x{}", self.width, self.height)
+    }
 }
 
 /// A text that is no size.

@@ -140,3 +140,26 @@ fn sources_have_names() {
     assert_eq!(Source::Synthetic.to_string(), "synthetic faces");
     assert_eq!(Source::Path("a/b".into()).to_string(), "a/b");
 }
+
+#[test]
+fn options_are_shown_as_the_flags_that_they_are() {
+    assert_eq!(Options::default().to_string(), "");
+    let options = Options {
+        skip_bad_rows: true,
+        dealing: Dealing::All("0.7,0.2,0.1".parse().unwrap()),
+        class_names: Some("a,b".parse().unwrap()),
+        size: Some("64x32".parse().unwrap()),
+        channels: Channels::Rgb,
+        soft_labels: true,
+        ..Options::default()
+    };
+    assert_eq!(
+        options.to_string(),
+        " --split 0.7,0.2,0.1 --class-names a,b --size 64x32 --channels rgb --soft-labels --skip-bad-rows"
+    );
+    let valid = Options {
+        dealing: Dealing::Valid("0.15".parse().unwrap()),
+        ..Options::default()
+    };
+    assert_eq!(valid.to_string(), " --valid-fraction 0.15");
+}

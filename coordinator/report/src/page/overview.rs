@@ -107,6 +107,9 @@ fn facts(record: &ExperimentRecord) -> Vec<(&'static str, String)> {
     }
     let dataset = &record.spec.dataset.blob;
     let checksum = dataset.sha256.to_string();
+    if let Some(origin) = &record.spec.data_origin {
+        facts.push(("data from", one_line(origin).into_owned()));
+    }
     facts.push((
         "data",
         format!(

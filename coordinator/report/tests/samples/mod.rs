@@ -108,6 +108,7 @@ pub(crate) fn begun(runs: usize, epochs: u32) -> ExperimentRecord {
                 },
             },
             data_fingerprint: None,
+            data_origin: None,
             origins: Default::default(),
             created_at: Some(BEGIN),
             experiment,

@@ -40,6 +40,30 @@ impl Client {
             .map_err(|source| ClientError::InvalidQueue { address, source })
     }
 
+    /// Why the experiment that is asked for cannot be watched: it may wait, or have ended.
+    pub(super) async fn why_not(&mut self, error: ClientError) -> ClientError {
+        let ClientError::NoSuch(reason) = &error else {
+            return error;
+        };
+        let Ok(queue) = self.queue().await else {
+            return error;
+        };
+        let mut entries = queue.entries.into_iter();
+        let entry = entries.find(|entry| entry.experiment.as_str() == self.experiment);
+        match entry {
+            Some(entry) if entry.ended_at.is_some() => ClientError::Over {
+                experiment: entry.experiment,
+                how: entry.state,
+                reason: entry.reason.unwrap_or_default(),
+            },
+            Some(entry) => ClientError::Idle {
+                address: self.address.clone(),
+                reason: format!("experiment {} {}", entry.experiment, entry.state),
+            },
+            None => ClientError::NoSuch(reason.clone()),
+        }
+    }
+
     /// Takes an experiment out of the queue. Returns whether it was being trained.
     pub(crate) async fn cancel(
         &mut self,

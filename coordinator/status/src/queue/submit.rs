@@ -10,6 +10,7 @@ use quartet_ingest::weights::{self, DownloadProgress, FoundWeights, WeightSource
 use quartet_proto::v1;
 use quartet_shared::blob::Blob;
 use quartet_shared::human;
+use quartet_shared::label::one_line;
 use quartet_shared::spec::{ExperimentSpec, SpecError};
 
 use crate::client::{Client, ClientError, PutError};
@@ -155,6 +156,7 @@ pub async fn submit(
         dataset: Some(dataset.into()),
         weights: weights.collect(),
         origins: json(serde_json::to_vec(&origins))?,
+        data_origin: summary.clone(),
         note: note.unwrap_or_default(),
         tags,
         priority,
@@ -164,13 +166,25 @@ pub async fn submit(
     for weights in &found {
         writeln!(out, "weights: {}", weights.summary())?;
     }
+    for weights in &answer.weights {
+        writeln!(out, "weights: {}", one_line(weights))?;
+    }
     let place = match answer.before {
         0 => "it is the next".to_owned(),
         1 => "1 is before it".to_owned(),
         before => format!("{before} are before it"),
     };
     match answer.known {
-        true => writeln!(out, "{name} is in the queue already; {place}")?,
+        true => {
+            writeln!(out, "{name} is in the queue already; {place}")?;
+            if answer.priority != priority {
+                writeln!(
+                    out,
+                    "its priority stays {}; to change it, cancel it and submit it again",
+                    answer.priority
+                )?;
+            }
+        }
         false => writeln!(out, "{name} is in the queue; {place}")?,
     }
     Ok(())

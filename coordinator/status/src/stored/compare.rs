@@ -57,6 +57,10 @@ pub(super) fn table(records: &[ExperimentRecord], places: &[String]) -> Table {
         let sum = record.spec.dataset.blob.sha256.to_string();
         Cell::new(sum.chars().take(12).collect(), sum)
     });
+    row("data from", &|record| {
+        let origin = record.spec.data_origin.as_deref();
+        origin.map_or_else(Cell::absent, Cell::text)
+    });
     row("tags", &|record| Cell::text(&record.spec.tags.join(", ")));
     row("note", &|record| {
         let note = record.spec.note.as_deref();
@@ -74,7 +78,8 @@ pub(super) fn table(records: &[ExperimentRecord], places: &[String]) -> Table {
         if row[0].text == "revision" {
             return row[1..].iter().any(|cell| cell.text != "1");
         }
-        let optional = ["ensemble without", "tags", "note"].contains(&&row[0].text[..]);
+        let optional =
+            ["ensemble without", "data from", "tags", "note"].contains(&&row[0].text[..]);
         !optional || row[1..].iter().any(|cell| !cell.text.is_empty())
     });
     Table { columns, rows }

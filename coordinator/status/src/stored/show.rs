@@ -98,9 +98,15 @@ fn remarks(record: &ExperimentRecord) -> String {
         let changes = revised.changes.iter();
         changes.map(|change| format!("revision {}: {}\n", revised.revision, one_line(change)))
     });
+    let data = record.spec.data_origin.iter();
+    let data = data.map(|origin| format!("data: {}\n", one_line(origin)));
     let fork = record.spec.forked_from.iter();
     let fork = fork.map(|of| format!("fork of {of}\n"));
-    note.chain(tags).chain(fork).chain(revised).collect()
+    note.chain(tags)
+        .chain(data)
+        .chain(fork)
+        .chain(revised)
+        .collect()
 }
 
 fn runs(record: &ExperimentRecord) -> Table {
@@ -254,6 +260,7 @@ struct Json<'a> {
     revision: Revision,
     changes: &'a [String],
     dataset: &'a BlobRef,
+    data_origin: Option<&'a str>,
     runs: Vec<JsonRun<'a>>,
     evaluation: JsonEvaluation<'a>,
     spec: &'a ExperimentSpec,
@@ -317,6 +324,7 @@ pub(super) fn json(record: &ExperimentRecord) -> String {
             .as_ref()
             .map_or(&[], |revised| &revised.changes),
         dataset: &record.spec.dataset,
+        data_origin: record.spec.data_origin.as_deref(),
         runs: record.runs.iter().map(JsonRun::from).collect(),
         evaluation: JsonEvaluation {
             failure: record.evaluation_failure.as_deref(),

@@ -98,6 +98,7 @@ async fn begin(store: &Store, name: &str, later: u64) -> Layout {
         dataset: blob("datasets/x.qds"),
         weights: Default::default(),
         data_fingerprint: None,
+        data_origin: None,
         origins: Default::default(),
         created_at: Some(Timestamp::from_seconds(BEGIN + later)),
     };
