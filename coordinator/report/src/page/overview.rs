@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use quartet_history::{ExperimentRecord, RunRecord, Standing};
 use quartet_shared::human;
-use quartet_shared::label::MAX_REASON;
+use quartet_shared::label::{MAX_REASON, one_line};
 use quartet_shared::outcome::StopReason;
 use quartet_shared::report::EVALUATED;
 
