@@ -1,4 +1,10 @@
 //! The experiments that this process leads, and which of them a worker works for.
+//!
+//! - `balance`: workers that have nothing to do go where they are wanted
+//! - `waiting`: workers for whom there is no experiment
+
+mod balance;
+mod waiting;
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -11,14 +17,13 @@ use quartet_shared::spec::Precision;
 use quartet_shared::task::LeaseId;
 use tokio::sync::Notify;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use super::access::Policy;
 use super::objects::Downloads;
 use super::shell::Shell;
 use super::web::Live;
-use crate::scheduler::Reserve;
+use waiting::{Waiter, Waiting};
 
 /// How long a worker waits for an experiment before it has to ask again: less than it waits for a welcome.
 const ANSWER_AFTER: Duration = Duration::from_secs(10);
@@ -57,15 +62,6 @@ struct Inner {
     waiting: BTreeMap<WorkerId, Waiter>,
     /// Workers that were sent on to an experiment.
     on_their_way: BTreeMap<WorkerId, (ExperimentId, Instant)>,
-}
-
-/// A worker that waits for an experiment.
-struct Waiter {
-    name: String,
-    precisions: Vec<Precision>,
-    /// How many of its calls wait.
-    calls: u32,
-    sent_home: CancellationToken,
 }
 
 /// What becomes of a worker that attaches.
@@ -288,76 +284,6 @@ impl Registry {
         }
     }
 
-    /// Sends workers that have nothing to do to experiments that want more, and has later experiments leave
-    /// workers to earlier ones. Returns in which precisions those compute for whom nothing that is open has
-    /// anything to do, one entry for each: others could be opened for them.
-    pub(super) fn balance(&self) -> Vec<Vec<Precision>> {
-        let mut inner = self.inner();
-        let now = Instant::now();
-        inner
-            .on_their_way
-            .retain(|_, (_, sent)| now.duration_since(*sent) < ON_ITS_WAY);
-        let open = inner.open.iter().map(|open| Arc::clone(&open.shell));
-        let open: Vec<_> = open.filter(|shell| !shell.is_over()).collect();
-        let mut spares = spares(&open);
-        let mut sent = Vec::new();
-        let mut unserved: Vec<(usize, usize)> = Vec::new();
-        for (index, shell) in open.iter().enumerate() {
-            let mut wanted = inner.wanted_by(shell);
-            while wanted > 0 {
-                // One that has something to do goes to an earlier experiment alone.
-                let fits = |spare: &Spare| {
-                    (spare.is_idle || spare.of > index) && computes(&spare.can, shell.precision())
-                };
-                let Some(at) = spares.iter().position(fits) else {
-                    break;
-                };
-                let spare = spares.remove(at);
-                let experiment = shell.experiment.id.clone();
-                inner
-                    .on_their_way
-                    .insert(spare.worker.clone(), (experiment, now));
-                sent.push((Arc::clone(&open[spare.of]), spare.worker));
-                wanted -= 1;
-            }
-            if wanted > 0 {
-                unserved.push((index, wanted));
-            }
-        }
-        reserve(&open, &unserved);
-        let is_wanted = |can: &Vec<Precision>| {
-            let mut unserved = unserved.iter();
-            unserved.any(|(index, _)| computes(can, open[*index].precision()))
-        };
-        let spares = spares.into_iter().filter(|spare| spare.is_idle);
-        let waiting = inner
-            .waiting
-            .values()
-            .map(|waiter| waiter.precisions.clone());
-        let left = spares.map(|spare| spare.can).chain(waiting);
-        let left = left.filter(|can| !is_wanted(can)).collect();
-        drop(inner);
-        for (from, worker) in sent {
-            tracing::info!(%worker, experiment = %from.name(), "sent on to another experiment");
-            from.send_on(&worker);
-        }
-        self.opened.notify_waiters();
-        left
-    }
-
-    /// Sends workers home that wait for an experiment: that of this id or name, or all. Returns their ids.
-    pub(super) fn send_home(&self, worker: Option<&str>) -> Vec<WorkerId> {
-        let inner = self.inner();
-        let is_meant = |(id, waiter): &(&WorkerId, &Waiter)| {
-            worker.is_none_or(|worker| id.as_str() == worker || waiter.name == worker)
-        };
-        let sent = inner.waiting.iter().filter(is_meant).map(|(id, waiter)| {
-            waiter.sent_home.cancel();
-            id.clone()
-        });
-        sent.collect()
-    }
-
     /// How many workers wait for an experiment.
     pub(super) fn waiting(&self) -> usize {
         self.inner().waiting.len()
@@ -394,99 +320,7 @@ impl Inner {
     }
 }
 
-/// A worker that may be sent on.
-struct Spare {
-    /// The place of its experiment.
-    of: usize,
-    worker: WorkerId,
-    can: Vec<Precision>,
-    /// Whether its experiment has nothing for it.
-    is_idle: bool,
-}
-
-/// The workers that hold no lease and stay, those of the last experiment first.
-fn spares(open: &[Arc<Shell>]) -> Vec<Spare> {
-    let of_shell = |(of, shell): (usize, &Arc<Shell>)| {
-        let (movable, is_idle) = shell
-            .scheduler
-            .read(|s, now| (s.movable(), s.ready_tasks(now).is_empty()));
-        movable.into_iter().map(move |(worker, can)| Spare {
-            of,
-            worker,
-            can,
-            is_idle,
-        })
-    };
-    open.iter().enumerate().rev().flat_map(of_shell).collect()
-}
-
-/// Has later experiments leave as many workers without a task as earlier ones want: each will be sent on when
-/// its present task has ended.
-fn reserve(open: &[Arc<Shell>], unserved: &[(usize, usize)]) {
-    let mut wanted: Vec<_> = unserved.to_vec();
-    for (place, shell) in open.iter().enumerate().rev() {
-        let mut kept: Option<Reserve> = None;
-        for (index, left) in &mut wanted {
-            let precision = open[*index].precision();
-            let is_same = kept.is_none_or(|kept| kept.precision == precision);
-            if *index >= place || *left == 0 || !is_same {
-                continue;
-            }
-            let workers = shell.scheduler.read(|s, _| s.at_work(precision));
-            let taken = kept.map_or(0, |kept| kept.workers);
-            let more = workers.saturating_sub(taken).min(*left);
-            *left -= more;
-            kept = Some(Reserve {
-                workers: taken + more,
-                precision,
-            });
-        }
-        shell.reserve(kept.filter(|kept| kept.workers > 0));
-    }
-}
-
 /// Whether a worker that names these precisions, or none, computes in this one.
 pub(super) fn computes(named: &[Precision], precision: Precision) -> bool {
     named.is_empty() || named.contains(&precision)
-}
-
-/// A call of a worker that waits for an experiment.
-struct Waiting<'a> {
-    registry: &'a Registry,
-    worker: WorkerId,
-    sent_home: CancellationToken,
-}
-
-impl<'a> Waiting<'a> {
-    fn begin(registry: &'a Registry, worker: &Attaching<'_>) -> Self {
-        let mut inner = registry.inner();
-        let waiter = inner.waiting.entry(worker.worker.clone());
-        let waiter = waiter.or_insert_with(|| Waiter {
-            name: worker.name.to_owned(),
-            precisions: worker.precisions.to_vec(),
-            calls: 0,
-            sent_home: CancellationToken::new(),
-        });
-        waiter.calls += 1;
-        let sent_home = waiter.sent_home.clone();
-        drop(inner);
-        registry.changed.notify_one();
-        Self {
-            registry,
-            worker: worker.worker.clone(),
-            sent_home,
-        }
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        let mut inner = self.registry.inner();
-        if let Some(waiter) = inner.waiting.get_mut(&self.worker) {
-            waiter.calls -= 1;
-            if waiter.calls == 0 {
-                inner.waiting.remove(&self.worker);
-            }
-        }
-    }
 }
