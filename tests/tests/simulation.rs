@@ -100,10 +100,10 @@ fn a_run_that_fails_for_good_changes_nothing_of_the_others() {
 
 #[test]
 fn the_experiments_of_a_queue_end_as_if_each_had_been_alone() {
-    let coverage = simulate(0..200, simulation::run_with_a_queue);
+    let coverage = simulate(0..100, simulation::run_with_a_queue);
     assert!(
         coverage.is_none_or(|coverage| {
-            coverage.further_terms > 200 && coverage.further_attempts > 0 && coverage.cancelled > 0
+            coverage.further_terms > 100 && coverage.further_attempts > 0 && coverage.cancelled > 0
         }),
         "{coverage:?}"
     );

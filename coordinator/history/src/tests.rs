@@ -196,7 +196,11 @@ async fn an_experiment_is_read_from_its_store() {
 
     let record = written.read().await;
     assert_eq!(record.standing(), Standing::Unfinished);
-    assert_eq!(record.began_at(), Some(Timestamp::from_seconds(BEGIN)));
+    // It was created before, and waited for a coordinator.
+    assert_eq!(
+        record.began_at(),
+        Some(Timestamp::from_seconds(BEGIN + 1000))
+    );
     assert_eq!(
         record.last_sign(),
         Some(Timestamp::from_seconds(BEGIN + 1002))

@@ -115,7 +115,7 @@ async fn the_same_data_dealt_otherwise_are_other_data() {
             .created
             .unwrap()
             .data
-            .ends_with("56 training, 7 validation, 7 test images of 48x48 gray")
+            .ends_with("56 training, 7 validation, 7 test images of 2x2 gray")
     );
     let again = open(shares("0.8,0.1,0.1"), true).await.unwrap();
     assert_eq!(again.spec, first.spec);

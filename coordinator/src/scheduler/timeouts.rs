@@ -103,7 +103,7 @@ impl Scheduler {
     /// [`assign`](Self::assign) next has something to do if nothing happens before. Always in the future
     /// once they have been called.
     #[must_use]
-    pub fn next_deadline(&self) -> Option<Now> {
+    pub fn next_deadline(&self, now: Now) -> Option<Now> {
         let config = &self.config;
         let idle = self.idle().next().is_some();
         let leases = self.records().filter_map(TaskRecord::lease);
@@ -116,9 +116,12 @@ impl Scheduler {
         let stalls = leases.filter_map(|lease| lease.stall_due(config));
         let workers = self.workers.values().filter(|worker| worker.is_free());
         let silences = workers.map(|worker| worker.last_seen + config.lease);
-        // A task that is ready already waits for a worker, not for the time.
+        // A task that is ready already waits for a worker, not for the time: those that are idle may be left
+        // to others.
         let waits = self.records().filter_map(|record| match record.stage {
-            TaskStage::Pending { not_before } if !self.waits_for_another(record) => {
+            TaskStage::Pending { not_before }
+                if not_before > now && !self.waits_for_another(record) =>
+            {
                 Some(not_before)
             }
             _ => None,

@@ -44,7 +44,7 @@ fn step(shell: &Arc<Shell>) -> (bool, Option<Now>) {
             false => scheduler.assign_but(now, shell.reserved()),
         };
         let ended = scheduler.experiment_state().has_ended();
-        let deadline = scheduler.next_deadline();
+        let deadline = scheduler.next_deadline(now);
         (expired, stalls, grants, ended, deadline)
     });
     for expired in &expired {

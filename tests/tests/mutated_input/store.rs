@@ -132,7 +132,7 @@ async fn go_on(objects: &Objects) -> anyhow::Result<()> {
         let _ = scheduler.expire_leases(now);
         let _ = scheduler.report_stalls(now);
         let _ = scheduler.assign(now);
-        let _ = (scheduler.next_deadline(), scheduler.experiment_state());
+        let _ = (scheduler.next_deadline(now), scheduler.experiment_state());
     }
     let coordinator =
         Coordinator::new(experiment, 1, Timing::default(), Policy::Local, None).await?;

@@ -17,7 +17,7 @@ fn a_failed_task_waits_and_then_goes_to_another_worker() {
         }
     );
     assert_eq!(given(&mut scheduler, 0), []);
-    assert_eq!(scheduler.next_deadline(), Some(at(1)));
+    assert_eq!(scheduler.next_deadline(at(0)), Some(at(1)));
     assert_eq!(given(&mut scheduler, 1), [pair("a", "w2")]);
 }
 

@@ -83,7 +83,7 @@ fn a_worker_that_commits_before_it_is_back_still_proves_itself() {
 fn after_a_restart_a_spare_gets_the_run_of_a_worker_that_does_not_come_back() {
     let mut scheduler = scheduler(&[("a", 1.0)], history(3, Some(1), None));
     assert_eq!(join(&mut scheduler, "w1", None, 1), Joined::Free);
-    assert_eq!(scheduler.next_deadline(), Some(at(5)));
+    assert_eq!(scheduler.next_deadline(at(0)), Some(at(5)));
     assert_eq!(scheduler.expire_leases(at(4)), []);
     let expired = scheduler.expire_leases(at(5));
     assert_eq!(

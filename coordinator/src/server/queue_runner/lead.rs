@@ -13,7 +13,7 @@ use quartet_store::{Store, StoreError};
 
 use super::{Contact, LAST_CALLS, News, PAUSE, QueueRunner};
 use crate::experiment::{self, Experiment, Request};
-use crate::leadership::{LeadershipError, OtherLeader};
+use crate::leadership::{LeadershipError, OtherLeader, Replaced};
 use crate::queue::How;
 use crate::server::leader::{ExperimentEnd, Leader};
 
@@ -47,7 +47,7 @@ impl QueueRunner {
                     self.led().opening.remove(&number);
                 }
                 // It steps down once it hears of this one; or it is of this experiment alone, and ends with it.
-                Err(error) if error.is::<OtherLeader>() => {
+                Err(error) if error.is::<OtherLeader>() || error.is::<Replaced>() => {
                     let shown = error.to_string();
                     tracing::warn!(%experiment, error = shown, "waiting until it ends");
                     self.led().opened(number);

@@ -19,7 +19,6 @@ pub(super) fn table(records: &[ExperimentRecord], now: Timestamp) -> Table {
             Heading::number("valid_accuracy", "valid", 0),
             Heading::number("test_accuracy", "test", 1),
             Heading::text("ensemble_without", "without", 4),
-            Heading::number("revision", "revision", 8),
             Heading::number("best_run_accuracy", "best run", 4),
             Heading::text("best_run", "", 5),
             Heading::text("began_at", "began (UTC)", 6),
@@ -27,6 +26,7 @@ pub(super) fn table(records: &[ExperimentRecord], now: Timestamp) -> Table {
             Heading::text("last_sign", "last sign", 8),
             Heading::text("tags", "tags", 9),
             Heading::text("note", "note", 10),
+            Heading::number("revision", "revision", 8),
         ],
         rows: records.iter().map(|record| row(record, now)).collect(),
     }
@@ -45,10 +45,6 @@ fn row(record: &ExperimentRecord, now: Timestamp) -> Vec<Cell> {
         Cell::fraction(record.ensemble_accuracy(Split::Valid)),
         Cell::fraction(record.ensemble_accuracy(Split::Test)),
         Cell::text(&record.missing()),
-        match record.spec.revision() {
-            Revision::FIRST => Cell::new(String::new(), 1),
-            Revision(later) => Cell::count(later),
-        },
         Cell::fraction(accuracy.map(|best| best.best_valid_accuracy)),
         best.map_or_else(Cell::absent, |run| Cell::text(run.spec.name.as_str())),
         Cell::time(record.began_at()),
@@ -69,5 +65,9 @@ fn row(record: &ExperimentRecord, now: Timestamp) -> Vec<Cell> {
             .note
             .as_deref()
             .map_or_else(Cell::absent, Cell::text),
+        match record.spec.revision() {
+            Revision::FIRST => Cell::new(String::new(), 1),
+            Revision(later) => Cell::count(later),
+        },
     ]
 }

@@ -178,9 +178,9 @@ async fn a_list_has_the_newest_first() {
         .await
         .unwrap();
     assert_snapshot!(String::from_utf8(out).unwrap(), @r"
-    experiment,state,runs,runs_finished,valid_accuracy,test_accuracy,ensemble_without,best_run_accuracy,best_run,began_at,took_seconds,last_sign,tags,note
-    second,unfinished,2,0,,,,,,2026-11-26T22:18:55.000Z,,,x,
-    first,stopped,2,1,,,,0.5,vgg16,2026-11-26T21:18:55.000Z,120.0,2026-11-26T21:20:55.000Z,,
+    experiment,state,runs,runs_finished,valid_accuracy,test_accuracy,ensemble_without,best_run_accuracy,best_run,began_at,took_seconds,last_sign,tags,note,revision
+    second,unfinished,2,0,,,,,,2026-11-26T22:18:55.000Z,,,x,,1
+    first,stopped,2,1,,,,0.5,vgg16,2026-11-26T21:18:55.000Z,120.0,2026-11-26T21:20:55.000Z,,,1
     ");
 }
 

@@ -206,7 +206,7 @@ impl World {
             }
         }
         self.check_reclaimed();
-        if let Some(deadline) = self.scheduler.next_deadline() {
+        if let Some(deadline) = self.scheduler.next_deadline(self.now) {
             assert!(
                 deadline > self.now,
                 "deadlines: {deadline:?} is not after {:?}",
