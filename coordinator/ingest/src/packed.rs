@@ -89,7 +89,6 @@ fn read(source: &Source, options: Options) -> anyhow::Result<Packed> {
 
 impl Packed {
     /// The packed bytes, in chunks.
-    #[must_use]
     pub fn into_chunks(self) -> impl Stream<Item = io::Result<Bytes>> + Send + Unpin + 'static {
         let (sender, receiver) = mpsc::channel(CHUNKS_AHEAD);
         tokio::task::spawn_blocking(move || {
