@@ -74,7 +74,7 @@ impl Contact {
         let (address, reason) = match lost {
             ClientError::Unreachable { address, reason } => (address, reason),
             ClientError::Idle { .. } => {
-                return console.remark(&format!("{lost}; waiting for {patience}"));
+                return console.remark(&format!("{lost}; waiting"));
             }
             _ => return,
         };
@@ -125,6 +125,10 @@ pub(super) async fn follow(
             }
             other => return other,
         };
+        if matches!(lost, ClientError::Idle { .. }) {
+            // It answers: the experiment may wait for days.
+            contact.last = Instant::now();
+        }
         let Some(pause) = contact.next_pause(options.give_up_after) else {
             return Err(FollowError {
                 after: options.give_up_after,
