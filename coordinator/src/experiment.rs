@@ -349,6 +349,12 @@ impl Experiment {
     }
 }
 
+/// The identity of a new experiment.
+fn new_identity() -> ExperimentId {
+    let number = format!("{:032x}", rand::random::<u128>());
+    number.parse().expect("hexadecimal digits are a name")
+}
+
 /// The identity of an experiment; of one that has none, what its spec makes of it.
 fn identity(spec: &StoredSpec) -> anyhow::Result<ExperimentId> {
     match &spec.id {

@@ -61,7 +61,10 @@ pub struct NoteArgs {
 }
 
 /// A note: a line of at most [`MAX_REASON`] characters.
-fn note(text: &str) -> Result<String, String> {
+///
+/// # Errors
+/// What to do instead.
+pub fn note(text: &str) -> Result<String, String> {
     match text.trim() {
         "" => Err("say something, or leave it out".to_owned()),
         text if text.contains(char::is_control) => Err("use one line of text".to_owned()),
@@ -73,7 +76,10 @@ fn note(text: &str) -> Result<String, String> {
 }
 
 /// A tag: a label without commas, which separate tags where several are shown.
-fn tag(text: &str) -> Result<String, String> {
+///
+/// # Errors
+/// What to do instead.
+pub fn tag(text: &str) -> Result<String, String> {
     label::check(text).map_err(|error| error.to_string())?;
     match text.contains(',') {
         true => Err("give --tag several times instead of a list with commas".to_owned()),

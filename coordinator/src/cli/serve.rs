@@ -40,8 +40,7 @@ pub(super) async fn serve(
     };
     let (store, shutdown) = (ground.store.clone(), ground.shutdown.clone());
     let contact = ground.contact.clone();
-    let connectors = [Some(&contact.connector), contact.plain_connector.as_ref()];
-    let connectors: Vec<_> = connectors.into_iter().flatten().collect();
+    let connectors = contact.connectors();
     let queue = tokio::select! {
         queue = Queue::open(store.clone(), &contact.address, &connectors) => queue?,
         () = shutdown.triggered() => return Ok(ExitCode::from(INTERRUPTED)),
@@ -133,15 +132,15 @@ async fn tell(mut news: mpsc::UnboundedReceiver<News>, store: Store, console: Co
                 reason,
                 report,
             } => {
-                let how = match how {
-                    How::Finished => "has finished",
-                    How::Failed => "has failed",
-                    How::Cancelled => "is cancelled",
+                // Of what was cancelled it says by whom.
+                let (how, before) = match how {
+                    How::Finished => ("has finished", ": "),
+                    How::Failed => ("has failed", ": "),
+                    How::Cancelled => ("is cancelled", " "),
                 };
-                let reason = match (&reason[..], how) {
-                    ("", _) => String::new(),
-                    (by, "is cancelled") => format!(" {}", label::one_line(by)),
-                    (reason, _) => format!(": {}", label::one_line(reason)),
+                let reason = match &reason[..] {
+                    "" => String::new(),
+                    reason => format!("{before}{}", label::one_line(reason)),
                 };
                 say(&format!("{experiment} {how}{reason}"));
                 if let Some(report) = report {

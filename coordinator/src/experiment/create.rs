@@ -15,7 +15,7 @@ use quartet_store::manifest::StoredSpec;
 use quartet_store::spec::newest_spec;
 use quartet_store::{Creation, Store};
 
-use super::{Created, FORMAT, Mismatch, Request};
+use super::{Created, FORMAT, Mismatch, Request, new_identity};
 
 /// Whether the source that is asked for looks as it did when the data of a stored experiment were packed.
 /// Then it need not be read again.
@@ -148,10 +148,9 @@ pub(super) async fn create(
         }
     };
     warn_of_frozen_noise(&experiment);
-    let id = format!("{:032x}", rand::random::<u128>());
     let spec = StoredSpec {
         format: FORMAT,
-        id: Some(id.parse()?),
+        id: Some(new_identity()),
         experiment,
         dataset,
         data_fingerprint,

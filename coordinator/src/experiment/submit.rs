@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use quartet_ingest::args;
 use quartet_ingest::weights::{
     self, DownloadProgress, FoundWeights, HubConfig, StoredWeights, WeightSources, WeightsError,
 };
@@ -10,7 +11,6 @@ use quartet_shared::blob::{Blob, BlobRef};
 use quartet_shared::clock::Timestamp;
 use quartet_shared::dataset::Split;
 use quartet_shared::ids::RunName;
-use quartet_shared::label::{self, MAX_REASON};
 use quartet_shared::spec::{ExperimentSpec, RunSpec, Weights, changes};
 use quartet_shared::terminal::Mode;
 use quartet_store::layout::{self, Layout};
@@ -18,8 +18,8 @@ use quartet_store::manifest::{CheckpointOrigin, StoredSpec};
 use quartet_store::spec::newest_spec;
 use quartet_store::{Creation, Store, StoreError};
 
-use super::FORMAT;
 use super::create::warn_of_frozen_noise;
+use super::{FORMAT, new_identity};
 
 /// What is submitted.
 #[derive(Clone, Debug)]
@@ -109,12 +109,9 @@ impl Submission {
         weights.extend(of_store.objects);
         let mut origins = self.origins;
         origins.extend(of_store.origins);
-        let id = format!("{:032x}", rand::random::<u128>());
-        let invalid =
-            |error: quartet_shared::ids::InvalidName| SubmitError::Invalid(error.to_string());
         let spec = StoredSpec {
             format: FORMAT,
-            id: Some(id.parse().map_err(invalid)?),
+            id: Some(new_identity()),
             experiment: self.experiment,
             dataset,
             // Only the machine that has the data could look at them again.
@@ -184,16 +181,12 @@ impl Submission {
         if self.weights.len() != wanted.len() {
             return invalid("there are weights of runs that start from none".to_owned());
         }
-        if let Some(note) = &self.note
-            && (note.contains(char::is_control) || note.chars().count() > MAX_REASON)
-        {
-            return invalid(format!(
-                "a note is one line of at most {MAX_REASON} characters"
-            ));
+        if let Some(Err(problem)) = self.note.as_deref().map(args::note) {
+            return invalid(format!("note: {problem}"));
         }
         for tag in &self.tags {
-            if let Err(error) = label::check(tag) {
-                return invalid(format!("tag: {error}"));
+            if let Err(problem) = args::tag(tag) {
+                return invalid(format!("tag: {problem}"));
             }
         }
         Ok(())

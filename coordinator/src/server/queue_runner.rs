@@ -51,6 +51,15 @@ pub struct Contact {
     pub plain_connector: Option<Connector>,
 }
 
+impl Contact {
+    /// How other coordinators may be reached.
+    #[must_use]
+    pub fn connectors(&self) -> Vec<&Connector> {
+        let all = [Some(&self.connector), self.plain_connector.as_ref()];
+        all.into_iter().flatten().collect()
+    }
+}
+
 /// What people are told of a queue.
 #[derive(Debug)]
 pub enum News {

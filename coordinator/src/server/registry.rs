@@ -142,7 +142,7 @@ impl Registry {
             live: Live::start(shell),
         });
         let mut inner = self.inner();
-        let earlier = |open: &Arc<Open>| before(&open.shell.experiment.spec.experiment.name);
+        let earlier = |open: &Arc<Open>| before(open.shell.name());
         let at = inner.open.iter().position(|open| !earlier(open));
         let at = at.unwrap_or(inner.open.len());
         inner.open.insert(at, open);
@@ -167,7 +167,7 @@ impl Registry {
     /// The experiment of this name, or the first.
     pub(super) fn named(&self, name: &str) -> Result<Arc<Open>, Status> {
         let all = self.all();
-        let is_it = |open: &&Arc<Open>| open.shell.experiment.spec.experiment.name.as_str() == name;
+        let is_it = |open: &&Arc<Open>| open.shell.name().as_str() == name;
         match (name, all.first()) {
             ("", Some(first)) => Ok(Arc::clone(first)),
             ("", None) => Err(Status::failed_precondition(

@@ -143,16 +143,15 @@ impl QueueRunner {
         });
         let ended = leader.run(stop).await;
         self.registry.close(shell);
-        match ended {
-            Ok(ExperimentEnd::Finished(report)) => {
-                Ok(Outcome::Ended(How::Finished, String::new(), Some(report)))
+        Ok(match ended? {
+            ExperimentEnd::Finished(report) => {
+                Outcome::Ended(How::Finished, String::new(), Some(report))
             }
-            Ok(ExperimentEnd::Failed { reasons, report }) => {
-                Ok(Outcome::Ended(How::Failed, reasons.join("; "), report))
+            ExperimentEnd::Failed { reasons, report } => {
+                Outcome::Ended(How::Failed, reasons.join("; "), report)
             }
-            Ok(ExperimentEnd::Interrupted) => Ok(Outcome::Interrupted),
-            Err(error) => Err(error),
-        }
+            ExperimentEnd::Interrupted => Outcome::Interrupted,
+        })
     }
 
     async fn open(&self, store: &Store, experiment: &ExperimentName) -> anyhow::Result<Opened> {
