@@ -1,5 +1,8 @@
 //! Compiles `shim/` against the headers of the LibTorch that torch-sys found.
 
+#[cfg(feature = "tch")]
+use std::path::{Path, PathBuf};
+
 fn main() {
     #[cfg(feature = "tch")]
     shim();
@@ -14,7 +17,7 @@ fn shim() {
     println!("cargo:rerun-if-env-changed=LIBTORCH_BYPASS_VERSION_CHECK");
     // Set by torch-sys, which has `links = "tch"`.
     let lib = std::env::var("DEP_TCH_LIBTORCH_LIB").expect("torch-sys says where LibTorch is");
-    let include = std::path::Path::new(&lib)
+    let include = Path::new(&lib)
         .parent()
         .expect("LibTorch has a folder")
         .join("include");
@@ -23,7 +26,15 @@ fn shim() {
     }
     // torch-sys' default; PyTorch has had no other since 2.7.
     let abi = std::env::var("LIBTORCH_CXX11_ABI").unwrap_or_else(|_| "1".to_owned());
+    let out = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo says where to"));
+    kernels_as_text(&out);
     let mut build = cc::Build::new();
+    build.include(out);
+    if let Some(headers) = cuda_headers(Path::new(&lib)) {
+        build.define("QUARTET_CUDA", None).include(headers);
+        println!("cargo:rustc-link-search=native={lib}");
+        println!("cargo:rustc-link-lib=dylib=c10_cuda");
+    }
     if std::env::var("CARGO_CFG_TARGET_OS").as_deref() == Ok("linux") {
         // LibTorch's threads; torch-sys links the library.
         build.flag("-fopenmp");
@@ -37,16 +48,61 @@ fn shim() {
         // Those of LibTorch's headers are many.
         .warnings(false)
         .include(include)
-        .files(["shim/shim.cpp", "shim/winograd.cpp"])
+        .files(["shim", "fused", "graph", "winograd"].map(|name| format!("shim/{name}.cpp")))
         .compile("quartet_shim");
     // For the programs and tests of other crates, and for this crate's tests.
     println!("cargo:libtorch_lib={lib}");
     println!("cargo:rustc-link-arg=-Wl,-rpath,{lib}");
 }
 
+/// Writes what NVRTC compiles when the program runs as a string of C++.
+#[cfg(feature = "tch")]
+fn kernels_as_text(out: &Path) {
+    let source = std::fs::read_to_string("shim/norm.cu").expect("the kernels can be read");
+    let text = format!("R\"cuda({source})cuda\"\n");
+    std::fs::write(out.join("norm_source.h"), text).expect("the build's folder can be written to");
+}
+
+/// CUDA's headers, which LibTorch's CUDA graphs need, for a LibTorch with CUDA: a toolkit's or those of NVIDIA's
+/// wheels, which PyTorch brings in part and `deploy/libtorch.sh --pytorch` completes.
+#[cfg(feature = "tch")]
+fn cuda_headers(lib: &Path) -> Option<PathBuf> {
+    const VARIABLES: [&str; 3] = ["QUARTET_CUDA_INCLUDE", "CUDA_HOME", "CUDA_PATH"];
+    for variable in VARIABLES {
+        println!("cargo:rerun-if-env-changed={variable}");
+    }
+    if !lib.join("libc10_cuda.so").exists() {
+        return None;
+    }
+    let [given, toolkits @ ..] = VARIABLES.map(|name| std::env::var_os(name).map(PathBuf::from));
+    let toolkits = toolkits
+        .into_iter()
+        .flatten()
+        .map(|path| path.join("include"));
+    // Beside PyTorch's own folder.
+    let packages = lib.parent()?.parent()?.join("nvidia");
+    let wheels = ["cu13/include", "cuda_runtime/include"].map(|path| packages.join(path));
+    let usual = PathBuf::from("/usr/local/cuda/include");
+    let mut places = given
+        .into_iter()
+        .chain(toolkits)
+        .chain(wheels)
+        .chain([usual]);
+    let found = places.find(|path| {
+        let has = |name: &str| path.join(name).exists();
+        has("cuda_runtime_api.h") && has("crt/host_config.h")
+    });
+    if found.is_none() {
+        println!(
+            "cargo:warning=without CUDA's headers there are no CUDA graphs: see docs/deployment.md"
+        );
+    }
+    found
+}
+
 /// The version that LibTorch's headers name, as in 2.9.0.
 #[cfg(feature = "tch")]
-fn version(include: &std::path::Path) -> Option<String> {
+fn version(include: &Path) -> Option<String> {
     // Where newer ones have it, then older ones.
     let headers = ["headeronly/version.h", "csrc/api/include/torch/version.h"];
     headers.iter().find_map(|header| {

@@ -8,6 +8,7 @@ use quartet_agent::Link;
 use quartet_agent::executor::{
     EvaluateTask, Evaluated, Executor, ExecutorError, TrainTask, Trained, UnsupportedPrecision,
 };
+use quartet_engine::compute::Compute;
 use quartet_engine::evaluate::evaluate;
 use quartet_engine::models::check_precision;
 use quartet_engine::train::{TrainError, train};
@@ -24,14 +25,15 @@ use crate::provenance;
 #[derive(Clone, Debug)]
 pub struct OnDevice {
     device: TrainingDevice,
+    compute: Compute,
     monitor: Option<GpuMonitor>,
     provenance: Provenance,
 }
 
 impl OnDevice {
-    /// On this device, which is that GPU if it is one.
+    /// On this device, which is that GPU if it is one, in this way.
     #[must_use]
-    pub fn new(mut device: TrainingDevice, gpu: Option<usize>) -> Self {
+    pub fn new(mut device: TrainingDevice, gpu: Option<usize>, compute: Compute) -> Self {
         let (monitor, gpu) = gpu.and_then(GpuMonitor::start).unzip();
         if let Some(gpu) = &gpu {
             device.description = format!("{}, {}", device.description, gpu.name);
@@ -39,6 +41,7 @@ impl OnDevice {
         Self {
             provenance: provenance::of(&device, gpu),
             device,
+            compute,
             monitor,
         }
     }
@@ -62,9 +65,9 @@ impl Executor for OnDevice {
     }
 
     fn train(&self, task: TrainTask, link: Link) -> BoxFuture<'_, Result<Trained, ExecutorError>> {
-        let device = self.device.device.clone();
+        let compute = self.compute.clone();
         Box::pin(on_thread("train", link, move |link| {
-            train(&task, &device, link).map_err(|error| train_failure(&task, error))
+            train(&task, compute, link).map_err(|error| train_failure(&task, error))
         }))
     }
 
@@ -73,9 +76,9 @@ impl Executor for OnDevice {
         task: EvaluateTask,
         link: Link,
     ) -> BoxFuture<'_, Result<Evaluated, ExecutorError>> {
-        let device = self.device.device.clone();
+        let compute = self.compute.clone();
         Box::pin(on_thread("evaluate", link, move |link| {
-            evaluate(&task, &device, link).map_err(ExecutorError::failed)
+            evaluate(&task, compute, link).map_err(ExecutorError::failed)
         }))
     }
 }

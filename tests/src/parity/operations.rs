@@ -4,7 +4,7 @@ use burn::module::{Param, ParamId, RunningState};
 use burn::nn::conv::Conv2d;
 use burn::nn::{BatchNorm, PaddingConfig2d};
 use burn::tensor::{DType, Device, Tensor, TensorData};
-use quartet_kernels::{self as kernels, Statistics};
+use quartet_kernels::{self as kernels, Addresses, Statistics};
 use serde::Deserialize;
 
 use super::{Tensors, relative};
@@ -150,7 +150,7 @@ impl Run<'_> {
                 let norm = self.norm(*scale);
                 let residual = self.has("residual").then(|| self.leaf::<D>("residual"));
                 let statistics = match train {
-                    true => Statistics::Batch,
+                    true => Statistics::Batch(Addresses::Free),
                     false => Statistics::Running,
                 };
                 let added = residual.clone().map(|residual| self.images(residual));

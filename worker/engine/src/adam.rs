@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Device, Gradients, Tensor};
-use quartet_kernels::{AdamState, AdamUpdate};
+use quartet_kernels::{AdamState, AdamUpdate, Addresses};
 
 use crate::models::parameters::Path;
 
@@ -93,16 +93,21 @@ impl Adam {
     /// One update. Parameters without a gradient stay as they are.
     #[must_use]
     pub fn step<M: Module>(&mut self, module: M, gradients: Gradients) -> M {
-        let learning_rate = self.learning_rate();
+        self.step_at(module, gradients, None, Addresses::Free)
+    }
+
+    /// [`step`](Self::step) with the `rate` of [`Self::next_rate`] where it is on the device, `[1]`.
+    pub(crate) fn step_at<M: Module>(
+        &mut self,
+        module: M,
+        gradients: Gradients,
+        rate: Option<Tensor<1>>,
+        addresses: Addresses,
+    ) -> M {
+        let next = self.next_update();
         self.updates += 1;
         let mut update = Update {
-            adam: quartet_kernels::Adam::new(AdamUpdate {
-                learning_rate,
-                beta1: BETA1,
-                beta2: BETA2,
-                epsilon: self.config.epsilon,
-                number: self.updates,
-            }),
+            adam: quartet_kernels::Adam::new(next, rate, addresses),
             gradients,
             moments: &mut self.moments,
             path: Path::default(),
@@ -110,6 +115,39 @@ impl Adam {
         let module = module.map(&mut update);
         update.adam.finish();
         module
+    }
+
+    /// The same state in memory of its own.
+    pub(crate) fn copied(&self) -> Self {
+        let copy = |(path, moments): (&String, &Moments)| {
+            let Moments { shape, m, v } = moments.clone();
+            let [m, v] = [m, v].map(quartet_kernels::copied);
+            (path.clone(), Moments { shape, m, v })
+        };
+        Self {
+            moments: self.moments.iter().map(copy).collect(),
+            ..*self
+        }
+    }
+
+    /// Counts an update that the device has done by itself.
+    pub(crate) fn count_update(&mut self) {
+        self.updates += 1;
+    }
+
+    /// The rate of the next update with the corrections of the moments' bias.
+    pub(crate) fn next_rate(&self) -> f64 {
+        self.next_update().rate()
+    }
+
+    fn next_update(&self) -> AdamUpdate {
+        AdamUpdate {
+            learning_rate: self.learning_rate(),
+            beta1: BETA1,
+            beta2: BETA2,
+            epsilon: self.config.epsilon,
+            number: self.updates + 1,
+        }
     }
 
     /// Learning rate of the next update, decayed.

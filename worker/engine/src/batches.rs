@@ -2,8 +2,13 @@
 
 use std::ops::Range;
 
+use burn::tensor::Tensor;
 use quartet_shared::dataset::Images;
 use quartet_shared::spec::ExperimentSpec;
+
+use crate::compute::Compute;
+use crate::input::{Batch, DeviceBatch, HostBatch, Input};
+use crate::repeat::{Inputs, Repeated};
 
 /// Images in a batch of a validation or an evaluation, which keep nothing for a backward pass: as many as
 /// take no more memory than a training step.
@@ -18,4 +23,34 @@ pub(crate) fn batches(images: &Images, batch: usize) -> Vec<Range<usize>> {
         .step_by(batch)
         .map(|start| start..n.min(start + batch))
         .collect()
+}
+
+/// Computes on batches that are not trained on: on a GPU what is computed is recorded, once for each kind of batch.
+#[derive(Debug)]
+pub(crate) struct Classifier(Repeated<DeviceBatch>);
+
+impl Inputs for DeviceBatch {
+    type Host = HostBatch;
+
+    fn write(&mut self, host: HostBatch) {
+        self.write(host);
+    }
+}
+
+impl Classifier {
+    pub(crate) fn new(compute: &Compute) -> Self {
+        Self(Repeated::new(compute))
+    }
+
+    /// The result, `[..]`, of `compute` on a batch: the same computation at each call.
+    pub(crate) fn run(
+        &mut self,
+        input: &Input,
+        host: HostBatch,
+        mut compute: impl FnMut(Batch) -> Tensor<1>,
+    ) -> Tensor<1> {
+        let upload = |host| input.upload(host);
+        let on = |batch: &DeviceBatch| compute(input.decode(batch));
+        self.0.run(host.kind(), host, upload, on)
+    }
 }

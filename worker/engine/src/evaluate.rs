@@ -16,8 +16,9 @@ use quartet_shared::report::{
     self, EvaluationReport, MetricsError, Prediction, SplitReport, normalised,
 };
 
-use crate::batches::{batches, inference_batch};
+use crate::batches::{Classifier, batches, inference_batch};
 use crate::checkpoint::{CheckpointError, load_run};
+use crate::compute::Compute;
 use crate::input::Input;
 use crate::models::{Network, NetworkConfig, precision};
 use crate::progress::ProgressReporter;
@@ -57,9 +58,11 @@ pub enum EvaluateError {
 /// Weights that do not fit, images that cannot be read, or predictions that cannot be evaluated.
 pub fn evaluate(
     task: &EvaluateTask,
-    device: &Device,
+    compute: impl Into<Compute>,
     callbacks: &mut dyn Callbacks,
 ) -> Result<Evaluated, EvaluateError> {
+    let compute = compute.into();
+    let device = &compute.device;
     let EvaluateTask {
         experiment,
         members,
@@ -95,6 +98,8 @@ pub fn evaluate(
         let config = NetworkConfig::of_run(experiment, run, &dataset.classes);
         // As in the validation that has chosen these weights.
         let network = load_run(&config, weights, device)?.with_precision(experiment.precision);
+        let input = compute.input(dataset, run.image_size)?;
+        let mut classifier = Classifier::new(&compute);
         let mut computed = Predictions::default();
         for &split in &splits {
             let mut step = |images| {
@@ -104,7 +109,16 @@ pub fn evaluate(
                 reporter.stop()
             };
             let images = dataset.split(split);
-            match predict(&network, images, dataset.shape(), batch, device, &mut step)? {
+            let found = classified(
+                &network,
+                images,
+                split,
+                batch,
+                &input,
+                &mut classifier,
+                &mut step,
+            )?;
+            match found {
                 Some(outputs) => computed.splits.push(outputs),
                 None => return Ok(Evaluated::Stopped),
             }
@@ -171,10 +185,35 @@ pub fn predict(
     step: &mut dyn FnMut(usize) -> Option<Stop>,
 ) -> io::Result<Option<Vec<f32>>> {
     let input = Input::of_shape(shape, network.config().image_size as u32, device);
-    let mut outputs: Vec<Tensor<2>> = Vec::new();
+    // Images of no data set: any split's.
+    let mut classifier = Classifier::new(&Compute::from(device).with_graphs(false));
+    classified(
+        network,
+        images,
+        Split::Test,
+        batch,
+        &input,
+        &mut classifier,
+        step,
+    )
+}
+
+/// [`predict`] of the images of a split. What is recorded is of this network, whatever the split.
+fn classified(
+    network: &Network,
+    images: &Images,
+    split: Split,
+    batch: usize,
+    input: &Input,
+    classifier: &mut Classifier,
+    step: &mut dyn FnMut(usize) -> Option<Stop>,
+) -> io::Result<Option<Vec<f32>>> {
+    let mut outputs: Vec<Tensor<1>> = Vec::new();
     for range in batches(images, batch) {
-        let decoded = input.evaluation_batch(images, range.clone())?.images;
-        outputs.push(softmax(network.forward(decoded), 1));
+        let host = input.host_evaluation(images, split, range.clone())?;
+        outputs.push(classifier.run(input, host, |batch| {
+            softmax(network.forward(batch.images), 1).reshape([-1])
+        }));
         if step(range.len()).is_some() {
             return Ok(None);
         }

@@ -1,12 +1,15 @@
 //! From packed images to the networks' input, on the device.
 //!
 //! The host reads the images, draws the random changes and builds two small matrices per image; the device
-//! gets the u8 pixels and the matrices, and multiplies: see [`AugmentationParams`]. The channels of a colour
-//! image are changed alike, and stay in the order red, green, blue; a gray image is changed once and repeated
-//! three times. Nothing depends on which worker computes it or on what came before.
+//! gets the u8 pixels and the matrices, and multiplies: see [`AugmentationParams`]. Where the device keeps all
+//! pixels ([`Input::keeping`]), it gets the numbers of the images and of their changes, and builds the same
+//! matrices. The channels of a colour image are changed alike, and stay in the order red, green, blue; a gray
+//! image is changed once and repeated three times. Nothing depends on which worker computes it or on what came
+//! before.
 
 mod augmentation;
 pub(crate) mod random;
+mod resident;
 mod sampler;
 
 #[cfg(test)]
@@ -16,12 +19,13 @@ use std::io;
 use std::ops::Range;
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use quartet_kernels::{upload, upload_bytes};
-use quartet_shared::dataset::{Dataset, ImageShape, Images};
+use quartet_kernels::{upload, upload_int, write, write_int};
+use quartet_shared::dataset::{Dataset, ImageShape, Images, Split};
 use quartet_shared::ids::Epoch;
 use quartet_shared::spec::Augmentation;
 
 pub use augmentation::AugmentationParams;
+use resident::{Resident, packed};
 pub use sampler::Sampler;
 
 /// Images and their classes on the device, without autodiff.
@@ -36,6 +40,68 @@ pub struct Batch {
     pub distributions: Option<Tensor<2>>,
 }
 
+/// What the host says of a batch.
+#[derive(Clone, Debug)]
+pub(crate) struct HostBatch {
+    /// How many images.
+    pub(crate) images: usize,
+    source: Source<TensorData, TensorData>,
+    change: Change<TensorData, TensorData>,
+    /// `[N, 1]`.
+    labels: TensorData,
+    /// `[N, classes]`.
+    distributions: Option<TensorData>,
+}
+
+/// What batches have in common that lie at the same addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct BatchKind {
+    images: usize,
+    /// Place in [`Split::ALL`] of the split whose pixels the device keeps.
+    kept: Option<usize>,
+}
+
+impl HostBatch {
+    pub(crate) fn kind(&self) -> BatchKind {
+        let place = |split| Split::ALL.iter().position(|&other| other == split);
+        BatchKind {
+            images: self.images,
+            kept: match self.source {
+                Source::Pixels(_) => None,
+                Source::Kept(split, _) => place(split),
+            },
+        }
+    }
+}
+
+/// A batch on the device before its images are made.
+#[derive(Clone, Debug)]
+pub(crate) struct DeviceBatch {
+    source: Source<Tensor<3, Int>, Tensor<1, Int>>,
+    change: Change<Tensor<3>, Tensor<2>>,
+    labels: Tensor<2>,
+    distributions: Option<Tensor<2>>,
+}
+
+/// Where the pixels are.
+#[derive(Clone, Debug)]
+enum Source<P, I> {
+    /// Bytes, `[N, height, width * channels]`.
+    Pixels(P),
+    /// The numbers of images of a split, `[N]`, whose pixels the device keeps.
+    Kept(Split, I),
+}
+
+/// How the images are changed, beside resize and scaling.
+#[derive(Clone, Debug)]
+enum Change<M, P> {
+    Nothing,
+    /// By `A_y` as `[N, S, height]` and `A_x / 255` as `[N, S, width]`.
+    Matrices(M, M),
+    /// By the matrices of these parameters, float64 `[N, 5]`.
+    Params(P),
+}
+
 /// Makes batches of one data set for one image size on one device.
 #[derive(Clone, Debug)]
 pub struct Input {
@@ -44,6 +110,7 @@ pub struct Input {
     device: Device,
     /// `[1, S, height]` and `[1, width, S]`: resize and scaling alone.
     unchanged: (Tensor<3>, Tensor<3>),
+    kept: Option<Resident>,
 }
 
 impl Input {
@@ -58,13 +125,38 @@ impl Input {
     #[must_use]
     pub fn of_shape(shape: ImageShape, image_size: u32, device: &Device) -> Self {
         let size = image_size as usize;
-        let unchanged = matrices(&[AugmentationParams::NONE], size, shape, device);
+        let [rows, columns] = matrices(&[AugmentationParams::NONE], size, shape)
+            .map(|matrix| upload::<3>(matrix, device));
         Self {
             shape,
             size,
             device: device.clone(),
-            unchanged,
+            unchanged: (rows, columns.swap_dims(1, 2)),
+            kept: None,
         }
+    }
+
+    /// [`new`](Self::new) with all pixels on the device, if they are no more than `limit` bytes. Batches are
+    /// the same, bit for bit.
+    ///
+    /// # Errors
+    /// The pixels cannot be read from their file.
+    pub fn keeping(
+        dataset: &Dataset,
+        image_size: u32,
+        device: &Device,
+        limit: u64,
+    ) -> io::Result<Self> {
+        let mut input = Self::new(dataset, image_size, device);
+        if Resident::bytes(dataset) <= limit {
+            input.kept = Some(Resident::new(dataset, input.size, device)?);
+        }
+        Ok(input)
+    }
+
+    /// Where batches are made.
+    pub(crate) fn device(&self) -> &Device {
+        &self.device
     }
 
     /// A training batch: the images at `indices`, each changed by its [`AugmentationParams`] of this epoch.
@@ -79,11 +171,24 @@ impl Input {
         seed: u64,
         epoch: Epoch,
     ) -> io::Result<Batch> {
+        let host = self.host_training(images, indices, augmentation, seed, epoch)?;
+        Ok(self.decode(&self.upload(host)))
+    }
+
+    /// [`training`](Self::training), while it is still on the host.
+    pub(crate) fn host_training(
+        &self,
+        images: &Images,
+        indices: &[usize],
+        augmentation: &Augmentation,
+        seed: u64,
+        epoch: Epoch,
+    ) -> io::Result<HostBatch> {
         let params: Vec<AugmentationParams> = indices
             .iter()
             .map(|&index| AugmentationParams::new(augmentation, seed, epoch, index))
             .collect();
-        self.augmented(images, indices, &params)
+        self.host_augmented(images, indices, &params)
     }
 
     /// The images at `indices`, each changed by its parameters.
@@ -96,39 +201,122 @@ impl Input {
         indices: &[usize],
         params: &[AugmentationParams],
     ) -> io::Result<Batch> {
-        let matrices = matrices(params, self.size, self.shape, &self.device);
-        self.batch(images, indices.iter().copied(), matrices)
+        let host = self.host_augmented(images, indices, params)?;
+        Ok(self.decode(&self.upload(host)))
     }
 
-    /// The images of `range` in their order, resized and scaled only.
+    fn host_augmented(
+        &self,
+        images: &Images,
+        indices: &[usize],
+        params: &[AugmentationParams],
+    ) -> io::Result<HostBatch> {
+        let change = match &self.kept {
+            Some(_) => Change::Params(packed(params)),
+            None => {
+                let [rows, columns] = matrices(params, self.size, self.shape);
+                Change::Matrices(rows, columns)
+            }
+        };
+        self.host_batch(images, Some(Split::Train), indices.iter().copied(), change)
+    }
+
+    /// The images of `range` of a split in their order, resized and scaled only.
     ///
     /// # Errors
     /// The pixels cannot be read from their file.
     pub fn evaluation_batch(&self, images: &Images, range: Range<usize>) -> io::Result<Batch> {
-        self.batch(images, range, self.unchanged.clone())
+        let host = self.host_batch(images, None, range, Change::Nothing)?;
+        Ok(self.decode(&self.upload(host)))
     }
 
-    fn batch(
+    /// [`evaluation_batch`](Self::evaluation_batch) of a split, while it is still on the host.
+    pub(crate) fn host_evaluation(
         &self,
         images: &Images,
+        split: Split,
+        range: Range<usize>,
+    ) -> io::Result<HostBatch> {
+        self.host_batch(images, Some(split), range, Change::Nothing)
+    }
+
+    /// Images of a split, or such whose pixels are sent in any case.
+    fn host_batch(
+        &self,
+        images: &Images,
+        split: Option<Split>,
         indices: impl ExactSizeIterator<Item = usize> + Clone,
-        (rows, columns): (Tensor<3>, Tensor<3>),
-    ) -> io::Result<Batch> {
-        let (n, size) = (indices.len(), self.size);
-        let ImageShape {
-            height,
-            width,
-            channels,
-        } = self.shape;
-        let (bytes, channels) = (self.shape.bytes(), channels.count());
-        let mut pixels = Vec::with_capacity(n * bytes);
-        for index in indices.clone() {
-            images.read(index, bytes, &mut pixels)?;
+        change: Change<TensorData, TensorData>,
+    ) -> io::Result<HostBatch> {
+        let n = indices.len();
+        let source = match split.filter(|_| self.kept.is_some()) {
+            Some(split) => {
+                let numbers: Vec<i64> = indices.clone().map(|index| index as i64).collect();
+                Source::Kept(split, TensorData::new(numbers, [n]))
+            }
+            None => {
+                let bytes = self.shape.bytes();
+                let mut pixels = Vec::with_capacity(n * bytes);
+                for index in indices.clone() {
+                    images.read(index, bytes, &mut pixels)?;
+                }
+                let width = self.shape.width * self.shape.channels.count();
+                Source::Pixels(TensorData::new(pixels, [n, self.shape.height, width]))
+            }
+        };
+        let labels = indices.clone().map(|i| f32::from(images.labels[i]));
+        Ok(HostBatch {
+            images: n,
+            source,
+            change,
+            labels: TensorData::new(labels.collect(), [n, 1]),
+            distributions: distributions(images, indices),
+        })
+    }
+
+    /// Sends a batch to the device.
+    pub(crate) fn upload(&self, host: HostBatch) -> DeviceBatch {
+        let device = &self.device;
+        DeviceBatch {
+            source: match host.source {
+                Source::Pixels(pixels) => Source::Pixels(upload_int(pixels, device)),
+                Source::Kept(split, indices) => Source::Kept(split, upload_int(indices, device)),
+            },
+            change: match host.change {
+                Change::Nothing => Change::Nothing,
+                Change::Matrices(rows, columns) => {
+                    Change::Matrices(upload(rows, device), upload(columns, device))
+                }
+                Change::Params(params) => Change::Params(upload(params, device)),
+            },
+            labels: upload(host.labels, device),
+            distributions: host.distributions.map(|parts| upload(parts, device)),
         }
-        let pixels = TensorData::new(pixels, [n, height, width * channels]);
-        let pixels = upload_bytes::<3>(pixels, &self.device).float();
+    }
+
+    /// The images of a batch, on the device: nothing else is sent.
+    pub(crate) fn decode(&self, batch: &DeviceBatch) -> Batch {
+        let DeviceBatch {
+            source,
+            change,
+            labels,
+            distributions,
+        } = batch.clone();
+        let pixels = match (source, &self.kept) {
+            (Source::Pixels(pixels), _) => pixels,
+            (Source::Kept(split, indices), Some(kept)) => kept.pixels(split, indices),
+            (Source::Kept(..), None) => unreachable!("numbers are of pixels that are kept"),
+        };
+        let (rows, columns) = match (change, &self.kept) {
+            (Change::Nothing, _) => self.unchanged.clone(),
+            (Change::Matrices(rows, columns), _) => (rows, columns.swap_dims(1, 2)),
+            (Change::Params(params), Some(kept)) => kept.matrices(params),
+            (Change::Params(_), None) => unreachable!("parameters are sent where pixels are kept"),
+        };
+        let (n, size) = (labels.dims()[0], self.size);
+        let (width, channels) = (self.shape.width, self.shape.channels.count());
         // [N, S, height] x [N, height, width * channels]
-        let mut resized = rows.matmul(pixels);
+        let mut resized = rows.matmul(pixels.float());
         if channels > 1 {
             resized = resized
                 .reshape([n, size, width, channels])
@@ -138,41 +326,62 @@ impl Input {
         // [N, channels * S, width] x [N, width, S]
         let resized = resized.matmul(columns);
         let resized = resized.reshape([n, channels, size, size]);
-        let labels = indices.clone().map(|i| f32::from(images.labels[i]));
-        let labels = TensorData::new(labels.collect(), [n, 1]);
-        Ok(Batch {
+        Batch {
             images: resized.expand([n, 3, size, size]),
-            labels: upload(labels, &self.device).int(),
-            distributions: self.distributions(images, indices),
-        })
-    }
-
-    /// The parts of the votes, if the images have any.
-    fn distributions(
-        &self,
-        images: &Images,
-        indices: impl ExactSizeIterator<Item = usize>,
-    ) -> Option<Tensor<2>> {
-        let n = indices.len();
-        let mut parts = Vec::new();
-        for index in indices {
-            let votes = images.votes(index)?;
-            let all: f32 = votes.iter().copied().map(f32::from).sum();
-            parts.extend(votes.iter().map(|&votes| f32::from(votes) / all));
+            labels: labels.int(),
+            distributions,
         }
-        let classes = parts.len() / n.max(1);
-        let parts = TensorData::new(parts, [n, classes]);
-        (n > 0).then(|| upload(parts, &self.device))
     }
 }
 
-/// `A_y` as `[N, S, height]` and `A_x^T / 255` as `[N, width, S]`.
+impl DeviceBatch {
+    /// Sends another batch of as many images to the addresses of this one.
+    pub(crate) fn write(&mut self, host: HostBatch) {
+        match (&mut self.source, host.source) {
+            (Source::Pixels(to), Source::Pixels(pixels)) => write_int(to, pixels),
+            (Source::Kept(to_split, to), Source::Kept(split, indices)) if *to_split == split => {
+                write_int(to, indices);
+            }
+            (to, from) => unreachable!("{from:?} for {to:?}"),
+        }
+        match (&self.change, host.change) {
+            (Change::Nothing, Change::Nothing) => {}
+            (Change::Matrices(to_rows, to_columns), Change::Matrices(rows, columns)) => {
+                write(to_rows, rows);
+                write(to_columns, columns);
+            }
+            (Change::Params(to), Change::Params(params)) => write(to, params),
+            (to, from) => unreachable!("{from:?} for {to:?}"),
+        }
+        write(&self.labels, host.labels);
+        if let (Some(to), Some(parts)) = (&self.distributions, host.distributions) {
+            write(to, parts);
+        }
+    }
+}
+
+/// The parts of the votes, if the images have any.
+fn distributions(
+    images: &Images,
+    indices: impl ExactSizeIterator<Item = usize>,
+) -> Option<TensorData> {
+    let n = indices.len();
+    let mut parts = Vec::new();
+    for index in indices {
+        let votes = images.votes(index)?;
+        let all: f32 = votes.iter().copied().map(f32::from).sum();
+        parts.extend(votes.iter().map(|&votes| f32::from(votes) / all));
+    }
+    let classes = parts.len() / n.max(1);
+    (n > 0).then(|| TensorData::new(parts, [n, classes]))
+}
+
+/// `A_y` as `[N, S, height]` and `A_x / 255` as `[N, S, width]`.
 fn matrices(
     params: &[AugmentationParams],
     size: usize,
     ImageShape { height, width, .. }: ImageShape,
-    device: &Device,
-) -> (Tensor<3>, Tensor<3>) {
+) -> [TensorData; 2] {
     let mut rows = vec![0.0; params.len() * size * height];
     let mut columns = vec![0.0; params.len() * size * width];
     let parts = rows
@@ -182,10 +391,8 @@ fn matrices(
         change.rows(size, height, rows);
         change.columns(size, width, columns);
     }
-    let rows = upload(TensorData::new(rows, [params.len(), size, height]), device);
-    let columns: Tensor<3> = upload(
+    [
+        TensorData::new(rows, [params.len(), size, height]),
         TensorData::new(columns, [params.len(), size, width]),
-        device,
-    );
-    (rows, columns.swap_dims(1, 2))
+    ]
 }

@@ -8,12 +8,14 @@
 //! - [`weights`]: published weights; [`onnx`]: whole networks for other programs
 //! - [`train`]: the training loop
 //! - [`evaluate`]: the ensemble
+//! - [`compute`]: where a task is computed; `repeat`: what a GPU records and replays
 //! - [`devices`]: the CPU on every compiled backend, for tests
 //! - [`predict`]: trained networks on images
 
 pub mod adam;
 mod batches;
 pub mod checkpoint;
+pub mod compute;
 pub mod devices;
 pub mod evaluate;
 pub mod input;
@@ -22,5 +24,6 @@ pub mod models;
 pub mod onnx;
 pub mod predict;
 mod progress;
+mod repeat;
 pub mod train;
 pub mod weights;

@@ -15,7 +15,6 @@ mod tests;
 
 use std::time::Instant;
 
-use burn::tensor::Device;
 use quartet_agent::executor::{Callbacks, Moment, TrainTask, Trained};
 use quartet_shared::dataset::Split;
 use quartet_shared::early_stopping::EarlyStopping;
@@ -25,23 +24,24 @@ use quartet_shared::position::Position;
 use quartet_shared::progress::{EpochMetrics, Phase};
 use quartet_shared::spec::ExperimentSpec;
 
+use crate::compute::Compute;
 use crate::progress::ProgressReporter;
 use prepare::prepare;
 use train_loop::TrainLoop;
 
 pub use error::TrainError;
 
-/// Trains the run on `device`, which is without autodiff, to its end, or until `callbacks` stop it, which are
-/// asked after every step.
+/// Trains the run on a device to its end, or until `callbacks` stop it, which are asked after every step.
 ///
 /// # Errors
 /// The loss is not finite, there are no images, or the checkpoint to resume from does not fit. Failures
 /// inside of burn (such as no memory) are panics.
 pub fn train(
     task: &TrainTask,
-    device: &Device,
+    compute: impl Into<Compute>,
     callbacks: &mut dyn Callbacks,
 ) -> Result<Trained, TrainError> {
+    let compute = compute.into();
     for split in [Split::Train, Split::Valid] {
         if task.dataset.split(split).labels.is_empty() {
             return Err(TrainError::NoImages(split));
@@ -56,10 +56,11 @@ pub fn train(
     }
     let mut reporter = ProgressReporter::new(callbacks, task.experiment.epochs);
     reporter.phase(Phase::Preparing, epoch.next(), 0);
-    let (mut state, totals) = prepare(task, device)?;
+    let (state, totals) = prepare(task, &compute.device)?;
+    let mut state = state.at(compute.addresses());
     // What is done of the epoch to come.
     let mut begun = (step, totals);
-    let mut train_loop = TrainLoop::new(task, device, reporter);
+    let mut train_loop = TrainLoop::new(task, &compute, reporter)?;
     loop {
         epoch = epoch.next();
         let (step, before) = std::mem::take(&mut begun);

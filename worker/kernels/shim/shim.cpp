@@ -5,6 +5,8 @@
 // not asked for. Each returns 0, or 1 when LibTorch failed: then nothing is stored through `out`, and
 // `*message` is a string for `quartet_free`, or null when there is no memory for one.
 
+#include "fused.h"
+#include "graph.h"
 #include "winograd.h"
 
 #include <ATen/Context.h>
@@ -127,6 +129,64 @@ int32_t quartet_batch_norm_backward(const Tensor *gradient, const Tensor *x, con
   });
 }
 
+// Whether our own kernels normalise `x`, plus `residual`, which may be null.
+bool quartet_fused_suits(const Tensor *x, const Tensor *residual) {
+  try {
+    return fused::suits(*x, residual);
+  } catch (...) {
+    return false;
+  }
+}
+
+// See fused.h. `layer` is gamma, beta, running mean and running variance, of which the latter two are moved;
+// `out` gets the output, and the batch's mean and inverse standard deviation.
+int32_t quartet_fused_norm(const Tensor *x, const Tensor *residual, const Tensor *const *layer,
+                           double momentum, double epsilon, bool relu, Tensor **out, char **message) {
+  return guarded(message, [&] {
+    auto found = fused::forward(*x, residual, {*layer[0], *layer[1]}, *layer[2], *layer[3], momentum,
+                                epsilon, relu);
+    give({std::move(found.y), std::move(found.mean), std::move(found.deviation)}, out);
+  });
+}
+
+// Gradients of input, gamma, beta and residual. `layer` is gamma, beta and the batch's mean and inverse standard
+// deviation; `output` is null unless there was a residual and ReLU.
+int32_t quartet_fused_norm_backward(const Tensor *gradient, const Tensor *x, const Tensor *output,
+                                    const Tensor *const *layer, bool relu, Tensor **out, char **message) {
+  return guarded(message, [&] {
+    auto [input, gamma, beta, residual] =
+        fused::backward(*gradient, *x, output, {*layer[0], *layer[1]}, *layer[2], *layer[3], relu);
+    auto last = boxed(residual);
+    give({std::move(input), std::move(gamma), std::move(beta)}, out);
+    out[3] = last.release();
+  });
+}
+
+// A convolution without bias, then residual + scale * (it + bias), without the residual if it is null, then ReLU
+// if so wanted.
+int32_t quartet_conv2d_combined(const Tensor *x, const Tensor *weight, const Tensor *bias,
+                                const Tensor *residual, const int64_t *stride, const int64_t *padding,
+                                const int64_t *dilation, int64_t groups, double scale, bool relu,
+                                Tensor **out, char **message) {
+  return guarded(message, [&] {
+    const std::array<int64_t, 2> none = {0, 0};
+    const Tensor product = at::convolution(*x, *weight, std::nullopt, {stride, 2}, {padding, 2}, {dilation, 2},
+                                           false, none, groups);
+    Tensor y = fused::combine(product, *bias, residual, scale, relu);
+    *out = boxed(y).release();
+  });
+}
+
+// The gradients of what follows the convolution there: of it, of the bias and of the residual. `output` is null
+// if there was no ReLU.
+int32_t quartet_part(const Tensor *gradient, const Tensor *bias, const Tensor *output, bool residual,
+                     double scale, Tensor **out, char **message) {
+  return guarded(message, [&] {
+    auto [of_product, of_bias, of_residual] = fused::part(*gradient, *bias, output, residual, scale);
+    give({std::move(of_product), std::move(of_bias), std::move(of_residual)}, out);
+  });
+}
+
 // `x` in the order of memory and of the type of `like`; an alias of `x` where it is so already.
 int32_t quartet_convert(const Tensor *x, const Tensor *like, Tensor **out, char **message) {
   return guarded(message, [&] {
@@ -156,11 +216,12 @@ int32_t quartet_add_scaled(const Tensor *x, const Tensor *y, double scale, Tenso
   });
 }
 
-// PyTorch's Adam, in place: update `step` (from 1) of `count` contiguous parameters of one type on one device,
-// and of their moments, which may be flat.
+// PyTorch's Adam, in place, of `count` contiguous parameters of one type on one device, and of their moments,
+// which may be flat: `value -= rate * m / (sqrt(v) + epsilon)`. `rate`, of one element, is read when the update
+// is computed.
 int32_t quartet_adam(size_t count, const Tensor *const *values, const Tensor *const *gradients,
-                     const Tensor *const *m, const Tensor *const *v, double rate, double beta1, double beta2,
-                     double epsilon, double step, char **message) {
+                     const Tensor *const *m, const Tensor *const *v, const Tensor *rate, double beta1,
+                     double beta2, double epsilon, char **message) {
   return guarded(message, [&] {
     if (count == 0) {
       return;
@@ -184,9 +245,22 @@ int32_t quartet_adam(size_t count, const Tensor *const *values, const Tensor *co
       flat[2].push_back(m[i]->view(-1));
       flat[3].push_back(v[i]->view(-1));
     }
-    const std::vector<Tensor> steps(count, at::full({}, step, values[0]->options().dtype(at::kFloat)));
-    at::_fused_adam_(flat[0], flat[1], flat[2], flat[3], {}, steps, rate, beta1, beta2, 0.0, epsilon, false,
-                     false);
+    TORCH_CHECK(rate->numel() == 1, "a rate of ", rate->numel(), " elements");
+    // So late that LibTorch corrects no bias any more: the caller's rate has the correction.
+    const std::vector<Tensor> steps(count, at::full({}, 1e9, values[0]->options().dtype(at::kFloat)));
+    // GPUs take it as they take the parameters.
+    const Tensor lr = rate->is_cuda() ? rate->to(at::kFloat) : *rate;
+    at::_fused_adam_(flat[0], flat[1], flat[2], flat[3], {}, steps, lr.squeeze(), beta1, beta2, 0.0, epsilon,
+                     false, false);
+  });
+}
+
+// Copies `x`, which is the host's, into `target`, whatever the device of it: for a GPU by way of page-locked
+// memory, so that nobody waits.
+int32_t quartet_write(const Tensor *target, const Tensor *x, char **message) {
+  return guarded(message, [&] {
+    TORCH_CHECK(x->sizes() == target->sizes(), "a tensor of another shape");
+    target->copy_(target->is_cuda() ? x->pin_memory() : *x, true);
   });
 }
 
@@ -199,6 +273,22 @@ int32_t quartet_to_gpu(const Tensor *x, int64_t gpu, Tensor **out, char **messag
     Tensor copy = x->pin_memory().to(device, x->scalar_type(), true);
     *out = boxed(copy).release();
   });
+}
+
+// See graph.h.
+bool quartet_graph_available() { return graph::available(); }
+int32_t quartet_graph_begin(int64_t gpu, graph::Graph *sibling, graph::Graph **out, char **message) {
+  return guarded(message, [&] { *out = graph::begin(gpu, sibling); });
+}
+int32_t quartet_graph_end(graph::Graph *graph, char **message) {
+  return guarded(message, [&] { graph::end(graph); });
+}
+int32_t quartet_graph_replay(graph::Graph *graph, char **message) {
+  return guarded(message, [&] { graph::replay(graph); });
+}
+void quartet_graph_free(graph::Graph *graph) { graph::destroy(graph); }
+int32_t quartet_peak_bytes(int64_t gpu, int64_t *out, char **message) {
+  return guarded(message, [&] { *out = graph::peak_bytes(gpu); });
 }
 
 // For the whole process: whether GPUs compute products and convolutions of float32 in TF32, as TensorFlow has

@@ -14,7 +14,7 @@ pub(crate) fn batch_norm<const D: usize>(
 ) -> Tensor<D> {
     // Burn's own `forward` takes the batch's statistics whenever its input is on an autodiff device.
     let y = match statistics {
-        Statistics::Batch => {
+        Statistics::Batch(_) => {
             let y = norm.forward(x);
             // `RunningState` holds an update back until the next one, and a record is made without it.
             norm.running_mean.value_sync();
@@ -62,15 +62,13 @@ pub(crate) fn adam<const D: usize>(
     gradient: Tensor<D>,
     update: AdamUpdate,
 ) -> AdamState<D> {
+    let rate = update.rate();
     let AdamUpdate {
-        learning_rate,
         beta1,
         beta2,
         epsilon,
-        number,
+        ..
     } = update;
-    let t = number as f64;
-    let rate = learning_rate * (1.0 - beta2.powf(t)).sqrt() / (1.0 - beta1.powf(t));
     let dims = value.dims();
     let gradient: Tensor<1> = gradient.reshape([-1]);
     let m = m.mul_scalar(beta1) + gradient.clone().mul_scalar(1.0 - beta1);

@@ -8,11 +8,13 @@
 //! - `fallback`: burn's operations
 //! - `torch`: LibTorch's, as extensions of burn's backend; its unsafe code is in `torch/ffi.rs` and `shim/`,
 //!   which also has convolutions by Winograd's algorithm
+//! - [`Graph`]: operations on a GPU that are recorded once and done again and again by one launch
 //! - `memory`: the allocator
 //!
 //! On LibTorch a failure is a panic with LibTorch's message, as those of burn's own operations are.
 
 mod fallback;
+mod graph;
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 mod memory;
 #[cfg(feature = "tch")]
@@ -23,13 +25,26 @@ use burn::nn::pool::{AvgPool2dConfig, MaxPool2dConfig};
 use burn::nn::{BatchNorm, PaddingConfig2d};
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 
+pub use graph::{Graph, GraphError};
+
 /// Whose mean and variance a batch normalisation normalises by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Statistics {
     /// Those of the batch, which also move the running ones.
-    Batch,
+    Batch(Addresses),
     /// The running ones, which stay as they are.
     Running,
+}
+
+/// Where what a training step changes has its new values: parameters, moments and running statistics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Addresses {
+    /// Where nobody else sees the old values, in their memory; else in memory of their own.
+    #[default]
+    Free,
+    /// In the memory of the old ones, whoever sees it, so that a [`Graph`] of the step can be replayed. On
+    /// LibTorch only.
+    Fixed,
 }
 
 /// One update of Adam as Keras computes it, with epsilon outside of the bias correction.
@@ -45,6 +60,15 @@ pub struct AdamUpdate {
     pub epsilon: f64,
     /// Number of this update, from 1.
     pub number: u64,
+}
+
+impl AdamUpdate {
+    /// The learning rate with the corrections of both moments' bias.
+    #[must_use]
+    pub fn rate(&self) -> f64 {
+        let t = self.number as f64;
+        self.learning_rate * (1.0 - self.beta2.powf(t)).sqrt() / (1.0 - self.beta1.powf(t))
+    }
 }
 
 /// A parameter with its moments, which are flat.
@@ -80,6 +104,30 @@ pub fn is_native(device: &Device) -> bool {
     }
 }
 
+/// Whether this is a GPU of LibTorch's.
+#[must_use]
+pub fn is_gpu(device: &Device) -> bool {
+    #[cfg(feature = "tch")]
+    return torch::gpu(device).is_some();
+    #[cfg(not(feature = "tch"))]
+    {
+        let _ = device;
+        false
+    }
+}
+
+/// The most bytes of tensors on a GPU of LibTorch's since the last call.
+#[must_use]
+pub fn peak_bytes(device: &Device) -> Option<u64> {
+    #[cfg(feature = "tch")]
+    return torch::gpu(device).map(torch::peak_bytes);
+    #[cfg(not(feature = "tch"))]
+    {
+        let _ = device;
+        None
+    }
+}
+
 /// How LibTorch computes on GPUs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GpuArithmetic {
@@ -100,24 +148,71 @@ pub fn set_gpu_arithmetic(device: &Device, arithmetic: GpuArithmetic) {
     let _ = (device, arithmetic);
 }
 
-/// Floats on a device that is without autodiff. The host does not wait for the copy to a GPU of LibTorch's.
+/// Floats on a device that is without autodiff: of 64 bits where the data are, else of the device's type. The host does not wait for the copy to a GPU of LibTorch's.
 #[must_use]
 pub fn upload<const D: usize>(data: TensorData, device: &Device) -> Tensor<D> {
     #[cfg(feature = "tch")]
     if let Some(gpu) = torch::gpu(device) {
         return torch::upload(data, gpu);
     }
-    Tensor::from_data(data, device)
+    match data.dtype() {
+        DType::F64 => Tensor::from_data(data, (device, DType::F64)),
+        _ => Tensor::from_data(data, device),
+    }
 }
 
-/// [`upload`] of bytes, which stay bytes.
+/// [`upload`] of integers.
 #[must_use]
-pub fn upload_bytes<const D: usize>(data: TensorData, device: &Device) -> Tensor<D, Int> {
+pub fn upload_int<const D: usize>(data: TensorData, device: &Device) -> Tensor<D, Int> {
     #[cfg(feature = "tch")]
     if let Some(gpu) = torch::gpu(device) {
-        return torch::upload_bytes(data, gpu);
+        return torch::upload_int(data, gpu);
     }
-    Tensor::from_data(data, (device, DType::U8))
+    let dtype = data.dtype();
+    Tensor::from_data(data, (device, dtype))
+}
+
+/// Copies `data` into a tensor of LibTorch's, which keeps its address. The host does not wait for the copy.
+///
+/// # Panics
+/// Where [`is_native`] is false, and if the shape is another one.
+pub fn write<const D: usize>(target: &Tensor<D>, data: TensorData) {
+    #[cfg(feature = "tch")]
+    return torch::write(target, data);
+    #[cfg(not(feature = "tch"))]
+    unreachable!("{target:?} is not LibTorch's: {data:?}");
+}
+
+/// [`write`] of integers.
+///
+/// # Panics
+/// As [`write`].
+pub fn write_int<const D: usize>(target: &Tensor<D, Int>, data: TensorData) {
+    #[cfg(feature = "tch")]
+    return torch::write_int(target, data);
+    #[cfg(not(feature = "tch"))]
+    unreachable!("{target:?} is not LibTorch's: {data:?}");
+}
+
+/// The same values in memory of their own, on LibTorch; elsewhere no memory is written to that is shared.
+#[must_use]
+pub fn copied<const D: usize>(tensor: Tensor<D>) -> Tensor<D> {
+    #[cfg(feature = "tch")]
+    if is_native(&tensor.device()) {
+        return torch::copied(tensor);
+    }
+    tensor
+}
+
+/// Where a tensor of LibTorch's, with or without autodiff, begins in the memory of its device.
+#[must_use]
+pub fn address<const D: usize>(tensor: &Tensor<D>) -> Option<usize> {
+    #[cfg(feature = "tch")]
+    if is_native(&tensor.device()) {
+        return Some(torch::address(tensor));
+    }
+    let _ = tensor;
+    None
 }
 
 /// Convolution of `[batch, channels, height, width]`, with bias where the module has one. The weights are
@@ -129,6 +224,43 @@ pub fn conv2d(conv: &Conv2d, x: Tensor<4>) -> Tensor<4> {
         return torch::conv2d(conv, x);
     }
     conv.forward(x)
+}
+
+/// [`conv2d`], then ReLU.
+#[must_use]
+pub fn conv2d_relu(conv: &Conv2d, x: Tensor<4>) -> Tensor<4> {
+    #[cfg(feature = "tch")]
+    if combines(conv, &x) {
+        return torch::conv2d_combined(conv, x, None, 1.0, true);
+    }
+    relu(conv2d(conv, x))
+}
+
+/// `x + scale * conv(branch)`, both of the same shape, then ReLU if `with_relu`.
+#[must_use]
+pub fn conv2d_add_scaled(
+    conv: &Conv2d,
+    branch: Tensor<4>,
+    x: Tensor<4>,
+    scale: f64,
+    with_relu: bool,
+) -> Tensor<4> {
+    #[cfg(feature = "tch")]
+    if combines(conv, &branch) {
+        return torch::conv2d_combined(conv, branch, Some(x), scale, with_relu);
+    }
+    let y = add_scaled(x, conv2d(conv, branch), scale);
+    match with_relu {
+        true => relu(y),
+        false => y,
+    }
+}
+
+/// Whether what follows a convolution is worth an operation with it: on GPUs, which wait for memory. (On CPUs
+/// the bias is oneDNN's to add.)
+#[cfg(feature = "tch")]
+fn combines(conv: &Conv2d, x: &Tensor<4>) -> bool {
+    conv.bias.is_some() && is_gpu(&x.device())
 }
 
 /// Batch normalisation over all axes but the second of `[batch, channels, ..]`, then plus `residual`, then
@@ -235,24 +367,30 @@ pub fn channels_last_bf16(x: Tensor<4>) -> Tensor<4> {
 #[derive(Debug)]
 pub struct Adam {
     update: AdamUpdate,
+    #[cfg_attr(not(feature = "tch"), expect(dead_code, reason = "LibTorch reads it"))]
+    rate: Option<Tensor<1>>,
+    #[cfg_attr(not(feature = "tch"), expect(dead_code, reason = "LibTorch reads it"))]
+    addresses: Addresses,
     #[cfg(feature = "tch")]
     native: torch::AdamList,
 }
 
 impl Adam {
-    /// An update of no parameter yet.
+    /// An update of no parameter yet. On LibTorch `rate`, `[1]`, is read when the update is computed, in place
+    /// of [`AdamUpdate::rate`].
     #[must_use]
-    pub fn new(update: AdamUpdate) -> Self {
+    pub fn new(update: AdamUpdate, rate: Option<Tensor<1>>, addresses: Addresses) -> Self {
         Self {
             update,
+            rate,
+            addresses,
             #[cfg(feature = "tch")]
             native: torch::AdamList::default(),
         }
     }
 
     /// A parameter to update by its `gradient`. What is returned has its new values once
-    /// [`finish`](Self::finish) was called. Where no other tensor shares their memory, value and moments are
-    /// updated in place.
+    /// [`finish`](Self::finish) was called.
     #[must_use]
     pub fn add<const D: usize>(
         &mut self,
@@ -261,7 +399,7 @@ impl Adam {
     ) -> AdamState<D> {
         #[cfg(feature = "tch")]
         if is_native(&state.value.device()) {
-            return self.native.add(state, gradient);
+            return self.native.add(state, gradient, self.addresses);
         }
         fallback::adam(state, gradient, self.update)
     }
@@ -269,6 +407,6 @@ impl Adam {
     /// Updates what was added.
     pub fn finish(self) {
         #[cfg(feature = "tch")]
-        self.native.update(self.update);
+        self.native.update(self.update, self.rate);
     }
 }

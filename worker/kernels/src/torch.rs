@@ -6,7 +6,8 @@
 //!
 //! - `conv`, `norm`, `elementwise`: convolution, batch normalisation, the rest
 //! - `optimizer`: Adam
-//! - `transfer`: from the host to a GPU
+//! - `transfer`: from the host to a GPU, copies, addresses
+//! - `recording`: CUDA graphs
 //! - `graph`: nodes of burn's autodiff graph
 //! - `ffi`: what tch does not bind
 
@@ -21,17 +22,22 @@ mod ffi;
 mod graph;
 mod norm;
 mod optimizer;
+mod recording;
+mod residual;
 mod transfer;
 
 use burn::backend::DispatchDevice;
 use burn::backend::libtorch::TchTensor;
 use burn::tensor::Device;
 
-pub(crate) use conv::conv2d;
+pub(crate) use conv::{conv2d, conv2d_combined};
 pub(crate) use elementwise::{add_scaled, channels_last, global_avg_pool, relu};
 pub(crate) use norm::batch_norm;
 pub(crate) use optimizer::AdamList;
-pub(crate) use transfer::{gpu, set_gpu_arithmetic, upload, upload_bytes};
+pub(crate) use recording::Recording;
+pub(crate) use transfer::{
+    address, copied, gpu, peak_bytes, set_gpu_arithmetic, upload, upload_int, write, write_int,
+};
 
 pub(crate) fn is_torch(device: &Device) -> bool {
     matches!(

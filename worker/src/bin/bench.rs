@@ -6,6 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use quartet_engine::compute::Compute as Placement;
 use quartet_engine::train::bench::{StepCost, Work, measure, measure_inference};
 use quartet_shared::spec::{Backbone, Precision, Preset, RunSpec};
 use quartet_worker::device::{self, BackendChoice};
@@ -59,6 +60,10 @@ struct Step {
     /// Steps before those, which are not timed.
     #[arg(long, default_value_t = 0)]
     warm_up: u32,
+    /// Whether a GPU records its steps as CUDA graphs and replays them, or is told each operation: both to
+    /// compare.
+    #[arg(long, value_enum, num_args = 1.., value_delimiter = ',', default_values_t = [Graphs::On])]
+    graphs: Vec<Graphs>,
     /// Times the parts of a step, too: the host waits for the device after each.
     #[arg(long)]
     parts: bool,
@@ -73,6 +78,16 @@ struct Step {
     here: bool,
     #[command(flatten)]
     compute: Compute,
+}
+
+/// Whether steps are recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Graphs {
+    /// Where that can be had.
+    On,
+    /// Never.
+    Off,
 }
 
 #[derive(Args, Clone)]
@@ -110,6 +125,8 @@ struct Setting {
     size: u32,
     batch: u32,
     precision: Precision,
+    /// Matters on GPUs alone.
+    graphs: Graphs,
 }
 
 /// What a process prints.
@@ -128,6 +145,8 @@ struct Row {
     peak_bytes: Option<u64>,
     /// By how much more of the GPU's memory is taken than before; `None` where no GPU can be asked.
     gpu_bytes: Option<u64>,
+    /// The most that its tensors took of it.
+    gpu_peak_bytes: Option<u64>,
 }
 
 fn main() -> Result<()> {
@@ -163,12 +182,15 @@ impl Step {
         for backbone in backbones {
             for size in or(&self.size, self.run(backbone).image_size) {
                 for &batch in &batches {
-                    settings.extend(precisions.iter().map(|&precision| Setting {
-                        backbone,
-                        size,
-                        batch,
-                        precision,
-                    }));
+                    for &precision in &precisions {
+                        settings.extend(self.graphs.iter().map(|&graphs| Setting {
+                            backbone,
+                            size,
+                            batch,
+                            precision,
+                            graphs,
+                        }));
+                    }
                 }
             }
         }
@@ -188,11 +210,12 @@ impl Step {
     fn table(&self) -> Result<()> {
         if !self.json {
             println!(
-                "{:<20} {:>5} {:>6} {:>9} {:<18} {:>8} {:>8} {:>27} {:>11} {:>10} {:>8}",
+                "{:<20} {:>5} {:>6} {:>9} {:>6} {:<18} {:>8} {:>8} {:>27} {:>11} {:>10} {:>8}",
                 "backbone",
                 "size",
                 "batch",
                 "precision",
+                "graphs",
                 "device",
                 "s/step",
                 "images/s",
@@ -235,6 +258,7 @@ impl Step {
         option("--precision", setting.precision.as_str().to_owned());
         option("--steps", self.steps.to_string());
         option("--warm-up", self.warm_up.to_string());
+        option("--graphs", setting.graphs.to_string());
         let optional = [
             ("--width", self.width.map(|width| width.to_string())),
             ("--gpu", self.compute.gpu.map(|gpu| gpu.to_string())),
@@ -278,11 +302,18 @@ impl Step {
             steps: self.steps.max(1),
             parts: self.parts,
         };
+        let graphs = setting.graphs == Graphs::On;
+        let placement = Placement::from(&device.device).with_graphs(graphs);
         let cost = match self.inference {
-            true => measure_inference(work, &device.device)?,
-            false => measure(work, &device.device)?,
+            true => measure_inference(work, &placement)?,
+            false => measure(work, &placement)?,
         };
-        let StepCost { total, parts, loss } = cost;
+        let StepCost {
+            total,
+            parts,
+            loss,
+            gpu_bytes: gpu_peak_bytes,
+        } = cost;
         Ok(Row {
             setting,
             device: device.description,
@@ -290,11 +321,21 @@ impl Step {
             images_per_second: f64::from(setting.batch) / total,
             parts,
             loss,
+            gpu_peak_bytes,
             peak_bytes: peak_bytes(),
             // What a training took stays with the process.
             gpu_bytes: gpu_bytes()
                 .zip(before)
                 .map(|(now, before)| now.saturating_sub(before)),
+        })
+    }
+}
+
+impl std::fmt::Display for Graphs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Self::On => "on",
+            Self::Off => "off",
         })
     }
 }
@@ -306,15 +347,16 @@ impl Row {
             size,
             batch,
             precision,
+            graphs,
         } = self.setting;
         let gibibytes = |bytes: u64| format!("{:.2} GiB", bytes as f64 / f64::from(1 << 30));
         let memory = self.peak_bytes.map_or("?".to_owned(), gibibytes);
-        let on_gpu = self.gpu_bytes.map_or("-".to_owned(), gibibytes);
+        let on_gpu = self.gpu_peak_bytes.map_or("-".to_owned(), gibibytes);
         let parts = self.parts.map_or("-".to_owned(), |parts| {
             parts.map(|part| format!("{part:.3}")).join(" ")
         });
         format!(
-            "{backbone:<20} {size:>5} {batch:>6} {:>9} {:<18} {:>8.3} {:>8.2} \
+            "{backbone:<20} {size:>5} {batch:>6} {:>9} {graphs:>6} {:<18} {:>8.3} {:>8.2} \
              {parts:>27} {memory:>11} {on_gpu:>10} {:>8.4}",
             precision.as_str(),
             self.device,

@@ -107,6 +107,20 @@ pub(super) struct ServeArgs {
     /// How long the run at hand may take to commit its state when this worker is told to stop.
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = humantime::parse_duration)]
     pub(super) drain_grace: Duration,
+    /// Record a GPU's training steps as CUDA graphs and replay them; off tells it each operation. Results may
+    /// differ in their last digits.
+    #[arg(
+        long,
+        value_name = "on|off",
+        env = "QUARTET_CUDA_GRAPHS",
+        default_value = "on",
+        action = clap::ArgAction::Set,
+        value_parser = clap::builder::BoolishValueParser::new()
+    )]
+    pub(super) cuda_graphs: bool,
+    /// Most bytes of pixels that a GPU keeps, such as 512MiB; larger data sets are sent to it batch by batch.
+    #[arg(long, value_name = "SIZE", default_value = "2GiB", value_parser = size)]
+    pub(super) device_data_limit: u64,
     /// Exit when standard input ends: for a parent process that must not leave workers behind.
     #[arg(long, hide = true)]
     pub(super) exit_with_parent: bool,
@@ -235,6 +249,27 @@ fn label(text: &str) -> Result<String, InvalidLabel> {
     quartet_shared::label::check(text).map(|()| text.to_owned())
 }
 
+/// Bytes: a number with B, KiB, MiB or GiB, or without a unit.
+fn size(text: &str) -> Result<u64, String> {
+    const UNITS: [(&str, u64); 4] = [
+        ("KiB", 1 << 10),
+        ("MiB", 1 << 20),
+        ("GiB", 1 << 30),
+        ("B", 1),
+    ];
+    let found = UNITS.iter().find_map(|(unit, bytes)| {
+        let number = text.strip_suffix(unit)?;
+        Some((number, *bytes))
+    });
+    let (number, unit) = found.unwrap_or((text, 1));
+    let bytes = number
+        .trim()
+        .parse::<u64>()
+        .ok()
+        .and_then(|n| n.checked_mul(unit));
+    bytes.ok_or_else(|| "a whole number of bytes, KiB, MiB or GiB, such as 512MiB".to_owned())
+}
+
 pub(super) fn print_completions(shell: clap_complete::Shell) {
     clap_complete::generate(
         shell,
@@ -252,6 +287,35 @@ mod tests {
     fn the_arguments_are_consistent() {
         Args::command().debug_assert();
         assert!(BackendChoice::value_variants().len() >= 4);
+    }
+
+    #[test]
+    fn sizes_have_units() {
+        let sizes = [
+            ("0", 0),
+            ("17", 17),
+            ("17B", 17),
+            ("512MiB", 512 << 20),
+            ("2 GiB", 2 << 30),
+        ];
+        for (text, bytes) in sizes {
+            assert_eq!(size(text), Ok(bytes), "{text}");
+        }
+        for text in ["", "GiB", "-1", "1.5GiB", "2GB", "20000000000GiB"] {
+            assert!(size(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn cuda_graphs_can_be_turned_off() {
+        let graphs = |args: &[&str]| {
+            let args = Args::try_parse_from([&["worker"], args].concat());
+            args.map(|args| args.serve.cuda_graphs)
+        };
+        assert!(graphs(&[]).unwrap());
+        assert!(!graphs(&["--cuda-graphs", "off"]).unwrap());
+        assert!(!graphs(&["--cuda-graphs=0"]).unwrap());
+        assert!(graphs(&["--cuda-graphs", "maybe"]).is_err());
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use quartet_agent::executor::UnsupportedPrecision;
 use quartet_agent::{Departure, Refused, Settings};
+use quartet_engine::compute::Compute;
 use quartet_identity::{KeyError, Role};
 use quartet_shared::human;
 use quartet_shared::label;
@@ -66,6 +67,9 @@ fn work(
     device: TrainingDevice,
     log: LogTap,
 ) -> anyhow::Result<Departure> {
+    let compute = Compute::from(&device.device)
+        .with_graphs(args.cuda_graphs)
+        .with_device_data_limit(args.device_data_limit);
     let settings = Settings {
         coordinators: args.coordinator,
         name: args.name.unwrap_or_else(|| label::of(&default_name(gpu))),
@@ -89,7 +93,8 @@ fn work(
         if args.exit_with_parent {
             exit_with_parent(shutdown.clone());
         }
-        quartet_agent::run(settings, Arc::new(OnDevice::new(device, gpu)), shutdown).await
+        let executor = Arc::new(OnDevice::new(device, gpu, compute));
+        quartet_agent::run(settings, executor, shutdown).await
     });
     // A step that is still computing must not hold the exit up.
     runtime.shutdown_background();

@@ -1,5 +1,5 @@
 use burn::tensor::Device;
-use quartet_shared::dataset::{Channels, Dataset, Images};
+use quartet_shared::dataset::{Channels, Dataset, Images, Split};
 use quartet_shared::ids::Epoch;
 use quartet_shared::spec::Augmentation;
 
@@ -253,4 +253,50 @@ fn votes_become_distributions() {
         [0.8, 0.2, 0.0, 0.0, 0.0, 0.0, 0.0f32],
     ];
     assert_eq!(distributions.as_slice::<f32>().unwrap(), expected.concat());
+}
+
+/// Where a device keeps the pixels, it makes the same images out of numbers.
+#[test]
+fn kept_pixels_make_the_same_images() {
+    let (planes, colour) = planes_and_colour(6);
+    let draws: Vec<AugmentationParams> = (0..6)
+        .map(|i| AugmentationParams::new(&NOTEBOOK, 5, Epoch(2), i))
+        .chain([
+            AugmentationParams::NONE,
+            AugmentationParams {
+                tx: 1.5,
+                ty: -0.7,
+                zx: 2.0,
+                zy: 0.3,
+                flip: true,
+            },
+        ])
+        .collect();
+    assert!(draws.iter().any(|draw| draw.flip));
+    let indices = [4, 0, 5, 1, 1, 3, 2, 0];
+    for device in crate::devices::cpus() {
+        for dataset in [&planes[0], &colour] {
+            for size in [32, 48, 75, 200] {
+                let images = &dataset.splits[0];
+                let plain = Input::new(dataset, size, &device);
+                let limit = dataset.shape().bytes() as u64 * 6;
+                let keeping = Input::keeping(dataset, size, &device, limit).unwrap();
+                assert!(keeping.kept.is_some());
+                let too_much = Input::keeping(dataset, size, &device, limit - 1).unwrap();
+                assert!(too_much.kept.is_none());
+                let evaluation = |input: &Input| {
+                    let host = input.host_evaluation(images, Split::Train, 1..5).unwrap();
+                    input.decode(&input.upload(host))
+                };
+                let made = [&plain, &keeping].map(|input| {
+                    let training = input.augmented(images, &indices, &draws).unwrap();
+                    [training, evaluation(input)].map(|batch| {
+                        let values: Vec<f32> = batch.images.into_data().try_to_vec().unwrap();
+                        (values, batch.labels.into_data())
+                    })
+                });
+                assert!(made[0] == made[1], "{device:?}, {size}");
+            }
+        }
+    }
 }

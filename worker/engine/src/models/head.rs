@@ -3,7 +3,7 @@
 use burn::module::Module;
 use burn::nn::{BatchNorm, Linear};
 use burn::tensor::{Device, Tensor, TensorData};
-use quartet_kernels::upload;
+use quartet_kernels::{upload, write};
 use rand::Rng;
 
 use super::blocks::KERAS_EPSILON;
@@ -73,6 +73,9 @@ impl Hidden {
     }
 }
 
+/// [`DropoutMasks`] on the host, `[batch, features]` each; `None` where nothing is dropped.
+pub(crate) type HostMasks = Option<[TensorData; 3]>;
+
 /// What dropout multiplies activations with in one training step.
 ///
 /// Drawn on the host from a generator of the caller's, so that a step can be repeated exactly on any
@@ -96,27 +99,48 @@ impl DropoutMasks {
         rate: f64,
         batch: usize,
         rng: &mut impl Rng,
-        device: &Device,
-    ) -> Self {
+    ) -> HostMasks {
         if rate <= 0.0 {
-            return Self::none();
+            return None;
         }
         let dropped_below = (rate * 2f64.powi(32)) as u32;
         let kept = (1.0 / (1.0 - rate)) as f32;
-        let masks = widths.map(|width| {
+        Some(widths.map(|width| {
             let values: Vec<f32> = (0..batch * width)
                 .map(|_| match rng.next_u32() < dropped_below {
                     true => 0.0,
                     false => kept,
                 })
                 .collect();
-            let data = TensorData::new(values, [batch, width]);
-            let mask = upload(data, &device.clone().inner());
-            match device.is_autodiff() {
-                true => mask.autodiff(),
-                false => mask,
-            }
+            TensorData::new(values, [batch, width])
+        }))
+    }
+
+    /// Masks on the device with autodiff.
+    pub(crate) fn autodiff(self) -> Self {
+        Self {
+            masks: self.masks.map(|masks| masks.map(Tensor::autodiff)),
+        }
+    }
+
+    /// Masks on a device.
+    pub(crate) fn upload(masks: HostMasks, device: &Device) -> Self {
+        let masks = masks.map(|masks| {
+            masks.map(|data| {
+                let mask = upload(data, &device.clone().inner());
+                match device.is_autodiff() {
+                    true => mask.autodiff(),
+                    false => mask,
+                }
+            })
         });
-        Self { masks: Some(masks) }
+        Self { masks }
+    }
+
+    /// New values for masks of the same widths, which keep their addresses.
+    pub(crate) fn write(&self, masks: HostMasks) {
+        for (mask, data) in self.masks.iter().flatten().zip(masks.into_iter().flatten()) {
+            write(mask, data);
+        }
     }
 }

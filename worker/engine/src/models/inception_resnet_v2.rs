@@ -142,7 +142,7 @@ impl InceptionResnetV2 {
 
     /// `[batch, 3, 200, 200]` to `[batch, 1536, 4, 4]`.
     pub(super) fn forward<I: Interpreter>(&self, x: I::Map, ops: &I) -> I::Map {
-        let residual = |x, block: &Residual| ops.relu(block.forward(x, ops));
+        let residual = |x, block: &Residual| block.forward(x, true, ops);
         let x = self.stem1.forward(x, ops); // [batch, 64, 97, 97]
         let x = ops.max_pool_3x3(x, PaddingConfig2d::Valid); // [batch, 64, 48, 48]
         let x = self.stem2.forward(x, ops); // [batch, 192, 46, 46]
@@ -153,7 +153,7 @@ impl InceptionResnetV2 {
         let x = self.blocks17.iter().fold(x, residual);
         let x = self.mixed_7a.forward(x, ops); // [batch, 2080, 4, 4]
         let x = self.blocks8.iter().fold(x, residual);
-        let x = self.last8.forward(x, ops);
+        let x = self.last8.forward(x, false, ops);
         self.conv_7b.forward(x, ops)
     }
 }
@@ -177,10 +177,10 @@ impl Residual {
         }
     }
 
-    /// Before the activation.
-    fn forward<I: Interpreter>(&self, x: I::Map, ops: &I) -> I::Map {
+    /// With or without the activation.
+    fn forward<I: Interpreter>(&self, x: I::Map, relu: bool, ops: &I) -> I::Map {
         let branches = self.branches.forward(x.clone(), ops);
-        ops.add_scaled(x, ops.conv(&self.up, branches), self.scale)
+        ops.add_conv(x, &self.up, branches, self.scale, relu)
     }
 }
 

@@ -3,6 +3,7 @@
 use burn::nn::conv::Conv2d;
 use burn::nn::{BatchNorm, Linear, PaddingConfig2d};
 use burn::tensor::Tensor;
+use quartet_kernels::Addresses;
 
 use super::head::DropoutMasks;
 use super::ops::{self, Mode};
@@ -26,6 +27,22 @@ pub(crate) trait Interpreter {
     fn bn_add_relu(&self, norm: &BatchNorm, x: Self::Map, residual: Self::Map) -> Self::Map;
     /// `x + scale * branch`.
     fn add_scaled(&self, x: Self::Map, branch: Self::Map, scale: f64) -> Self::Map;
+    /// Convolution, then ReLU.
+    fn conv_relu(&self, conv: &Conv2d, x: Self::Map) -> Self::Map {
+        self.relu(self.conv(conv, x))
+    }
+    /// `x` plus `scale` times the convolution of `branch`, then ReLU if `relu`.
+    fn add_conv(
+        &self,
+        x: Self::Map,
+        conv: &Conv2d,
+        branch: Self::Map,
+        scale: f64,
+        relu: bool,
+    ) -> Self::Map {
+        let y = self.add_scaled(x, self.conv(conv, branch), scale);
+        if relu { self.relu(y) } else { y }
+    }
     /// Branches joined along the channels.
     fn concat(&self, branches: Vec<Self::Map>) -> Self::Map;
     /// 2x2 max-pool with stride 2, a last odd row or column dropped.
@@ -62,10 +79,10 @@ impl Eager {
         }
     }
 
-    /// For training.
-    pub(super) fn training(dropout: DropoutMasks) -> Self {
+    /// For training, with running statistics that have these addresses.
+    pub(super) fn training(dropout: DropoutMasks, addresses: Addresses) -> Self {
         Self {
-            mode: Mode::Training,
+            mode: Mode::Training(addresses),
             dropout,
         }
     }
@@ -97,6 +114,21 @@ impl Interpreter for Eager {
 
     fn add_scaled(&self, x: Tensor<4>, branch: Tensor<4>, scale: f64) -> Tensor<4> {
         ops::add_scaled(x, branch, scale)
+    }
+
+    fn conv_relu(&self, conv: &Conv2d, x: Tensor<4>) -> Tensor<4> {
+        ops::conv_relu(conv, x)
+    }
+
+    fn add_conv(
+        &self,
+        x: Tensor<4>,
+        conv: &Conv2d,
+        branch: Tensor<4>,
+        scale: f64,
+        relu: bool,
+    ) -> Tensor<4> {
+        ops::add_conv(x, conv, branch, scale, relu)
     }
 
     fn concat(&self, branches: Vec<Tensor<4>>) -> Tensor<4> {

@@ -33,6 +33,7 @@ mod tests;
 
 pub use config::NetworkConfig;
 pub use head::DropoutMasks;
+pub(crate) use head::HostMasks;
 pub use network::Network;
 pub use parameter_count::{ParameterCount, parameter_count};
 pub use precision::check_precision;

@@ -2,11 +2,12 @@
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
+use quartet_kernels::Addresses;
 use quartet_shared::spec::{Family, Freeze, Precision};
 use rand::Rng;
 
 use super::config::NetworkConfig;
-use super::head::{DropoutMasks, Head};
+use super::head::{DropoutMasks, Head, HostMasks};
 use super::inception_resnet_v2::InceptionResnetV2;
 use super::inception_v3::InceptionV3;
 use super::init::Init;
@@ -111,7 +112,7 @@ impl Network {
     /// The feature map as a training step computes it.
     #[cfg(test)]
     pub(crate) fn features_in_training(&self, x: Tensor<4>) -> Tensor<4> {
-        self.backbone(x, &Eager::training(DropoutMasks::none()))
+        self.backbone(x, &Eager::training(DropoutMasks::none(), Addresses::Free))
     }
 
     fn backbone(&self, x: Tensor<4>, eager: &Eager) -> Tensor<4> {
@@ -138,8 +139,18 @@ impl Network {
     /// If `x` is on a device without autodiff, where burn would not use the batch's statistics.
     #[must_use]
     pub fn forward_train(&self, x: Tensor<4>, masks: DropoutMasks) -> Tensor<2> {
+        self.forward_train_at(x, masks, Addresses::Free)
+    }
+
+    /// [`forward_train`](Self::forward_train) with running statistics that have these addresses.
+    pub(crate) fn forward_train_at(
+        &self,
+        x: Tensor<4>,
+        masks: DropoutMasks,
+        addresses: Addresses,
+    ) -> Tensor<2> {
         assert!(x.is_autodiff(), "training needs an autodiff device");
-        let eager = Eager::training(masks);
+        let eager = Eager::training(masks, addresses);
         let x = self.backbone(x, &eager);
         self.head.forward(x, &eager)
     }
@@ -152,13 +163,12 @@ impl DropoutMasks {
     /// A network without dropout takes nothing from `rng`.
     #[must_use]
     pub fn draw(network: &Network, batch: usize, rng: &mut impl Rng, device: &Device) -> Self {
-        Self::draw_widths(
-            network.head.widths(),
-            network.config.dropout,
-            batch,
-            rng,
-            device,
-        )
+        Self::upload(Self::on_host(network, batch, rng), device)
+    }
+
+    /// [`draw`](Self::draw), while they are still on the host.
+    pub(crate) fn on_host(network: &Network, batch: usize, rng: &mut impl Rng) -> HostMasks {
+        Self::draw_widths(network.head.widths(), network.config.dropout, batch, rng)
     }
 }
 

@@ -7,14 +7,14 @@ use burn::nn::BatchNorm;
 use burn::nn::conv::Conv2d;
 use burn::nn::{Linear, PaddingConfig2d};
 use burn::tensor::{FloatDType, Tensor};
-use quartet_kernels::{Statistics, batch_norm};
+use quartet_kernels::{Addresses, Statistics, batch_norm};
 use quartet_shared::spec::Precision;
 
 /// What a forward pass is for. It decides which statistics batch normalisation uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mode {
     /// Statistics of the batch, which also move the running ones.
-    Training,
+    Training(Addresses),
     /// Running statistics, which stay as they are.
     Inference,
 }
@@ -22,7 +22,7 @@ pub(super) enum Mode {
 impl Mode {
     fn statistics(self) -> Statistics {
         match self {
-            Self::Training => Statistics::Batch,
+            Self::Training(addresses) => Statistics::Batch(addresses),
             Self::Inference => Statistics::Running,
         }
     }
@@ -86,6 +86,22 @@ pub(super) fn bn_add_relu(
 /// `x + scale * branch`.
 pub(super) fn add_scaled(x: Tensor<4>, branch: Tensor<4>, scale: f64) -> Tensor<4> {
     quartet_kernels::add_scaled(x, branch, scale)
+}
+
+/// Convolution, then ReLU.
+pub(super) fn conv_relu(conv: &Conv2d, x: Tensor<4>) -> Tensor<4> {
+    quartet_kernels::conv2d_relu(conv, x)
+}
+
+/// `x` plus `scale` times the convolution of `branch`, then ReLU if `relu`.
+pub(super) fn add_conv(
+    x: Tensor<4>,
+    conv: &Conv2d,
+    branch: Tensor<4>,
+    scale: f64,
+    relu: bool,
+) -> Tensor<4> {
+    quartet_kernels::conv2d_add_scaled(conv, branch, x, scale, relu)
 }
 
 /// Branches joined along the channels.

@@ -9,6 +9,7 @@ use rand_chacha::ChaCha8Rng;
 use super::init::Init;
 use super::ops::{self, Mode};
 use super::{DropoutMasks, Network, NetworkConfig, parameter_count};
+use quartet_kernels::Addresses;
 
 const WIDTH: f64 = 0.0625;
 const BATCH: usize = 8;
@@ -275,7 +276,7 @@ fn running_statistics_move_as_in_keras_3() {
     let device = Device::flex().autodiff();
     let norm = Init::new(&device, 0, &config(Backbone::Vgg16)).batch_norm(1, 1e-3);
     let x = Tensor::<2>::from_data([[1.0], [2.0], [6.0]], &device);
-    ops::bn(&norm, x, Mode::Training);
+    ops::bn(&norm, x, Mode::Training(Addresses::Free));
     let statistics: Vec<f32> = snapshot(&norm)[2..]
         .iter()
         .flat_map(|(_, data)| data.try_to_vec::<f32>().unwrap())
@@ -302,7 +303,8 @@ fn dropout_keeps_the_mean_and_follows_the_generator() {
     let device = Device::flex();
     let data = |seed| {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        let masks = DropoutMasks::draw_widths([500, 300, 200], 0.2, 20, &mut rng, &device);
+        let masks = DropoutMasks::draw_widths([500, 300, 200], 0.2, 20, &mut rng);
+        let masks = DropoutMasks::upload(masks, &device);
         masks.masks.unwrap().map(Tensor::into_data)
     };
     let masks = data(1);

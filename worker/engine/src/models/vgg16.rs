@@ -61,7 +61,7 @@ impl Vgg16 {
 impl Block {
     fn forward<I: Interpreter>(&self, x: I::Map, ops: &I) -> I::Map {
         let convs = self.convs.iter();
-        let x = convs.fold(x, |x, conv| ops.relu(ops.conv(conv, x)));
+        let x = convs.fold(x, |x, conv| ops.conv_relu(conv, x));
         ops.max_pool_2x2(x)
     }
 }

@@ -12,8 +12,11 @@ use quartet_shared::spec::{Augmentation, ExperimentSpec, RunSpec};
 
 use super::error::TrainError;
 use super::prepare::prepare;
-use crate::input::Input;
+use super::train_loop::step_once;
+use crate::batches::Classifier;
+use crate::compute::Compute;
 use crate::metrics::{MetricAccumulator, cross_entropy, statistics};
+use crate::repeat::Repeated;
 
 /// Steps after which the host waits for the device, as a training does from time to time.
 const FREE_STEPS: u32 = 10;
@@ -27,6 +30,8 @@ pub struct StepCost {
     pub parts: Option<[f64; 4]>,
     /// Mean training loss of all steps.
     pub loss: f64,
+    /// The most bytes of tensors that there were on a GPU of LibTorch's.
+    pub gpu_bytes: Option<u64>,
 }
 
 /// Why images can be read.
@@ -52,41 +57,51 @@ pub struct Work {
 ///
 /// # Errors
 /// A precision that the device does not have.
-pub fn measure_inference(work: Work, device: &Device) -> Result<StepCost, TrainError> {
+pub fn measure_inference(work: Work, compute: &Compute) -> Result<StepCost, TrainError> {
     let task = task(&work);
-    let (state, _) = prepare(&task, device)?;
+    let (state, _) = prepare(&task, &compute.device)?;
     let network = state.network.valid();
-    let input = Input::new(&task.dataset, task.run.image_size, device);
+    let input = compute.input(&task.dataset, task.run.image_size)?;
+    let mut classifier = Classifier::new(compute);
     let images = task.dataset.split(Split::Train);
     let mut accumulator = MetricAccumulator::default();
-    let times = timed(&work, device, |_, lap| {
-        let batch = input
-            .evaluation_batch(images, 0..images.labels.len())
+    let times = timed(&work, &compute.device, |_, lap| {
+        let host = input
+            .host_evaluation(images, Split::Train, 0..images.labels.len())
             .expect(IN_MEMORY);
         lap();
-        let logits = network.forward(batch.images);
-        let loss = cross_entropy(logits.clone(), batch.labels.clone(), batch.distributions);
-        let statistics = statistics(logits, batch.labels, loss);
+        let statistics = classifier.run(&input, host, |batch| {
+            let logits = network.forward(batch.images);
+            let loss = cross_entropy(logits.clone(), batch.labels.clone(), batch.distributions);
+            statistics(logits, batch.labels, loss)
+        });
         lap();
         accumulator.push(statistics, images.labels.len());
     });
-    Ok(times.cost(accumulator.read().loss))
+    let loss = accumulator.read().loss;
+    Ok(times.cost(loss, quartet_kernels::peak_bytes(&compute.device)))
 }
 
 /// Trains the run on made-up images.
 ///
 /// # Errors
 /// A loss that is not finite, or a precision that the device does not have.
-pub fn measure(work: Work, device: &Device) -> Result<StepCost, TrainError> {
+pub fn measure(work: Work, compute: &Compute) -> Result<StepCost, TrainError> {
     let task = task(&work);
-    let (state, _) = prepare(&task, device)?;
-    let input = Input::new(&task.dataset, task.run.image_size, device);
+    let (state, _) = prepare(&task, &compute.device)?;
+    let input = compute.input(&task.dataset, task.run.image_size)?;
+    let mut steps = Repeated::new(compute);
+    // What is timed in parts is not recorded.
+    let state = match work.parts {
+        true => state,
+        false => state.at(steps.addresses()),
+    };
     let indices: Vec<usize> = (0..work.experiment.batch_size as usize).collect();
     let mut accumulator = MetricAccumulator::default();
     let mut state = Some(state);
-    let times = timed(&work, device, |step, lap| {
+    let times = timed(&work, &compute.device, |step, lap| {
         let batch = input
-            .training(
+            .host_training(
                 task.dataset.split(Split::Train),
                 &indices,
                 &task.experiment.augmentation,
@@ -94,13 +109,21 @@ pub fn measure(work: Work, device: &Device) -> Result<StepCost, TrainError> {
                 Epoch(step + 1),
             )
             .expect(IN_MEMORY);
-        lap();
         let before = state.take().expect("each step leaves a state");
+        if !work.parts {
+            let host = before.host_step(batch, Epoch(1), u64::from(step));
+            let (after, statistics) = step_once(before, host, &input, &mut steps);
+            state = Some(after);
+            accumulator.push(statistics, indices.len());
+            return;
+        }
+        let batch = input.decode(&input.upload(batch));
+        lap();
         let (loss, statistics) = before.forward(batch, Epoch(1), u64::from(step));
         lap();
         let gradients = loss.backward();
         lap();
-        state = Some(before.update(gradients));
+        state = Some(before.update(gradients, None));
         lap();
         accumulator.push(statistics, indices.len());
     });
@@ -110,7 +133,7 @@ pub fn measure(work: Work, device: &Device) -> Result<StepCost, TrainError> {
             epoch: Epoch(1),
             step,
         }),
-        None => Ok(times.cost(loss)),
+        None => Ok(times.cost(loss, quartet_kernels::peak_bytes(&compute.device))),
     }
 }
 
@@ -141,11 +164,12 @@ impl Times {
         }
     }
 
-    fn cost(self, loss: f64) -> StepCost {
+    fn cost(self, loss: f64, gpu_bytes: Option<u64>) -> StepCost {
         StepCost {
             total: median(self.totals),
             parts: self.parts.map(|parts| parts.map(median)),
             loss,
+            gpu_bytes,
         }
     }
 }
@@ -208,7 +232,9 @@ pub fn input_speed(image_size: u32, batch: u32, batches: u32, device: &Device) -
         horizontal_flip: true,
     };
     let dataset = patterns(batch as usize);
-    let input = Input::new(&dataset, image_size, device);
+    let input = Compute::from(device)
+        .input(&dataset, image_size)
+        .expect(IN_MEMORY);
     let indices: Vec<usize> = (0..batch as usize).collect();
     let make = |epoch| {
         let batch = input

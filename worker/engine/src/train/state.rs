@@ -1,25 +1,57 @@
 //! The state of a training, and one step of it.
 
-use burn::module::Module;
-use burn::tensor::{Gradients, Tensor};
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
+use burn::tensor::{Gradients, Tensor, TensorData};
+use quartet_kernels::{Addresses, copied, upload, write};
 use quartet_shared::ids::Epoch;
 use quartet_shared::position::Position;
 
 use crate::adam::{Adam, AdamConfig};
 use crate::checkpoint::TrainingSnapshot;
-use crate::input::Batch;
 use crate::input::random::{Purpose, stream};
+use crate::input::{Batch, DeviceBatch, HostBatch, Input};
 use crate::metrics::{MetricTotals, cross_entropy, statistics};
-use crate::models::{DropoutMasks, Network};
+use crate::models::{DropoutMasks, HostMasks, Network};
+use crate::repeat::Inputs;
 
 /// What training changes: the network, on a device with autodiff, and its optimizer.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct TrainState {
     /// The network.
     pub network: Network,
     /// Its optimizer.
     pub adam: Adam,
     seed: u64,
+    /// Of what a step changes.
+    addresses: Addresses,
+}
+
+/// What a step takes from the host, while it is still there.
+#[derive(Debug)]
+pub(super) struct HostStep {
+    pub(super) batch: HostBatch,
+    masks: HostMasks,
+    /// Of the update, `[1]`.
+    rate: TensorData,
+}
+
+/// What a step takes from the host, on the device.
+#[derive(Debug)]
+pub(super) struct StepInputs {
+    batch: DeviceBatch,
+    masks: DropoutMasks,
+    /// `[1]`.
+    rate: Tensor<1>,
+}
+
+impl Inputs for StepInputs {
+    type Host = HostStep;
+
+    fn write(&mut self, HostStep { batch, masks, rate }: HostStep) {
+        self.batch.write(batch);
+        self.masks.write(masks);
+        write(&self.rate, rate);
+    }
 }
 
 impl TrainState {
@@ -32,7 +64,21 @@ impl TrainState {
             network,
             adam,
             seed,
+            addresses: Addresses::Free,
         }
+    }
+
+    /// The state with these addresses, in memory of its own if they are fixed.
+    pub(super) fn at(self, addresses: Addresses) -> Self {
+        let own = match addresses {
+            Addresses::Free => self,
+            Addresses::Fixed => Self {
+                network: self.network.map(&mut Copied),
+                adam: self.adam.copied(),
+                ..self
+            },
+        };
+        Self { addresses, ..own }
     }
 
     /// Forward, backward and update on one batch; returns `[loss, images classified right]` of the forward
@@ -40,34 +86,74 @@ impl TrainState {
     #[must_use]
     pub fn step(self, batch: Batch, epoch: Epoch, step: u64) -> (Self, Tensor<1>) {
         let (loss, statistics) = self.forward(batch, epoch, step);
-        (self.update(loss.backward()), statistics)
+        (self.update(loss.backward(), None), statistics)
+    }
+
+    /// What a step on `batch` takes from the host.
+    pub(super) fn host_step(&self, batch: HostBatch, epoch: Epoch, step: u64) -> HostStep {
+        let mut rng = stream(Purpose::Dropout, self.seed, epoch, step);
+        let masks = DropoutMasks::on_host(&self.network, batch.images, &mut rng);
+        let rate = TensorData::new(vec![self.adam.next_rate()], [1]);
+        HostStep { batch, masks, rate }
+    }
+
+    /// Sends that to the device.
+    pub(super) fn upload(HostStep { batch, masks, rate }: HostStep, input: &Input) -> StepInputs {
+        StepInputs {
+            masks: DropoutMasks::upload(masks, input.device()),
+            rate: upload(rate, input.device()),
+            batch: input.upload(batch),
+        }
+    }
+
+    /// [`step`](Self::step) on what [`upload`](Self::upload) has sent.
+    pub(super) fn step_on(self, inputs: &StepInputs, input: &Input) -> (Self, Tensor<1>) {
+        let batch = input.decode(&inputs.batch);
+        let masks = inputs.masks.clone().autodiff();
+        let (loss, statistics) = self.forward_with(batch, masks);
+        let rate = Some(inputs.rate.clone());
+        (self.update(loss.backward(), rate), statistics)
+    }
+
+    /// [`step_on`](Self::step_on) with fixed addresses: the tensors of this state get the new values.
+    ///
+    /// # Panics
+    /// If one of them is somewhere else afterwards.
+    pub(super) fn step_in_place(&self, inputs: &StepInputs, input: &Input) -> Tensor<1> {
+        let before = self.places();
+        let (after, statistics) = self.clone().step_on(inputs, input);
+        assert!(before == after.places(), "a step has moved what it changes");
+        statistics
     }
 
     /// The loss on one batch, with its graph, and the statistics that [`TrainState::step`] returns.
     pub(super) fn forward(&self, batch: Batch, epoch: Epoch, step: u64) -> (Tensor<1>, Tensor<1>) {
-        let images = batch.images.autodiff();
-        let n = images.dims()[0];
+        let n = batch.images.dims()[0];
         let mut rng = stream(Purpose::Dropout, self.seed, epoch, step);
-        let masks = DropoutMasks::draw(&self.network, n, &mut rng, &images.device());
-        let logits = self.network.forward_train(images, masks);
+        let device = batch.images.device().autodiff();
+        let masks = DropoutMasks::draw(&self.network, n, &mut rng, &device);
+        self.forward_with(batch, masks)
+    }
+
+    fn forward_with(&self, batch: Batch, masks: DropoutMasks) -> (Tensor<1>, Tensor<1>) {
+        let images = batch.images.autodiff();
+        let logits = self.network.forward_train_at(images, masks, self.addresses);
         let distributions = batch.distributions.map(Tensor::autodiff);
         let loss = cross_entropy(logits.clone(), batch.labels.clone(), distributions);
         let statistics = statistics(logits.inner(), batch.labels, loss.clone().inner());
         (loss, statistics)
     }
 
-    /// The state after an update by the gradients of the loss.
-    pub(super) fn update(self, gradients: Gradients) -> Self {
+    /// The state after an update by the gradients of the loss; `rate`, `[1]`, is on the device already.
+    pub(super) fn update(self, gradients: Gradients, rate: Option<Tensor<1>>) -> Self {
         let Self {
-            network,
-            mut adam,
-            seed,
+            network, mut adam, ..
         } = self;
-        let network = adam.step(network, gradients);
+        let network = adam.step_at(network, gradients, rate, self.addresses);
         Self {
             network,
             adam,
-            seed,
+            ..self
         }
     }
 
@@ -77,12 +163,54 @@ impl TrainState {
         position: Position,
         totals: Option<MetricTotals>,
     ) -> TrainingSnapshot {
+        let network = self.network.valid();
+        let (network, adam) = match self.addresses {
+            Addresses::Free => (network, self.adam.clone()),
+            // The next step writes where these are.
+            Addresses::Fixed => (network.map(&mut Copied), self.adam.copied()),
+        };
         TrainingSnapshot {
-            network: self.network.valid(),
-            adam: self.adam.clone(),
+            network,
+            adam,
             seed: self.seed,
             position,
             totals,
         }
+    }
+
+    /// Where everything is that a step changes.
+    fn places(&self) -> Vec<Option<usize>> {
+        let mut places = Places(Vec::new());
+        self.network.visit(&mut places);
+        self.adam.moments.values().for_each(|moments| {
+            let of = |moment| quartet_kernels::address::<1>(moment);
+            places.0.extend([of(&moments.m), of(&moments.v)]);
+        });
+        places.0
+    }
+}
+
+/// Copies parameters and running statistics.
+struct Copied;
+
+impl ModuleMapper for Copied {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let trained = param.is_require_grad();
+        let (id, value, mapper) = param.consume();
+        let autodiff = value.is_autodiff();
+        let value = copied(value.inner());
+        let value = match autodiff {
+            true => Tensor::from_inner(value).set_require_grad(trained),
+            false => value,
+        };
+        Param::from_mapped_value(id, value, mapper)
+    }
+}
+
+struct Places(Vec<Option<usize>>);
+
+impl ModuleVisitor for Places {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        self.0.push(quartet_kernels::address(&param.val()));
     }
 }

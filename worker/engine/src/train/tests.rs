@@ -1,5 +1,7 @@
 mod exact;
 mod files;
+#[cfg(feature = "tch")]
+mod fixed;
 mod freeze;
 mod mutated;
 mod precision;
@@ -12,6 +14,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::Arc;
 use std::time::Duration;
 
+use burn::tensor::Device;
 use quartet_agent::executor::{Checkpoint, CheckpointFiles, Resume, Stop};
 use quartet_shared::dataset::{Channels, Dataset, Images};
 use quartet_shared::ids::RunName;

@@ -1,26 +1,32 @@
 //! The loop over an epoch: its training steps, its validation, and its mid-epoch checkpoints.
 
+use std::io;
 use std::time::Instant;
 
 use burn::module::Module;
-use burn::tensor::Device;
+use burn::tensor::Tensor;
 use quartet_agent::executor::{Checkpoint, Moment, Stop, TrainTask};
+use quartet_kernels::Addresses;
 use quartet_shared::dataset::Split;
 use quartet_shared::ids::Epoch;
 use quartet_shared::position::Position;
 use quartet_shared::progress::Phase;
 
 use super::error::TrainError;
-use super::state::TrainState;
-use crate::batches::{batches, inference_batch};
+use super::state::{HostStep, StepInputs, TrainState};
+use crate::batches::{Classifier, batches, inference_batch};
+use crate::compute::Compute;
 use crate::input::{Input, Sampler};
 use crate::metrics::{Means, MetricAccumulator, MetricTotals, cross_entropy, statistics};
 use crate::progress::ProgressReporter;
+use crate::repeat::Repeated;
 
 /// A run in progress, but for its [`TrainState`].
 pub(super) struct TrainLoop<'a> {
     task: &'a TrainTask,
     input: Input,
+    steps: Repeated<StepInputs>,
+    classifier: Classifier,
     reporter: ProgressReporter<'a>,
     /// The last position whose state the callbacks have.
     kept: Position,
@@ -29,18 +35,20 @@ pub(super) struct TrainLoop<'a> {
 impl<'a> TrainLoop<'a> {
     pub(super) fn new(
         task: &'a TrainTask,
-        device: &Device,
+        compute: &Compute,
         reporter: ProgressReporter<'a>,
-    ) -> Self {
-        Self {
+    ) -> io::Result<Self> {
+        Ok(Self {
             task,
-            input: Input::new(&task.dataset, task.run.image_size, device),
+            input: compute.input(&task.dataset, task.run.image_size)?,
+            steps: Repeated::new(compute),
+            classifier: Classifier::new(compute),
             reporter,
             kept: task
                 .resume
                 .as_ref()
                 .map_or_else(Position::default, |resume| resume.position),
-        }
+        })
     }
 
     /// Trains the steps of an epoch that come after `done`, which have given `totals` so far. Returns what
@@ -67,15 +75,16 @@ impl<'a> TrainLoop<'a> {
             .resume_phase(Phase::Training, epoch, steps, done, totals);
         let mut since = Instant::now();
         for (step, indices) in (0..).zip(sampler.steps()).skip(done as usize) {
-            let batch = self.input.training(
+            let batch = self.input.host_training(
                 images,
                 indices,
                 &task.experiment.augmentation,
                 task.run.seed,
                 epoch,
             )?;
-            let (next, statistics) = state.step(batch, epoch, u64::from(step));
-            state = next;
+            let host = state.host_step(batch, epoch, u64::from(step));
+            let statistics;
+            (state, statistics) = step_once(state, host, &self.input, &mut self.steps);
             accumulator.push(statistics, indices.len());
             if self.reporter.step(indices.len()) {
                 let means = read(&mut accumulator)?;
@@ -112,16 +121,20 @@ impl<'a> TrainLoop<'a> {
         totals: MetricTotals,
     ) -> Result<Option<Means>, TrainError> {
         let images = self.task.dataset.split(Split::Valid);
+        // With fixed addresses, what the classifier has recorded reads the same weights.
         let network = state.network.valid();
         let mut accumulator = MetricAccumulator::default();
         let ranges = batches(images, inference_batch(&self.task.experiment));
         self.reporter.phase(Phase::Validating, epoch, ranges.len());
         for range in ranges {
             let n = range.len();
-            let batch = self.input.evaluation_batch(images, range)?;
-            let logits = network.forward(batch.images);
-            let loss = cross_entropy(logits.clone(), batch.labels.clone(), batch.distributions);
-            accumulator.push(statistics(logits, batch.labels, loss), n);
+            let host = self.input.host_evaluation(images, Split::Valid, range)?;
+            let statistics = self.classifier.run(&self.input, host, |batch| {
+                let logits = network.forward(batch.images);
+                let loss = cross_entropy(logits.clone(), batch.labels.clone(), batch.distributions);
+                statistics(logits, batch.labels, loss)
+            });
+            accumulator.push(statistics, n);
             if self.reporter.step(n) {
                 self.reporter.report(None);
             }
@@ -163,6 +176,37 @@ impl<'a> TrainLoop<'a> {
             moment: Moment::MidEpoch(position),
             snapshot: Box::new(state.snapshot(position, Some(totals))),
         })
+    }
+}
+
+/// One step. Where addresses are fixed, the state stays and its memory changes.
+pub(super) fn step_once(
+    state: TrainState,
+    host: HostStep,
+    input: &Input,
+    steps: &mut Repeated<StepInputs>,
+) -> (TrainState, Tensor<1>) {
+    let kind = host.batch.kind();
+    let upload = |host| TrainState::upload(host, input);
+    match steps.addresses() {
+        Addresses::Free => {
+            // What is not fixed is computed once, by value.
+            let mut state = Some(state);
+            let statistics = steps.run(kind, host, upload, |inputs| {
+                let before = state.take().expect("it is computed once");
+                let (after, statistics) = before.step_on(inputs, input);
+                state = Some(after);
+                statistics
+            });
+            (state.expect("it was computed"), statistics)
+        }
+        Addresses::Fixed => {
+            let mut state = state;
+            let compute = |inputs: &StepInputs| state.step_in_place(inputs, input);
+            let statistics = steps.run(kind, host, upload, compute);
+            state.adam.count_update();
+            (state, statistics)
+        }
     }
 }
 

@@ -11,7 +11,8 @@ use burn::nn::PaddingConfig2d;
 use burn::nn::conv::Conv2d;
 use burn::tensor::Tensor;
 
-use super::ffi::{self, Window};
+use super::ffi::{self, Tail, Window};
+use super::residual::Residual;
 use super::{converted, done, fresh, graph};
 
 /// [`Window`], and zeros that are added to the input before.
@@ -38,6 +39,16 @@ trait Conv: Backend {
         bias: FloatTensor<Self>,
         geometry: Geometry,
     ) -> FloatTensor<Self>;
+
+    /// `residual + scale * (convolution + bias)`, then ReLU.
+    fn conv_combined(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        #[extension_type] residual: Residual<Self>,
+        geometry: Geometry,
+        tail: Tail,
+    ) -> FloatTensor<Self>;
 }
 
 pub(crate) fn conv2d(conv: &Conv2d, x: Tensor<4>) -> Tensor<4> {
@@ -49,6 +60,25 @@ pub(crate) fn conv2d(conv: &Conv2d, x: Tensor<4>) -> Tensor<4> {
         None => <Dispatch as Conv>::conv(x, weight, geometry),
     };
     Tensor::from_dispatch(y)
+}
+
+/// `residual + scale * conv(x)`, then ReLU if `relu`. The module has a bias.
+pub(crate) fn conv2d_combined(
+    conv: &Conv2d,
+    x: Tensor<4>,
+    residual: Option<Tensor<4>>,
+    scale: f64,
+    relu: bool,
+) -> Tensor<4> {
+    let [_, _, height, width] = x.dims();
+    let geometry = Geometry::of(conv, [height, width]);
+    let bias = conv.bias.as_ref().expect("a convolution with bias").val();
+    let (x, weight) = (x.into_dispatch(), conv.weight.val().into_dispatch());
+    let (bias, residual) = (bias.into_dispatch(), Residual::of(residual));
+    let tail = Tail { scale, relu };
+    Tensor::from_dispatch(Dispatch::conv_combined(
+        x, weight, bias, residual, geometry, tail,
+    ))
 }
 
 impl Geometry {
@@ -166,6 +196,76 @@ fn gradients(saved: Saved, gradient: TchTensor, want: [bool; 3]) -> [Option<TchT
     ]
 }
 
+/// What the backward pass of [`Conv::conv_combined`] needs.
+#[derive(Clone, Debug)]
+struct SavedCombined {
+    conv: Saved,
+    bias: TchTensor,
+    /// The output, if ReLU made it.
+    output: Option<TchTensor>,
+    residual: bool,
+    scale: f64,
+}
+
+fn forward_combined(
+    x: TchTensor,
+    parameter: TchTensor,
+    bias: TchTensor,
+    residual: Option<TchTensor>,
+    (geometry, tail): (Geometry, Tail),
+    save: bool,
+) -> (TchTensor, Option<SavedCombined>) {
+    let x = geometry.padded(x);
+    let weight = converted(&parameter, &x.tensor);
+    let y = fresh(done(ffi::conv2d_combined(
+        &x.tensor,
+        &weight.tensor,
+        &bias.tensor,
+        residual.as_ref().map(|residual| &residual.tensor),
+        &geometry.window,
+        tail,
+    )));
+    let saved = save.then(|| SavedCombined {
+        conv: Saved {
+            x,
+            weight,
+            parameter,
+            geometry,
+        },
+        bias,
+        output: tail.relu.then(|| y.clone()),
+        residual: residual.is_some(),
+        scale: tail.scale,
+    });
+    (y, saved)
+}
+
+/// Gradients of input, weight, bias and residual.
+fn gradients_combined(
+    saved: SavedCombined,
+    gradient: TchTensor,
+    want: [bool; 4],
+) -> [Option<TchTensor>; 4] {
+    let SavedCombined {
+        conv,
+        bias,
+        output,
+        residual,
+        scale,
+    } = saved;
+    let output = output.as_ref().map(|output| &output.tensor);
+    let parts = ffi::part(&gradient.tensor, &bias.tensor, output, residual, scale);
+    let [of_product, of_bias, of_residual] = done(parts);
+    // Each may be the gradient itself, and the last may be the first.
+    let same = of_residual.data_ptr() == of_product.data_ptr();
+    let of_product = TchTensor::from_existing(of_product, gradient.storage.clone());
+    let parent = if same { &of_product } else { &gradient };
+    let of_residual = TchTensor::from_existing(of_residual, parent.storage.clone());
+    let [x, weight, _] = gradients(conv, of_product, [want[0], want[1], false]);
+    let of_residual = residual.then_some(of_residual);
+    [x, weight, Some(fresh(of_bias)), of_residual]
+}
+
 impl Conv for LibTorch {
     fn conv(x: TchTensor, weight: TchTensor, geometry: Geometry) -> TchTensor {
         forward(x, weight, None, geometry, false).0
@@ -179,6 +279,18 @@ impl Conv for LibTorch {
     ) -> TchTensor {
         forward(x, weight, Some(bias), geometry, false).0
     }
+
+    fn conv_combined(
+        x: TchTensor,
+        weight: TchTensor,
+        bias: TchTensor,
+        residual: Residual<Self>,
+        geometry: Geometry,
+        tail: Tail,
+    ) -> TchTensor {
+        let residual = residual.tensor();
+        forward_combined(x, weight, bias, residual, (geometry, tail), false).0
+    }
 }
 
 #[derive(Debug)]
@@ -189,6 +301,17 @@ impl<const N: usize> Backward<LibTorch, N> for Step {
 
     fn backward(self, ops: Ops<Saved, N>, found: &mut Gradients, _: &mut Checkpointer) {
         graph::backward(ops, found, gradients);
+    }
+}
+
+#[derive(Debug)]
+struct CombinedStep;
+
+impl<const N: usize> Backward<LibTorch, N> for CombinedStep {
+    type State = SavedCombined;
+
+    fn backward(self, ops: Ops<SavedCombined, N>, found: &mut Gradients, _: &mut Checkpointer) {
+        graph::backward(ops, found, gradients_combined);
     }
 }
 
@@ -215,5 +338,33 @@ impl<C: CheckpointStrategy> Conv for Autodiff<LibTorch, C> {
         graph::node::<C, _, 3>(Step, [x_node, weight_node, bias_node], |save| {
             forward(x, weight, Some(bias), geometry, save)
         })
+    }
+
+    fn conv_combined(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        residual: Residual<Self>,
+        geometry: Geometry,
+        tail: Tail,
+    ) -> FloatTensor<Self> {
+        let ((x, x_node), (weight, weight_node)) = (x.into_parts(), weight.into_parts());
+        let (bias, bias_node) = bias.into_parts();
+        let what = (geometry, tail);
+        match residual {
+            Residual::Nothing => {
+                let parents = [x_node, weight_node, bias_node];
+                graph::node::<C, _, 3>(CombinedStep, parents, |save| {
+                    forward_combined(x, weight, bias, None, what, save)
+                })
+            }
+            Residual::Tensor(residual) => {
+                let (residual, residual_node) = residual.into_parts();
+                let parents = [x_node, weight_node, bias_node, residual_node];
+                graph::node::<C, _, 4>(CombinedStep, parents, |save| {
+                    forward_combined(x, weight, bias, Some(residual), what, save)
+                })
+            }
+        }
     }
 }

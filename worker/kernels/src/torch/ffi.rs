@@ -9,7 +9,7 @@
 mod tests;
 
 use std::ffi::{CStr, c_char};
-use std::ptr::{null, null_mut};
+use std::ptr::{NonNull, null, null_mut};
 
 use tch::Tensor;
 use torch_sys::C_tensor;
@@ -17,6 +17,12 @@ use torch_sys::C_tensor;
 use crate::GpuArithmetic;
 
 type Ref = *const C_tensor;
+
+/// The shim's `graph::Graph`.
+#[repr(C)]
+struct Opaque {
+    _private: [u8; 0],
+}
 
 /// What LibTorch has to say about a call that failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -62,6 +68,49 @@ unsafe extern "C" {
         out: *mut *mut C_tensor,
         message: *mut *mut c_char,
     ) -> i32;
+    fn quartet_fused_suits(x: Ref, residual: Ref) -> bool;
+    fn quartet_fused_norm(
+        x: Ref,
+        residual: Ref,
+        layer: *const Ref,
+        momentum: f64,
+        epsilon: f64,
+        relu: bool,
+        out: *mut *mut C_tensor,
+        message: *mut *mut c_char,
+    ) -> i32;
+    fn quartet_fused_norm_backward(
+        gradient: Ref,
+        x: Ref,
+        output: Ref,
+        layer: *const Ref,
+        relu: bool,
+        out: *mut *mut C_tensor,
+        message: *mut *mut c_char,
+    ) -> i32;
+    fn quartet_conv2d_combined(
+        x: Ref,
+        weight: Ref,
+        bias: Ref,
+        residual: Ref,
+        stride: *const i64,
+        padding: *const i64,
+        dilation: *const i64,
+        groups: i64,
+        scale: f64,
+        relu: bool,
+        out: *mut *mut C_tensor,
+        message: *mut *mut c_char,
+    ) -> i32;
+    fn quartet_part(
+        gradient: Ref,
+        bias: Ref,
+        output: Ref,
+        residual: bool,
+        scale: f64,
+        out: *mut *mut C_tensor,
+        message: *mut *mut c_char,
+    ) -> i32;
     fn quartet_convert(
         x: Ref,
         like: Ref,
@@ -87,14 +136,25 @@ unsafe extern "C" {
         gradients: *const Ref,
         m: *const Ref,
         v: *const Ref,
-        rate: f64,
+        rate: Ref,
         beta1: f64,
         beta2: f64,
         epsilon: f64,
-        step: f64,
         message: *mut *mut c_char,
     ) -> i32;
+    fn quartet_write(target: Ref, x: Ref, message: *mut *mut c_char) -> i32;
     fn quartet_to_gpu(x: Ref, gpu: i64, out: *mut *mut C_tensor, message: *mut *mut c_char) -> i32;
+    fn quartet_graph_available() -> bool;
+    fn quartet_graph_begin(
+        gpu: i64,
+        sibling: *mut Opaque,
+        out: *mut *mut Opaque,
+        message: *mut *mut c_char,
+    ) -> i32;
+    fn quartet_graph_end(graph: *mut Opaque, message: *mut *mut c_char) -> i32;
+    fn quartet_graph_replay(graph: *mut Opaque, message: *mut *mut c_char) -> i32;
+    fn quartet_graph_free(graph: *mut Opaque);
+    fn quartet_peak_bytes(gpu: i64, out: *mut i64, message: *mut *mut c_char) -> i32;
     fn quartet_set_gpu_arithmetic(
         tf32: bool,
         deterministic: bool,
@@ -212,6 +272,140 @@ pub(super) fn batch_norm_backward(
     Ok(out.map(own))
 }
 
+/// Whether kernels of our own normalise `x`, and add `residual`.
+pub(super) fn fused_suits(x: &Tensor, residual: Option<&Tensor>) -> bool {
+    let residual = residual.map_or(null(), |residual| residual.as_ptr());
+    // SAFETY: the tensors live through the call, which only reads them; the residual may be null.
+    unsafe { quartet_fused_suits(x.as_ptr(), residual) }
+}
+
+/// A batch normalisation by kernels of our own, where [`fused_suits`]: output, mean and inverse standard
+/// deviation. `running` are mean and variance, which it moves.
+pub(super) fn fused_norm(
+    x: &Tensor,
+    residual: Option<&Tensor>,
+    [gamma, beta]: [&Tensor; 2],
+    [mean, variance]: [&mut Tensor; 2],
+    [momentum, epsilon]: [f64; 2],
+    relu: bool,
+) -> Result<[Tensor; 3], TorchError> {
+    let layer = [gamma, beta, &*mean, &*variance].map(Tensor::as_ptr);
+    let mut out = [null_mut(); 3];
+    call("batch normalisation", |message| {
+        // SAFETY: the tensors and the array live through the call, which writes to those that are borrowed
+        // mutably; the residual may be null; `out` has room for three.
+        unsafe {
+            quartet_fused_norm(
+                x.as_ptr(),
+                residual.map_or(null(), |residual| residual.as_ptr()),
+                layer.as_ptr(),
+                momentum,
+                epsilon,
+                relu,
+                out.as_mut_ptr(),
+                message,
+            )
+        }
+    })?;
+    Ok(out.map(|tensor| own(tensor).expect("the shim stores three tensors when it succeeds")))
+}
+
+/// Gradients of input, gamma, beta and residual of [`fused_norm`]. `layer` is gamma, beta, and the mean and
+/// inverse standard deviation; `output` is there if there were a residual and ReLU.
+pub(super) fn fused_norm_backward(
+    gradient: &Tensor,
+    x: &Tensor,
+    output: Option<&Tensor>,
+    layer: [&Tensor; 4],
+    relu: bool,
+) -> Result<[Option<Tensor>; 4], TorchError> {
+    let layer = layer.map(|tensor| tensor.as_ptr());
+    let mut out = [null_mut(); 4];
+    call("gradient of a batch normalisation", |message| {
+        // SAFETY: the tensors and the array live through the call, which only reads them; the output may be
+        // null; `out` has room for four.
+        unsafe {
+            quartet_fused_norm_backward(
+                gradient.as_ptr(),
+                x.as_ptr(),
+                output.map_or(null(), |output| output.as_ptr()),
+                layer.as_ptr(),
+                relu,
+                out.as_mut_ptr(),
+                message,
+            )
+        }
+    })?;
+    Ok(out.map(own))
+}
+
+/// What follows a convolution: `residual + scale * (it + bias)`, without the residual if there is none, then
+/// ReLU.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Tail {
+    pub(super) scale: f64,
+    pub(super) relu: bool,
+}
+
+/// A convolution with what follows it.
+pub(super) fn conv2d_combined(
+    x: &Tensor,
+    weight: &Tensor,
+    bias: &Tensor,
+    residual: Option<&Tensor>,
+    window: &Window,
+    tail: Tail,
+) -> Result<Tensor, TorchError> {
+    one("convolution", |out, message| {
+        // SAFETY: the tensors and the pairs live through the call, which only reads them; the residual may be
+        // null; `out` has room for one.
+        unsafe {
+            quartet_conv2d_combined(
+                x.as_ptr(),
+                weight.as_ptr(),
+                bias.as_ptr(),
+                residual.map_or(null(), |residual| residual.as_ptr()),
+                window.stride.as_ptr(),
+                window.padding.as_ptr(),
+                window.dilation.as_ptr(),
+                window.groups,
+                tail.scale,
+                tail.relu,
+                out,
+                message,
+            )
+        }
+    })
+}
+
+/// The gradients of what follows a convolution: of it, of the bias and of the residual, if there was one.
+/// `output` is there if there was ReLU.
+pub(super) fn part(
+    gradient: &Tensor,
+    bias: &Tensor,
+    output: Option<&Tensor>,
+    residual: bool,
+    scale: f64,
+) -> Result<[Tensor; 3], TorchError> {
+    let mut out = [null_mut(); 3];
+    call("gradient of a sum", |message| {
+        // SAFETY: the tensors live through the call, which only reads them; the output may be null; `out` has
+        // room for three.
+        unsafe {
+            quartet_part(
+                gradient.as_ptr(),
+                bias.as_ptr(),
+                output.map_or(null(), |output| output.as_ptr()),
+                residual,
+                scale,
+                out.as_mut_ptr(),
+                message,
+            )
+        }
+    })?;
+    Ok(out.map(|tensor| own(tensor).expect("the shim stores three tensors when it succeeds")))
+}
+
 /// `x` in the memory format and type of `like`. Where it is so already, the result shares the memory of `x`.
 pub(super) fn convert(x: &Tensor, like: &Tensor) -> Result<Tensor, TorchError> {
     one("conversion of a layout", |out, message| {
@@ -237,14 +431,12 @@ pub(super) fn add_scaled(x: &Tensor, y: &Tensor, scale: f64) -> Result<Tensor, T
     })
 }
 
-/// PyTorch's Adam: learning rate, the decays of both moments, epsilon (inside of the bias correction) and the
-/// number of the update, from 1.
+/// Adam without a correction of bias, which is in the rate, of one element.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct TorchAdam {
-    pub(super) rate: f64,
+pub(super) struct TorchAdam<'a> {
+    pub(super) rate: &'a Tensor,
     pub(super) betas: [f64; 2],
     pub(super) epsilon: f64,
-    pub(super) step: f64,
 }
 
 /// Updates `value` and its moments, which are contiguous, in place.
@@ -252,7 +444,7 @@ pub(super) fn adam(
     values: &mut [Tensor],
     gradients: &[Tensor],
     [m, v]: [&mut [Tensor]; 2],
-    update: TorchAdam,
+    update: TorchAdam<'_>,
 ) -> Result<(), TorchError> {
     let [beta1, beta2] = update.betas;
     let lists = [&*values, gradients, &*m, &*v].map(|list| {
@@ -275,11 +467,10 @@ pub(super) fn adam(
                 gradients.as_ptr(),
                 m.as_ptr(),
                 v.as_ptr(),
-                update.rate,
+                update.rate.as_ptr(),
                 beta1,
                 beta2,
                 update.epsilon,
-                update.step,
                 message,
             )
         }
@@ -293,6 +484,81 @@ pub(super) fn to_gpu(x: &Tensor, gpu: usize) -> Result<Tensor, TorchError> {
         // SAFETY: the tensor lives through the call, which only reads it; `out` has room for one.
         unsafe { quartet_to_gpu(x.as_ptr(), gpu, out, message) }
     })
+}
+
+/// Copies `x`, a tensor of the host's, into `target`, which may be on a GPU: then nobody waits for the copy.
+pub(super) fn write(target: &mut Tensor, x: &Tensor) -> Result<(), TorchError> {
+    call("copy into a tensor", |message| {
+        // SAFETY: the tensors live through the call; the one that it writes to is borrowed mutably.
+        unsafe { quartet_write(target.as_ptr(), x.as_ptr(), message) }
+    })
+}
+
+/// A CUDA graph, which is being recorded or has been.
+#[derive(Debug)]
+pub(super) struct Graph(NonNull<Opaque>);
+
+// SAFETY: the shim's graph belongs to no thread once it was recorded, which `record` does within one call.
+unsafe impl Send for Graph {}
+
+impl Graph {
+    /// Whether this build has them.
+    pub(super) fn available() -> bool {
+        // SAFETY: the call takes nothing.
+        unsafe { quartet_graph_available() }
+    }
+
+    /// Records what `body` has LibTorch do on this GPU, which is not done yet. Its memory is that of `sibling`,
+    /// if there is one, which must not be replayed at the same time.
+    pub(super) fn record<T>(
+        gpu: usize,
+        sibling: Option<&Self>,
+        body: impl FnOnce() -> Result<T, String>,
+    ) -> Result<(Self, T), String> {
+        let gpu = i64::try_from(gpu).expect("few GPUs");
+        let sibling = sibling.map_or(null_mut(), |graph| graph.0.as_ptr());
+        let mut out = null_mut();
+        call("begin of a CUDA graph", |message| {
+            // SAFETY: the sibling is null or lives through the call; `out` has room for one graph.
+            unsafe { quartet_graph_begin(gpu, sibling, &mut out, message) }
+        })
+        .map_err(|error| error.to_string())?;
+        let graph = Self(NonNull::new(out).expect("the shim stores a graph when it succeeds"));
+        // If it fails, `drop` ends the recording.
+        let value = body()?;
+        call("end of a CUDA graph", |message| {
+            // SAFETY: the graph is there, and its recording has begun on this thread.
+            unsafe { quartet_graph_end(graph.0.as_ptr(), message) }
+        })
+        .map_err(|error| error.to_string())?;
+        Ok((graph, value))
+    }
+
+    /// Has the GPU do what was recorded, after all that was queued before; nobody waits for it.
+    pub(super) fn replay(&mut self) -> Result<(), TorchError> {
+        call("replay of a CUDA graph", |message| {
+            // SAFETY: the graph is there, was recorded, and is borrowed mutably.
+            unsafe { quartet_graph_replay(self.0.as_ptr(), message) }
+        })
+    }
+}
+
+impl Drop for Graph {
+    fn drop(&mut self) {
+        // SAFETY: the graph is this value's alone, and is not used from here on.
+        unsafe { quartet_graph_free(self.0.as_ptr()) }
+    }
+}
+
+/// The most bytes of tensors that there have been on a GPU since the last call.
+pub(super) fn peak_bytes(gpu: usize) -> Result<u64, TorchError> {
+    let gpu = i64::try_from(gpu).expect("few GPUs");
+    let mut bytes = 0;
+    call("memory of a GPU", |message| {
+        // SAFETY: `bytes` has room for the one number that the call writes.
+        unsafe { quartet_peak_bytes(gpu, &mut bytes, message) }
+    })?;
+    Ok(u64::try_from(bytes).unwrap_or(0))
 }
 
 /// How GPUs compute, for the whole process.

@@ -13,8 +13,9 @@ use burn::nn::BatchNorm;
 use burn::tensor::Tensor;
 
 use super::ffi::{self, Normalised};
+use super::residual::Residual;
 use super::{done, fresh, graph};
-use crate::Statistics;
+use crate::{Addresses, Statistics};
 
 /// What is the same for all channels.
 #[derive(Clone, Copy, Debug)]
@@ -23,13 +24,8 @@ struct Settings {
     momentum: f64,
     epsilon: f64,
     relu: bool,
-}
-
-/// What is added before ReLU.
-#[derive(ExtensionType)]
-enum Residual<B: Backend> {
-    Nothing,
-    Tensor(FloatTensor<B>),
+    /// Of the running statistics.
+    addresses: Addresses,
 }
 
 /// The four tensors `[channels]` of a layer.
@@ -73,21 +69,27 @@ pub(crate) fn batch_norm<const D: usize>(
         mean: norm.running_mean.value_sync().into_dispatch(),
         variance: norm.running_var.value_sync().into_dispatch(),
     };
+    let addresses = match statistics {
+        Statistics::Batch(addresses) => addresses,
+        Statistics::Running => Addresses::Free,
+    };
     let settings = Settings {
         momentum: norm.momentum,
         epsilon: norm.epsilon,
         relu,
+        addresses,
     };
-    let train = statistics == Statistics::Batch && x.is_autodiff() && norm.training.is_enabled();
-    let residual = match residual {
-        Some(residual) => Residual::Tensor(residual.into_dispatch()),
-        None => Residual::Nothing,
-    };
+    let train = statistics != Statistics::Running && x.is_autodiff() && norm.training.is_enabled();
+    let residual = Residual::of(residual);
     let x = x.into_dispatch();
     if !train {
         return Tensor::from_dispatch(Dispatch::norm_running(x, residual, layer, settings));
     }
     let (y, mean, variance) = Dispatch::norm_batch(x, residual, layer, settings);
+    if addresses == Addresses::Fixed {
+        // They were written in place.
+        return Tensor::from_dispatch(y);
+    }
     norm.running_mean
         .update(Tensor::from_dispatch(mean).detach());
     norm.running_var
@@ -107,6 +109,9 @@ struct Saved {
     /// The output, if ReLU made it.
     output: Option<TchTensor>,
     epsilon: f64,
+    /// Beta and whether there was ReLU, if our own kernels computed it; then the output is there if there was
+    /// a residual, too.
+    fused: Option<(TchTensor, bool)>,
 }
 
 #[derive(Clone, Debug)]
@@ -138,6 +143,10 @@ fn forward_batch(
     settings: Settings,
     save: bool,
 ) -> (Trained, Option<Saved>) {
+    let residual_tensor = residual.as_ref().map(|residual| &residual.tensor);
+    if ffi::fused_suits(&x.tensor, residual_tensor) {
+        return forward_fused(x, residual, layer, settings, save);
+    }
     let Layer {
         gamma,
         beta,
@@ -161,9 +170,16 @@ fn forward_batch(
         true => batch_variance * ((n - 1.0) / n),
         false => batch_variance.zeros_like(),
     };
-    let moved = |running: TchTensor, batch: tch::Tensor| {
-        let kept = running.tensor * (1.0 - settings.momentum);
-        fresh(kept + batch * settings.momentum)
+    let moved = |mut running: TchTensor, batch: tch::Tensor| match settings.addresses {
+        Addresses::Fixed => {
+            let mut kept = running.tensor.g_mul_scalar_(1.0 - settings.momentum);
+            let _ = kept.g_add_(&(batch * settings.momentum));
+            running
+        }
+        Addresses::Free => {
+            let kept = running.tensor * (1.0 - settings.momentum);
+            fresh(kept + batch * settings.momentum)
+        }
     };
     let y = followed(y, residual, settings.relu);
     let saved = save.then(|| Saved {
@@ -172,6 +188,7 @@ fn forward_batch(
         by: SavedStatistics::Batch(fresh(saved_mean), fresh(deviation)),
         output: settings.relu.then(|| y.clone()),
         epsilon: settings.epsilon,
+        fused: None,
     });
     let trained = Trained {
         y,
@@ -179,6 +196,40 @@ fn forward_batch(
         variance: moved(variance, biased),
     };
     (trained, saved)
+}
+
+/// [`forward_batch`] by kernels of our own.
+fn forward_fused(
+    x: TchTensor,
+    residual: Option<TchTensor>,
+    layer: Layer<LibTorch>,
+    settings: Settings,
+    save: bool,
+) -> (Trained, Option<Saved>) {
+    let Layer { gamma, beta, .. } = layer;
+    let [mut mean, mut variance] =
+        [layer.mean, layer.variance].map(|running| match settings.addresses {
+            Addresses::Fixed => running,
+            Addresses::Free => fresh(running.tensor.copy()),
+        });
+    let [y, batch_mean, deviation] = done(ffi::fused_norm(
+        &x.tensor,
+        residual.as_ref().map(|residual| &residual.tensor),
+        [&gamma.tensor, &beta.tensor],
+        [&mut mean.tensor, &mut variance.tensor],
+        [settings.momentum, settings.epsilon],
+        settings.relu,
+    ))
+    .map(fresh);
+    let saved = save.then(|| Saved {
+        x,
+        gamma,
+        by: SavedStatistics::Batch(batch_mean, deviation),
+        output: (settings.relu && residual.is_some()).then(|| y.clone()),
+        epsilon: settings.epsilon,
+        fused: Some((beta, settings.relu)),
+    });
+    (Trained { y, mean, variance }, saved)
 }
 
 fn forward_running(
@@ -210,6 +261,7 @@ fn forward_running(
         by: SavedStatistics::Running(mean, variance),
         output: settings.relu.then(|| y.clone()),
         epsilon: settings.epsilon,
+        fused: None,
     });
     (y, saved)
 }
@@ -222,7 +274,20 @@ fn gradients(saved: Saved, gradient: TchTensor, want: [bool; 4]) -> [Option<TchT
         by,
         output,
         epsilon,
+        fused,
     } = saved;
+    if let (Some((beta, relu)), SavedStatistics::Batch(mean, deviation)) = (&fused, &by) {
+        let output = output.as_ref().map(|output| &output.tensor);
+        let layer = [&gamma, beta, mean, deviation].map(|tensor| &tensor.tensor);
+        let found = ffi::fused_norm_backward(&gradient.tensor, &x.tensor, output, layer, *relu);
+        let [x, gamma, beta, residual] = done(found);
+        // What ReLU lets through is new; without it, the residual's gradient is the output's.
+        let residual = match output.is_some() {
+            true => residual.map(fresh),
+            false => Some(gradient),
+        };
+        return [x.map(fresh), gamma.map(fresh), beta.map(fresh), residual];
+    }
     let gradient = match output {
         // tch has them the other way round than their names say.
         Some(output) => fresh(output.tensor.threshold_backward(&gradient.tensor, 0)),
@@ -247,15 +312,6 @@ fn gradients(saved: Saved, gradient: TchTensor, want: [bool; 4]) -> [Option<TchT
     ));
     let residual = want_residual.then_some(gradient);
     [x.map(fresh), gamma.map(fresh), beta.map(fresh), residual]
-}
-
-impl Residual<LibTorch> {
-    fn tensor(self) -> Option<TchTensor> {
-        match self {
-            Self::Nothing => None,
-            Self::Tensor(tensor) => Some(tensor),
-        }
-    }
 }
 
 impl Norm for LibTorch {

@@ -6,7 +6,7 @@ use burn::tensor::Tensor;
 
 use super::ffi::{self, TorchAdam};
 use super::{done, fresh};
-use crate::{AdamState, AdamUpdate};
+use crate::{AdamState, AdamUpdate, Addresses};
 
 /// Parameters with their gradients and moments, which share their memory with the tensors that burn has of
 /// them.
@@ -23,8 +23,10 @@ impl AdamList {
         &mut self,
         AdamState { value, m, v }: AdamState<D>,
         gradient: Tensor<D>,
+        addresses: Addresses,
     ) -> AdamState<D> {
-        let [value, m, v] = [writable(value), writable(m), writable(v)];
+        let value = writable(value, addresses);
+        let [m, v] = [m, v].map(|moment| writable(moment, addresses));
         self.values.push(value.tensor.shallow_clone());
         self.gradients.push(primitive(gradient).tensor);
         self.m.push(m.tensor.shallow_clone());
@@ -36,15 +38,21 @@ impl AdamList {
         }
     }
 
-    /// PyTorch's fused Adam. It has `sqrt(v) / sqrt(1 - beta2^t) + epsilon` where Keras has `sqrt(v) +
-    /// epsilon` times the correction: with `epsilon / sqrt(1 - beta2^t)` they are the same.
-    pub(crate) fn update(mut self, update: AdamUpdate) {
-        let step = update.number as f64;
+    /// PyTorch's fused Adam, whose corrections of bias are put off: in Keras' formula they are a factor of the
+    /// rate. `rate`, `[1]`, is [`AdamUpdate::rate`].
+    pub(crate) fn update(mut self, update: AdamUpdate, rate: Option<Tensor<1>>) {
+        if self.values.is_empty() {
+            // Another backend's were updated one by one.
+            return;
+        }
+        let rate = match rate {
+            Some(rate) => primitive(rate).tensor,
+            None => tch::Tensor::from_slice(&[update.rate()]),
+        };
         let update = TorchAdam {
-            rate: update.learning_rate,
+            rate: &rate,
             betas: [update.beta1, update.beta2],
-            epsilon: update.epsilon / (1.0 - update.beta2.powf(step)).sqrt(),
-            step,
+            epsilon: update.epsilon,
         };
         let moments = [&mut self.m[..], &mut self.v[..]];
         done(ffi::adam(
@@ -61,10 +69,12 @@ fn primitive<const D: usize>(tensor: Tensor<D>) -> TchTensor {
     tensor.expect("all tensors of an update are on one device, without autodiff")
 }
 
-/// The tensor itself if nobody else sees its memory, such as a snapshot; else a copy.
-fn writable<const D: usize>(tensor: Tensor<D>) -> TchTensor {
+/// The tensor itself if its address is fixed, or if nobody else sees its memory, such as a snapshot; else a
+/// copy.
+fn writable<const D: usize>(tensor: Tensor<D>, addresses: Addresses) -> TchTensor {
     let tensor = primitive(tensor);
-    match tensor.can_mut() && tensor.tensor.is_contiguous() {
+    let may_write = addresses == Addresses::Fixed || tensor.can_mut();
+    match may_write && tensor.tensor.is_contiguous() {
         true => tensor,
         false => fresh(tensor.tensor.contiguous().copy()),
     }
@@ -105,8 +115,8 @@ mod tests {
         update: AdamUpdate,
     ) -> AdamState<D> {
         let mut list = AdamList::default();
-        let state = list.add(state, gradient);
-        list.update(update);
+        let state = list.add(state, gradient, Addresses::Free);
+        list.update(update, None);
         state
     }
 
@@ -119,10 +129,11 @@ mod tests {
         let alone = [1.0, -2.0]
             .map(|value| values(adam(state(value), tensor(value, [2, 3]), UPDATE).value));
         let mut list = AdamList::default();
-        let together = [1.0, -2.0].map(|value| list.add(state(value), tensor(value, [2, 3])));
-        list.update(UPDATE);
+        let add = |value| list.add(state(value), tensor(value, [2, 3]), Addresses::Free);
+        let together = [1.0, -2.0].map(add);
+        list.update(UPDATE, None);
         assert_eq!(together.map(|state| values(state.value)), alone);
-        AdamList::default().update(UPDATE);
+        AdamList::default().update(UPDATE, None);
     }
 
     fn state() -> AdamState<2> {
@@ -142,6 +153,18 @@ mod tests {
         assert_eq!(before, after);
         assert!(values(state.value).iter().all(|v| (v - 0.9).abs() < 1e-6));
         assert!(values(state.m).iter().all(|v| (v - 0.05).abs() < 1e-12));
+    }
+
+    #[test]
+    fn fixed_memory_is_updated_though_it_is_shared() {
+        let state = state();
+        let shared = state.clone();
+        let mut list = AdamList::default();
+        let _ = list.add(state, tensor(0.5, [2, 3]), Addresses::Fixed);
+        let rate = tensor(UPDATE.rate(), [1]);
+        list.update(UPDATE, Some(rate));
+        assert!(values(shared.value).iter().all(|v| (v - 0.9).abs() < 1e-6));
+        assert!(values(shared.m).iter().all(|v| (v - 0.05).abs() < 1e-12));
     }
 
     #[test]

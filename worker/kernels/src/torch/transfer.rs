@@ -3,7 +3,7 @@
 use burn::backend::DispatchDevice;
 use burn::backend::LibTorch;
 use burn::backend::libtorch::{LibTorchDevice, TchTensor};
-use burn::tensor::{DType, Device, Int, Tensor, TensorData};
+use burn::tensor::{Device, Int, Tensor, TensorData};
 
 use super::{done, ffi, fresh};
 use crate::GpuArithmetic;
@@ -22,17 +22,55 @@ pub(crate) fn gpu(device: &Device) -> Option<usize> {
 }
 
 pub(crate) fn upload<const D: usize>(data: TensorData, gpu: usize) -> Tensor<D> {
-    let host = Tensor::<D>::from_data(data, &Device::libtorch());
-    let host = host.try_into_primitive::<LibTorch>();
-    Tensor::from_primitive::<LibTorch>(moved(host.expect("it was made by LibTorch"), gpu))
+    Tensor::from_primitive::<LibTorch>(moved(&on_host::<D>(data), gpu))
 }
 
-pub(crate) fn upload_bytes<const D: usize>(data: TensorData, gpu: usize) -> Tensor<D, Int> {
-    let host = Tensor::<D, Int>::from_data(data, (&Device::libtorch(), DType::U8));
-    let host = host.try_into_primitive::<LibTorch>();
-    Tensor::from_primitive::<LibTorch>(moved(host.expect("it was made by LibTorch"), gpu))
+pub(crate) fn upload_int<const D: usize>(data: TensorData, gpu: usize) -> Tensor<D, Int> {
+    Tensor::from_primitive::<LibTorch>(moved(&int_on_host::<D>(data), gpu))
 }
 
-fn moved(host: TchTensor, gpu: usize) -> TchTensor {
+pub(crate) fn write<const D: usize>(target: &Tensor<D>, data: TensorData) {
+    let mut target = primitive(target.clone().inner());
+    done(ffi::write(&mut target.tensor, &on_host::<D>(data).tensor));
+}
+
+pub(crate) fn write_int<const D: usize>(target: &Tensor<D, Int>, data: TensorData) {
+    let target = target.clone().try_into_primitive::<LibTorch>();
+    let mut target = target.expect("it is LibTorch's").tensor;
+    done(ffi::write(&mut target, &int_on_host::<D>(data).tensor));
+}
+
+fn on_host<const D: usize>(data: TensorData) -> TchTensor {
+    let dtype = data.dtype();
+    primitive(Tensor::<D>::from_data(data, (&Device::libtorch(), dtype)))
+}
+
+fn int_on_host<const D: usize>(data: TensorData) -> TchTensor {
+    let dtype = data.dtype();
+    let host = Tensor::<D, Int>::from_data(data, (&Device::libtorch(), dtype));
+    let host = host.try_into_primitive::<LibTorch>();
+    host.expect("it was made by LibTorch")
+}
+
+pub(crate) fn copied<const D: usize>(tensor: Tensor<D>) -> Tensor<D> {
+    let copy = primitive(tensor.inner()).tensor.copy();
+    Tensor::from_primitive::<LibTorch>(fresh(copy))
+}
+
+pub(crate) fn address<const D: usize>(tensor: &Tensor<D>) -> usize {
+    primitive(tensor.clone().inner()).tensor.data_ptr() as usize
+}
+
+/// The most bytes of tensors on a GPU since the last call.
+pub(crate) fn peak_bytes(gpu: usize) -> u64 {
+    done(ffi::peak_bytes(gpu))
+}
+
+fn primitive<const D: usize>(tensor: Tensor<D>) -> TchTensor {
+    let tensor = tensor.try_into_primitive::<LibTorch>();
+    tensor.expect("it is LibTorch's, without autodiff")
+}
+
+fn moved(host: &TchTensor, gpu: usize) -> TchTensor {
     fresh(done(ffi::to_gpu(&host.tensor, gpu)))
 }

@@ -1,5 +1,7 @@
 //! Of the calls, and of the convolutions behind them.
 
+mod gpu;
+
 use tch::{Device, Kind};
 
 use super::*;
@@ -169,6 +171,21 @@ fn a_copy_to_a_gpu_that_is_not_there_is_refused() {
 }
 
 #[test]
+fn what_is_written_keeps_its_address() {
+    let mut target = noise(&[2, 3]);
+    let place = target.data_ptr();
+    write(
+        &mut target,
+        &Tensor::ones([2, 3], (Kind::Float, Device::Cpu)),
+    )
+    .unwrap();
+    assert_eq!(target.data_ptr(), place);
+    assert_eq!(target.sum(Kind::Float).double_value(&[]), 6.0);
+    let error = write(&mut target, &noise(&[3])).unwrap_err().to_string();
+    assert!(error.contains("another shape"), "{error}");
+}
+
+#[test]
 fn how_gpus_compute_can_be_said_where_there_are_none() {
     for deterministic in [true, false] {
         for tf32 in [false, true] {
@@ -183,11 +200,11 @@ fn how_gpus_compute_can_be_said_where_there_are_none() {
 
 #[test]
 fn moments_that_do_not_fit_are_refused() {
+    let rate = Tensor::from_slice(&[0.1_f32]);
     let update = TorchAdam {
-        rate: 0.1,
+        rate: &rate,
         betas: [0.9, 0.999],
         epsilon: 1e-7,
-        step: 1.0,
     };
     for (size, kind, refused) in [
         (4, Kind::Float, None),

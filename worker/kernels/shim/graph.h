@@ -1,0 +1,26 @@
+// CUDA graphs: what a stream is told once, to be done again and again by one launch.
+
+#pragma once
+
+#include <cstdint>
+
+namespace graph {
+
+struct Graph;
+
+// Whether this build has them.
+bool available();
+
+// What the current thread has LibTorch do on GPU `gpu` is recorded from now on, and not done. The memory that it
+// takes is that of `sibling`, if that is not null: they must not be replayed at the same time.
+Graph *begin(int64_t gpu, Graph *sibling);
+// Ends the recording; the graph can be replayed if it does not throw.
+void end(Graph *graph);
+// Does what was recorded, on the current stream.
+void replay(Graph *graph);
+// Also ends a recording that is not to be used.
+void destroy(Graph *graph) noexcept;
+// The most bytes of tensors that there have been on GPU `gpu` since the last call.
+int64_t peak_bytes(int64_t gpu);
+
+} // namespace graph
