@@ -48,7 +48,9 @@ fn shim() {
         // Those of LibTorch's headers are many.
         .warnings(false)
         .include(include)
-        .files(["shim", "fused", "graph", "winograd"].map(|name| format!("shim/{name}.cpp")))
+        .files(
+            ["shim", "fused", "graph", "nvrtc", "winograd"].map(|name| format!("shim/{name}.cpp")),
+        )
         .compile("quartet_shim");
     // For the programs and tests of other crates, and for this crate's tests.
     println!("cargo:libtorch_lib={lib}");

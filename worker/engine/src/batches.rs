@@ -8,7 +8,7 @@ use quartet_shared::spec::ExperimentSpec;
 
 use crate::compute::Compute;
 use crate::input::{Batch, DeviceBatch, HostBatch, Input};
-use crate::repeat::{Inputs, Repeated};
+use crate::repeat::{Computation, Inputs, Repeated};
 
 /// Images in a batch of a validation or an evaluation, which keep nothing for a backward pass: as many as
 /// take no more memory than a training step.
@@ -29,6 +29,22 @@ pub(crate) fn batches(images: &Images, batch: usize) -> Vec<Range<usize>> {
 #[derive(Debug)]
 pub(crate) struct Classifier(Repeated<DeviceBatch>);
 
+/// What changes nothing.
+struct Classification<'a, F> {
+    input: &'a Input,
+    compute: F,
+}
+
+impl<F: FnMut(Batch) -> Tensor<1>> Computation<DeviceBatch> for Classification<'_, F> {
+    fn compute(&mut self, batch: &DeviceBatch) -> Tensor<1> {
+        (self.compute)(self.input.decode(batch))
+    }
+
+    fn changed(&self) -> Vec<Tensor<1>> {
+        Vec::new()
+    }
+}
+
 impl Inputs for DeviceBatch {
     type Host = HostBatch;
 
@@ -47,10 +63,10 @@ impl Classifier {
         &mut self,
         input: &Input,
         host: HostBatch,
-        mut compute: impl FnMut(Batch) -> Tensor<1>,
+        compute: impl FnMut(Batch) -> Tensor<1>,
     ) -> Tensor<1> {
         let upload = |host| input.upload(host);
-        let on = |batch: &DeviceBatch| compute(input.decode(batch));
-        self.0.run(host.kind(), host, upload, on)
+        let mut classification = Classification { input, compute };
+        self.0.run(host.kind(), host, upload, &mut classification)
     }
 }

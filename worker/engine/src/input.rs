@@ -62,6 +62,12 @@ pub(crate) struct BatchKind {
 }
 
 impl HostBatch {
+    /// The kind of batches of so many images that are sent.
+    #[cfg(all(test, feature = "tch"))]
+    pub(crate) fn kind_of(images: usize) -> BatchKind {
+        BatchKind { images, kept: None }
+    }
+
     pub(crate) fn kind(&self) -> BatchKind {
         let place = |split| Split::ALL.iter().position(|&other| other == split);
         BatchKind {

@@ -1,15 +1,31 @@
 //! Computations that are repeated with other inputs: on GPUs they are recorded, and then replayed.
+//!
+//! A recording is used only after a replay has been seen to do what the operations do one by one.
+
+#[cfg(all(test, feature = "tch"))]
+mod tests;
 
 use std::collections::BTreeMap;
 
 use burn::tensor::{Device, Tensor};
-use quartet_kernels::{Addresses, Graph, GraphError, copied};
+use quartet_kernels::{Addresses, Graph, GraphError, copied, overwrite};
 
 use crate::compute::Compute;
 use crate::input::BatchKind;
 
 /// Runs of a computation before it is recorded: in the first one the fastest algorithms are looked for.
 const WARM_UP: u32 = 2;
+
+/// How far the result of a replay may be from that of the operations one by one, whose sums are not always in
+/// the same order.
+const RESULT_TOLERANCE: f64 = 0.05;
+
+/// As a part of what a tensor has changed by.
+const CHANGE_TOLERANCE: f64 = 0.5;
+
+/// The part of all values that may be in tensors that differ by more: gradients that are 0 but for rounding, as
+/// those of a bias before a normalisation, have a sign by chance.
+const STRAYING: f64 = 0.01;
 
 /// What a computation takes from the host.
 pub(crate) trait Inputs {
@@ -20,14 +36,33 @@ pub(crate) trait Inputs {
     fn write(&mut self, host: Self::Host);
 }
 
+/// What is computed on inputs again and again.
+pub(crate) trait Computation<I> {
+    /// Reads nothing but the inputs and what is where it was at the calls before. The result is of one axis.
+    /// Where addresses are fixed it may be called less often than there are batches, and once more.
+    fn compute(&mut self, inputs: &I) -> Tensor<1>;
+
+    /// What it changes in place where addresses are fixed: tensors that share that memory.
+    fn changed(&self) -> Vec<Tensor<1>>;
+}
+
 /// A computation on batches of different kinds.
 #[derive(Debug)]
 pub(crate) struct Repeated<I> {
     device: Device,
     addresses: Addresses,
-    /// Whether it is recorded.
-    records: bool,
+    recorder: Recorder,
     plans: BTreeMap<BatchKind, Plan<I>>,
+}
+
+/// What records.
+#[derive(Debug)]
+enum Recorder {
+    Nothing,
+    Graphs,
+    /// A test, which says what a recording does.
+    #[cfg(all(test, feature = "tch"))]
+    Test(tests::Record),
 }
 
 /// A computation on batches of one kind, at fixed addresses.
@@ -35,8 +70,21 @@ pub(crate) struct Repeated<I> {
 struct Plan<I> {
     inputs: I,
     runs: u32,
-    /// With its result, which the next replay overwrites.
-    recorded: Option<(Graph, Tensor<1>)>,
+    recorded: Option<Recorded>,
+}
+
+#[derive(Debug)]
+struct Recorded {
+    recording: Recording,
+    /// The result, which the next replay overwrites.
+    result: Tensor<1>,
+}
+
+#[derive(Debug)]
+enum Recording {
+    Graph(Graph),
+    #[cfg(all(test, feature = "tch"))]
+    Test(tests::Replay),
 }
 
 impl<I: Inputs> Repeated<I> {
@@ -44,7 +92,10 @@ impl<I: Inputs> Repeated<I> {
         Self {
             device: compute.device.clone(),
             addresses: compute.addresses(),
-            records: compute.records(),
+            recorder: match compute.records() {
+                true => Recorder::Graphs,
+                false => Recorder::Nothing,
+            },
             plans: BTreeMap::new(),
         }
     }
@@ -54,20 +105,18 @@ impl<I: Inputs> Repeated<I> {
         self.addresses
     }
 
-    /// Computes on a batch of this kind. With fixed addresses `compute` reads nothing but its inputs and what
-    /// is where it was at the calls before, and changes that in place: it may not be called. Its result is of
-    /// one axis.
+    /// Computes on a batch of this kind.
     pub(crate) fn run(
         &mut self,
         kind: BatchKind,
         host: I::Host,
         upload: impl FnOnce(I::Host) -> I,
-        mut compute: impl FnMut(&I) -> Tensor<1>,
+        computation: &mut impl Computation<I>,
     ) -> Tensor<1> {
         if self.addresses == Addresses::Free {
-            return compute(&upload(host));
+            return computation.compute(&upload(host));
         }
-        // Taken out, so that it can become another's sibling.
+        // Taken out, as its recording has the others for siblings.
         let mut plan = match self.plans.remove(&kind) {
             Some(mut plan) => {
                 plan.inputs.write(host);
@@ -79,37 +128,159 @@ impl<I: Inputs> Repeated<I> {
                 recorded: None,
             },
         };
-        if plan.recorded.is_none() && plan.runs >= WARM_UP && self.records {
-            match self.record(&plan.inputs, &mut compute) {
-                Ok(recorded) => plan.recorded = Some(recorded),
-                Err(reason) => {
-                    self.records = false;
-                    tracing::warn!("steps are launched operation by operation: {reason}");
-                }
-            }
-        }
         plan.runs = plan.runs.saturating_add(1);
+        let due = plan.runs > WARM_UP && !matches!(self.recorder, Recorder::Nothing);
         let result = match &mut plan.recorded {
-            Some((graph, result)) => {
-                graph.replay();
-                copied(result.clone())
+            Some(recorded) => recorded.replay(),
+            None if due => {
+                let (result, recorded) = self.record(&plan.inputs, computation);
+                match recorded {
+                    Ok(recorded) => plan.recorded = Some(recorded),
+                    Err(reason) => {
+                        self.recorder = Recorder::Nothing;
+                        tracing::warn!("steps are launched operation by operation: {reason}");
+                    }
+                }
+                result
             }
-            None => compute(&plan.inputs),
+            None => computation.compute(&plan.inputs),
         };
         self.plans.insert(kind, plan);
         result
     }
 
+    /// Computes operation by operation, records, and replays from the same beginning to compare. What is
+    /// returned, and what was changed, is of the one or the other.
     fn record(
         &self,
         inputs: &I,
-        compute: impl FnOnce(&I) -> Tensor<1>,
-    ) -> Result<(Graph, Tensor<1>), GraphError> {
-        let mut recorded = self
-            .plans
-            .values()
-            .filter_map(|plan| plan.recorded.as_ref());
-        let sibling = recorded.next().map(|(graph, _)| graph);
-        Graph::record(&self.device, sibling, || compute(inputs))
+        computation: &mut impl Computation<I>,
+    ) -> (Tensor<1>, Result<Recorded, GraphError>) {
+        let changed = computation.changed();
+        let before = copies(&changed);
+        let result = copied(computation.compute(inputs));
+        let after = copies(&changed);
+        let mut recorded = match self.recording(|| computation.compute(inputs)) {
+            Ok(recorded) => recorded,
+            Err(reason) => return (result, Err(reason)),
+        };
+        write_all(&changed, &before);
+        let replayed = recorded.replay();
+        let change = changed.iter().zip(before).zip(&after);
+        let change = change.map(|((found, before), after)| Change::of(found, before, after));
+        let change: Vec<Change> = change.collect();
+        match differ(&replayed, &result).or_else(|| stray(&change)) {
+            None => (replayed, Ok(recorded)),
+            Some(reason) => {
+                write_all(&changed, &after);
+                (result, Err(GraphError::Failed(reason)))
+            }
+        }
     }
+
+    fn recording(&self, compute: impl FnOnce() -> Tensor<1>) -> Result<Recorded, GraphError> {
+        let (recording, result) = match &self.recorder {
+            #[cfg(all(test, feature = "tch"))]
+            Recorder::Test(record) => {
+                let (replay, result) = record.call(compute)?;
+                (Recording::Test(replay), result)
+            }
+            _ => {
+                let mut others = self
+                    .plans
+                    .values()
+                    .filter_map(|plan| plan.recorded.as_ref());
+                let sibling = others.find_map(|recorded| match &recorded.recording {
+                    Recording::Graph(graph) => Some(graph),
+                    #[cfg(all(test, feature = "tch"))]
+                    Recording::Test(_) => None,
+                });
+                let (graph, result) = Graph::record(&self.device, sibling, compute)?;
+                (Recording::Graph(graph), result)
+            }
+        };
+        Ok(Recorded { recording, result })
+    }
+}
+
+impl Recorded {
+    /// The result, in memory of its own.
+    fn replay(&mut self) -> Tensor<1> {
+        match &mut self.recording {
+            Recording::Graph(graph) => graph.replay(),
+            #[cfg(all(test, feature = "tch"))]
+            Recording::Test(replay) => replay.call(),
+        }
+        copied(self.result.clone())
+    }
+}
+
+fn copies(tensors: &[Tensor<1>]) -> Vec<Tensor<1>> {
+    tensors.iter().cloned().map(copied).collect()
+}
+
+fn write_all(targets: &[Tensor<1>], sources: &[Tensor<1>]) {
+    for (target, source) in targets.iter().zip(sources) {
+        overwrite(target, source);
+    }
+}
+
+/// How two ways have changed a tensor.
+#[derive(Clone, Copy, Debug)]
+struct Change {
+    values: usize,
+    /// Norm of the difference of the two.
+    difference: f64,
+    /// Norm of the change.
+    change: f64,
+}
+
+impl Change {
+    fn of(found: &Tensor<1>, before: Tensor<1>, expected: &Tensor<1>) -> Self {
+        let norm = |tensor: Tensor<1>| {
+            let squares = tensor.clone() * tensor;
+            f64::from(squares.sum().into_scalar::<f32>()).sqrt()
+        };
+        Self {
+            values: found.dims()[0],
+            difference: norm(found.clone() - expected.clone()),
+            change: norm(expected.clone() - before),
+        }
+    }
+
+    /// Where both are no numbers, as after a loss that is none, nothing can be told.
+    fn strays(&self) -> bool {
+        self.difference > CHANGE_TOLERANCE * self.change
+            || self.difference.is_nan() != self.change.is_nan()
+    }
+}
+
+/// What is wrong with a replay's result.
+fn differ(found: &Tensor<1>, expected: &Tensor<1>) -> Option<String> {
+    let values = |tensor: &Tensor<1>| {
+        let data = tensor.clone().into_data_as::<f32>();
+        data.try_to_vec::<f32>().expect("converted to f32")
+    };
+    let (found, expected) = (values(found), values(expected));
+    let near = |(a, b): (&f32, &f32)| {
+        let (a, b) = (f64::from(*a), f64::from(*b));
+        (a - b).abs() <= RESULT_TOLERANCE * b.abs().max(1.0) || (a.is_nan() && b.is_nan())
+    };
+    let wrong = found.iter().zip(&expected).find(|pair| !near(*pair));
+    match wrong {
+        _ if found.len() != expected.len() => Some("a replay has a result of another size".into()),
+        Some((a, b)) => Some(format!("a replay computes {a} instead of {b}")),
+        None => None,
+    }
+}
+
+/// What is wrong with what a replay has changed.
+fn stray(changes: &[Change]) -> Option<String> {
+    let sum = |changes: &mut dyn Iterator<Item = &Change>| -> usize {
+        changes.map(|change| change.values).sum()
+    };
+    let all = sum(&mut changes.iter());
+    let wrong = sum(&mut changes.iter().filter(|change| change.strays()));
+    (wrong as f64 > STRAYING * all as f64)
+        .then(|| format!("a replay changes {wrong} of {all} values otherwise"))
 }

@@ -1,4 +1,5 @@
 #include "fused.h"
+#include "nvrtc.h"
 
 #include <ATen/ops/add.h>
 #include <ATen/ops/threshold_backward.h>
@@ -53,6 +54,8 @@ std::array<Tensor, 3> part(const Tensor &gradient, const Tensor &bias, const Ten
 
 #else
 
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/arange.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/zeros.h>
@@ -61,19 +64,14 @@ std::array<Tensor, 3> part(const Tensor &gradient, const Tensor &bias, const Ten
 #include <c10/cuda/CUDAStream.h>
 #include <cstdlib>
 #include <cstring>
-#include <dlfcn.h>
 #include <map>
 #include <mutex>
 #include <optional>
-#include <string>
-#include <vector>
 
 namespace fused {
 namespace {
 
-const char SOURCE[] =
-#include "norm_source.h"
-    ;
+void check(int gpu, at::ScalarType type);
 
 constexpr int64_t THREADS = 512, VECTOR_BYTES = 16;
 // Blocks of a sum: each costs its last one a little, and these fill the GPUs that there are.
@@ -81,83 +79,6 @@ constexpr int64_t SUM_BLOCKS = 264;
 // Rows of a thread that only reads and writes.
 constexpr int64_t ROWS = 8;
 constexpr int64_t MAX_GROUPS = 1024, PARTIAL_WIDTH = 2 * 256;
-
-// The driver and NVRTC, of which there are no headers everywhere. Handles are pointers; 0 is success.
-struct Library {
-  using Handle = void *;
-  int (*create)(Handle *, const char *, const char *, int, const char *const *, const char *const *);
-  int (*compile)(Handle, int, const char *const *);
-  int (*log_size)(Handle, size_t *);
-  int (*log)(Handle, char *);
-  int (*code_size)(Handle, size_t *);
-  int (*code)(Handle, char *);
-  int (*destroy)(Handle *);
-  int (*load)(Handle *, const void *);
-  int (*function)(Handle *, Handle, const char *);
-  int (*device)(int *, int);
-  int (*attribute)(int *, int, int);
-  int (*launch)(Handle, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, Handle, void **,
-                void **);
-
-  Library() {
-    // PyTorch's own way to NVRTC and the driver.
-    void *library = dlopen("libcaffe2_nvrtc.so", RTLD_LAZY | RTLD_LOCAL);
-    TORCH_CHECK(library, "no NVRTC: ", dlerror());
-    const auto find = [&](auto &to, const char *name) {
-      void *symbol = dlsym(library, name);
-      TORCH_CHECK(symbol, "NVRTC and the driver have no ", name);
-      std::memcpy(&to, &symbol, sizeof to);
-    };
-    find(create, "nvrtcCreateProgram");
-    find(compile, "nvrtcCompileProgram");
-    find(log_size, "nvrtcGetProgramLogSize");
-    find(log, "nvrtcGetProgramLog");
-    find(code_size, "nvrtcGetCUBINSize");
-    find(code, "nvrtcGetCUBIN");
-    find(destroy, "nvrtcDestroyProgram");
-    find(load, "cuModuleLoadData");
-    find(function, "cuModuleGetFunction");
-    find(device, "cuDeviceGet");
-    find(attribute, "cuDeviceGetAttribute");
-    find(launch, "cuLaunchKernel");
-  }
-};
-
-const Library &library() {
-  static const Library library;
-  return library;
-}
-
-// The machine code of the kernels for a GPU.
-std::vector<char> compiled(int gpu, bool bfloat16) {
-  const Library &lib = library();
-  int device = 0, major = 0, minor = 0;
-  TORCH_CHECK(!lib.device(&device, gpu) && !lib.attribute(&major, 75, device) &&
-                  !lib.attribute(&minor, 76, device),
-              "the driver does not say what GPU ", gpu, " can do");
-  // bfloat16's rounding is an instruction from 8.0 on.
-  TORCH_CHECK(major >= 8, "GPU ", gpu, " has compute capability ", major, ".", minor, ", less than 8.0");
-  const std::string architecture = "--gpu-architecture=sm_" + std::to_string(major) + std::to_string(minor);
-  const std::array<const char *, 3> options = {architecture.c_str(), bfloat16 ? "-DBF16=1" : "-DBF16=0",
-                                               "--std=c++17"};
-  Library::Handle program = nullptr;
-  TORCH_CHECK(!lib.create(&program, SOURCE, "norm.cu", 0, nullptr, nullptr), "NVRTC takes no program");
-  std::vector<char> code;
-  std::string text;
-  size_t size = 0;
-  if (lib.compile(program, options.size(), options.data()) == 0) {
-    if (lib.code_size(program, &size) == 0) {
-      code.resize(size);
-      lib.code(program, code.data());
-    }
-  } else if (lib.log_size(program, &size) == 0) {
-    text.resize(size);
-    lib.log(program, text.data());
-  }
-  lib.destroy(&program);
-  TORCH_CHECK(!code.empty(), "NVRTC: ", text);
-  return code;
-}
 
 // Makes a GPU the current one of this thread while it lives. (LibTorch's own guard needs CUDA's runtime at link
 // time.)
@@ -172,35 +93,20 @@ struct Current {
   Current &operator=(const Current &) = delete;
 };
 
-struct Kernels {
-  Library::Handle statistics, normalise, sums, gradient_of_input, combine, part;
-};
-
-// Those of a GPU, which is the current one; none if they cannot be had, which is said once.
-const Kernels *kernels(int gpu, bool bfloat16) {
-  static std::mutex mutex;
-  static std::map<std::pair<int, bool>, std::optional<Kernels>> known;
-  const std::lock_guard<std::mutex> lock(mutex);
+// Those of a GPU, which is the current one; none if they cannot be had or are wrong, which is said once.
+const nvrtc::Kernels *kernels(int gpu, bool bfloat16) {
+  // The check asks for them, too.
+  static std::recursive_mutex mutex;
+  static std::map<std::pair<int, bool>, std::optional<nvrtc::Kernels>> known;
+  const std::lock_guard<std::recursive_mutex> lock(mutex);
   const auto [at, added] = known.try_emplace({gpu, bfloat16});
-  if (added) {
-    const char *wanted = std::getenv("QUARTET_CUDA_KERNELS");
-    if (wanted && std::strcmp(wanted, "0") == 0) {
-      return nullptr;
-    }
+  const char *wanted = std::getenv("QUARTET_CUDA_KERNELS");
+  if (added && !(wanted && std::strcmp(wanted, "0") == 0)) {
     try {
-      const auto code = compiled(gpu, bfloat16);
-      const Library &lib = library();
-      Library::Handle module = nullptr;
-      TORCH_CHECK(!lib.load(&module, code.data()), "the driver does not load the kernels");
-      Kernels found{};
-      for (const auto &[kernel, name] :
-           {std::pair(&found.statistics, "statistics"), std::pair(&found.normalise, "normalise"),
-            std::pair(&found.sums, "sums"), std::pair(&found.gradient_of_input, "gradient_of_input"),
-            std::pair(&found.combine, "combine"), std::pair(&found.part, "part")}) {
-        TORCH_CHECK(!lib.function(kernel, module, name), "the driver does not find ", name);
-      }
-      at->second = found;
+      at->second = nvrtc::kernels(gpu, bfloat16);
+      check(gpu, bfloat16 ? at::kBFloat16 : at::kFloat);
     } catch (const c10::Error &error) {
+      at->second.reset();
       TORCH_WARN("batch normalisation is LibTorch's: ", error.what_without_backtrace());
     }
   }
@@ -256,12 +162,10 @@ struct Grid {
 };
 
 template <typename... Arguments>
-void launch(Library::Handle kernel, const Grid &grid, unsigned blocks, Arguments... arguments) {
+void launch(nvrtc::Handle kernel, const Grid &grid, unsigned blocks, Arguments... arguments) {
   void *pointers[] = {&arguments...};
-  const int error =
-      library().launch(kernel, grid.groups, blocks, 1, grid.threads_x, grid.threads_y, 1, 0,
-                       c10::cuda::getCurrentCUDAStream().stream(), pointers, nullptr);
-  TORCH_CHECK(error == 0, "a kernel cannot be launched: CUDA error ", error);
+  nvrtc::launch(kernel, {grid.groups, blocks, grid.threads_x, grid.threads_y},
+                c10::cuda::getCurrentCUDAStream().stream(), pointers);
 }
 
 void *data(const Tensor *tensor) { return tensor && tensor->defined() ? tensor->data_ptr() : nullptr; }
@@ -302,7 +206,7 @@ bool suits(const Tensor &x, const Tensor *residual) {
 Normalised forward(const Tensor &x, const Tensor *residual, Layer layer, const Tensor &mean,
                    const Tensor &variance, double momentum, double epsilon, bool relu) {
   const Current current(x.device());
-  const Kernels &kernel = *kernels(x.get_device(), is_bfloat16(x));
+  const nvrtc::Kernels &kernel = *kernels(x.get_device(), is_bfloat16(x));
   const Workspace &space = workspace(x);
   const Grid grid(x);
   for (const Tensor *tensor : {&layer.gamma, &layer.beta, &mean, &variance}) {
@@ -327,7 +231,7 @@ Normalised forward(const Tensor &x, const Tensor *residual, Layer layer, const T
 std::array<Tensor, 4> backward(const Tensor &gradient, const Tensor &x, const Tensor *output, Layer layer,
                                const Tensor &mean, const Tensor &deviation, bool relu) {
   const Current current(x.device());
-  const Kernels &kernel = *kernels(x.get_device(), is_bfloat16(x));
+  const nvrtc::Kernels &kernel = *kernels(x.get_device(), is_bfloat16(x));
   const Workspace &space = workspace(x);
   const Grid grid(x);
   TORCH_CHECK(gradient.sizes() == x.sizes() && gradient.scalar_type() == x.scalar_type() &&
@@ -393,6 +297,74 @@ std::array<Tensor, 3> part(const Tensor &gradient, const Tensor &bias, const Ten
   return {of_input, sums, of_residual};
 }
 
+namespace {
+
+// Whether `found` is `expected`, of float64, but for rounding.
+void expect(const char *what, const Tensor &found, const Tensor &expected, double tolerance) {
+  const double distance = (found.to(at::kDouble) - expected).norm().item<double>() /
+                          std::max(expected.norm().item<double>(), 1e-30);
+  // NaN is not near, either.
+  TORCH_CHECK(distance < tolerance, "a kernel computes ", what, " wrong, by ", distance);
+}
+
+// The kernels on small images, against the formulas: with a residual and with a gradient that is a part of another.
+void check(int gpu, at::ScalarType type) {
+  const auto options = at::TensorOptions().device(at::kCUDA, static_cast<c10::DeviceIndex>(gpu));
+  const double tolerance = type == at::kFloat ? 1e-4 : 1e-2, momentum = 0.25, epsilon = 1e-3;
+  constexpr int64_t images = 3, channels = 40, height = 13, width = 11;
+  const auto noise = [&](at::IntArrayRef shape, double phase) {
+    const int64_t n = c10::multiply_integers(shape);
+    return ((at::arange(n, options.dtype(at::kDouble)) * 12.9898 + phase).sin() * 43758.5453).frac().view(shape);
+  };
+  const auto map = [&](int64_t wide, double phase) {
+    return noise({images, wide, height, width}, phase).to(type).contiguous(at::MemoryFormat::ChannelsLast);
+  };
+  const auto of_channels = [&](double phase) { return noise({channels}, phase).to(at::kFloat) + 1; };
+  const auto shaped = [](const Tensor &x) { return x.to(at::kDouble).view({1, -1, 1, 1}); };
+  constexpr std::array<int64_t, 3> axes = {0, 2, 3};
+  const Tensor gamma = of_channels(1), beta = of_channels(2);
+  for (const bool part_of_other : {false, true}) {
+    const Tensor x = map(channels, 3) * 2 + 1, residual = map(channels, 4);
+    const Tensor gradient = part_of_other ? map(channels + 16, 5).narrow(1, 8, channels) : map(channels, 5);
+    TORCH_CHECK(suits(x, &residual), "a kernel does not take images that it is for");
+    const Tensor exact = x.to(at::kDouble), mean = exact.mean(axes, true), centred = exact - mean;
+    const Tensor variance = (centred * centred).mean(axes, true), inverse = (variance + epsilon).rsqrt();
+    const Tensor *added = part_of_other ? nullptr : &residual;
+    const Tensor running_mean = of_channels(6), running_variance = of_channels(7);
+    const Tensor means = running_mean.to(at::kDouble) * (1 - momentum) + mean.view(-1) * momentum;
+    const Tensor variances = running_variance.to(at::kDouble) * (1 - momentum) + variance.view(-1) * momentum;
+    const auto found = forward(x, added, {gamma, beta}, running_mean, running_variance, momentum, epsilon, true);
+    const Tensor normal = centred * inverse;
+    Tensor y = normal * shaped(gamma) + shaped(beta);
+    y = (added ? y + added->to(at::kDouble) : y).relu();
+    expect("an output", found.y, y, tolerance);
+    expect("a running mean", running_mean, means, 1e-4);
+    expect("a running variance", running_variance, variances, 1e-4);
+    const auto [of_x, of_gamma, of_beta, of_residual] =
+        backward(gradient, x, added ? &found.y : nullptr, {gamma, beta}, found.mean, found.deviation, true);
+    const Tensor passed = gradient.to(at::kDouble) * (found.y > 0);
+    const Tensor slope = (passed * normal).mean(axes, true), level = passed.mean(axes, true);
+    expect("a gradient", of_x, (passed - level - normal * slope) * inverse * shaped(gamma), 3 * tolerance);
+    expect("a gradient of gamma", of_gamma, (passed * normal).sum(axes), tolerance);
+    expect("a gradient of beta", of_beta, passed.sum(axes), tolerance);
+    if (added) {
+      expect("a gradient of a residual", of_residual, passed, tolerance);
+    }
+    Tensor sum = (exact + shaped(beta)) * 0.5;
+    sum = (added ? sum + added->to(at::kDouble) : sum).relu();
+    const Tensor combined = combine(x.clone(), beta, added, 0.5, true);
+    expect("a sum", combined, sum, tolerance);
+    const Tensor through = gradient.to(at::kDouble) * (combined > 0);
+    const auto [of_sum, of_bias, rest] = part(gradient, beta, &combined, added, 0.5);
+    expect("a gradient of a sum", of_sum, through * 0.5, tolerance);
+    expect("a gradient of a bias", of_bias, (through * 0.5).sum(axes), tolerance);
+    if (added) {
+      expect("a gradient of what was added", rest, through, tolerance);
+    }
+  }
+}
+
+} // namespace
 } // namespace fused
 
 #endif

@@ -194,6 +194,17 @@ pub fn write_int<const D: usize>(target: &Tensor<D, Int>, data: TensorData) {
     unreachable!("{target:?} is not LibTorch's: {data:?}");
 }
 
+/// Copies the values of `source` into a tensor of LibTorch's on the same device, which keeps its address.
+///
+/// # Panics
+/// Where [`is_native`] is false, and if the shape is another one.
+pub fn overwrite<const D: usize>(target: &Tensor<D>, source: &Tensor<D>) {
+    #[cfg(feature = "tch")]
+    return torch::overwrite(target, source);
+    #[cfg(not(feature = "tch"))]
+    unreachable!("{target:?} is not LibTorch's: {source:?}");
+}
+
 /// The same values in memory of their own, on LibTorch; elsewhere no memory is written to that is shared.
 #[must_use]
 pub fn copied<const D: usize>(tensor: Tensor<D>) -> Tensor<D> {

@@ -178,15 +178,20 @@ impl TrainState {
         }
     }
 
-    /// Where everything is that a step changes.
+    /// All that a step changes, without autodiff: tensors that share its memory.
+    pub(super) fn tensors(&self) -> Vec<Tensor<1>> {
+        let mut tensors = Tensors(Vec::new());
+        self.network.visit(&mut tensors);
+        for moments in self.adam.moments.values() {
+            tensors.0.extend([moments.m.clone(), moments.v.clone()]);
+        }
+        tensors.0
+    }
+
+    /// Where that is.
     fn places(&self) -> Vec<Option<usize>> {
-        let mut places = Places(Vec::new());
-        self.network.visit(&mut places);
-        self.adam.moments.values().for_each(|moments| {
-            let of = |moment| quartet_kernels::address::<1>(moment);
-            places.0.extend([of(&moments.m), of(&moments.v)]);
-        });
-        places.0
+        let tensors = self.tensors();
+        tensors.iter().map(quartet_kernels::address).collect()
     }
 }
 
@@ -207,10 +212,11 @@ impl ModuleMapper for Copied {
     }
 }
 
-struct Places(Vec<Option<usize>>);
+struct Tensors(Vec<Tensor<1>>);
 
-impl ModuleVisitor for Places {
+impl ModuleVisitor for Tensors {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        self.0.push(quartet_kernels::address(&param.val()));
+        // Of what lies in order this is no copy.
+        self.0.push(param.val().inner().reshape([-1]));
     }
 }

@@ -19,7 +19,7 @@ use crate::compute::Compute;
 use crate::input::{Input, Sampler};
 use crate::metrics::{Means, MetricAccumulator, MetricTotals, cross_entropy, statistics};
 use crate::progress::ProgressReporter;
-use crate::repeat::Repeated;
+use crate::repeat::{Computation, Repeated};
 
 /// A run in progress, but for its [`TrainState`].
 pub(super) struct TrainLoop<'a> {
@@ -188,25 +188,42 @@ pub(super) fn step_once(
 ) -> (TrainState, Tensor<1>) {
     let kind = host.batch.kind();
     let upload = |host| TrainState::upload(host, input);
-    match steps.addresses() {
-        Addresses::Free => {
-            // What is not fixed is computed once, by value.
-            let mut state = Some(state);
-            let statistics = steps.run(kind, host, upload, |inputs| {
-                let before = state.take().expect("it is computed once");
-                let (after, statistics) = before.step_on(inputs, input);
-                state = Some(after);
-                statistics
-            });
-            (state.expect("it was computed"), statistics)
+    let mut step = Step {
+        fixed: steps.addresses() == Addresses::Fixed,
+        state: Some(state),
+        input,
+    };
+    let statistics = steps.run(kind, host, upload, &mut step);
+    let mut state = step.state.expect("each step leaves a state");
+    if step.fixed {
+        state.adam.count_update();
+    }
+    (state, statistics)
+}
+
+/// A training step.
+struct Step<'a> {
+    /// Whether the state's memory is changed, or the state.
+    fixed: bool,
+    state: Option<TrainState>,
+    input: &'a Input,
+}
+
+impl Computation<StepInputs> for Step<'_> {
+    fn compute(&mut self, inputs: &StepInputs) -> Tensor<1> {
+        if let (true, Some(state)) = (self.fixed, &self.state) {
+            return state.step_in_place(inputs, self.input);
         }
-        Addresses::Fixed => {
-            let mut state = state;
-            let compute = |inputs: &StepInputs| state.step_in_place(inputs, input);
-            let statistics = steps.run(kind, host, upload, compute);
-            state.adam.count_update();
-            (state, statistics)
-        }
+        let before = self.state.take().expect("each step leaves a state");
+        let (after, statistics) = before.step_on(inputs, self.input);
+        self.state = Some(after);
+        statistics
+    }
+
+    fn changed(&self) -> Vec<Tensor<1>> {
+        self.state
+            .as_ref()
+            .map_or_else(Vec::new, TrainState::tensors)
     }
 }
 

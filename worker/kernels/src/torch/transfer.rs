@@ -40,6 +40,12 @@ pub(crate) fn write_int<const D: usize>(target: &Tensor<D, Int>, data: TensorDat
     done(ffi::write(&mut target, &int_on_host::<D>(data).tensor));
 }
 
+pub(crate) fn overwrite<const D: usize>(target: &Tensor<D>, source: &Tensor<D>) {
+    let [mut target, source] = [target, source].map(|tensor| primitive(tensor.clone().inner()));
+    assert_eq!(target.tensor.size(), source.tensor.size());
+    target.tensor.copy_(&source.tensor);
+}
+
 fn on_host<const D: usize>(data: TensorData) -> TchTensor {
     let dtype = data.dtype();
     primitive(Tensor::<D>::from_data(data, (&Device::libtorch(), dtype)))

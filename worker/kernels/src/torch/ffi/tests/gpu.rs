@@ -1,15 +1,19 @@
-//! What only a GPU computes. Without one these tests have nothing to test.
+//! What GPUs compute with kernels of our own. Without a GPU there is only what LibTorch computes instead.
 
 use super::*;
 
-/// On a GPU, of the same values for each type.
-fn on_gpu(shape: &[i64], kind: Kind, scale: f64, shift: f64) -> Tensor {
+/// On a device, of the same values for each type.
+fn on(device: Device, shape: &[i64], kind: Kind, scale: f64, shift: f64) -> Tensor {
     let x = (noise(shape) * scale + shift).to_kind(kind);
-    let x = x.to_device(Device::Cuda(0));
+    let x = x.to_device(device);
     match shape.len() {
         4 => channels_last(&x, false).unwrap(),
         _ => x,
     }
+}
+
+fn on_gpu(shape: &[i64], kind: Kind, scale: f64, shift: f64) -> Tensor {
+    on(Device::Cuda(0), shape, kind, scale, shift)
 }
 
 /// As a number of 64 bits on the CPU.
@@ -172,84 +176,87 @@ fn fused_normalisation_is_that_of_the_formula() {
 
 #[test]
 fn what_follows_a_convolution_is_that_of_the_formula() {
-    if !tch::Cuda::is_available() {
-        return;
-    }
     let window = Window {
         stride: [1, 1],
         padding: [0, 0],
         dilation: [1, 1],
         groups: 1,
     };
-    // With our own kernels, and with channels that these do not have.
-    for (kind, channels) in [
-        (Kind::Float, 80),
-        (Kind::BFloat16, 320),
-        (Kind::BFloat16, 20),
-    ] {
-        for (with_residual, scale, relu, narrow) in [
-            (false, 1.0, true, false),
-            (false, 1.0, true, true),
-            (true, 0.25, true, false),
-            (true, 0.25, false, true),
-            (true, 1.0, true, false),
-            (true, 1.0, false, false),
+    for device in [Device::Cpu, Device::Cuda(0)] {
+        if device != Device::Cpu && !tch::Cuda::is_available() {
+            continue;
+        }
+        // With our own kernels, and with channels that these do not have.
+        for (kind, channels) in [
+            (Kind::Float, 80),
+            (Kind::BFloat16, 320),
+            (Kind::BFloat16, 20),
         ] {
-            let shape = [4, channels, 15, 13];
-            let x = on_gpu(&[4, 16, 15, 13], kind, 1.0, 0.0);
-            let weight = on_gpu(&[channels, 16, 1, 1], kind, 1.0, 0.0);
-            let bias = on_gpu(&[channels], Kind::Float, 1.0, 0.1);
-            let residual = on_gpu(&shape, kind, 2.0, 0.3);
-            let residual = with_residual.then_some(&residual);
-            let tail = Tail { scale, relu };
-            let y = conv2d_combined(&x, &weight, &bias, residual, &window, tail).unwrap();
-            let gradient = match narrow {
-                true => on_gpu(&[4, channels + 16, 15, 13], kind, 1.0, 0.1).narrow(1, 8, channels),
-                false => on_gpu(&shape, kind, 1.0, 0.1),
-            };
-            let output = relu.then_some(&y);
-            let [product, sums, rest] =
-                part(&gradient, &bias, output, with_residual, scale).unwrap();
+            for (with_residual, scale, relu, narrow) in [
+                (false, 1.0, true, false),
+                (false, 1.0, true, true),
+                (true, 0.25, true, false),
+                (true, 0.25, false, true),
+                (true, 1.0, true, false),
+                (true, 1.0, false, false),
+            ] {
+                let shape = [4, channels, 15, 13];
+                let x = on(device, &[4, 16, 15, 13], kind, 1.0, 0.0);
+                let weight = on(device, &[channels, 16, 1, 1], kind, 1.0, 0.0);
+                let bias = on(device, &[channels], Kind::Float, 1.0, 0.1);
+                let residual = on(device, &shape, kind, 2.0, 0.3);
+                let residual = with_residual.then_some(&residual);
+                let tail = Tail { scale, relu };
+                let y = conv2d_combined(&x, &weight, &bias, residual, &window, tail).unwrap();
+                let gradient = match narrow {
+                    true => on(device, &[4, channels + 16, 15, 13], kind, 1.0, 0.1)
+                        .narrow(1, 8, channels),
+                    false => on(device, &shape, kind, 1.0, 0.1),
+                };
+                let output = relu.then_some(&y);
+                let [product, sums, rest] =
+                    part(&gradient, &bias, output, with_residual, scale).unwrap();
 
-            let mut expected = exact(&x).conv2d(&exact(&weight), None::<Tensor>, 1, 0, 1, 1);
-            expected = (expected + exact(&bias).reshape([1, -1, 1, 1])) * scale;
-            if let Some(residual) = residual {
-                expected = expected + exact(residual);
-            }
-            if relu {
-                expected = expected.relu();
-            }
-            let mask = match relu {
-                true => exact(&y).gt(0.0).to_kind(Kind::Double),
-                false => expected.ones_like(),
-            };
-            let passed = exact(&gradient) * mask;
-            let scaled = &passed * scale;
-            let rounding = if kind == Kind::Float { 2e-3 } else { 1e-2 };
-            let mut pairs = vec![
-                ("output", &y, expected, rounding),
-                (
-                    "gradient of the product",
-                    &product,
-                    scaled.shallow_clone(),
-                    rounding,
-                ),
-                (
-                    "gradient of the bias",
-                    &sums,
-                    scaled.sum_dim_intlist([0i64, 2, 3].as_slice(), false, Kind::Double),
-                    rounding,
-                ),
-            ];
-            if with_residual {
-                pairs.push(("gradient of the residual", &rest, passed, rounding));
-            }
-            for (what, found, expected, limit) in pairs {
-                let distance = distance(found, &expected);
-                assert!(
-                    distance < limit,
-                    "{what}, {kind:?} {channels} {with_residual} {scale} {relu}: {distance}"
-                );
+                let mut expected = exact(&x).conv2d(&exact(&weight), None::<Tensor>, 1, 0, 1, 1);
+                expected = (expected + exact(&bias).reshape([1, -1, 1, 1])) * scale;
+                if let Some(residual) = residual {
+                    expected = expected + exact(residual);
+                }
+                if relu {
+                    expected = expected.relu();
+                }
+                let mask = match relu {
+                    true => exact(&y).gt(0.0).to_kind(Kind::Double),
+                    false => expected.ones_like(),
+                };
+                let passed = exact(&gradient) * mask;
+                let scaled = &passed * scale;
+                let rounding = if kind == Kind::Float { 2e-3 } else { 1e-2 };
+                let mut pairs = vec![
+                    ("output", &y, expected, rounding),
+                    (
+                        "gradient of the product",
+                        &product,
+                        scaled.shallow_clone(),
+                        rounding,
+                    ),
+                    (
+                        "gradient of the bias",
+                        &sums,
+                        scaled.sum_dim_intlist([0i64, 2, 3].as_slice(), false, Kind::Double),
+                        rounding,
+                    ),
+                ];
+                if with_residual {
+                    pairs.push(("gradient of the residual", &rest, passed, rounding));
+                }
+                for (what, found, expected, limit) in pairs {
+                    let distance = distance(found, &expected);
+                    assert!(
+                        distance < limit,
+                        "{what}, {kind:?} {channels} {with_residual} {scale} {relu}: {distance}"
+                    );
+                }
             }
         }
     }

@@ -1,0 +1,122 @@
+#include "nvrtc.h"
+
+#ifdef QUARTET_CUDA
+
+#include <array>
+#include <c10/util/Exception.h>
+#include <cstddef>
+#include <cstring>
+#include <dlfcn.h>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace nvrtc {
+namespace {
+
+const char SOURCE[] =
+#include "norm_source.h"
+    ;
+
+// The driver and NVRTC, of which there are no headers everywhere. Handles are pointers; 0 is success.
+struct Library {
+  int (*create)(Handle *, const char *, const char *, int, const char *const *, const char *const *);
+  int (*compile)(Handle, int, const char *const *);
+  int (*log_size)(Handle, size_t *);
+  int (*log)(Handle, char *);
+  int (*code_size)(Handle, size_t *);
+  int (*code)(Handle, char *);
+  int (*destroy)(Handle *);
+  int (*load)(Handle *, const void *);
+  int (*function)(Handle *, Handle, const char *);
+  int (*device)(int *, int);
+  int (*attribute)(int *, int, int);
+  int (*launch)(Handle, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, Handle, void **,
+                void **);
+
+  Library() {
+    // PyTorch's own way to NVRTC and the driver.
+    void *library = dlopen("libcaffe2_nvrtc.so", RTLD_LAZY | RTLD_LOCAL);
+    TORCH_CHECK(library, "no NVRTC: ", dlerror());
+    const auto find = [&](auto &to, const char *name) {
+      void *symbol = dlsym(library, name);
+      TORCH_CHECK(symbol, "NVRTC and the driver have no ", name);
+      std::memcpy(&to, &symbol, sizeof to);
+    };
+    find(create, "nvrtcCreateProgram");
+    find(compile, "nvrtcCompileProgram");
+    find(log_size, "nvrtcGetProgramLogSize");
+    find(log, "nvrtcGetProgramLog");
+    find(code_size, "nvrtcGetCUBINSize");
+    find(code, "nvrtcGetCUBIN");
+    find(destroy, "nvrtcDestroyProgram");
+    find(load, "cuModuleLoadData");
+    find(function, "cuModuleGetFunction");
+    find(device, "cuDeviceGet");
+    find(attribute, "cuDeviceGetAttribute");
+    find(launch, "cuLaunchKernel");
+  }
+};
+
+const Library &library() {
+  static const Library library;
+  return library;
+}
+
+// The machine code of the kernels for a GPU.
+std::vector<char> compiled(int gpu, bool bfloat16) {
+  const Library &lib = library();
+  int device = 0, major = 0, minor = 0;
+  TORCH_CHECK(!lib.device(&device, gpu) && !lib.attribute(&major, 75, device) &&
+                  !lib.attribute(&minor, 76, device),
+              "the driver does not say what GPU ", gpu, " can do");
+  // bfloat16's rounding is an instruction from 8.0 on.
+  TORCH_CHECK(major >= 8, "GPU ", gpu, " has compute capability ", major, ".", minor, ", less than 8.0");
+  const std::string architecture = "--gpu-architecture=sm_" + std::to_string(major) + std::to_string(minor);
+  const std::array<const char *, 3> options = {architecture.c_str(), bfloat16 ? "-DBF16=1" : "-DBF16=0",
+                                               "--std=c++17"};
+  Handle program = nullptr;
+  TORCH_CHECK(!lib.create(&program, SOURCE, "norm.cu", 0, nullptr, nullptr), "NVRTC takes no program");
+  std::vector<char> code;
+  std::string text;
+  size_t size = 0;
+  if (lib.compile(program, options.size(), options.data()) == 0) {
+    if (lib.code_size(program, &size) == 0) {
+      code.resize(size);
+      lib.code(program, code.data());
+    }
+  } else if (lib.log_size(program, &size) == 0) {
+    text.resize(size);
+    lib.log(program, text.data());
+  }
+  lib.destroy(&program);
+  TORCH_CHECK(!code.empty(), "NVRTC: ", text);
+  return code;
+}
+
+} // namespace
+
+Kernels kernels(int gpu, bool bfloat16) {
+  const auto code = compiled(gpu, bfloat16);
+  const Library &lib = library();
+  Handle module = nullptr;
+  TORCH_CHECK(!lib.load(&module, code.data()), "the driver does not load the kernels");
+  Kernels found{};
+  for (const auto &[kernel, name] :
+       {std::pair(&found.statistics, "statistics"), std::pair(&found.normalise, "normalise"),
+        std::pair(&found.sums, "sums"), std::pair(&found.gradient_of_input, "gradient_of_input"),
+        std::pair(&found.combine, "combine"), std::pair(&found.part, "part")}) {
+    TORCH_CHECK(!lib.function(kernel, module, name), "the driver does not find ", name);
+  }
+  return found;
+}
+
+void launch(Handle kernel, Grid grid, Handle stream, Handle *arguments) {
+  const int error = library().launch(kernel, grid.blocks_x, grid.blocks_y, 1, grid.threads_x, grid.threads_y,
+                                     1, 0, stream, arguments, nullptr);
+  TORCH_CHECK(error == 0, "a kernel cannot be launched: CUDA error ", error);
+}
+
+} // namespace nvrtc
+
+#endif
