@@ -5,7 +5,10 @@
 #   deploy/libtorch.sh --folder DIR    the same with LibTorch in DIR, where it may be already
 #   deploy/libtorch.sh --fetch         downloads LibTorch unless it is there, and builds nothing
 #   deploy/libtorch.sh --pytorch       CPU or CUDA: the LibTorch of the installed PyTorch, 2.9, 2.10 or 2.11
-#                                      (`python3 -c "import torch"`; in a virtual environment, `python`)
+#                                      (`python3 -c "import torch"`; in a virtual environment, `python`). CUDA
+#                                      graphs need CUDA's headers: a toolkit's (CUDA_HOME), those in
+#                                      QUARTET_CUDA_INCLUDE, or 2 MB that are downloaded
+#   deploy/libtorch.sh --headers DIR   downloads these headers into DIR, and builds nothing
 #
 # Further arguments go to `cargo build`, such as `--bin bench`. The script needs rustup, a C++ compiler, make,
 # and python3 with pip; without --pytorch it needs an x86-64 Linux. LibTorch must stay where it is, because
@@ -14,13 +17,14 @@ set -euo pipefail
 here=$(dirname "${BASH_SOURCE[0]}")
 cd "$here/.."
 
-pytorch= fetch=
+pytorch= fetch= headers=
 folder=${CARGO_TARGET_DIR:-target}/libtorch
 while (($#)); do
   case $1 in
     --pytorch) pytorch=1 ;;
     --fetch) fetch=1 ;;
     --folder) folder=${2:?--folder needs a folder} && shift ;;
+    --headers) headers=${2:?--headers needs a folder} && shift ;;
     --help) sed -n '2,/^set/s/^# \{0,1\}//p' deploy/libtorch.sh && exit ;;
     *) break ;;
   esac
@@ -71,6 +75,35 @@ PYTHON
   mv "$1.part" "$1"
 }
 
+# CUDA's headers out of NVIDIA's wheels.
+cuda_headers() {
+  local wheels
+  wheels=$(mktemp -d)
+  trap 'rm -rf "$wheels"' RETURN
+  python3 -m pip download --quiet --disable-pip-version-check --no-deps --require-hashes --only-binary=:all: \
+    --platform manylinux2014_x86_64 --platform manylinux_2_17_x86_64 \
+    --dest "$wheels" --requirement deploy/cuda-headers.txt || return 1
+  rm -rf "$1"
+  python3 - "$wheels" "$1" <<'PYTHON'
+import pathlib, sys, zipfile
+
+wheels, out = map(pathlib.Path, sys.argv[1:])
+for wheel in wheels.glob("*.whl"):
+    archive = zipfile.ZipFile(wheel)
+    for name in archive.namelist():
+        _, found, path = name.partition("/include/")
+        if found and path and not path.endswith("/"):
+            target = out / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(archive.read(name))
+PYTHON
+}
+
+if [[ -n $headers ]]; then
+  cuda_headers "$headers"
+  exit
+fi
+
 if [[ -n $pytorch ]]; then
   # torch-sys asks the same.
   python=python3
@@ -85,6 +118,20 @@ if [[ -n $pytorch ]]; then
     *)
       echo "PyTorch $version is not supported: take 2.9, 2.10 or 2.11 (pip install torch==2.11.0)" >&2
       exit 1
+      ;;
+  esac
+  case $version in
+    *"with CUDA None"*) ;;
+    *)
+      toolkit=${CUDA_HOME:-${CUDA_PATH:-/usr/local/cuda}}/include
+      if [[ -z ${QUARTET_CUDA_INCLUDE:-} && ! -e $toolkit/crt/host_config.h ]]; then
+        headers=$(realpath -m "${CARGO_TARGET_DIR:-target}/cuda-headers")
+        if [[ -e $headers/crt/host_config.h ]] || cuda_headers "$headers"; then
+          export QUARTET_CUDA_INCLUDE=$headers
+        else
+          echo "CUDA's headers cannot be had: this build has no CUDA graphs, and GPUs are slower" >&2
+        fi
+      fi
       ;;
   esac
   # torch-sys knows of one version alone. It, and the shim, are built anew whenever this changes.

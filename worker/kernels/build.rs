@@ -96,7 +96,7 @@ fn cuda_headers(lib: &Path) -> Option<PathBuf> {
     });
     if found.is_none() {
         println!(
-            "cargo:warning=without CUDA's headers there are no CUDA graphs: see docs/deployment.md"
+            "cargo:warning=without CUDA's headers there are no CUDA graphs: deploy/libtorch.sh --pytorch brings them"
         );
     }
     found

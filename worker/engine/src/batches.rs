@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use burn::tensor::Tensor;
+use quartet_kernels::GraphFamily;
 use quartet_shared::dataset::Images;
 use quartet_shared::spec::ExperimentSpec;
 
@@ -54,8 +55,9 @@ impl Inputs for DeviceBatch {
 }
 
 impl Classifier {
-    pub(crate) fn new(compute: &Compute) -> Self {
-        Self(Repeated::new(compute))
+    /// With recordings of this family, if there are to be any.
+    pub(crate) fn new(compute: &Compute, family: Option<GraphFamily>) -> Self {
+        Self(Repeated::new(compute, family))
     }
 
     /// The result, `[..]`, of `compute` on a batch: the same computation at each call.

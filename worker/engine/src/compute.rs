@@ -3,7 +3,7 @@
 use std::io;
 
 use burn::tensor::Device;
-use quartet_kernels::{Addresses, Graph};
+use quartet_kernels::{Addresses, GraphError, GraphFamily};
 use quartet_shared::dataset::Dataset;
 
 use crate::input::Input;
@@ -60,25 +60,26 @@ impl Compute {
         }
     }
 
-    /// Whether steps are recorded, and then replayed.
-    pub(crate) fn records(&self) -> bool {
-        if !self.graphs || self.rehearsal {
-            return false;
-        }
-        match Graph::check(&self.device) {
-            Ok(()) => true,
+    /// A family of graphs for a task, if its steps are to be recorded.
+    pub(crate) fn family(&self) -> Option<GraphFamily> {
+        match self.new_family()? {
+            Ok(family) => Some(family),
             Err(reason) => {
-                if quartet_kernels::is_gpu(&self.device) {
+                if reason != GraphError::NoGpu {
                     tracing::info!("steps are launched operation by operation: {reason}");
                 }
-                false
+                None
             }
         }
     }
 
+    fn new_family(&self) -> Option<Result<GraphFamily, GraphError>> {
+        (self.graphs && !self.rehearsal).then(|| GraphFamily::new(&self.device))
+    }
+
     /// Where steps leave what they change.
     pub(crate) fn addresses(&self) -> Addresses {
-        match self.rehearsal || (self.graphs && Graph::check(&self.device).is_ok()) {
+        match self.rehearsal || matches!(self.new_family(), Some(Ok(_))) {
             true => Addresses::Fixed,
             false => Addresses::Free,
         }

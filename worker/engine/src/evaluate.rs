@@ -99,7 +99,7 @@ pub fn evaluate(
         // As in the validation that has chosen these weights.
         let network = load_run(&config, weights, device)?.with_precision(experiment.precision);
         let input = compute.input(dataset, run.image_size)?;
-        let mut classifier = Classifier::new(&compute);
+        let mut classifier = Classifier::new(&compute, compute.family());
         let mut computed = Predictions::default();
         for &split in &splits {
             let mut step = |images| {
@@ -186,7 +186,7 @@ pub fn predict(
 ) -> io::Result<Option<Vec<f32>>> {
     let input = Input::of_shape(shape, network.config().image_size as u32, device);
     // Images of no data set: any split's.
-    let mut classifier = Classifier::new(&Compute::from(device).with_graphs(false));
+    let mut classifier = Classifier::new(&Compute::from(device).with_graphs(false), None);
     classified(
         network,
         images,

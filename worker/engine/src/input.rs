@@ -59,13 +59,19 @@ pub(crate) struct BatchKind {
     images: usize,
     /// Place in [`Split::ALL`] of the split whose pixels the device keeps.
     kept: Option<usize>,
+    /// Whether labels are soft.
+    soft: bool,
 }
 
 impl HostBatch {
     /// The kind of batches of so many images that are sent.
     #[cfg(all(test, feature = "tch"))]
     pub(crate) fn kind_of(images: usize) -> BatchKind {
-        BatchKind { images, kept: None }
+        BatchKind {
+            images,
+            kept: None,
+            soft: false,
+        }
     }
 
     pub(crate) fn kind(&self) -> BatchKind {
@@ -76,6 +82,7 @@ impl HostBatch {
                 Source::Pixels(_) => None,
                 Source::Kept(split, _) => place(split),
             },
+            soft: self.distributions.is_some(),
         }
     }
 }
@@ -360,8 +367,10 @@ impl DeviceBatch {
             (to, from) => unreachable!("{from:?} for {to:?}"),
         }
         write(&self.labels, host.labels);
-        if let (Some(to), Some(parts)) = (&self.distributions, host.distributions) {
-            write(to, parts);
+        match (&self.distributions, host.distributions) {
+            (None, None) => {}
+            (Some(to), Some(parts)) => write(to, parts),
+            (to, from) => unreachable!("{from:?} for {to:?}"),
         }
     }
 }

@@ -11,11 +11,23 @@ pub(crate) fn cross_entropy(
     labels: Tensor<2, Int>,
     distributions: Option<Tensor<2>>,
 ) -> Tensor<1> {
-    let said = log_softmax(logits, 1);
-    match distributions {
-        None => said.gather(1, labels).mean().neg(),
-        Some(distributions) => (said * distributions).sum_dim(1).mean().neg(),
-    }
+    let [n, classes] = logits.dims();
+    let distributions = distributions.unwrap_or_else(|| {
+        // 1 for each row's class; the gradient of a gather would be a scatter, which GPUs do in any order.
+        let columns = Tensor::arange(0..classes as i64, &labels.device()).reshape([1, classes]);
+        let hit = labels
+            .expand([n, classes])
+            .equal(columns.expand([n, classes]));
+        let hit = hit.float().cast(logits.dtype());
+        match logits.is_autodiff() {
+            true => hit.autodiff(),
+            false => hit,
+        }
+    });
+    (log_softmax(logits, 1) * distributions)
+        .sum_dim(1)
+        .mean()
+        .neg()
 }
 
 /// `[loss, images whose class has the highest logit]`, still on the device.

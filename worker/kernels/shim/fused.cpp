@@ -86,7 +86,8 @@ struct Current {
   c10::DeviceIndex before;
 
   explicit Current(const at::Device &gpu) : before(c10::cuda::current_device()) {
-    c10::cuda::set_device(gpu.index());
+    // By force: the driver, whose functions we call, is to have it from a new thread, too.
+    c10::cuda::set_device(gpu.index(), true);
   }
   ~Current() { c10::cuda::set_device(before); }
   Current(const Current &) = delete;
@@ -108,6 +109,9 @@ const nvrtc::Kernels *kernels(int gpu, bool bfloat16) {
     } catch (const c10::Error &error) {
       at->second.reset();
       TORCH_WARN("batch normalisation is LibTorch's: ", error.what_without_backtrace());
+    } catch (const std::exception &error) {
+      at->second.reset();
+      TORCH_WARN("batch normalisation is LibTorch's: ", error.what());
     }
   }
   return at->second ? &*at->second : nullptr;
@@ -179,28 +183,37 @@ Tensor as_rows(const Tensor &x) {
   return x.contiguous(x.dim() == 4 ? at::MemoryFormat::ChannelsLast : at::MemoryFormat::Contiguous);
 }
 
+bool is_aligned(const Tensor &x) {
+  return reinterpret_cast<uintptr_t>(x.data_ptr()) % VECTOR_BYTES == 0;
+}
+
 // How far rows lie apart in memory, if `x` is a part of the channels of such images; else 0.
 int64_t row_stride(const Tensor &x) {
   const int64_t pixel = x.dim() == 4 ? x.stride(3) : x.stride(0);
   const bool whole = x.dim() == 2 || (x.stride(2) == x.size(3) * pixel && x.stride(0) == x.size(2) * x.stride(2));
   const int64_t vector = VECTOR_BYTES / x.element_size();
-  const bool aligned = pixel % vector == 0 && reinterpret_cast<uintptr_t>(x.data_ptr()) % VECTOR_BYTES == 0;
+  const bool aligned = pixel % vector == 0 && is_aligned(x);
   return x.stride(1) == 1 && whole && aligned && pixel >= x.size(1) ? pixel : 0;
+}
+
+// Whether there are kernels for such values, wherever they lie.
+bool is_for_kernels(const Tensor &x) {
+  const auto type = x.scalar_type();
+  if (!x.is_cuda() || (type != at::kFloat && type != at::kBFloat16) || x.numel() == 0 ||
+      x.size(1) * x.element_size() % VECTOR_BYTES != 0 || Grid(x).groups > MAX_GROUPS) {
+    return false;
+  }
+  const Current current(x.device());
+  return kernels(x.get_device(), type == at::kBFloat16) != nullptr;
 }
 
 } // namespace
 
 bool suits(const Tensor &x, const Tensor *residual) {
-  const auto type = x.scalar_type();
-  if (!x.is_cuda() || (type != at::kFloat && type != at::kBFloat16) || x.numel() == 0 || !is_rows(x) ||
-      x.size(1) * x.element_size() % VECTOR_BYTES != 0 || Grid(x).groups > MAX_GROUPS) {
+  if (residual && (residual->scalar_type() != x.scalar_type() || residual->sizes() != x.sizes())) {
     return false;
   }
-  if (residual && (residual->scalar_type() != type || residual->sizes() != x.sizes())) {
-    return false;
-  }
-  const Current current(x.device());
-  return kernels(x.get_device(), type == at::kBFloat16) != nullptr;
+  return is_for_kernels(x) && is_rows(x) && is_aligned(x);
 }
 
 Normalised forward(const Tensor &x, const Tensor *residual, Layer layer, const Tensor &mean,
@@ -271,14 +284,12 @@ Tensor combine(const Tensor &x, const Tensor &bias, const Tensor *residual, doub
 
 std::array<Tensor, 3> part(const Tensor &gradient, const Tensor &bias, const Tensor *output, bool residual,
                            double scale) {
-  if (bias.scalar_type() != at::kFloat || (output && !suits(*output, &gradient))) {
+  if (bias.scalar_type() != at::kFloat || gradient.dim() != 4 || !is_for_kernels(gradient) ||
+      (output && !suits(*output, &gradient))) {
     return parted_by_libtorch(gradient, bias, output, scale);
   }
   int64_t stride = row_stride(gradient);
   const Tensor rows = stride ? gradient : as_rows(gradient);
-  if (!suits(rows, nullptr) && !stride) {
-    return parted_by_libtorch(gradient, bias, output, scale);
-  }
   const Current current(gradient.device());
   stride = stride ? stride : gradient.size(1);
   const Grid grid(gradient);
@@ -361,6 +372,11 @@ void check(int gpu, at::ScalarType type) {
     if (added) {
       expect("a gradient of what was added", rest, through, tolerance);
     }
+    // Without ReLU.
+    const auto [of_linear, of_offset, whole] = part(gradient, beta, nullptr, true, 0.5);
+    expect("a scaled gradient", of_linear, gradient.to(at::kDouble) * 0.5, tolerance);
+    expect("a gradient of an offset", of_offset, (gradient.to(at::kDouble) * 0.5).sum(axes), tolerance);
+    expect("a gradient that is passed on", whole, gradient.to(at::kDouble), tolerance);
   }
 }
 

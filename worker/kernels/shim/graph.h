@@ -3,17 +3,21 @@
 #pragma once
 
 #include <cstdint>
+#include <utility>
 
 namespace graph {
 
 struct Graph;
 
+// Graphs that have their memory in common: no two of them may be replayed at the same time.
+using Family = std::pair<uint64_t, uint64_t>;
+
 // Whether this build has them.
 bool available();
 
-// What the current thread has LibTorch do on GPU `gpu` is recorded from now on, and not done. The memory that it
-// takes is that of `sibling`, if that is not null: they must not be replayed at the same time.
-Graph *begin(int64_t gpu, Graph *sibling);
+Family family();
+// What the current thread has LibTorch do on GPU `gpu` is recorded from now on, and not done.
+Graph *begin(int64_t gpu, Family family);
 // Ends the recording; the graph can be replayed if it does not throw.
 void end(Graph *graph);
 // Does what was recorded, on the current stream.

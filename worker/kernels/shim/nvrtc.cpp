@@ -3,6 +3,7 @@
 #ifdef QUARTET_CUDA
 
 #include <array>
+#include <c10/cuda/CUDAFunctions.h>
 #include <c10/util/Exception.h>
 #include <cstddef>
 #include <cstring>
@@ -37,6 +38,13 @@ struct Library {
   Library() {
     // PyTorch's own way to NVRTC and the driver.
     void *library = dlopen("libcaffe2_nvrtc.so", RTLD_LAZY | RTLD_LOCAL);
+    Dl_info place;
+    if (!library && dladdr(reinterpret_cast<void *>(&c10::cuda::current_device), &place) && place.dli_fname) {
+      // Beside LibTorch's other libraries, wherever these were found.
+      const std::string beside(place.dli_fname);
+      const std::string folder = beside.substr(0, beside.rfind('/') + 1);
+      library = dlopen((folder + "libcaffe2_nvrtc.so").c_str(), RTLD_LAZY | RTLD_LOCAL);
+    }
     TORCH_CHECK(library, "no NVRTC: ", dlerror());
     const auto find = [&](auto &to, const char *name) {
       void *symbol = dlsym(library, name);

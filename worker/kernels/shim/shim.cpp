@@ -277,8 +277,11 @@ int32_t quartet_to_gpu(const Tensor *x, int64_t gpu, Tensor **out, char **messag
 
 // See graph.h.
 bool quartet_graph_available() { return graph::available(); }
-int32_t quartet_graph_begin(int64_t gpu, graph::Graph *sibling, graph::Graph **out, char **message) {
-  return guarded(message, [&] { *out = graph::begin(gpu, sibling); });
+int32_t quartet_graph_family(uint64_t *out, char **message) {
+  return guarded(message, [&] { std::tie(out[0], out[1]) = graph::family(); });
+}
+int32_t quartet_graph_begin(int64_t gpu, const uint64_t *family, graph::Graph **out, char **message) {
+  return guarded(message, [&] { *out = graph::begin(gpu, {family[0], family[1]}); });
 }
 int32_t quartet_graph_end(graph::Graph *graph, char **message) {
   return guarded(message, [&] { graph::end(graph); });

@@ -5,8 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use burn::tensor::Device;
 
-/// Operations on a GPU of LibTorch's, recorded once: a CUDA graph. A replay is one launch, for which the GPU does
-/// not wait.
+/// Operations on a GPU of LibTorch's, recorded once: a CUDA graph. A replay is one launch, for which nobody waits.
 ///
 /// A graph reads and writes the memory that its operations had when they were recorded. Whoever replays it keeps
 /// the tensors that were there before, and reads what was made while it was recorded before another graph of the
@@ -17,6 +16,15 @@ pub struct Graph {
     recording: crate::torch::Recording,
     #[cfg(not(feature = "tch"))]
     recording: std::convert::Infallible,
+}
+
+/// Graphs of one GPU that have their memory in common, so that they take no more than the largest of them.
+#[derive(Clone, Copy, Debug)]
+pub struct GraphFamily {
+    #[cfg(feature = "tch")]
+    family: crate::torch::RecordingFamily,
+    #[cfg(not(feature = "tch"))]
+    family: std::convert::Infallible,
 }
 
 /// Why there is no graph.
@@ -33,14 +41,17 @@ pub enum GraphError {
     Failed(String),
 }
 
-impl Graph {
-    /// Whether graphs can be recorded on this device.
+impl GraphFamily {
+    /// A family without graphs.
     ///
     /// # Errors
-    /// Why they cannot.
-    pub fn check(device: &Device) -> Result<(), GraphError> {
+    /// Why there are no graphs on this device.
+    pub fn new(device: &Device) -> Result<Self, GraphError> {
         #[cfg(feature = "tch")]
-        return crate::torch::Recording::check(device).map(|_| ());
+        {
+            let family = crate::torch::RecordingFamily::new(device)?;
+            Ok(Self { family })
+        }
         #[cfg(not(feature = "tch"))]
         {
             let _ = device;
@@ -48,32 +59,28 @@ impl Graph {
         }
     }
 
-    /// Records what `body` does on `device`, all of which must have been done before, as the fastest algorithms
-    /// are looked for then. Nothing is computed yet. Graphs of one family share their memory: `sibling` is of
-    /// the family that the new one will be of.
+    /// Records what `body` does on the GPU, all of which must have been done before, as the fastest algorithms are
+    /// looked for then. Nothing is computed yet.
     ///
     /// # Errors
-    /// The device has no graphs, or `body` panics, as operations do that cannot be recorded.
-    pub fn record<T>(
-        device: &Device,
-        sibling: Option<&Self>,
-        body: impl FnOnce() -> T,
-    ) -> Result<(Self, T), GraphError> {
+    /// `body` panics, as operations do that cannot be recorded.
+    pub fn record<T>(self, body: impl FnOnce() -> T) -> Result<(Graph, T), GraphError> {
         // What a body that panics leaves behind was not computed.
         let body = || catch_unwind(AssertUnwindSafe(body)).map_err(|panic| message(&*panic));
         #[cfg(feature = "tch")]
         {
-            let sibling = sibling.map(|graph| &graph.recording);
-            let (recording, value) = crate::torch::Recording::record(device, sibling, body)?;
-            Ok((Self { recording }, value))
+            let (recording, value) = self.family.record(body)?;
+            Ok((Graph { recording }, value))
         }
         #[cfg(not(feature = "tch"))]
         {
-            let _ = (device, sibling, body);
-            Err(GraphError::NoGpu)
+            let _ = body;
+            match self.family {}
         }
     }
+}
 
+impl Graph {
     /// Queues what was recorded behind all that the device was told before; nobody waits for it.
     pub fn replay(&mut self) {
         #[cfg(feature = "tch")]
@@ -104,9 +111,7 @@ mod tests {
         #[cfg(not(any(feature = "flex", feature = "tch")))]
         let devices: [Device; 0] = [];
         for device in devices {
-            assert_eq!(Graph::check(&device), Err(GraphError::NoGpu));
-            let recorded = Graph::record(&device, None, || panic!("it is not called"));
-            assert_eq!(recorded.map(|_| ()).unwrap_err(), GraphError::NoGpu);
+            assert_eq!(GraphFamily::new(&device).unwrap_err(), GraphError::NoGpu);
         }
     }
 

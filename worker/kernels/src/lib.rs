@@ -25,7 +25,7 @@ use burn::nn::pool::{AvgPool2dConfig, MaxPool2dConfig};
 use burn::nn::{BatchNorm, PaddingConfig2d};
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 
-pub use graph::{Graph, GraphError};
+pub use graph::{Graph, GraphError, GraphFamily};
 
 /// Whose mean and variance a batch normalisation normalises by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -34,7 +34,7 @@ pub(crate) use conv::{conv2d, conv2d_combined};
 pub(crate) use elementwise::{add_scaled, channels_last, global_avg_pool, relu};
 pub(crate) use norm::batch_norm;
 pub(crate) use optimizer::AdamList;
-pub(crate) use recording::Recording;
+pub(crate) use recording::{Recording, RecordingFamily};
 pub(crate) use transfer::{
     address, copied, gpu, overwrite, peak_bytes, set_gpu_arithmetic, upload, upload_int, write,
     write_int,

@@ -139,8 +139,14 @@ impl DropoutMasks {
 
     /// New values for masks of the same widths, which keep their addresses.
     pub(crate) fn write(&self, masks: HostMasks) {
-        for (mask, data) in self.masks.iter().flatten().zip(masks.into_iter().flatten()) {
-            write(mask, data);
+        match (&self.masks, masks) {
+            (None, None) => {}
+            (Some(to), Some(from)) => {
+                for (mask, data) in to.iter().zip(from) {
+                    write(mask, data);
+                }
+            }
+            (to, from) => unreachable!("{from:?} for {to:?}"),
         }
     }
 }

@@ -127,7 +127,7 @@ fn sums(kind: Kind, runs: u32) -> (Vec<f32>, u32) {
             kind,
             replays: replays.clone(),
         }),
-        ..Repeated::new(&Compute::rehearsed(&device))
+        ..Repeated::new(&Compute::rehearsed(&device), None)
     };
     let input = addition.input.clone();
     let sums = (0..runs).map(|run| {

@@ -62,7 +62,7 @@ pub fn measure_inference(work: Work, compute: &Compute) -> Result<StepCost, Trai
     let (state, _) = prepare(&task, &compute.device)?;
     let network = state.network.valid();
     let input = compute.input(&task.dataset, task.run.image_size)?;
-    let mut classifier = Classifier::new(compute);
+    let mut classifier = Classifier::new(compute, compute.family());
     let images = task.dataset.split(Split::Train);
     let mut accumulator = MetricAccumulator::default();
     let times = timed(&work, &compute.device, |_, lap| {
@@ -90,7 +90,7 @@ pub fn measure(work: Work, compute: &Compute) -> Result<StepCost, TrainError> {
     let task = task(&work);
     let (state, _) = prepare(&task, &compute.device)?;
     let input = compute.input(&task.dataset, task.run.image_size)?;
-    let mut steps = Repeated::new(compute);
+    let mut steps = Repeated::new(compute, compute.family());
     // What is timed in parts is not recorded.
     let state = match work.parts {
         true => state,

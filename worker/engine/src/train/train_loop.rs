@@ -38,11 +38,13 @@ impl<'a> TrainLoop<'a> {
         compute: &Compute,
         reporter: ProgressReporter<'a>,
     ) -> io::Result<Self> {
+        // They take their turns, and the memory of the larger.
+        let family = compute.family();
         Ok(Self {
             task,
             input: compute.input(&task.dataset, task.run.image_size)?,
-            steps: Repeated::new(compute),
-            classifier: Classifier::new(compute),
+            steps: Repeated::new(compute, family),
+            classifier: Classifier::new(compute, family),
             reporter,
             kept: task
                 .resume

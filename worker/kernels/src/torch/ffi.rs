@@ -145,9 +145,10 @@ unsafe extern "C" {
     fn quartet_write(target: Ref, x: Ref, message: *mut *mut c_char) -> i32;
     fn quartet_to_gpu(x: Ref, gpu: i64, out: *mut *mut C_tensor, message: *mut *mut c_char) -> i32;
     fn quartet_graph_available() -> bool;
+    fn quartet_graph_family(out: *mut u64, message: *mut *mut c_char) -> i32;
     fn quartet_graph_begin(
         gpu: i64,
-        sibling: *mut Opaque,
+        family: *const u64,
         out: *mut *mut Opaque,
         message: *mut *mut c_char,
     ) -> i32;
@@ -494,12 +495,24 @@ pub(super) fn write(target: &mut Tensor, x: &Tensor) -> Result<(), TorchError> {
     })
 }
 
-/// A CUDA graph, which is being recorded or has been.
+/// A CUDA graph, which is being recorded or has been. It stays on its thread, whose memory for sums it has.
 #[derive(Debug)]
 pub(super) struct Graph(NonNull<Opaque>);
 
-// SAFETY: the shim's graph belongs to no thread once it was recorded, which `record` does within one call.
-unsafe impl Send for Graph {}
+/// Graphs that have their memory in common: no two of them may be replayed at the same time.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Family([u64; 2]);
+
+impl Family {
+    pub(super) fn new() -> Result<Self, TorchError> {
+        let mut id = [0; 2];
+        call("a family of CUDA graphs", |message| {
+            // SAFETY: there is room for the two numbers that the call writes.
+            unsafe { quartet_graph_family(id.as_mut_ptr(), message) }
+        })?;
+        Ok(Self(id))
+    }
+}
 
 impl Graph {
     /// Whether this build has them.
@@ -508,19 +521,17 @@ impl Graph {
         unsafe { quartet_graph_available() }
     }
 
-    /// Records what `body` has LibTorch do on this GPU, which is not done yet. Its memory is that of `sibling`,
-    /// if there is one, which must not be replayed at the same time.
+    /// Records what `body` has LibTorch do on this GPU, which is not done yet.
     pub(super) fn record<T>(
         gpu: usize,
-        sibling: Option<&Self>,
+        family: Family,
         body: impl FnOnce() -> Result<T, String>,
     ) -> Result<(Self, T), String> {
         let gpu = i64::try_from(gpu).expect("few GPUs");
-        let sibling = sibling.map_or(null_mut(), |graph| graph.0.as_ptr());
         let mut out = null_mut();
         call("begin of a CUDA graph", |message| {
-            // SAFETY: the sibling is null or lives through the call; `out` has room for one graph.
-            unsafe { quartet_graph_begin(gpu, sibling, &mut out, message) }
+            // SAFETY: the family is two numbers; `out` has room for one graph.
+            unsafe { quartet_graph_begin(gpu, family.0.as_ptr(), &mut out, message) }
         })
         .map_err(|error| error.to_string())?;
         let graph = Self(NonNull::new(out).expect("the shim stores a graph when it succeeds"));

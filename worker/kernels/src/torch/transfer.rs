@@ -59,7 +59,7 @@ fn int_on_host<const D: usize>(data: TensorData) -> TchTensor {
 }
 
 pub(crate) fn copied<const D: usize>(tensor: Tensor<D>) -> Tensor<D> {
-    let copy = primitive(tensor.inner()).tensor.copy();
+    let copy = primitive(tensor.inner()).tensor.contiguous().copy();
     Tensor::from_primitive::<LibTorch>(fresh(copy))
 }
 

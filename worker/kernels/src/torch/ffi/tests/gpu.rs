@@ -276,7 +276,8 @@ fn a_graph_does_again_what_was_recorded() {
     };
     body(&total).unwrap();
     let _ = total.shallow_clone().zero_();
-    let (mut graph, ()) = Graph::record(0, None, || body(&total)).unwrap();
+    let family = Family::new().unwrap();
+    let (mut graph, ()) = Graph::record(0, family, || body(&total)).unwrap();
     let sum = |total: &Tensor| total.sum(Kind::Double).double_value(&[]);
     assert_eq!(sum(&total), 0.0, "what is recorded is not done");
     write(&mut x, &Tensor::ones([4], (Kind::Float, Device::Cpu))).unwrap();
@@ -284,7 +285,7 @@ fn a_graph_does_again_what_was_recorded() {
     graph.replay().unwrap();
     assert_eq!(sum(&total), 16.0);
     // What waits for the GPU cannot be recorded, and leaves everything as it was.
-    let error = Graph::record(0, Some(&graph), || {
+    let error = Graph::record(0, family, || {
         std::panic::catch_unwind(|| sum(&total)).map_err(|_| "it waits".to_owned())
     });
     assert_eq!(error.unwrap_err(), "it waits");

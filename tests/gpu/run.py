@@ -1,0 +1,279 @@
+"""What Quartet does on a GPU, in one go: a check of everything that only a GPU shows, and the numbers.
+
+Needs no network: the programs `coordinator`, `status`, `worker` and `bench` in --programs, the latter two built
+with this machine's LibTorch (deploy/libtorch.sh --pytorch), and a Python with torch, torchvision and timm for the
+comparison. --tests is a folder with the unit tests of quartet-kernels and quartet-engine as programs. With --data
+and --weights, what coordinator's --data takes and a folder with NAME.h5, the main job's recipe is trained on a
+real data set for as long as --minutes allows. --cpu rehearses all of it with small networks on a CPU.
+
+Prints its conclusions last, and leaves them as JSON in --out. Ends with 1 if something is wrong.
+"""
+
+import argparse
+import concurrent.futures
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
+BACKBONES = ["resnet50", "vgg16", "inception_v3", "inception_resnet_v2"]
+STARTED = time.monotonic()
+
+
+def say(text):
+    """A line with the time."""
+    print(f"== {time.monotonic() - STARTED:.0f} s: {text}", flush=True)
+
+
+class Job:
+    """The options, what was found, and what is wrong."""
+
+    def __init__(self, options):
+        self.options = options
+        self.found = {}
+        self.wrong = []
+        self.work = Path(tempfile.mkdtemp(prefix="quartet-gpu-"))
+
+    def program(self, name):
+        """One of Quartet's programs."""
+        return str(self.options.programs / name)
+
+    @property
+    def device(self):
+        """Where workers compute."""
+        return ["--backend", "tch"] if self.options.cpu else ["--gpu", "0", "--backend", "tch"]
+
+    def keep(self, name, value):
+        """Leaves a finding."""
+        self.found[name] = value
+        if self.options.out:
+            self.options.out.write_text(json.dumps({"found": self.found, "wrong": self.wrong}, indent=1) + "\n")
+
+    def fail(self, reason):
+        """Something is wrong."""
+        say(f"WRONG: {reason}")
+        self.wrong.append(reason)
+        self.keep("wrong", len(self.wrong))
+
+
+def unit_tests(job):
+    """The tests that need a GPU; without one they have nothing to test."""
+    for program in sorted(job.options.tests.iterdir()):
+        words = ["gpu::", "graph", "fixed::"]
+        # A test uses the GPU alone.
+        command = [str(program), "--test-threads", "1", *words]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
+        text = done.stdout + done.stderr
+        results = re.findall(r"^test result: .*", text, re.MULTILINE)
+        say(f"{program.name}: {' '.join(results)}")
+        job.keep(f"tests of {program.name}", results)
+        if done.returncode:
+            job.fail(f"{program.name}: " + "\n".join(re.findall(r"panicked at .*\n.*", text))[:2000])
+
+
+def speed(job):
+    """Quartet beside PyTorch."""
+    options = job.options
+    if options.cpu:
+        command = [job.program("bench"), "step", "--json", "--backend", "tch", "--backbone", "resnet50"]
+        command += ["--size", "32", "--batch", "4", "--width", "0.25", "--steps", "3"]
+        rows = [json.loads(line) for line in subprocess.check_output(command, text=True).splitlines()]
+        job.keep("speed", rows)
+        return
+    table = job.work / "speed.json"
+    command = [sys.executable, str(BENCHMARKS / "gpu.py"), "--bench", job.program("bench"), "--out", str(table)]
+    done = subprocess.run(command + ["--graphs", *options.graphs, "--mode", *options.mode], check=False)
+    if table.exists():
+        job.keep("speed", json.loads(table.read_text()))
+    if done.returncode:
+        job.fail("the comparison of speeds")
+
+
+def together(job):
+    """Four workers on one GPU: what each does alone, and all at the same time."""
+    small = ["--size", "75", "--batch", "4", "--width", "0.1", "--warm-up", "2", "--steps", "10"]
+    work = small if job.options.cpu else ["--precision", "bf16", "--warm-up", "20"]
+
+    def images(backbone, steps):
+        steps = [] if job.options.cpu else ["--steps", str(steps)]
+        command = [job.program("bench"), "step", "--json", *job.device, "--backbone", backbone, *work, *steps]
+        return json.loads(subprocess.check_output(command, text=True))["images_per_second"]
+
+    alone = {backbone: images(backbone, 100) for backbone in BACKBONES}
+    # About equally long, so that all are at work while the median is taken.
+    steps = {backbone: int(alone[backbone] / 32 * 6) for backbone in BACKBONES}
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        shared = dict(zip(BACKBONES, pool.map(lambda b: images(b, steps[b]), BACKBONES)))
+    # What a GPU that did one after the other would give: each has a share of its time.
+    share = sum(shared[backbone] / alone[backbone] for backbone in BACKBONES)
+    job.keep("together", {"alone": alone, "shared": shared, "sum of shares": share})
+    say(f"four workers together do {share:.2f} of what one after the other would do")
+
+
+def experiment(job, name, lines, runs):
+    """A file that says what to train."""
+    path = job.work / f"{name}.toml"
+    path.write_text("\n".join([f'name = "{name}"', *lines, *runs]) + "\n")
+    return path
+
+
+class Fleet:
+    """A coordinator with workers."""
+
+    def __init__(self, job, store, arguments, workers):
+        self.job, self.log = job, open(job.work / f"{store.name}.log", "a", encoding="utf-8")
+        command = [job.program("coordinator"), "--workers", str(workers), "--listen", "127.0.0.1:0"]
+        command += ["--store", str(store), *arguments]
+        self.coordinator = subprocess.Popen(command, stdout=self.log, stderr=subprocess.STDOUT)
+        self.address = self.wait_for(r"127\.0\.0\.1:(?!0\b)\d+", 120)
+        self.workers = [self.start() for _ in range(workers)]
+
+    def text(self):
+        """The log so far."""
+        return Path(self.log.name).read_text(encoding="utf-8")
+
+    def wait_for(self, pattern, seconds):
+        """What the log says."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            if found := re.search(pattern, self.text()):
+                return found.group(0)
+            if self.coordinator.poll() is not None:
+                break
+            time.sleep(0.1)
+        raise RuntimeError(f"no {pattern} in {self.text()[-1500:]}")
+
+    def start(self):
+        """Another worker."""
+        command = [self.job.program("worker"), "--coordinator", self.address, *self.job.device]
+        command += ["--cache-dir", str(self.job.work / "cache")]
+        return subprocess.Popen(command, stdout=self.log, stderr=subprocess.STDOUT)
+
+    def end(self, seconds):
+        """Waits for the end; the coordinator's status, or None if time is over."""
+        try:
+            return self.coordinator.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.coordinator.send_signal(signal.SIGINT)
+            self.coordinator.wait(60)
+            return None
+        finally:
+            for worker in self.workers:
+                worker.kill()
+                worker.wait()
+            self.log.close()
+
+
+def weights(store):
+    """The hashes of the committed weights, by run and epoch."""
+    found = {}
+    for manifest in sorted(store.glob("*/runs/*/epochs/*")):
+        text = manifest.read_text()
+        found["/".join(manifest.parts[-3:])] = sorted(re.findall(r'"sha256":\s*"([0-9a-f]{64})"', text))
+    return found
+
+
+def exact_resume(job):
+    """Killed in the middle, a run ends with the bytes of one that was not."""
+    size, width, epochs = (48, 0.1, 2) if job.options.cpu else (200, 1, 6)
+    lines = [f"epochs = {epochs}", "batch_size = 32", "deterministic = true", 'precision = "tf32"']
+    run = ["[[run]]", 'name = "a"', 'backbone = "resnet50"', f"image_size = {size}", f"width = {width}"]
+    toml = experiment(job, "exact", lines, [*run, "learning_rate = 1e-3"])
+    arguments = ["--experiment", str(toml), "--checkpoint-interval", "500ms"]
+    whole, killed = job.work / "whole", job.work / "killed"
+    status = Fleet(job, whole, arguments, 1).end(120)
+    fleet = Fleet(job, killed, arguments, 1)
+    # Once the store has a state from within an epoch.
+    end = time.monotonic() + 90
+    while not list(killed.glob("*/runs/*/steps/*")) and time.monotonic() < end:
+        if fleet.coordinator.poll() is not None:
+            break
+        time.sleep(0.02)
+    fleet.workers[0].kill()
+    fleet.workers.append(fleet.start())
+    again = fleet.end(120)
+    attempts = len(list(killed.glob("*/runs/*/attempts/*")))
+    same = weights(whole) == weights(killed) and len(weights(whole)) == epochs
+    job.keep("exact resume", {"statuses": [status, again], "same": same, "attempts": attempts})
+    say(f"killed and resumed: {'the same bytes' if same else 'OTHER BYTES'}")
+    if attempts < 2:
+        job.fail("the run had ended before it was killed")
+    if not same:
+        job.fail(f"a resumed run ends with other bytes: {weights(whole)} and {weights(killed)}")
+
+
+def training(job):
+    """The main job's recipe on a real data set."""
+    options = job.options
+    runs = []
+    for backbone in options.train:
+        size = 32 if options.cpu else 200
+        width = ["width = 0.05"] if options.cpu else []
+        file = options.weights / f"{backbone}.h5" if options.weights else None
+        given = [f'weights = "{file.resolve()}"'] if file and file.exists() else []
+        runs += ["[[run]]", f'name = "{backbone}"', f'backbone = "{backbone}"', f"image_size = {size}"]
+        runs += ["learning_rate = 5e-4", *given, *width]
+    lines = ["batch_size = 32", f"epochs = {options.epochs}", f'precision = "{options.precision}"']
+    toml = experiment(job, "training", lines, runs)
+    store = job.work / "training"
+    arguments = ["--experiment", str(toml), "--data", str(options.data)]
+    status = Fleet(job, store, arguments, len(options.train)).end(options.minutes * 60)
+    found = {}
+    for manifest in sorted(store.glob("*/runs/*/epochs/*")):
+        metrics = json.loads(manifest.read_text())["metrics"]
+        found.setdefault(manifest.parts[-3], []).append(metrics)
+    job.keep("training", {"status": status, "epochs": found})
+    for run, epochs in found.items():
+        accuracy = " ".join(f"{100 * epoch['valid_accuracy']:.1f}" for epoch in epochs)
+        rate = epochs[-1]["images_per_second"]
+        say(f"{run}: validation accuracy {accuracy} %; {rate:.0f} images/s in the last epoch")
+    if not found:
+        job.fail("nothing was trained: " + (job.work / "training.log").read_text()[-1500:])
+
+
+def main():
+    """Everything that is asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--programs", type=Path, default=Path("target/release"))
+    parser.add_argument("--tests", type=Path)
+    parser.add_argument("--only", nargs="+", choices=["tests", "speed", "together", "exact", "training"])
+    parser.add_argument("--graphs", nargs="+", default=["on"])
+    parser.add_argument("--mode", nargs="*", default=["eager", "graph"])
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--weights", type=Path)
+    parser.add_argument("--train", nargs="+", default=["inception_v3", "vgg16"])
+    parser.add_argument("--precision", default="tf32")
+    parser.add_argument("--epochs", type=int, default=50)
+    parser.add_argument("--minutes", type=float, default=3)
+    parser.add_argument("--cpu", action="store_true")
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    job = Job(options)
+    parts = {"exact": exact_resume, "speed": speed, "together": together}
+    if options.tests:
+        parts = {"tests": unit_tests, **parts}
+    if options.data:
+        parts["training"] = training
+    for name, part in parts.items():
+        if options.only and name not in options.only:
+            continue
+        say(name)
+        try:
+            part(job)
+        except Exception as error:  # pylint: disable=broad-exception-caught
+            job.fail(f"{name}: {error!r}")
+    say(f"{len(job.wrong)} wrong; logs are in {job.work}")
+    print(json.dumps(job.found)[-6000:])
+    for reason in job.wrong:
+        print(f"WRONG: {reason}")
+    sys.exit(bool(job.wrong))
+
+
+if __name__ == "__main__":
+    main()
