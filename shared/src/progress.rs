@@ -35,6 +35,8 @@ pub struct Progress {
     pub steps: u32,
     /// Speed of the current phase.
     pub images_per_second: f64,
+    /// The part of the phase's time in which the device waited for its input; `None` from older workers.
+    pub input_wait: Option<f64>,
     /// Mean training loss of the epoch so far.
     pub loss: Option<f64>,
     /// Training accuracy of the epoch so far, a fraction of 1.
@@ -52,6 +54,7 @@ impl Progress {
             step: 0,
             steps: 0,
             images_per_second: 0.0,
+            input_wait: None,
             loss: None,
             accuracy: None,
         }

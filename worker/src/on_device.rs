@@ -1,7 +1,7 @@
 //! The agent's executor: the engine on a device, on a thread of its own for each task.
 
 use std::any::Any;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use futures::future::BoxFuture;
 use quartet_agent::Link;
@@ -11,6 +11,7 @@ use quartet_agent::executor::{
 use quartet_engine::compute::Compute;
 use quartet_engine::evaluate::evaluate;
 use quartet_engine::models::check_precision;
+use quartet_engine::train::memory::{is_out_of_memory, out_of_memory, panic_message};
 use quartet_engine::train::{TrainError, train};
 use quartet_shared::gpu::GpuUse;
 use quartet_shared::provenance::Provenance;
@@ -67,7 +68,11 @@ impl Executor for OnDevice {
     fn train(&self, task: TrainTask, link: Link) -> BoxFuture<'_, Result<Trained, ExecutorError>> {
         let compute = self.compute.clone();
         Box::pin(on_thread("train", link, move |link| {
-            train(&task, compute, link).map_err(|error| train_failure(&task, error))
+            let training = AssertUnwindSafe(|| train(&task, compute.clone(), link));
+            match catch_unwind(training) {
+                Ok(trained) => trained.map_err(|error| train_failure(&task, error)),
+                Err(panic) => Err(panic_failure(&task, &compute, panic)),
+            }
         }))
     }
 
@@ -96,6 +101,16 @@ fn train_failure(task: &TrainTask, error: TrainError) -> ExecutorError {
     }
 }
 
+/// Another try would want as much memory. Any other panic goes on.
+fn panic_failure(task: &TrainTask, compute: &Compute, panic: Box<dyn Any + Send>) -> ExecutorError {
+    let message = panic_message(&*panic);
+    if !is_out_of_memory(message) {
+        resume_unwind(panic);
+    }
+    tracing::warn!("out of memory on the GPU; looking for the largest batch that fits: {message}");
+    ExecutorError::Repeatable(out_of_memory(task, &compute.device, message))
+}
+
 /// Runs `compute` on a thread of its own; a panic becomes a failure.
 async fn on_thread<T: Send + 'static>(
     name: &str,
@@ -117,12 +132,4 @@ async fn on_thread<T: Send + 'static>(
     thread.map_err(|e| ExecutorError::Failed(format!("cannot start a thread: {e}")))?;
     let vanished = || ExecutorError::Failed("the compute thread vanished".into());
     receiver.await.unwrap_or_else(|_| Err(vanished()))
-}
-
-fn panic_message(panic: &(dyn Any + Send)) -> &str {
-    panic
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("no message")
 }

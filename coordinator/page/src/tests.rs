@@ -13,6 +13,7 @@ fn wire() -> v1::Snapshot {
         step: 44,
         steps: 176,
         images_per_second: 12.34,
+        input_wait: None,
         ..Default::default()
     };
     let metrics = v1::EpochMetrics {

@@ -151,6 +151,7 @@ fn beat(scheduler: &mut Scheduler, lease: &LeaseId, step: u32, now: u64) -> Hear
         step,
         steps: 10,
         images_per_second: now as f64,
+        input_wait: None,
         loss: None,
         accuracy: None,
     };

@@ -108,6 +108,8 @@ struct Doing {
     step: u32,
     steps: u32,
     images_per_second: f64,
+    /// The part of the time in which the device waited for its input.
+    input_wait: Option<f64>,
     loss: Option<f64>,
     accuracy: Option<f64>,
 }
@@ -242,6 +244,7 @@ fn doing(from: &Progress) -> Doing {
         step: from.step,
         steps: from.steps,
         images_per_second: from.images_per_second,
+        input_wait: from.input_wait,
         loss: from.loss,
         accuracy: from.accuracy,
     }

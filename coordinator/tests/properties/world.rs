@@ -82,6 +82,7 @@ fn progress(step: u32) -> Progress {
         step,
         steps: 4,
         images_per_second: 1.0,
+        input_wait: None,
         loss: None,
         accuracy: None,
     }

@@ -48,6 +48,7 @@ impl From<Progress> for v1::Progress {
             step: progress.step,
             steps: progress.steps,
             images_per_second: progress.images_per_second,
+            input_wait: progress.input_wait,
             loss: progress.loss,
             accuracy: progress.accuracy,
         }
@@ -72,6 +73,10 @@ impl TryFrom<v1::Progress> for Progress {
             step: progress.step,
             steps: progress.steps,
             images_per_second: amount(progress.images_per_second, "images_per_second")?,
+            input_wait: progress
+                .input_wait
+                .map(|value| fraction(value, "input_wait"))
+                .transpose()?,
             loss: progress.loss,
             accuracy: progress
                 .accuracy
@@ -156,6 +161,7 @@ mod tests {
             step: 3,
             steps: 10,
             images_per_second: 12.5,
+            input_wait: Some(0.25),
             loss: Some(1.5),
             accuracy: None,
         }

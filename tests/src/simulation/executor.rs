@@ -371,6 +371,7 @@ fn progress(task: &TrainTask, epoch: Epoch, step: u32) -> Progress {
         step,
         steps: STEPS,
         images_per_second: 1.0,
+        input_wait: None,
         loss: None,
         accuracy: None,
     }

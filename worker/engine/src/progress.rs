@@ -19,6 +19,8 @@ pub(crate) struct ProgressReporter<'a> {
     images: u64,
     /// Time that the phase took before it was resumed.
     before: f64,
+    /// Time of this phase in which the device waited for its input, if that is known.
+    waited: Option<Duration>,
     started: Instant,
     reported: Instant,
 }
@@ -31,6 +33,7 @@ impl<'a> ProgressReporter<'a> {
             progress: Progress::preparing(epochs),
             images: 0,
             before: 0.0,
+            waited: None,
             started: now,
             reported: now,
         }
@@ -63,12 +66,14 @@ impl<'a> ProgressReporter<'a> {
             step,
             steps,
             images_per_second: 0.0,
+            input_wait: None,
             loss,
             accuracy,
             ..self.progress
         };
         self.images = done.images;
         self.before = done.seconds;
+        self.waited = None;
         self.started = Instant::now();
         self.send();
     }
@@ -76,6 +81,11 @@ impl<'a> ProgressReporter<'a> {
     /// Hands over what a member of the ensemble says of the evaluated images.
     pub(crate) fn predictions(&mut self, run: &RunName, predictions: &Predictions) {
         self.callbacks.on_predictions(run, predictions);
+    }
+
+    /// Counts the time in which the device had nothing to do but to wait for a batch.
+    pub(crate) fn waited(&mut self, time: Duration) {
+        *self.waited.get_or_insert_default() += time;
     }
 
     /// Counts a step; whether it is time to report.
@@ -91,6 +101,11 @@ impl<'a> ProgressReporter<'a> {
             (self.progress.loss, self.progress.accuracy) = (Some(means.loss), Some(means.accuracy));
         }
         self.progress.images_per_second = self.images as f64 / self.seconds().max(1e-9);
+        let share = |waited: Duration| {
+            let seconds = self.started.elapsed().as_secs_f64();
+            (waited.as_secs_f64() / seconds.max(1e-9)).min(1.0)
+        };
+        self.progress.input_wait = self.waited.map(share);
         self.send();
     }
 

@@ -6,6 +6,7 @@
 
 pub mod bench;
 mod error;
+pub mod memory;
 mod prepare;
 pub mod state;
 mod train_loop;

@@ -18,6 +18,7 @@
 #include <ATen/ops/convolution_backward.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/native_batch_norm_backward.h>
+#include <c10/core/impl/DeviceGuardImplInterface.h>
 #include <c10/util/Exception.h>
 
 #include <array>
@@ -290,6 +291,14 @@ int32_t quartet_graph_replay(graph::Graph *graph, char **message) {
   return guarded(message, [&] { graph::replay(graph); });
 }
 void quartet_graph_free(graph::Graph *graph) { graph::destroy(graph); }
+// Whether GPU `gpu` has done all that this thread has told it.
+int32_t quartet_is_idle(int64_t gpu, bool *out, char **message) {
+  return guarded(message, [&] {
+    const auto *device = c10::impl::getDeviceGuardImpl(at::kCUDA);
+    const at::Device which(at::kCUDA, static_cast<at::DeviceIndex>(gpu));
+    *out = device->queryStream(device->getStream(which));
+  });
+}
 int32_t quartet_peak_bytes(int64_t gpu, int64_t *out, char **message) {
   return guarded(message, [&] { *out = graph::peak_bytes(gpu); });
 }

@@ -116,6 +116,17 @@ pub fn is_gpu(device: &Device) -> bool {
     }
 }
 
+/// Whether the device has done all that it was told: always, but for GPUs of LibTorch's.
+#[must_use]
+pub fn is_idle(device: &Device) -> bool {
+    #[cfg(feature = "tch")]
+    if let Some(gpu) = torch::gpu(device) {
+        return torch::is_idle(gpu);
+    }
+    let _ = device;
+    true
+}
+
 /// The most bytes of tensors on a GPU of LibTorch's since the last call.
 #[must_use]
 pub fn peak_bytes(device: &Device) -> Option<u64> {

@@ -183,6 +183,12 @@ fn runs(registry: &mut Registry, runs: &[RunStatus]) {
         Some(run.progress?.images_per_second)
     });
     add(
+        "run_input_wait_ratio",
+        "Part of the time in which the device waits for its input",
+        None,
+        |run| run.progress?.input_wait,
+    );
+    add(
         "run_step",
         "Steps of the epoch in progress that are done",
         None,

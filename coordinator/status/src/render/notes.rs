@@ -10,7 +10,15 @@ use crate::snapshot::{RunStatus, Snapshot, TaskState};
 /// What has failed, who is waited for, and the ensemble.
 pub(super) fn notes(snapshot: &Snapshot) -> Vec<String> {
     let runs = snapshot.runs.iter();
-    let runs = runs.flat_map(|run| [of_run(run), of_checkpoint(run), of_stall(run), of_wait(run)]);
+    let runs = runs.flat_map(|run| {
+        [
+            of_run(run),
+            of_checkpoint(run),
+            of_stall(run),
+            of_input(run),
+            of_wait(run),
+        ]
+    });
     runs.flatten()
         .chain(of_ensemble(snapshot))
         .chain(snapshot.store_trouble.as_ref().map(trouble))
@@ -32,6 +40,18 @@ fn of_checkpoint(run: &RunStatus) -> Option<String> {
     let is_waiting = run.state == TaskState::Pending && run.steps_committed > 0;
     let after = resumed_after(position(run)).filter(|_| is_waiting)?;
     Some(format!("{}: goes on {after}", run.name))
+}
+
+/// From this part of the time on it is worth a line that a device waits for its input.
+const MUCH: f64 = 0.1;
+
+fn of_input(run: &RunStatus) -> Option<String> {
+    let share = run.progress?.input_wait.filter(|share| *share >= MUCH)?;
+    let percent = 100.0 * share;
+    Some(format!(
+        "{}: its device waits for input {percent:.0} % of the time",
+        run.name
+    ))
 }
 
 fn of_stall(run: &RunStatus) -> Option<String> {

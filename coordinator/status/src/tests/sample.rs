@@ -73,6 +73,7 @@ pub(crate) fn training() -> Snapshot {
         step: 0,
         steps: 0,
         images_per_second: 0.0,
+        input_wait: None,
         loss: None,
         accuracy: None,
     });
@@ -85,6 +86,7 @@ pub(crate) fn training() -> Snapshot {
         step: 120,
         steps: 898,
         images_per_second: 1234.4,
+        input_wait: Some(0.03),
         loss: Some(1.1875),
         accuracy: Some(0.5275),
     });
@@ -126,6 +128,7 @@ pub(crate) fn evaluating() -> Snapshot {
         step: 3,
         steps: 20,
         images_per_second: 900.0,
+        input_wait: None,
         loss: None,
         accuracy: None,
     });

@@ -35,6 +35,7 @@ fn progress() -> v1::Progress {
         step: 17,
         steps: 176,
         images_per_second: 12.5,
+        input_wait: Some(0.25),
         loss: Some(1.25),
         accuracy: Some(0.5),
     }

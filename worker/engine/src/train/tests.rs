@@ -61,7 +61,7 @@ fn bars(train: usize, valid: usize) -> Arc<Dataset> {
     })
 }
 
-fn task(train: usize, width: f64, epochs: u32) -> TrainTask {
+pub(super) fn task(train: usize, width: f64, epochs: u32) -> TrainTask {
     let mut experiment = Preset::Demo.spec();
     experiment.epochs = epochs;
     experiment.batch_size = 8;

@@ -1,7 +1,7 @@
 //! The loop over an epoch: its training steps, its validation, and its mid-epoch checkpoints.
 
 use std::io;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use burn::module::Module;
 use burn::tensor::Tensor;
@@ -77,6 +77,7 @@ impl<'a> TrainLoop<'a> {
             .resume_phase(Phase::Training, epoch, steps, done, totals);
         let mut since = Instant::now();
         for (step, indices) in (0..).zip(sampler.steps()).skip(done as usize) {
+            let asked = Instant::now();
             let batch = self.input.host_training(
                 images,
                 indices,
@@ -85,6 +86,7 @@ impl<'a> TrainLoop<'a> {
                 epoch,
             )?;
             let host = state.host_step(batch, epoch, u64::from(step));
+            self.count_wait(asked);
             let statistics;
             (state, statistics) = step_once(state, host, &self.input, &mut self.steps);
             accumulator.push(statistics, indices.len());
@@ -130,7 +132,9 @@ impl<'a> TrainLoop<'a> {
         self.reporter.phase(Phase::Validating, epoch, ranges.len());
         for range in ranges {
             let n = range.len();
+            let asked = Instant::now();
             let host = self.input.host_evaluation(images, Split::Valid, range)?;
+            self.count_wait(asked);
             let statistics = self.classifier.run(&self.input, host, |batch| {
                 let logits = network.forward(batch.images);
                 let loss = cross_entropy(logits.clone(), batch.labels.clone(), batch.distributions);
@@ -154,6 +158,18 @@ impl<'a> TrainLoop<'a> {
         let means = accumulator.read();
         self.reporter.report(None);
         Ok(Some(means))
+    }
+
+    /// Counts the time that a batch has taken since it was asked for, unless the device has something to compute
+    /// from before.
+    fn count_wait(&mut self, asked: Instant) {
+        let waits = quartet_kernels::is_idle(self.input.device());
+        let waited = if waits {
+            asked.elapsed()
+        } else {
+            Duration::ZERO
+        };
+        self.reporter.waited(waited);
     }
 
     /// Hands over the end of an epoch.

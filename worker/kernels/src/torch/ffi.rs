@@ -155,6 +155,7 @@ unsafe extern "C" {
     fn quartet_graph_end(graph: *mut Opaque, message: *mut *mut c_char) -> i32;
     fn quartet_graph_replay(graph: *mut Opaque, message: *mut *mut c_char) -> i32;
     fn quartet_graph_free(graph: *mut Opaque);
+    fn quartet_is_idle(gpu: i64, out: *mut bool, message: *mut *mut c_char) -> i32;
     fn quartet_peak_bytes(gpu: i64, out: *mut i64, message: *mut *mut c_char) -> i32;
     fn quartet_set_gpu_arithmetic(
         tf32: bool,
@@ -559,6 +560,17 @@ impl Drop for Graph {
         // SAFETY: the graph is this value's alone, and is not used from here on.
         unsafe { quartet_graph_free(self.0.as_ptr()) }
     }
+}
+
+/// Whether a GPU has done all that this thread has told it.
+pub(super) fn is_idle(gpu: usize) -> Result<bool, TorchError> {
+    let gpu = i64::try_from(gpu).expect("few GPUs");
+    let mut idle = false;
+    call("question to a GPU", |message| {
+        // SAFETY: `idle` has room for what the call writes.
+        unsafe { quartet_is_idle(gpu, &mut idle, message) }
+    })?;
+    Ok(idle)
 }
 
 /// The most bytes of tensors that there have been on a GPU since the last call.

@@ -67,6 +67,11 @@ pub(crate) fn address<const D: usize>(tensor: &Tensor<D>) -> usize {
     primitive(tensor.clone().inner()).tensor.data_ptr() as usize
 }
 
+/// Whether a GPU has done all that this thread has told it.
+pub(crate) fn is_idle(gpu: usize) -> bool {
+    done(ffi::is_idle(gpu))
+}
+
 /// The most bytes of tensors on a GPU since the last call.
 pub(crate) fn peak_bytes(gpu: usize) -> u64 {
     done(ffi::peak_bytes(gpu))

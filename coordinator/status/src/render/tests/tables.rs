@@ -43,6 +43,22 @@ fn while_training() {
 }
 
 #[test]
+fn a_device_that_waits_for_its_input_is_said_to() {
+    let line = |share| {
+        let mut snapshot = sample::training();
+        let progress = snapshot.runs[1].progress.as_mut().unwrap();
+        progress.input_wait = share;
+        let table = table(&snapshot, 120);
+        let mut lines = table.lines().map(str::to_owned);
+        lines.find(|line| line.contains("waits for input"))
+    };
+    assert_eq!(line(None), None);
+    assert_eq!(line(Some(0.09)), None);
+    let said = "vgg16: its device waits for input 23 % of the time".to_owned();
+    assert_eq!(line(Some(0.234)), Some(said));
+}
+
+#[test]
 fn narrow_terminals_show_what_matters_most() {
     assert_snapshot!(table(&sample::training(), 80), @"
     experiment fer2013: training, 2 of 4 workers, ETA 3 h 26 min, up 12 min 05 s
