@@ -15,6 +15,7 @@
 # the program holds its path.
 set -euo pipefail
 here=$(dirname "${BASH_SOURCE[0]}")
+from=$PWD
 cd "$here/.."
 
 pytorch= fetch= headers=
@@ -24,7 +25,7 @@ while (($#)); do
     --pytorch) pytorch=1 ;;
     --fetch) fetch=1 ;;
     --folder) folder=${2:?--folder needs a folder} && shift ;;
-    --headers) headers=${2:?--headers needs a folder} && shift ;;
+    --headers) headers=$(cd "$from" && realpath -m "${2:?--headers needs a folder}") && shift ;;
     --help) sed -n '2,/^set/s/^# \{0,1\}//p' deploy/libtorch.sh && exit ;;
     *) break ;;
   esac
@@ -75,16 +76,21 @@ PYTHON
   mv "$1.part" "$1"
 }
 
-# CUDA's headers out of NVIDIA's wheels.
+# CUDA's headers out of NVIDIA's wheels, unless they are there.
 cuda_headers() {
   local wheels
+  [[ ! -e $1/crt/host_config.h || ! -e $1/cuda_runtime_api.h ]] || return 0
+  if [[ -e $1 ]]; then
+    echo "$1 is there, but has no CUDA headers: name a folder that is not there yet" >&2
+    return 1
+  fi
   wheels=$(mktemp -d)
   trap 'rm -rf "$wheels"' RETURN
   python3 -m pip download --quiet --disable-pip-version-check --no-deps --require-hashes --only-binary=:all: \
     --platform manylinux2014_x86_64 --platform manylinux_2_17_x86_64 \
     --dest "$wheels" --requirement deploy/cuda-headers.txt || return 1
-  rm -rf "$1"
-  python3 - "$wheels" "$1" <<'PYTHON'
+  rm -rf "$1.part"
+  python3 - "$wheels" "$1.part" <<'PYTHON' || return 1
 import pathlib, sys, zipfile
 
 wheels, out = map(pathlib.Path, sys.argv[1:])
@@ -97,10 +103,11 @@ for wheel in wheels.glob("*.whl"):
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(archive.read(name))
 PYTHON
+  mv "$1.part" "$1"
 }
 
 if [[ -n $headers ]]; then
-  cuda_headers "$headers"
+  cuda_headers "$headers" || exit 1
   exit
 fi
 
@@ -126,7 +133,7 @@ if [[ -n $pytorch ]]; then
       toolkit=${CUDA_HOME:-${CUDA_PATH:-/usr/local/cuda}}/include
       if [[ -z ${QUARTET_CUDA_INCLUDE:-} && ! -e $toolkit/crt/host_config.h ]]; then
         headers=$(realpath -m "${CARGO_TARGET_DIR:-target}/cuda-headers")
-        if [[ -e $headers/crt/host_config.h ]] || cuda_headers "$headers"; then
+        if cuda_headers "$headers"; then
           export QUARTET_CUDA_INCLUDE=$headers
         else
           echo "CUDA's headers cannot be had: this build has no CUDA graphs, and GPUs are slower" >&2

@@ -24,6 +24,8 @@ def lines(command, environment=None):
                 yield json.loads(line)
             else:
                 print(line, end="", file=sys.stderr, flush=True)
+    if process.returncode:
+        print(f"{command[0]} ended with {process.returncode}", file=sys.stderr, flush=True)
 
 
 def quartet(options):
@@ -42,7 +44,8 @@ def pytorch(options):
     command += ["--backbone", *options.backbone, "--precision", *options.precision]
     command += ["--size", str(options.size), "--batch", str(options.batch)]
     command += ["--warm-up", str(options.warm_up), "--steps", str(options.steps)]
-    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": str(options.gpu)}
+    # In the order in which Quartet numbers GPUs, too.
+    environment = {**os.environ, "CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": str(options.gpu)}
     for row in lines(command, environment):
         yield (row["backbone"], row["precision"], f"PyTorch, {row['mode']}"), row
 
@@ -70,14 +73,16 @@ def table(found):
 
 def main():
     """Measures and compares."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
     parser.add_argument("--bench", default="target/release/bench")
     parser.add_argument("--gpu", type=int, default=0)
     parser.add_argument("--backbone", nargs="+", default=BACKBONES, choices=BACKBONES)
     parser.add_argument("--precision", nargs="+", default=["tf32", "bf16"], choices=["f32", "tf32", "bf16"])
     parser.add_argument("--graphs", nargs="+", default=["on"], choices=["on", "off"], help="Quartet's modes")
     modes = ["eager", "graph", "compile"]
-    parser.add_argument("--mode", nargs="*", default=["eager", "graph"], choices=modes, help="PyTorch's modes")
+    of_pytorch = {"choices": modes, "help": "PyTorch's modes"}
+    parser.add_argument("--mode", nargs="*", default=["eager", "graph"], **of_pytorch)
     parser.add_argument("--size", type=int, default=200)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--warm-up", type=int, default=10)
@@ -92,6 +97,10 @@ def main():
             if options.out:
                 options.out.write_text(json.dumps(list(found.values()), indent=1) + "\n")
     table(found)
+    wanted = len(options.backbone) * len(options.precision) * (len(options.graphs) + len(options.mode))
+    measured = [row for row in found.values() if "images_per_second" in row]
+    if len(measured) < wanted:
+        sys.exit(f"{wanted - len(measured)} of {wanted} could not be measured")
 
 
 if __name__ == "__main__":

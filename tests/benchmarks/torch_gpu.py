@@ -68,12 +68,14 @@ def measure(backbone, size, batch, precision, mode, options):
 
 def main():
     """Measures every combination."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
     parser.add_argument("--backbone", nargs="+", required=True)
     parser.add_argument("--size", type=int, default=200)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--precision", nargs="+", default=["tf32", "bf16"], choices=["f32", "tf32", "bf16"])
-    parser.add_argument("--mode", nargs="+", default=["eager", "graph"], choices=["eager", "graph", "compile"])
+    modes = ["eager", "graph", "compile"]
+    parser.add_argument("--mode", nargs="+", default=["eager", "graph"], choices=modes)
     parser.add_argument("--warm-up", type=int, default=10)
     parser.add_argument("--steps", type=int, default=100)
     options = parser.parse_args()

@@ -22,7 +22,8 @@ def compiled(nvrtc, source, architecture, bfloat16):
     program = ctypes.c_void_p()
     name = b"norm.cu"
     assert nvrtc.nvrtcCreateProgram(ctypes.byref(program), source, name, 0, None, None) == 0
-    options = [f"--gpu-architecture={architecture}", f"-DBF16={bfloat16}", "--std=c++17", "--ptxas-options=-v"]
+    options = [f"--gpu-architecture={architecture}", f"-DBF16={bfloat16}", "--std=c++17"]
+    options += ["--ptxas-options=-v"]
     encoded = (ctypes.c_char_p * len(options))(*[option.encode() for option in options])
     failed = nvrtc.nvrtcCompileProgram(program, len(options), encoded)
     report = text_of(program, nvrtc.nvrtcGetProgramLogSize, nvrtc.nvrtcGetProgramLog)
@@ -39,6 +40,7 @@ def main():
     for architecture in ARCHITECTURES:
         for bfloat16 in [0, 1]:
             found = re.findall(kernel, compiled(nvrtc, source, architecture, bfloat16), re.DOTALL)
+            assert found, "the compiler's report has another form"
             needs = [f"{name} {registers}" + (f" ({spills} B spilled)" if spills != "0" else "")
                      for name, spills, registers in sorted(found)]
             print(f"{architecture} {'bfloat16' if bfloat16 else 'float32'}: registers of {', '.join(needs)}")

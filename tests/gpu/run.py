@@ -1,10 +1,10 @@
 """What Quartet does on a GPU, in one go: a check of everything that only a GPU shows, and the numbers.
 
-Needs no network: the programs `coordinator`, `status`, `worker` and `bench` in --programs, the latter two built
-with this machine's LibTorch (deploy/libtorch.sh --pytorch), and a Python with torch, torchvision and timm for the
-comparison. --tests is a folder with the unit tests of quartet-kernels and quartet-engine as programs. With --data
-and --weights, what coordinator's --data takes and a folder with NAME.h5, the main job's recipe is trained on a
-real data set for as long as --minutes allows. --cpu rehearses all of it with small networks on a CPU.
+Needs no network: the programs `coordinator`, `worker` and `bench` in --programs, the latter two built with
+this machine's LibTorch (deploy/libtorch.sh --pytorch), and a Python with torch, torchvision and timm for
+the comparison. --tests is a folder with the unit tests of quartet-kernels as a program. With --data and
+--weights (what the coordinator's --data takes, and a folder with NAME.h5) the main job's recipe is trained
+on a real data set for as long as --minutes allows. --cpu rehearses all of it with small networks on a CPU.
 
 Prints its conclusions last, and leaves them as JSON in --out. Ends with 1 if something is wrong.
 """
@@ -12,7 +12,6 @@ Prints its conclusions last, and leaves them as JSON in --out. Ends with 1 if so
 import argparse
 import concurrent.futures
 import json
-import os
 import re
 import signal
 import subprocess
@@ -53,7 +52,8 @@ class Job:
         """Leaves a finding."""
         self.found[name] = value
         if self.options.out:
-            self.options.out.write_text(json.dumps({"found": self.found, "wrong": self.wrong}, indent=1) + "\n")
+            all_of_it = {"found": self.found, "wrong": self.wrong}
+            self.options.out.write_text(json.dumps(all_of_it, indent=1) + "\n")
 
     def fail(self, reason):
         """Something is wrong."""
@@ -65,14 +65,15 @@ class Job:
 def unit_tests(job):
     """The tests that need a GPU; without one they have nothing to test."""
     for program in sorted(job.options.tests.iterdir()):
-        words = ["gpu::", "graph", "fixed::"]
         # A test uses the GPU alone.
-        command = [str(program), "--test-threads", "1", *words]
+        command = [str(program), "--test-threads", "1", "gpu::"]
         done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
         text = done.stdout + done.stderr
         results = re.findall(r"^test result: .*", text, re.MULTILINE)
         say(f"{program.name}: {' '.join(results)}")
         job.keep(f"tests of {program.name}", results)
+        if not re.search(r"[1-9]\d* passed", " ".join(results)):
+            job.fail(f"{program.name}: no test has run")
         if done.returncode:
             job.fail(f"{program.name}: " + "\n".join(re.findall(r"panicked at .*\n.*", text))[:2000])
 
@@ -87,12 +88,30 @@ def speed(job):
         job.keep("speed", rows)
         return
     table = job.work / "speed.json"
-    command = [sys.executable, str(BENCHMARKS / "gpu.py"), "--bench", job.program("bench"), "--out", str(table)]
-    done = subprocess.run(command + ["--graphs", *options.graphs, "--mode", *options.mode], check=False)
-    if table.exists():
-        job.keep("speed", json.loads(table.read_text()))
+    command = [sys.executable, str(BENCHMARKS / "gpu.py"), "--bench", job.program("bench")]
+    command += ["--out", str(table)]
+    command += ["--graphs", *options.graphs, "--mode", *options.mode]
+    done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
+    rows = json.loads(table.read_text()) if table.exists() else []
+    job.keep("speed", rows)
     if done.returncode:
-        job.fail("the comparison of speeds")
+        job.fail("the comparison of speeds: " + done.stderr[-1500:])
+    unrecorded(job, done.stderr)
+    losses = {}
+    for row in rows:
+        if "graphs" in row:
+            losses.setdefault((row["backbone"], row["precision"]), []).append(row["loss"])
+    for setting, found in losses.items():
+        # The same steps; rounding differs.
+        if max(found) > 1.1 * min(found) + 0.05:
+            job.fail(f"losses of {setting} with and without graphs: {found}")
+
+
+def unrecorded(job, log):
+    """Whether a program says that it does not record its steps."""
+    said = re.findall(r".*operation by operation.*|.*normalisation is LibTorch's.*", log)
+    if said and not job.options.cpu:
+        job.fail("steps are not recorded: " + said[0])
 
 
 def together(job):
@@ -131,8 +150,26 @@ class Fleet:
         command = [job.program("coordinator"), "--workers", str(workers), "--listen", "127.0.0.1:0"]
         command += ["--store", str(store), *arguments]
         self.coordinator = subprocess.Popen(command, stdout=self.log, stderr=subprocess.STDOUT)
-        self.address = self.wait_for(r"127\.0\.0\.1:(?!0\b)\d+", 120)
-        self.workers = [self.start() for _ in range(workers)]
+        self.workers = []
+        try:
+            self.address = self.wait_for(r"127\.0\.0\.1:(?!0\b)\d+", 120)
+            self.workers += [self.start() for _ in range(workers)]
+        except BaseException:
+            self.kill()
+            raise
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.kill()
+
+    def kill(self):
+        """Leaves nothing behind."""
+        for process in [*self.workers, self.coordinator]:
+            process.kill()
+            process.wait()
+        self.log.close()
 
     def text(self):
         """The log so far."""
@@ -161,13 +198,7 @@ class Fleet:
             return self.coordinator.wait(seconds)
         except subprocess.TimeoutExpired:
             self.coordinator.send_signal(signal.SIGINT)
-            self.coordinator.wait(60)
             return None
-        finally:
-            for worker in self.workers:
-                worker.kill()
-                worker.wait()
-            self.log.close()
 
 
 def weights(store):
@@ -182,26 +213,32 @@ def weights(store):
 def exact_resume(job):
     """Killed in the middle, a run ends with the bytes of one that was not."""
     size, width, epochs = (48, 0.1, 2) if job.options.cpu else (200, 1, 6)
-    lines = [f"epochs = {epochs}", "batch_size = 32", "deterministic = true", 'precision = "tf32"']
+    lines = [f"epochs = {epochs}", f"patience = {epochs}", "batch_size = 32"]
+    lines += ["deterministic = true", 'precision = "tf32"']
     run = ["[[run]]", 'name = "a"', 'backbone = "resnet50"', f"image_size = {size}", f"width = {width}"]
     toml = experiment(job, "exact", lines, [*run, "learning_rate = 1e-3"])
     arguments = ["--experiment", str(toml), "--checkpoint-interval", "500ms"]
     whole, killed = job.work / "whole", job.work / "killed"
-    status = Fleet(job, whole, arguments, 1).end(120)
-    fleet = Fleet(job, killed, arguments, 1)
-    # Once the store has a state from within an epoch.
-    end = time.monotonic() + 90
-    while not list(killed.glob("*/runs/*/steps/*")) and time.monotonic() < end:
-        if fleet.coordinator.poll() is not None:
-            break
-        time.sleep(0.02)
-    fleet.workers[0].kill()
-    fleet.workers.append(fleet.start())
-    again = fleet.end(120)
+    with Fleet(job, whole, arguments, 1) as fleet:
+        status = fleet.end(120)
+    with Fleet(job, killed, arguments, 1) as fleet:
+        # Once the store has a state from within an epoch.
+        end = time.monotonic() + 90
+        while not list(killed.glob("*/runs/*/steps/*")) and time.monotonic() < end:
+            if fleet.coordinator.poll() is not None:
+                break
+            time.sleep(0.02)
+        fleet.workers[0].kill()
+        fleet.workers.append(fleet.start())
+        again = fleet.end(120)
+    for store in [whole, killed]:
+        unrecorded(job, (job.work / f"{store.name}.log").read_text())
     attempts = len(list(killed.glob("*/runs/*/attempts/*")))
     same = weights(whole) == weights(killed) and len(weights(whole)) == epochs
     job.keep("exact resume", {"statuses": [status, again], "same": same, "attempts": attempts})
     say(f"killed and resumed: {'the same bytes' if same else 'OTHER BYTES'}")
+    if [status, again] != [0, 0]:
+        job.fail(f"the coordinators ended with {status} and {again}")
     if attempts < 2:
         job.fail("the run had ended before it was killed")
     if not same:
@@ -223,7 +260,11 @@ def training(job):
     toml = experiment(job, "training", lines, runs)
     store = job.work / "training"
     arguments = ["--experiment", str(toml), "--data", str(options.data)]
-    status = Fleet(job, store, arguments, len(options.train)).end(options.minutes * 60)
+    with Fleet(job, store, arguments, len(options.train)) as fleet:
+        status = fleet.end(options.minutes * 60)
+    unrecorded(job, (job.work / "training.log").read_text())
+    if status not in (0, None):
+        job.fail(f"the training ended with {status}")
     found = {}
     for manifest in sorted(store.glob("*/runs/*/epochs/*")):
         metrics = json.loads(manifest.read_text())["metrics"]
@@ -239,11 +280,12 @@ def training(job):
 
 def main():
     """Everything that is asked for."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
     parser.add_argument("--programs", type=Path, default=Path("target/release"))
     parser.add_argument("--tests", type=Path)
     parser.add_argument("--only", nargs="+", choices=["tests", "speed", "together", "exact", "training"])
-    parser.add_argument("--graphs", nargs="+", default=["on"])
+    parser.add_argument("--graphs", nargs="+", default=["on", "off"])
     parser.add_argument("--mode", nargs="*", default=["eager", "graph"])
     parser.add_argument("--data", type=Path)
     parser.add_argument("--weights", type=Path)

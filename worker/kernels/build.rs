@@ -49,7 +49,8 @@ fn shim() {
         .warnings(false)
         .include(include)
         .files(
-            ["shim", "fused", "graph", "nvrtc", "winograd"].map(|name| format!("shim/{name}.cpp")),
+            ["shim", "fused", "graph", "nvrtc", "observe", "winograd"]
+                .map(|name| format!("shim/{name}.cpp")),
         )
         .compile("quartet_shim");
     // For the programs and tests of other crates, and for this crate's tests.
@@ -65,8 +66,8 @@ fn kernels_as_text(out: &Path) {
     std::fs::write(out.join("norm_source.h"), text).expect("the build's folder can be written to");
 }
 
-/// CUDA's headers, which LibTorch's CUDA graphs need, for a LibTorch with CUDA: a toolkit's or those of NVIDIA's
-/// wheels, which PyTorch brings in part and `deploy/libtorch.sh --pytorch` completes.
+/// CUDA's headers, which LibTorch's CUDA graphs need, for a LibTorch with CUDA: a toolkit's or those of
+/// NVIDIA's wheels, which PyTorch brings in part and `deploy/libtorch.sh --pytorch` completes.
 #[cfg(feature = "tch")]
 fn cuda_headers(lib: &Path) -> Option<PathBuf> {
     const VARIABLES: [&str; 3] = ["QUARTET_CUDA_INCLUDE", "CUDA_HOME", "CUDA_PATH"];
@@ -96,7 +97,8 @@ fn cuda_headers(lib: &Path) -> Option<PathBuf> {
     });
     if found.is_none() {
         println!(
-            "cargo:warning=without CUDA's headers there are no CUDA graphs: deploy/libtorch.sh --pytorch brings them"
+            "cargo:warning=without CUDA's headers there are no CUDA graphs: \
+             deploy/libtorch.sh --pytorch brings them"
         );
     }
     found

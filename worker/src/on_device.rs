@@ -11,7 +11,7 @@ use quartet_agent::executor::{
 use quartet_engine::compute::Compute;
 use quartet_engine::evaluate::evaluate;
 use quartet_engine::models::check_precision;
-use quartet_engine::train::memory::{is_out_of_memory, out_of_memory, panic_message};
+use quartet_engine::train::memory::{OutOfMemory, is_out_of_memory, out_of_memory, panic_message};
 use quartet_engine::train::{TrainError, train};
 use quartet_shared::gpu::GpuUse;
 use quartet_shared::provenance::Provenance;
@@ -101,14 +101,17 @@ fn train_failure(task: &TrainTask, error: TrainError) -> ExecutorError {
     }
 }
 
-/// Another try would want as much memory. Any other panic goes on.
+/// Where a training does not fit, another try would want as much memory. Any other panic goes on.
 fn panic_failure(task: &TrainTask, compute: &Compute, panic: Box<dyn Any + Send>) -> ExecutorError {
     let message = panic_message(&*panic);
     if !is_out_of_memory(message) {
         resume_unwind(panic);
     }
     tracing::warn!("out of memory on the GPU; looking for the largest batch that fits: {message}");
-    ExecutorError::Repeatable(out_of_memory(task, &compute.device, message))
+    match out_of_memory(task, compute, message) {
+        OutOfMemory::Taken(reason) => ExecutorError::Failed(reason),
+        OutOfMemory::TooLarge(reason) => ExecutorError::Repeatable(reason),
+    }
 }
 
 /// Runs `compute` on a thread of its own; a panic becomes a failure.

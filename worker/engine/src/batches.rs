@@ -26,7 +26,8 @@ pub(crate) fn batches(images: &Images, batch: usize) -> Vec<Range<usize>> {
         .collect()
 }
 
-/// Computes on batches that are not trained on: on a GPU what is computed is recorded, once for each kind of batch.
+/// Computes on batches that are not trained on: on a GPU what is computed is recorded, once for each kind of
+/// batch.
 #[derive(Debug)]
 pub(crate) struct Classifier(Repeated<DeviceBatch>);
 

@@ -1,12 +1,14 @@
 //! Where a task is computed, and how much the device may do by itself.
 
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use burn::tensor::Device;
 use quartet_kernels::{Addresses, GraphError, GraphFamily};
-use quartet_shared::dataset::Dataset;
+use quartet_shared::dataset::{Dataset, Split};
 
 use crate::input::Input;
+use crate::train::memory::panic_message;
 
 /// Bytes of pixels that a GPU keeps unless somebody says otherwise.
 pub const DEVICE_DATA_LIMIT: u64 = 2 << 30;
@@ -18,7 +20,7 @@ pub struct Compute {
     pub device: Device,
     /// Whether steps become CUDA graphs, where that can be had.
     graphs: bool,
-    /// A data set of no more bytes of pixels is kept on the device.
+    /// Splits of no more bytes of pixels are kept on the device.
     device_data_limit: u64,
     /// Does on a CPU what is done on a GPU, but for the graphs.
     rehearsal: bool,
@@ -85,11 +87,27 @@ impl Compute {
         }
     }
 
-    /// The input of a data set's images for networks that take `image_size` pixels square.
-    pub(crate) fn input(&self, dataset: &Dataset, image_size: u32) -> io::Result<Input> {
-        match self.rehearsal || quartet_kernels::is_gpu(&self.device) {
-            true => Input::keeping(dataset, image_size, &self.device, self.device_data_limit),
-            false => Ok(Input::new(dataset, image_size, &self.device)),
+    /// The input of these splits of a data set, for networks that take `image_size` pixels square.
+    ///
+    /// # Errors
+    /// The pixels cannot be read from their file.
+    pub(crate) fn input(
+        &self,
+        dataset: &Dataset,
+        splits: &[Split],
+        image_size: u32,
+    ) -> io::Result<Input> {
+        let plain = || Input::new(dataset, image_size, &self.device);
+        if !self.rehearsal && !quartet_kernels::is_gpu(&self.device) {
+            return Ok(plain());
         }
+        let limit = self.device_data_limit;
+        let keeping = || Input::keeping(dataset, splits, image_size, &self.device, limit);
+        // A panic is what failures inside of burn are, such as no memory.
+        catch_unwind(AssertUnwindSafe(keeping)).unwrap_or_else(|panic| {
+            let reason = panic_message(&*panic);
+            tracing::warn!("images are sent batch by batch, as the GPU cannot keep them: {reason}");
+            Ok(plain())
+        })
     }
 }

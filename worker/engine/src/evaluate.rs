@@ -98,7 +98,7 @@ pub fn evaluate(
         let config = NetworkConfig::of_run(experiment, run, &dataset.classes);
         // As in the validation that has chosen these weights.
         let network = load_run(&config, weights, device)?.with_precision(experiment.precision);
-        let input = compute.input(dataset, run.image_size)?;
+        let input = compute.input(dataset, &splits, run.image_size)?;
         let mut classifier = Classifier::new(&compute, compute.family());
         let mut computed = Predictions::default();
         for &split in &splits {

@@ -1,11 +1,11 @@
 //! From packed images to the networks' input, on the device.
 //!
 //! The host reads the images, draws the random changes and builds two small matrices per image; the device
-//! gets the u8 pixels and the matrices, and multiplies: see [`AugmentationParams`]. Where the device keeps all
-//! pixels ([`Input::keeping`]), it gets the numbers of the images and of their changes, and builds the same
-//! matrices. The channels of a colour image are changed alike, and stay in the order red, green, blue; a gray
-//! image is changed once and repeated three times. Nothing depends on which worker computes it or on what came
-//! before.
+//! gets the u8 pixels and the matrices, and multiplies: see [`AugmentationParams`]. Where the device keeps
+//! all pixels ([`Input::keeping`]), it gets the numbers of the images and of their changes, and builds the
+//! same matrices. The channels of a colour image are changed alike, and stay in the order red, green, blue; a
+//! gray image is changed once and repeated three times. Nothing depends on which worker computes it or on
+//! what came before.
 
 mod augmentation;
 pub(crate) mod random;
@@ -149,22 +149,29 @@ impl Input {
         }
     }
 
-    /// [`new`](Self::new) with all pixels on the device, if they are no more than `limit` bytes. Batches are
-    /// the same, bit for bit.
+    /// [`new`](Self::new) with the pixels of these splits on the device, if they are no more than `limit`
+    /// bytes. Batches are the same, bit for bit.
     ///
     /// # Errors
     /// The pixels cannot be read from their file.
     pub fn keeping(
         dataset: &Dataset,
+        splits: &[Split],
         image_size: u32,
         device: &Device,
         limit: u64,
     ) -> io::Result<Self> {
         let mut input = Self::new(dataset, image_size, device);
-        if Resident::bytes(dataset) <= limit {
-            input.kept = Some(Resident::new(dataset, input.size, device)?);
+        if Resident::bytes(dataset, splits) <= limit {
+            input.kept = Some(Resident::new(dataset, splits, input.size, device)?);
         }
         Ok(input)
+    }
+
+    /// Whether the device keeps the pixels.
+    #[cfg(test)]
+    pub(crate) fn keeps(&self) -> bool {
+        self.kept.is_some()
     }
 
     /// Where batches are made.

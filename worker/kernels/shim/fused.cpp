@@ -80,8 +80,8 @@ constexpr int64_t SUM_BLOCKS = 264;
 constexpr int64_t ROWS = 8;
 constexpr int64_t MAX_GROUPS = 1024, PARTIAL_WIDTH = 2 * 256;
 
-// Makes a GPU the current one of this thread while it lives. (LibTorch's own guard needs CUDA's runtime at link
-// time.)
+// Makes a GPU the current one of this thread while it lives. (LibTorch's own guard needs CUDA's runtime at
+// link time.)
 struct Current {
   c10::DeviceIndex before;
 
@@ -190,7 +190,8 @@ bool is_aligned(const Tensor &x) {
 // How far rows lie apart in memory, if `x` is a part of the channels of such images; else 0.
 int64_t row_stride(const Tensor &x) {
   const int64_t pixel = x.dim() == 4 ? x.stride(3) : x.stride(0);
-  const bool whole = x.dim() == 2 || (x.stride(2) == x.size(3) * pixel && x.stride(0) == x.size(2) * x.stride(2));
+  const bool whole =
+      x.dim() == 2 || (x.stride(2) == x.size(3) * pixel && x.stride(0) == x.size(2) * x.stride(2));
   const int64_t vector = VECTOR_BYTES / x.element_size();
   const bool aligned = pixel % vector == 0 && is_aligned(x);
   return x.stride(1) == 1 && whole && aligned && pixel >= x.size(1) ? pixel : 0;
@@ -269,7 +270,8 @@ std::array<Tensor, 4> backward(const Tensor &gradient, const Tensor &x, const Te
 }
 
 Tensor combine(const Tensor &x, const Tensor &bias, const Tensor *residual, double scale, bool relu) {
-  TORCH_CHECK(bias.numel() == x.size(1), "a bias of ", bias.numel(), " elements for ", x.size(1), " channels");
+  TORCH_CHECK(bias.numel() == x.size(1), "a bias of ", bias.numel(), " elements for ", x.size(1),
+              " channels");
   if (!suits(x, residual) || bias.scalar_type() != at::kFloat) {
     return combined_by_libtorch(x, bias, residual, scale, relu);
   }
@@ -318,14 +320,16 @@ void expect(const char *what, const Tensor &found, const Tensor &expected, doubl
   TORCH_CHECK(distance < tolerance, "a kernel computes ", what, " wrong, by ", distance);
 }
 
-// The kernels on small images, against the formulas: with a residual and with a gradient that is a part of another.
+// The kernels on small images, against the formulas: with a residual and with a gradient that is a part of
+// another.
 void check(int gpu, at::ScalarType type) {
   const auto options = at::TensorOptions().device(at::kCUDA, static_cast<c10::DeviceIndex>(gpu));
   const double tolerance = type == at::kFloat ? 1e-4 : 1e-2, momentum = 0.25, epsilon = 1e-3;
   constexpr int64_t images = 3, channels = 40, height = 13, width = 11;
   const auto noise = [&](at::IntArrayRef shape, double phase) {
     const int64_t n = c10::multiply_integers(shape);
-    return ((at::arange(n, options.dtype(at::kDouble)) * 12.9898 + phase).sin() * 43758.5453).frac().view(shape);
+    const Tensor wave = (at::arange(n, options.dtype(at::kDouble)) * 12.9898 + phase).sin();
+    return (wave * 43758.5453).frac().view(shape);
   };
   const auto map = [&](int64_t wide, double phase) {
     return noise({images, wide, height, width}, phase).to(type).contiguous(at::MemoryFormat::ChannelsLast);
@@ -344,7 +348,8 @@ void check(int gpu, at::ScalarType type) {
     const Tensor running_mean = of_channels(6), running_variance = of_channels(7);
     const Tensor means = running_mean.to(at::kDouble) * (1 - momentum) + mean.view(-1) * momentum;
     const Tensor variances = running_variance.to(at::kDouble) * (1 - momentum) + variance.view(-1) * momentum;
-    const auto found = forward(x, added, {gamma, beta}, running_mean, running_variance, momentum, epsilon, true);
+    const auto found =
+        forward(x, added, {gamma, beta}, running_mean, running_variance, momentum, epsilon, true);
     const Tensor normal = centred * inverse;
     Tensor y = normal * shaped(gamma) + shaped(beta);
     y = (added ? y + added->to(at::kDouble) : y).relu();

@@ -8,8 +8,8 @@
 
 namespace fused {
 
-// Whether the kernels compute this: images, or rows, on a GPU, whose channels are the innermost axis in memory
-// and a multiple of 16 bytes, in float32 or bfloat16.
+// Whether the kernels compute this: images, or rows, on a GPU, whose channels are the innermost axis in
+// memory and a multiple of 16 bytes, in float32 or bfloat16.
 bool suits(const at::Tensor &x, const at::Tensor *residual);
 
 struct Layer {

@@ -68,7 +68,8 @@ template <typename Allocator, typename = void> struct HostPools {
   static void end(Allocator *, c10::MempoolId_t) {}
 };
 template <typename Allocator>
-struct HostPools<Allocator, std::void_t<decltype(std::declval<Allocator>().release_pool(c10::MempoolId_t()))>> {
+using ReleasePool = decltype(std::declval<Allocator>().release_pool(c10::MempoolId_t()));
+template <typename Allocator> struct HostPools<Allocator, std::void_t<ReleasePool<Allocator>>> {
   static void end(Allocator *host, c10::MempoolId_t pool) {
     attempt([&] { host->end_allocate_to_pool(pool); });
     attempt([&] { host->release_pool(pool); });

@@ -1,9 +1,11 @@
-// Batch normalisation by the batch's statistics, and sums with a bias, with a residual and ReLU, of rows `[rows, channels]`: of images
-// whose channels are the innermost axis in memory. Compiled when the program runs, with BF16 defined as 0 or 1.
+// Batch normalisation by the batch's statistics, and sums with a bias, with a residual and ReLU, of rows
+// `[rows, channels]`: of images whose channels are the innermost axis in memory. Compiled when the program
+// runs, with BF16 defined as 0 or 1.
 //
-// A thread has V channels of every so-manieth row; a block has a group of channels. What the blocks of a group
-// have summed is added by the last of them to end, in the order of the blocks, so that the same is computed each
-// time. Sums are of differences from a value of the channel, so that large means cost no digits.
+// A thread has V channels of every so-manieth row; a block has a group of channels. What the blocks of a
+// group have summed is added by the last of them to end, in the order of the blocks, so that the same is
+// computed each time. Sums are of differences from a value of the channel, so that large means cost no
+// digits.
 
 typedef unsigned int u32;
 typedef long long i64;
@@ -73,8 +75,8 @@ __device__ __forceinline__ void channelwise(const float *from, int channel, bool
   }
 }
 
-// Adds the two sums of all threads of a block that have the same channels, and of all blocks of the group. True
-// in the threads of the last block that have the sums of a channel, `channel`, in `sum`.
+// Adds the two sums of all threads of a block that have the same channels, and of all blocks of the group.
+// True in the threads of the last block that have the sums of a channel, `channel`, in `sum`.
 __device__ bool total(float *a, float *b, int channels, float *partial, u32 *counters, int *channel,
                       float *sum) {
   __shared__ float shared[2 * V * THREADS];
@@ -250,9 +252,9 @@ extern "C" __global__ __launch_bounds__(THREADS) void normalise(
   }
 }
 
-// Gradients of gamma and beta, and what the gradient of the input needs of both: the means over the rows. Rows of
-// `gradient` lie `stride` apart. With `output`, which has a residual in it, its sign says what ReLU has let
-// through, and `passed` gets that; else the sign of the normalised value does if `relu`.
+// Gradients of gamma and beta, and what the gradient of the input needs of both: the means over the rows.
+// Rows of `gradient` lie `stride` apart. With `output`, which has a residual in it, its sign says what ReLU
+// has let through, and `passed` gets that; else the sign of the normalised value does if `relu`.
 extern "C" __global__ __launch_bounds__(THREADS) void sums(
     const T *gradient, i64 stride, const T *x, const T *output, T *passed, i64 rows, int channels,
     const float *mean, const float *deviation, const float *gamma, const float *beta, int relu,
@@ -396,9 +398,9 @@ extern "C" __global__ __launch_bounds__(THREADS) void combine(const T *x, const 
   }
 }
 
-// The gradients of `combine`: `passed`, what ReLU has let through, which is the residual's; `scaled`, that times
-// the scale, which is the input's; and the sum of that, which is the bias'. Without ReLU `output` is null; what
-// is not wanted is null.
+// The gradients of `combine`: `passed`, what ReLU has let through, which is the residual's; `scaled`, that
+// times the scale, which is the input's; and the sum of that, which is the bias'. Without ReLU `output` is
+// null; what is not wanted is null.
 extern "C" __global__ __launch_bounds__(THREADS) void part(const T *gradient, i64 stride, const T *output,
                                                            T *passed, T *scaled, i64 rows, int channels,
                                                            float scale, float *bias_gradient,

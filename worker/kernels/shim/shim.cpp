@@ -7,6 +7,7 @@
 
 #include "fused.h"
 #include "graph.h"
+#include "observe.h"
 #include "winograd.h"
 
 #include <ATen/Context.h>
@@ -150,8 +151,8 @@ int32_t quartet_fused_norm(const Tensor *x, const Tensor *residual, const Tensor
   });
 }
 
-// Gradients of input, gamma, beta and residual. `layer` is gamma, beta and the batch's mean and inverse standard
-// deviation; `output` is null unless there was a residual and ReLU.
+// Gradients of input, gamma, beta and residual. `layer` is gamma, beta and the batch's mean and inverse
+// standard deviation; `output` is null unless there was a residual and ReLU.
 int32_t quartet_fused_norm_backward(const Tensor *gradient, const Tensor *x, const Tensor *output,
                                     const Tensor *const *layer, bool relu, Tensor **out, char **message) {
   return guarded(message, [&] {
@@ -163,23 +164,23 @@ int32_t quartet_fused_norm_backward(const Tensor *gradient, const Tensor *x, con
   });
 }
 
-// A convolution without bias, then residual + scale * (it + bias), without the residual if it is null, then ReLU
-// if so wanted.
+// A convolution without bias, then residual + scale * (it + bias), without the residual if it is null, then
+// ReLU if so wanted.
 int32_t quartet_conv2d_combined(const Tensor *x, const Tensor *weight, const Tensor *bias,
                                 const Tensor *residual, const int64_t *stride, const int64_t *padding,
                                 const int64_t *dilation, int64_t groups, double scale, bool relu,
                                 Tensor **out, char **message) {
   return guarded(message, [&] {
     const std::array<int64_t, 2> none = {0, 0};
-    const Tensor product = at::convolution(*x, *weight, std::nullopt, {stride, 2}, {padding, 2}, {dilation, 2},
-                                           false, none, groups);
+    const Tensor product = at::convolution(*x, *weight, std::nullopt, {stride, 2}, {padding, 2},
+                                           {dilation, 2}, false, none, groups);
     Tensor y = fused::combine(product, *bias, residual, scale, relu);
     *out = boxed(y).release();
   });
 }
 
-// The gradients of what follows the convolution there: of it, of the bias and of the residual. `output` is null
-// if there was no ReLU.
+// The gradients of what follows the convolution there: of it, of the bias and of the residual. `output` is
+// null if there was no ReLU.
 int32_t quartet_part(const Tensor *gradient, const Tensor *bias, const Tensor *output, bool residual,
                      double scale, Tensor **out, char **message) {
   return guarded(message, [&] {
@@ -218,8 +219,8 @@ int32_t quartet_add_scaled(const Tensor *x, const Tensor *y, double scale, Tenso
 }
 
 // PyTorch's Adam, in place, of `count` contiguous parameters of one type on one device, and of their moments,
-// which may be flat: `value -= rate * m / (sqrt(v) + epsilon)`. `rate`, of one element, is read when the update
-// is computed.
+// which may be flat: `value -= rate * m / (sqrt(v) + epsilon)`. `rate`, of one element, is read when the
+// update is computed.
 int32_t quartet_adam(size_t count, const Tensor *const *values, const Tensor *const *gradients,
                      const Tensor *const *m, const Tensor *const *v, const Tensor *rate, double beta1,
                      double beta2, double epsilon, char **message) {
@@ -301,6 +302,12 @@ int32_t quartet_is_idle(int64_t gpu, bool *out, char **message) {
 }
 int32_t quartet_peak_bytes(int64_t gpu, int64_t *out, char **message) {
   return guarded(message, [&] { *out = graph::peak_bytes(gpu); });
+}
+
+// See observe.h. `*lines` is a string for `quartet_free`.
+int32_t quartet_observe_begin(char **message) { return guarded(message, observe::begin); }
+int32_t quartet_observe_end(char **lines, char **message) {
+  return guarded(message, [&] { *lines = strdup(observe::end().c_str()); });
 }
 
 // For the whole process: whether GPUs compute products and convolutions of float32 in TF32, as TensorFlow has

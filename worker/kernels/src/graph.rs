@@ -5,11 +5,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use burn::tensor::Device;
 
-/// Operations on a GPU of LibTorch's, recorded once: a CUDA graph. A replay is one launch, for which nobody waits.
+/// Operations on a GPU of LibTorch's, recorded once: a CUDA graph. A replay is one launch, for which nobody
+/// waits.
 ///
-/// A graph reads and writes the memory that its operations had when they were recorded. Whoever replays it keeps
-/// the tensors that were there before, and reads what was made while it was recorded before another graph of the
-/// same family is replayed.
+/// A graph reads and writes the memory that its operations had when they were recorded. Whoever replays it
+/// keeps the tensors that were there before, and reads what was made while it was recorded before another
+/// graph of the same family is replayed.
 #[derive(Debug)]
 pub struct Graph {
     #[cfg(feature = "tch")]
@@ -59,8 +60,8 @@ impl GraphFamily {
         }
     }
 
-    /// Records what `body` does on the GPU, all of which must have been done before, as the fastest algorithms are
-    /// looked for then. Nothing is computed yet.
+    /// Records what `body` does on the GPU, all of which must have been done before, as the fastest
+    /// algorithms are looked for then. Nothing is computed yet.
     ///
     /// # Errors
     /// `body` panics, as operations do that cannot be recorded.

@@ -116,15 +116,25 @@ pub fn is_gpu(device: &Device) -> bool {
     }
 }
 
-/// Whether the device has done all that it was told: always, but for GPUs of LibTorch's.
+/// Whether the device has done all that it was told, as CPUs always have; `None` where it cannot be asked.
 #[must_use]
-pub fn is_idle(device: &Device) -> bool {
+pub fn is_idle(device: &Device) -> Option<bool> {
     #[cfg(feature = "tch")]
     if let Some(gpu) = torch::gpu(device) {
-        return torch::is_idle(gpu);
+        return Some(torch::is_idle(gpu));
     }
-    let _ = device;
-    true
+    match device.clone().inner().as_dispatch() {
+        #[cfg(feature = "cuda")]
+        burn::backend::DispatchDevice::Cuda(_) => None,
+        _ => Some(true),
+    }
+}
+
+/// How often `body` has called each of LibTorch's operations on this thread, by name (such as `aten::add`):
+/// for tests. Those that are parts of others count, too.
+#[cfg(feature = "tch")]
+pub fn observed<T>(body: impl FnOnce() -> T) -> (T, std::collections::BTreeMap<String, u64>) {
+    torch::observed(body)
 }
 
 /// The most bytes of tensors on a GPU of LibTorch's since the last call.
@@ -159,7 +169,8 @@ pub fn set_gpu_arithmetic(device: &Device, arithmetic: GpuArithmetic) {
     let _ = (device, arithmetic);
 }
 
-/// Floats on a device that is without autodiff: of 64 bits where the data are, else of the device's type. The host does not wait for the copy to a GPU of LibTorch's.
+/// Floats on a device that is without autodiff: of 64 bits where the data are, else of the device's type. The
+/// host does not wait for the copy to a GPU of LibTorch's.
 #[must_use]
 pub fn upload<const D: usize>(data: TensorData, device: &Device) -> Tensor<D> {
     #[cfg(feature = "tch")]
@@ -181,6 +192,18 @@ pub fn upload_int<const D: usize>(data: TensorData, device: &Device) -> Tensor<D
     }
     let dtype = data.dtype();
     Tensor::from_data(data, (device, dtype))
+}
+
+/// Zeros of bytes on a device of LibTorch's, for [`write_int`]; elsewhere there are none.
+#[must_use]
+pub fn zero_bytes<const D: usize>(shape: [usize; D], device: &Device) -> Option<Tensor<D, Int>> {
+    #[cfg(feature = "tch")]
+    return is_native(device).then(|| torch::zero_bytes(shape, device));
+    #[cfg(not(feature = "tch"))]
+    {
+        let _ = (shape, device);
+        None
+    }
 }
 
 /// Copies `data` into a tensor of LibTorch's, which keeps its address. The host does not wait for the copy.
@@ -398,8 +421,8 @@ pub struct Adam {
 }
 
 impl Adam {
-    /// An update of no parameter yet. On LibTorch `rate`, `[1]`, is read when the update is computed, in place
-    /// of [`AdamUpdate::rate`].
+    /// An update of no parameter yet. On LibTorch `rate`, `[1]`, is read when the update is computed, in
+    /// place of [`AdamUpdate::rate`].
     #[must_use]
     pub fn new(update: AdamUpdate, rate: Option<Tensor<1>>, addresses: Addresses) -> Self {
         Self {

@@ -36,8 +36,8 @@ pub(crate) use norm::batch_norm;
 pub(crate) use optimizer::AdamList;
 pub(crate) use recording::{Recording, RecordingFamily};
 pub(crate) use transfer::{
-    address, copied, gpu, is_idle, overwrite, peak_bytes, set_gpu_arithmetic, upload, upload_int,
-    write, write_int,
+    address, copied, gpu, is_idle, observed, overwrite, peak_bytes, set_gpu_arithmetic, upload,
+    upload_int, write, write_int, zero_bytes,
 };
 
 pub(crate) fn is_torch(device: &Device) -> bool {

@@ -1,5 +1,5 @@
-// The kernels of shim/norm.cu on a CPU, against their formulas in float64: a thread for each of a block's, one
-// block after the other. Says what is wrong, and ends with 1.
+// The kernels of shim/norm.cu on a CPU, against their formulas in float64: a thread for each of a block's,
+// one block after the other. Says what is wrong, and ends with 1.
 
 #include <algorithm>
 #include <atomic>
@@ -154,7 +154,8 @@ static std::vector<float> floats(int64_t n, double scale, double shift) {
 static int failures = 0;
 static const char *what_case = "";
 template <typename Found>
-static void near(const char *what, int64_t n, Found found, const std::vector<double> &expected, double limit) {
+static void near(const char *what, int64_t n, Found found, const std::vector<double> &expected,
+                 double limit) {
   double difference = 0, norm = 0;
   for (int64_t i = 0; i < n; ++i) {
     const double d = found(i) - expected[i];
@@ -236,7 +237,8 @@ static void check(int64_t rows, int channels, unsigned x, unsigned blocks, bool 
     for (int64_t r = 0; r < rows; ++r) {
       const int64_t i = r * channels + c;
       const double normal = (read(input[i]) - m) * inverse;
-      inputs[i] = (through[i] - betas[c] / double(rows) - normal * gammas[c] / double(rows)) * inverse * gamma[c];
+      const double level = betas[c] / double(rows), slope = gammas[c] / double(rows);
+      inputs[i] = (through[i] - level - normal * slope) * inverse * gamma[c];
     }
   }
   near("mean", channels, [&](int64_t i) { return mean[i]; }, means, 1e-6);

@@ -20,25 +20,29 @@ pub(super) struct Resident {
 }
 
 impl Resident {
-    /// How many bytes of pixels a data set has.
-    pub(super) fn bytes(dataset: &Dataset) -> u64 {
-        let images: usize = dataset
-            .splits
-            .iter()
-            .map(|images| images.labels.len())
-            .sum();
+    /// How many bytes of pixels these splits have.
+    pub(super) fn bytes(dataset: &Dataset, splits: &[Split]) -> u64 {
+        let images = splits.iter().map(|&split| dataset.split(split));
+        let images: usize = images.map(|images| images.labels.len()).sum();
         images as u64 * dataset.shape().bytes() as u64
     }
 
-    /// Sends all pixels to the device.
-    pub(super) fn new(dataset: &Dataset, size: usize, device: &Device) -> io::Result<Self> {
+    /// Sends the pixels of these splits to the device.
+    pub(super) fn new(
+        dataset: &Dataset,
+        splits: &[Split],
+        size: usize,
+        device: &Device,
+    ) -> io::Result<Self> {
         let shape = dataset.shape();
-        let mut splits = [const { None }; 3];
-        for (to, split) in splits.iter_mut().zip(Split::ALL) {
-            *to = sent(dataset.split(split), shape, device)?;
+        let mut kept = [const { None }; 3];
+        for (to, split) in kept.iter_mut().zip(Split::ALL) {
+            if splits.contains(&split) {
+                *to = sent(dataset.split(split), shape, device)?;
+            }
         }
         Ok(Self {
-            splits,
+            splits: kept,
             rows: AxisTable::new(size, shape.height, device),
             columns: AxisTable::new(size, shape.width, device),
         })
@@ -71,19 +75,28 @@ pub(super) fn packed(params: &[AugmentationParams]) -> TensorData {
 }
 
 fn sent(images: &Images, shape: ImageShape, device: &Device) -> io::Result<Option<Tensor<3, Int>>> {
-    let mut chunks = Vec::new();
     let n = images.labels.len();
+    let width = shape.width * shape.channels.count();
+    // Written piece by piece, as joining pieces would need twice the memory.
+    let all = quartet_kernels::zero_bytes([n, shape.height, width], device);
+    let mut pieces = Vec::new();
     for start in (0..n).step_by(CHUNK) {
         let end = n.min(start + CHUNK);
         let mut bytes = Vec::with_capacity((end - start) * shape.bytes());
         for index in start..end {
             images.read(index, shape.bytes(), &mut bytes)?;
         }
-        let width = shape.width * shape.channels.count();
         let data = TensorData::new(bytes, [end - start, shape.height, width]);
-        chunks.push(quartet_kernels::upload_int::<3>(data, device));
+        match &all {
+            Some(all) => {
+                let all: Tensor<3, Int> = all.clone();
+                quartet_kernels::write_int(&all.narrow(0, start, end - start), data);
+            }
+            None => pieces.push(quartet_kernels::upload_int::<3>(data, device)),
+        }
     }
-    Ok((!chunks.is_empty()).then(|| Tensor::cat(chunks, 0)))
+    let joined = || (!pieces.is_empty()).then(|| Tensor::cat(pieces.clone(), 0));
+    Ok(all.filter(|_| n > 0).or_else(joined))
 }
 
 /// What is the same for all images along an axis.

@@ -280,10 +280,12 @@ fn kept_pixels_make_the_same_images() {
                 let images = &dataset.splits[0];
                 let plain = Input::new(dataset, size, &device);
                 let limit = dataset.shape().bytes() as u64 * 6;
-                let keeping = Input::keeping(dataset, size, &device, limit).unwrap();
-                assert!(keeping.kept.is_some());
-                let too_much = Input::keeping(dataset, size, &device, limit - 1).unwrap();
-                assert!(too_much.kept.is_none());
+                let keeping =
+                    Input::keeping(dataset, &[Split::Train], size, &device, limit).unwrap();
+                assert!(keeping.keeps());
+                let too_much =
+                    Input::keeping(dataset, &[Split::Train], size, &device, limit - 1).unwrap();
+                assert!(!too_much.keeps());
                 let evaluation = |input: &Input| {
                     let host = input.host_evaluation(images, Split::Train, 1..5).unwrap();
                     input.decode(&input.upload(host))

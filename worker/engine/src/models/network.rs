@@ -81,8 +81,9 @@ impl Network {
         Self { precision, ..self }
     }
 
-    /// The network with the first blocks of its backbone frozen: they get no gradients, and normalise by their
-    /// running statistics, which stay as they are. What is before them in a training step keeps no graph.
+    /// The network with the first blocks of its backbone frozen: they get no gradients, and normalise by
+    /// their running statistics, which stay as they are. What is before them in a training step keeps no
+    /// graph.
     ///
     /// # Panics
     /// If the backbone has no block of that name.

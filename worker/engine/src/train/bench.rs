@@ -61,7 +61,7 @@ pub fn measure_inference(work: Work, compute: &Compute) -> Result<StepCost, Trai
     let task = task(&work);
     let (state, _) = prepare(&task, &compute.device)?;
     let network = state.network.valid();
-    let input = compute.input(&task.dataset, task.run.image_size)?;
+    let input = compute.input(&task.dataset, &[Split::Train], task.run.image_size)?;
     let mut classifier = Classifier::new(compute, compute.family());
     let images = task.dataset.split(Split::Train);
     let mut accumulator = MetricAccumulator::default();
@@ -89,7 +89,7 @@ pub fn measure_inference(work: Work, compute: &Compute) -> Result<StepCost, Trai
 pub fn measure(work: Work, compute: &Compute) -> Result<StepCost, TrainError> {
     let task = task(&work);
     let (state, _) = prepare(&task, &compute.device)?;
-    let input = compute.input(&task.dataset, task.run.image_size)?;
+    let input = compute.input(&task.dataset, &[Split::Train], task.run.image_size)?;
     let mut steps = Repeated::new(compute, compute.family());
     // What is timed in parts is not recorded.
     let state = match work.parts {
@@ -233,7 +233,7 @@ pub fn input_speed(image_size: u32, batch: u32, batches: u32, device: &Device) -
     };
     let dataset = patterns(batch as usize);
     let input = Compute::from(device)
-        .input(&dataset, image_size)
+        .input(&dataset, &[Split::Train], image_size)
         .expect(IN_MEMORY);
     let indices: Vec<usize> = (0..batch as usize).collect();
     let make = |epoch| {

@@ -3,13 +3,13 @@
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use burn::tensor::Device;
 use quartet_agent::executor::TrainTask;
 use quartet_shared::dataset::Split;
 use quartet_shared::ids::Epoch;
 
+use super::error::TrainError;
 use super::prepare::prepare;
-use crate::input::Input;
+use crate::compute::Compute;
 
 /// What LibTorch and NVIDIA's libraries say when there is no memory left on a GPU.
 const SIGNS: [&str; 4] = [
@@ -25,24 +25,39 @@ pub fn is_out_of_memory(message: &str) -> bool {
     SIGNS.iter().any(|sign| message.contains(sign))
 }
 
-/// What did not fit, and what would have: `message` is LibTorch's. Training steps of smaller batches are tried on
-/// `device` to find the largest.
-#[must_use]
-pub fn out_of_memory(task: &TrainTask, device: &Device, message: &str) -> String {
-    let batch = task.experiment.batch_size;
-    let largest = search(batch, |batch| fits(task, device, batch));
-    description(task, message, largest)
+/// What became of a training for which there was no memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OutOfMemory {
+    /// Somebody else had it: there is enough now.
+    Taken(String),
+    /// It is never enough; with what would be.
+    TooLarge(String),
 }
 
-fn description(task: &TrainTask, message: &str, largest: Option<u32>) -> String {
+/// What did not fit, and what would have: `message` is LibTorch's. Training steps of this size and of smaller
+/// ones are tried on the device, for up to a minute.
+#[must_use]
+pub fn out_of_memory(task: &TrainTask, compute: &Compute, message: &str) -> OutOfMemory {
+    let batch = task.experiment.batch_size;
+    let fits = |batch| fits(task, compute, batch);
+    let found = match fits(batch) {
+        Ok(true) => return OutOfMemory::Taken(description(task, message, "it fits now")),
+        Ok(false) => search(batch, fits),
+        Err(reason) => Err(reason),
+    };
+    let advice = match found {
+        Ok(Some(batch)) => format!("the largest batch that fits is {batch} (batch_size = {batch})"),
+        Ok(None) => "not even one image fits".to_owned(),
+        Err(reason) => format!("what would fit could not be found out: {reason}"),
+    };
+    OutOfMemory::TooLarge(description(task, message, &advice))
+}
+
+fn description(task: &TrainTask, message: &str, advice: &str) -> String {
     let (run, size) = (&task.run, task.run.image_size);
     let free = match free(message) {
         Some(free) => format!(", of which {free} was free"),
         None => String::new(),
-    };
-    let advice = match largest {
-        Some(batch) => format!("the largest batch that fits is {batch} (batch_size = {batch})"),
-        None => "not even one image fits".to_owned(),
     };
     format!(
         "out of memory on the GPU{free}: {} with batches of {} images of {size}x{size}; {advice}",
@@ -58,30 +73,30 @@ fn free(message: &str) -> Option<&str> {
 }
 
 /// The largest batch below `batch` that fits, to an eighth of it: half as large each time, and then between.
-fn search(batch: u32, mut fits: impl FnMut(u32) -> bool) -> Option<u32> {
+fn search<E>(batch: u32, mut fits: impl FnMut(u32) -> Result<bool, E>) -> Result<Option<u32>, E> {
     let mut too_large = batch;
     let mut largest = loop {
         let half = too_large / 2;
         if half == 0 {
-            return None;
+            return Ok(None);
         }
-        if fits(half) {
+        if fits(half)? {
             break half;
         }
         too_large = half;
     };
     while too_large - largest > (too_large / 8).max(1) {
         let middle = largest.midpoint(too_large);
-        match fits(middle) {
+        match fits(middle)? {
             true => largest = middle,
             false => too_large = middle,
         }
     }
-    Some(largest)
+    Ok(Some(largest))
 }
 
-/// Whether forward and backward pass of a batch of so many images fit.
-fn fits(task: &TrainTask, device: &Device, batch: u32) -> bool {
+/// Whether a training step of so many images fits.
+fn fits(task: &TrainTask, compute: &Compute, batch: u32) -> Result<bool, String> {
     let images = task.dataset.split(Split::Train);
     let indices: Vec<usize> = (0..batch as usize)
         .map(|index| index % images.labels.len())
@@ -92,18 +107,25 @@ fn fits(task: &TrainTask, device: &Device, batch: u32) -> bool {
             weights: None,
             ..task.clone()
         };
-        let (state, _) = prepare(&fresh, device).ok()?;
-        let input = Input::new(&task.dataset, task.run.image_size, device);
+        let (state, _) = prepare(&fresh, &compute.device)?;
+        let input = compute.input(&task.dataset, &[Split::Train], task.run.image_size)?;
         let augmentation = &task.experiment.augmentation;
-        let batch = input.training(images, &indices, augmentation, 0, Epoch(1));
-        let (loss, _) = state.forward(batch.ok()?, Epoch(1), 0);
-        let gradients = loss.backward();
-        device.sync().ok()?;
-        drop(gradients);
-        Some(())
+        let batch = input.training(images, &indices, augmentation, 0, Epoch(1))?;
+        let (loss, _) = state.forward(batch, Epoch(1), 0);
+        let state = state.update(loss.backward(), None);
+        let done = compute.device.sync();
+        drop(state);
+        done.map_err(|error| TrainError::Images(std::io::Error::other(error.to_string())))
     };
     // A panic is what failures inside of burn are; nothing of the step is used.
-    catch_unwind(AssertUnwindSafe(step)).is_ok_and(|done| done.is_some())
+    match catch_unwind(AssertUnwindSafe(step)) {
+        Ok(Ok(())) => Ok(true),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(panic) => match panic_message(&*panic) {
+            message if is_out_of_memory(message) => Ok(false),
+            message => Err(message.to_owned()),
+        },
+    }
 }
 
 /// What a panic says.
@@ -124,17 +146,15 @@ mod tests {
             let mut tried = Vec::new();
             let found = search(batch, |batch| {
                 tried.push(batch);
-                batch <= limit
+                Ok::<_, ()>(batch <= limit)
             });
-            assert!(
-                tried.len() <= 12 && tried.iter().all(|&n| n < batch),
-                "{tried:?}"
-            );
-            found
+            let all = tried.iter().all(|&n| n < batch);
+            assert!(tried.len() <= 12 && all, "{tried:?}");
+            found.unwrap()
         };
         assert_eq!(found(32, 0), None);
         assert_eq!(found(1, 1), None, "nothing is smaller");
-        for (batch, limit) in [
+        let cases = [
             (32, 31),
             (32, 16),
             (32, 5),
@@ -142,40 +162,41 @@ mod tests {
             (1000, 999),
             (2, 1),
             (3, 2),
-        ] {
+        ];
+        for (batch, limit) in cases {
             let found = found(batch, limit).unwrap();
             assert!(found <= limit, "{batch} {limit}: {found}");
             assert!(found >= limit - limit / 4, "{batch} {limit}: {found}");
         }
+        assert_eq!(search(8, |_| Err("a disk")), Err("a disk"));
     }
 
+    const MESSAGE: &str = "LibTorch: convolution: CUDA out of memory. Tried to allocate 2.44 GiB. GPU 0 \
+                           has a total capacity of 79.18 GiB of which 1.06 GiB is free. Including \
+                           non-PyTorch memory, this process has 78.11 GiB memory in use.";
+
     #[test]
-    fn a_failure_for_want_of_memory_says_what_would_fit() {
-        let message = "LibTorch: convolution: CUDA out of memory. Tried to allocate 2.44 GiB. GPU 0 has a total \
-                       capacity of 79.18 GiB of which 1.06 GiB is free. Including non-PyTorch memory, this \
-                       process has 78.11 GiB memory in use.";
-        assert!(is_out_of_memory(message));
-        assert!(!is_out_of_memory(
-            "LibTorch: convolution: channels do not match"
-        ));
-        let task = crate::train::tests::task(16, 0.05, 1);
-        let text = description(&task, message, Some(6));
-        let expected = "out of memory on the GPU, of which 1.06 GiB was free: vgg16 with batches of 8 images of \
-                        32x32; the largest batch that fits is 6 (batch_size = 6)";
-        assert_eq!(text, expected);
-        let text = description(&task, "CUDNN_STATUS_ALLOC_FAILED", None);
-        assert!(text.ends_with("not even one image fits"), "{text}");
+    fn a_failure_for_want_of_memory_says_what_was_free() {
+        assert!(is_out_of_memory(MESSAGE));
+        let other = "LibTorch: convolution: channels do not match";
+        assert!(!is_out_of_memory(other));
+        assert_eq!(free(MESSAGE), Some("1.06 GiB"));
+        assert_eq!(free("CUDNN_STATUS_ALLOC_FAILED"), None);
     }
 
     #[test]
     fn what_fits_is_tried() {
         for device in crate::devices::cpus() {
+            let compute = Compute::from(&device);
             let task = crate::train::tests::task(16, 0.05, 1);
-            assert!(fits(&task, &device, 3), "{device:?}");
-            // It fails, for whatever reason.
+            let expected = "out of memory on the GPU, of which 1.06 GiB was free: vgg16 with batches of 8 \
+                            images of 32x32; it fits now";
+            let found = out_of_memory(&task, &compute, MESSAGE);
+            assert_eq!(found, OutOfMemory::Taken(expected.to_owned()));
+            // It fails, but not for want of memory.
             let mut wrong = task.clone();
             wrong.run.image_size = 0;
-            assert!(!fits(&wrong, &device, 3), "{device:?}");
+            assert!(fits(&wrong, &compute, 3).is_err(), "{device:?}");
         }
     }
 }

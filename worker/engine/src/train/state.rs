@@ -40,8 +40,8 @@ pub(super) struct HostStep {
 pub(super) struct StepInputs {
     batch: DeviceBatch,
     masks: DropoutMasks,
-    /// `[1]`.
-    rate: Tensor<1>,
+    /// `[1]`, where LibTorch reads it.
+    rate: Option<Tensor<1>>,
 }
 
 impl Inputs for StepInputs {
@@ -50,7 +50,9 @@ impl Inputs for StepInputs {
     fn write(&mut self, HostStep { batch, masks, rate }: HostStep) {
         self.batch.write(batch);
         self.masks.write(masks);
-        write(&self.rate, rate);
+        if let Some(to) = &self.rate {
+            write(to, rate);
+        }
     }
 }
 
@@ -101,7 +103,7 @@ impl TrainState {
     pub(super) fn upload(HostStep { batch, masks, rate }: HostStep, input: &Input) -> StepInputs {
         StepInputs {
             masks: DropoutMasks::upload(masks, input.device()),
-            rate: upload(rate, input.device()),
+            rate: quartet_kernels::is_native(input.device()).then(|| upload(rate, input.device())),
             batch: input.upload(batch),
         }
     }
@@ -111,8 +113,10 @@ impl TrainState {
         let batch = input.decode(&inputs.batch);
         let masks = inputs.masks.clone().autodiff();
         let (loss, statistics) = self.forward_with(batch, masks);
-        let rate = Some(inputs.rate.clone());
-        (self.update(loss.backward(), rate), statistics)
+        (
+            self.update(loss.backward(), inputs.rate.clone()),
+            statistics,
+        )
     }
 
     /// [`step_on`](Self::step_on) with fixed addresses: the tensors of this state get the new values.

@@ -42,7 +42,11 @@ impl<'a> TrainLoop<'a> {
         let family = compute.family();
         Ok(Self {
             task,
-            input: compute.input(&task.dataset, task.run.image_size)?,
+            input: compute.input(
+                &task.dataset,
+                &[Split::Train, Split::Valid],
+                task.run.image_size,
+            )?,
             steps: Repeated::new(compute, family),
             classifier: Classifier::new(compute, family),
             reporter,
@@ -160,16 +164,14 @@ impl<'a> TrainLoop<'a> {
         Ok(Some(means))
     }
 
-    /// Counts the time that a batch has taken since it was asked for, unless the device has something to compute
-    /// from before.
+    /// Counts the time that a batch has taken since it was asked for, unless the device has something to
+    /// compute from before.
     fn count_wait(&mut self, asked: Instant) {
-        let waits = quartet_kernels::is_idle(self.input.device());
-        let waited = if waits {
-            asked.elapsed()
-        } else {
-            Duration::ZERO
-        };
-        self.reporter.waited(waited);
+        match quartet_kernels::is_idle(self.input.device()) {
+            Some(true) => self.reporter.waited(asked.elapsed()),
+            Some(false) => self.reporter.waited(Duration::ZERO),
+            None => {}
+        }
     }
 
     /// Hands over the end of an epoch.

@@ -8,6 +8,7 @@
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::ffi::{CStr, c_char};
 use std::ptr::{NonNull, null, null_mut};
 
@@ -155,6 +156,8 @@ unsafe extern "C" {
     fn quartet_graph_end(graph: *mut Opaque, message: *mut *mut c_char) -> i32;
     fn quartet_graph_replay(graph: *mut Opaque, message: *mut *mut c_char) -> i32;
     fn quartet_graph_free(graph: *mut Opaque);
+    fn quartet_observe_begin(message: *mut *mut c_char) -> i32;
+    fn quartet_observe_end(lines: *mut *mut c_char, message: *mut *mut c_char) -> i32;
     fn quartet_is_idle(gpu: i64, out: *mut bool, message: *mut *mut c_char) -> i32;
     fn quartet_peak_bytes(gpu: i64, out: *mut i64, message: *mut *mut c_char) -> i32;
     fn quartet_set_gpu_arithmetic(
@@ -562,6 +565,28 @@ impl Drop for Graph {
     }
 }
 
+/// How often `body` has called each of LibTorch's operations, by name, on this thread.
+pub(super) fn observed<T>(
+    body: impl FnOnce() -> T,
+) -> Result<(T, BTreeMap<String, u64>), TorchError> {
+    call("begin of an observation", |message| {
+        // SAFETY: the call takes nothing but a place for its message.
+        unsafe { quartet_observe_begin(message) }
+    })?;
+    let value = body();
+    let mut lines = null_mut();
+    call("end of an observation", |message| {
+        // SAFETY: `lines` has room for one string.
+        unsafe { quartet_observe_end(&mut lines, message) }
+    })?;
+    let lines = text(lines).unwrap_or_default();
+    let counts = lines.lines().filter_map(|line| {
+        let (name, times) = line.rsplit_once(' ')?;
+        Some((name.to_owned(), times.parse().ok()?))
+    });
+    Ok((value, counts.collect()))
+}
+
 /// Whether a GPU has done all that this thread has told it.
 pub(super) fn is_idle(gpu: usize) -> Result<bool, TorchError> {
     let gpu = i64::try_from(gpu).expect("few GPUs");
@@ -621,18 +646,21 @@ fn call(
     if body(&mut message) == 0 {
         return Ok(());
     }
-    let text = match message.is_null() {
-        true => "no memory".to_owned(),
-        false => {
-            // SAFETY: a message that is not null is a string that ends in 0 and is the caller's.
-            let text = unsafe { CStr::from_ptr(message) };
-            text.to_string_lossy().into_owned()
-        }
-    };
-    // SAFETY: the message was allocated by the shim, is not used from here on, and may be null.
-    unsafe { quartet_free(message) };
     Err(TorchError {
         operation,
-        message: text,
+        message: text(message).unwrap_or_else(|| "no memory".to_owned()),
     })
+}
+
+/// Takes over a string of the shim's, if there is one.
+fn text(string: *mut c_char) -> Option<String> {
+    if string.is_null() {
+        return None;
+    }
+    // SAFETY: a string that is not null ends in 0 and is the caller's.
+    let text = unsafe { CStr::from_ptr(string) };
+    let text = text.to_string_lossy().into_owned();
+    // SAFETY: the string was allocated by the shim and is not used from here on.
+    unsafe { quartet_free(string) };
+    Some(text)
 }

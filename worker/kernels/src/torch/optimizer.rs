@@ -38,8 +38,8 @@ impl AdamList {
         }
     }
 
-    /// PyTorch's fused Adam, whose corrections of bias are put off: in Keras' formula they are a factor of the
-    /// rate. `rate`, `[1]`, is [`AdamUpdate::rate`].
+    /// PyTorch's fused Adam, whose corrections of bias are put off: in Keras' formula they are a factor of
+    /// the rate. `rate`, `[1]`, is [`AdamUpdate::rate`].
     pub(crate) fn update(mut self, update: AdamUpdate, rate: Option<Tensor<1>>) {
         if self.values.is_empty() {
             // Another backend's were updated one by one.

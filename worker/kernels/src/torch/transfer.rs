@@ -1,5 +1,7 @@
 //! From the host to a GPU.
 
+use std::collections::BTreeMap;
+
 use burn::backend::DispatchDevice;
 use burn::backend::LibTorch;
 use burn::backend::libtorch::{LibTorchDevice, TchTensor};
@@ -40,6 +42,13 @@ pub(crate) fn write_int<const D: usize>(target: &Tensor<D, Int>, data: TensorDat
     done(ffi::write(&mut target, &int_on_host::<D>(data).tensor));
 }
 
+pub(crate) fn zero_bytes<const D: usize>(shape: [usize; D], device: &Device) -> Tensor<D, Int> {
+    let shape = shape.map(|size| size as i64);
+    let device = gpu(device).map_or(tch::Device::Cpu, tch::Device::Cuda);
+    let zeros = tch::Tensor::zeros(shape, (tch::Kind::Uint8, device));
+    Tensor::from_primitive::<LibTorch>(fresh(zeros))
+}
+
 pub(crate) fn overwrite<const D: usize>(target: &Tensor<D>, source: &Tensor<D>) {
     let [mut target, source] = [target, source].map(|tensor| primitive(tensor.clone().inner()));
     assert_eq!(target.tensor.size(), source.tensor.size());
@@ -70,6 +79,11 @@ pub(crate) fn address<const D: usize>(tensor: &Tensor<D>) -> usize {
 /// Whether a GPU has done all that this thread has told it.
 pub(crate) fn is_idle(gpu: usize) -> bool {
     done(ffi::is_idle(gpu))
+}
+
+/// How often `body` has called each of LibTorch's operations.
+pub(crate) fn observed<T>(body: impl FnOnce() -> T) -> (T, BTreeMap<String, u64>) {
+    done(ffi::observed(body))
 }
 
 /// The most bytes of tensors on a GPU since the last call.

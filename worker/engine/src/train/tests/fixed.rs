@@ -1,5 +1,6 @@
 //! With fixed addresses, as on a GPU, a training does what it does without, to the last bit.
 
+use quartet_kernels::Addresses;
 use quartet_shared::spec::Precision;
 
 use super::*;
@@ -20,6 +21,33 @@ fn tasks() -> Vec<TrainTask> {
     tasks
 }
 
+/// Without dropout; with frozen layers; with soft labels; each of them with a backbone that is small.
+fn variants() -> Vec<TrainTask> {
+    let with = |change: fn(&mut TrainTask)| {
+        let mut task = tasks().remove(0);
+        task.run.backbone = Backbone::Resnet50;
+        task.run.image_size = 32;
+        change(&mut task);
+        task
+    };
+    vec![
+        with(|task| task.run.dropout = 0.0),
+        with(|task| task.run.freeze = "conv4_block2".parse().unwrap()),
+        with(|task| {
+            let mut dataset = Dataset::clone(&task.dataset);
+            for images in &mut dataset.splits {
+                let votes = images.labels.iter().map(|&label| match label {
+                    0 => [7, 2, 1],
+                    1 => [0, 9, 3],
+                    _ => [1, 1, 8],
+                });
+                images.votes = votes.flatten().collect();
+            }
+            task.dataset = Arc::new(dataset);
+        }),
+    ]
+}
+
 fn train_to(compute: &Compute, task: &TrainTask, keep: &mut Keep<'_>) -> Trained {
     super::super::train(task, compute.clone(), keep).unwrap()
 }
@@ -28,7 +56,15 @@ fn train_to(compute: &Compute, task: &TrainTask, keep: &mut Keep<'_>) -> Trained
 fn twenty_steps_at_fixed_addresses_are_those_at_others() {
     for device in cpus().into_iter().filter(quartet_kernels::is_native) {
         let (free, fixed) = (Compute::from(&device), Compute::rehearsed(&device));
-        for task in tasks() {
+        let sent = fixed.clone().with_device_data_limit(0);
+        assert_eq!(fixed.addresses(), Addresses::Fixed);
+        assert_eq!(free.addresses(), Addresses::Free);
+        // The device keeps the pixels, but for some.
+        let kept = tasks().into_iter().map(|task| (&fixed, task));
+        let others = variants()
+            .into_iter()
+            .flat_map(|task| [(&fixed, task.clone()), (&sent, task)]);
+        for (fixed, task) in kept.chain(others) {
             let folders = [0, 1, 2].map(|_| tempfile::tempdir().unwrap());
             let [expected, first, second] = folders.each_ref().map(|folder| folder.path());
             let mut undisturbed = Keep::new(expected);
@@ -37,7 +73,7 @@ fn twenty_steps_at_fixed_addresses_are_those_at_others() {
             // Stopped within the second epoch, with the state that the next one resumes from.
             let mut begun = Keep::answering(first, 17, Stop::Drain);
             assert!(matches!(
-                train_to(&fixed, &task, &mut begun),
+                train_to(fixed, &task, &mut begun),
                 Trained::Stopped
             ));
             let resumed = TrainTask {
@@ -47,7 +83,7 @@ fn twenty_steps_at_fixed_addresses_are_those_at_others() {
             let at = resumed.resume.as_ref().unwrap().position;
             assert!(at.epoch == Epoch(1) && at.step > 0, "{at}");
             let mut rest = Keep::new(second);
-            train_to(&fixed, &resumed, &mut rest);
+            train_to(fixed, &resumed, &mut rest);
 
             let done: Vec<Done> = begun.done.into_iter().chain(rest.done).collect();
             assert_same_epochs(&undisturbed.done, &done);
@@ -77,8 +113,83 @@ fn a_snapshot_keeps_its_values_while_training_goes_on() {
             let stem = format!("late-{number}");
             let files = checkpoint.snapshot.write(folder.path(), &stem).unwrap();
             assert_eq!(files.weights.blob, expected.weights.blob, "{number}");
+            let [found, expected] = [&files, expected].map(moments);
+            assert!(found == expected && !found.is_empty(), "{number}");
         }
     }
+}
+
+/// Operations that make the host wait for a GPU, or that read its memory.
+const WAITING: [&str; 9] = [
+    "aten::item",
+    "aten::_local_scalar_dense",
+    "aten::is_nonzero",
+    "aten::equal",
+    "aten::nonzero",
+    "aten::masked_select",
+    "aten::unique_dim",
+    "aten::_unique2",
+    "aten::repeat_interleave",
+];
+
+#[test]
+fn a_step_waits_for_nothing_and_does_the_same_each_time() {
+    for device in cpus().into_iter().filter(quartet_kernels::is_native) {
+        let compute = Compute::rehearsed(&device);
+        for task in tasks() {
+            let images = task.dataset.split(Split::Train);
+            let (state, _) = prepare(&task, &device).unwrap();
+            let mut state = state.at(compute.addresses());
+            let size = task.run.image_size;
+            let input = compute.input(&task.dataset, &[Split::Train], size).unwrap();
+            assert!(input.keeps() && compute.addresses() == Addresses::Fixed);
+            let host = |state: &state::TrainState, step: u64| {
+                let indices = [0, 1, 2, 3].map(|i| i + step as usize);
+                let augmentation = &task.experiment.augmentation;
+                let batch = input.host_training(images, &indices, augmentation, 1, Epoch(1));
+                state.host_step(batch.unwrap(), Epoch(1), step)
+            };
+            let first = host(&state, 0);
+            let mut inputs = state::TrainState::upload(first, &input);
+            let mut before = None;
+            for step in 0..3 {
+                if step > 0 {
+                    let next = host(&state, step);
+                    crate::repeat::Inputs::write(&mut inputs, next);
+                }
+                // That nothing moves is checked there.
+                let (_, operations) =
+                    quartet_kernels::observed(|| state.step_in_place(&inputs, &input));
+                state.adam.count_update();
+                assert!(operations["aten::_fused_adam_"] == 1, "{operations:?}");
+                // On a CPU Adam reads its rate, and of each parameter a number of the update; a GPU's does not.
+                let reads = operations.get("aten::item").copied().unwrap_or(0);
+                let of_adam = 1 + state.adam.moments.len() as u64;
+                let waiting = WAITING
+                    .iter()
+                    .skip(2)
+                    .find(|name| operations.contains_key(**name));
+                assert_eq!((reads, waiting), (of_adam, None), "{}", task.run.backbone);
+                let same = before.replace(operations.clone());
+                assert!(same.is_none_or(|same| same == operations), "{step}");
+            }
+        }
+        // What waits is seen.
+        let one = burn::tensor::Tensor::<1>::ones([1], &device);
+        let (_, operations) = quartet_kernels::observed(|| one.into_scalar::<f32>());
+        assert!(!operations.is_empty(), "{operations:?}");
+    }
+}
+
+/// The optimizer's tensors.
+fn moments(files: &CheckpointFiles) -> Vec<(String, Vec<u8>)> {
+    let bytes = std::fs::read(&files.training_state.path).unwrap();
+    let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let tensors = tensors.tensors().into_iter();
+    let tensors = tensors.map(|(name, tensor)| (name, tensor.data().to_vec()));
+    let mut tensors: Vec<_> = tensors.collect();
+    tensors.sort();
+    tensors
 }
 
 /// Keeps the snapshots themselves.
