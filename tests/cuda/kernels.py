@@ -20,7 +20,7 @@ def text_of(program, size, read):
 def compiled(nvrtc, source, architecture, bfloat16):
     """The compiler's report."""
     program = ctypes.c_void_p()
-    name = b"norm.cu"
+    name = b"kernels.cu"
     assert nvrtc.nvrtcCreateProgram(ctypes.byref(program), source, name, 0, None, None) == 0
     options = [f"--gpu-architecture={architecture}", f"-DBF16={bfloat16}", "--std=c++17"]
     options += ["--ptxas-options=-v"]

@@ -61,9 +61,13 @@ fn shim() {
 /// Writes what NVRTC compiles when the program runs as a string of C++.
 #[cfg(feature = "tch")]
 fn kernels_as_text(out: &Path) {
-    let source = std::fs::read_to_string("shim/norm.cu").expect("the kernels can be read");
+    let files = ["rows", "norm", "sum"].map(|name| format!("shim/{name}.cu"));
+    let source: String = files
+        .map(|path| std::fs::read_to_string(path).expect("the kernels can be read"))
+        .concat();
     let text = format!("R\"cuda({source})cuda\"\n");
-    std::fs::write(out.join("norm_source.h"), text).expect("the build's folder can be written to");
+    std::fs::write(out.join("kernels_source.h"), text)
+        .expect("the build's folder can be written to");
 }
 
 /// CUDA's headers, which LibTorch's CUDA graphs need, for a LibTorch with CUDA: a toolkit's or those of

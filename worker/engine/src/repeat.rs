@@ -67,7 +67,7 @@ enum Recorder {
     Graphs(GraphFamily),
     /// A test, which says what a recording does.
     #[cfg(all(test, feature = "tch"))]
-    Test(tests::Record),
+    Test(Box<tests::Record>),
 }
 
 /// A computation on batches of one kind, at fixed addresses.

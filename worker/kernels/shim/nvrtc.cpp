@@ -16,7 +16,7 @@ namespace nvrtc {
 namespace {
 
 const char SOURCE[] =
-#include "norm_source.h"
+#include "kernels_source.h"
     ;
 
 // The driver and NVRTC, of which there are no headers everywhere. Handles are pointers; 0 is success.
@@ -84,7 +84,7 @@ std::vector<char> compiled(int gpu, bool bfloat16) {
   const std::array<const char *, 3> options = {architecture.c_str(), bfloat16 ? "-DBF16=1" : "-DBF16=0",
                                                "--std=c++17"};
   Handle program = nullptr;
-  TORCH_CHECK(!lib.create(&program, SOURCE, "norm.cu", 0, nullptr, nullptr), "NVRTC takes no program");
+  TORCH_CHECK(!lib.create(&program, SOURCE, "kernels.cu", 0, nullptr, nullptr), "NVRTC takes no program");
   std::vector<char> code;
   std::string text;
   size_t size = 0;

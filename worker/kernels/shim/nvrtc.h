@@ -6,7 +6,7 @@ namespace nvrtc {
 
 using Handle = void *;
 
-// Those of norm.cu.
+// Those of norm.cu and sum.cu.
 struct Kernels {
   Handle statistics, normalise, sums, gradient_of_input, combine, part;
 };

@@ -13,19 +13,29 @@
 //!
 //! On LibTorch a failure is a panic with LibTorch's message, as those of burn's own operations are.
 
+mod adam;
+mod device;
 mod fallback;
 mod graph;
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 mod memory;
 #[cfg(feature = "tch")]
 mod torch;
+mod transfer;
 
 use burn::nn::conv::Conv2d;
 use burn::nn::pool::{AvgPool2dConfig, MaxPool2dConfig};
 use burn::nn::{BatchNorm, PaddingConfig2d};
-use burn::tensor::{DType, Device, Int, Tensor, TensorData};
+use burn::tensor::Tensor;
 
+pub use adam::{Adam, AdamState, AdamUpdate};
+#[cfg(feature = "tch")]
+pub use device::observed;
+pub use device::{
+    GpuArithmetic, is_gpu, is_idle, is_native, peak_bytes, release_memory, set_gpu_arithmetic,
+};
 pub use graph::{Graph, GraphError, GraphFamily};
+pub use transfer::{address, copied, overwrite, upload, upload_int, write, write_int, zero_bytes};
 
 /// Whose mean and variance a batch normalisation normalises by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,218 +57,8 @@ pub enum Addresses {
     Fixed,
 }
 
-/// One update of Adam as Keras computes it, with epsilon outside of the bias correction.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct AdamUpdate {
-    /// Learning rate of this update.
-    pub learning_rate: f64,
-    /// Decay of the first moment.
-    pub beta1: f64,
-    /// Decay of the second moment.
-    pub beta2: f64,
-    /// What is added to the root of the second moment.
-    pub epsilon: f64,
-    /// Number of this update, from 1.
-    pub number: u64,
-}
-
-impl AdamUpdate {
-    /// The learning rate with the corrections of both moments' bias.
-    #[must_use]
-    pub fn rate(&self) -> f64 {
-        let t = self.number as f64;
-        self.learning_rate * (1.0 - self.beta2.powf(t)).sqrt() / (1.0 - self.beta1.powf(t))
-    }
-}
-
-/// A parameter with its moments, which are flat.
-#[derive(Clone, Debug)]
-pub struct AdamState<const D: usize> {
-    /// The parameter, without autodiff.
-    pub value: Tensor<D>,
-    /// First moment, `[elements]`.
-    pub m: Tensor<1>,
-    /// Second moment, `[elements]`.
-    pub v: Tensor<1>,
-}
-
 /// Version of the LibTorch that this program was built with.
 pub const LIBTORCH_VERSION: Option<&str> = option_env!("QUARTET_LIBTORCH_VERSION");
-
-/// Gives memory that is not in use back to the system: what a training took stays with the process until
-/// then, so that steps need not ask for it again.
-pub fn release_memory() {
-    #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    memory::release();
-}
-
-/// Whether the operations on this device, with or without autodiff, are LibTorch's.
-#[must_use]
-pub fn is_native(device: &Device) -> bool {
-    #[cfg(feature = "tch")]
-    return torch::is_torch(device);
-    #[cfg(not(feature = "tch"))]
-    {
-        let _ = device;
-        false
-    }
-}
-
-/// Whether this is a GPU of LibTorch's.
-#[must_use]
-pub fn is_gpu(device: &Device) -> bool {
-    #[cfg(feature = "tch")]
-    return torch::gpu(device).is_some();
-    #[cfg(not(feature = "tch"))]
-    {
-        let _ = device;
-        false
-    }
-}
-
-/// Whether the device has done all that it was told, as CPUs always have; `None` where it cannot be asked.
-#[must_use]
-pub fn is_idle(device: &Device) -> Option<bool> {
-    #[cfg(feature = "tch")]
-    if let Some(gpu) = torch::gpu(device) {
-        return Some(torch::is_idle(gpu));
-    }
-    match device.clone().inner().as_dispatch() {
-        #[cfg(feature = "cuda")]
-        burn::backend::DispatchDevice::Cuda(_) => None,
-        _ => Some(true),
-    }
-}
-
-/// How often `body` has called each of LibTorch's operations on this thread, by name (such as `aten::add`):
-/// for tests. Those that are parts of others count, too.
-#[cfg(feature = "tch")]
-pub fn observed<T>(body: impl FnOnce() -> T) -> (T, std::collections::BTreeMap<String, u64>) {
-    torch::observed(body)
-}
-
-/// The most bytes of tensors on a GPU of LibTorch's since the last call.
-#[must_use]
-pub fn peak_bytes(device: &Device) -> Option<u64> {
-    #[cfg(feature = "tch")]
-    return torch::gpu(device).map(torch::peak_bytes);
-    #[cfg(not(feature = "tch"))]
-    {
-        let _ = device;
-        None
-    }
-}
-
-/// How LibTorch computes on GPUs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct GpuArithmetic {
-    /// Whether the factors of products and convolutions of 32-bit floats are rounded to TensorFloat-32.
-    pub tf32: bool,
-    /// Whether the same is computed in the same way each time. Else the fastest algorithm for each shape is
-    /// found by trying, and rounding may differ from one process to the next.
-    pub deterministic: bool,
-}
-
-/// Has LibTorch compute in this way on the GPUs of this process from now on, if `device` is one of them.
-pub fn set_gpu_arithmetic(device: &Device, arithmetic: GpuArithmetic) {
-    #[cfg(feature = "tch")]
-    if torch::gpu(device).is_some() {
-        torch::set_gpu_arithmetic(arithmetic);
-    }
-    #[cfg(not(feature = "tch"))]
-    let _ = (device, arithmetic);
-}
-
-/// Floats on a device that is without autodiff: of 64 bits where the data are, else of the device's type. The
-/// host does not wait for the copy to a GPU of LibTorch's.
-#[must_use]
-pub fn upload<const D: usize>(data: TensorData, device: &Device) -> Tensor<D> {
-    #[cfg(feature = "tch")]
-    if let Some(gpu) = torch::gpu(device) {
-        return torch::upload(data, gpu);
-    }
-    match data.dtype() {
-        DType::F64 => Tensor::from_data(data, (device, DType::F64)),
-        _ => Tensor::from_data(data, device),
-    }
-}
-
-/// [`upload`] of integers.
-#[must_use]
-pub fn upload_int<const D: usize>(data: TensorData, device: &Device) -> Tensor<D, Int> {
-    #[cfg(feature = "tch")]
-    if let Some(gpu) = torch::gpu(device) {
-        return torch::upload_int(data, gpu);
-    }
-    let dtype = data.dtype();
-    Tensor::from_data(data, (device, dtype))
-}
-
-/// Zeros of bytes on a device of LibTorch's, for [`write_int`]; elsewhere there are none.
-#[must_use]
-pub fn zero_bytes<const D: usize>(shape: [usize; D], device: &Device) -> Option<Tensor<D, Int>> {
-    #[cfg(feature = "tch")]
-    return is_native(device).then(|| torch::zero_bytes(shape, device));
-    #[cfg(not(feature = "tch"))]
-    {
-        let _ = (shape, device);
-        None
-    }
-}
-
-/// Copies `data` into a tensor of LibTorch's, which keeps its address. The host does not wait for the copy.
-///
-/// # Panics
-/// Where [`is_native`] is false, and if the shape is another one.
-pub fn write<const D: usize>(target: &Tensor<D>, data: TensorData) {
-    #[cfg(feature = "tch")]
-    return torch::write(target, data);
-    #[cfg(not(feature = "tch"))]
-    unreachable!("{target:?} is not LibTorch's: {data:?}");
-}
-
-/// [`write`] of integers.
-///
-/// # Panics
-/// As [`write`].
-pub fn write_int<const D: usize>(target: &Tensor<D, Int>, data: TensorData) {
-    #[cfg(feature = "tch")]
-    return torch::write_int(target, data);
-    #[cfg(not(feature = "tch"))]
-    unreachable!("{target:?} is not LibTorch's: {data:?}");
-}
-
-/// Copies the values of `source` into a tensor of LibTorch's on the same device, which keeps its address.
-///
-/// # Panics
-/// Where [`is_native`] is false, and if the shape is another one.
-pub fn overwrite<const D: usize>(target: &Tensor<D>, source: &Tensor<D>) {
-    #[cfg(feature = "tch")]
-    return torch::overwrite(target, source);
-    #[cfg(not(feature = "tch"))]
-    unreachable!("{target:?} is not LibTorch's: {source:?}");
-}
-
-/// The same values in memory of their own, on LibTorch; elsewhere no memory is written to that is shared.
-#[must_use]
-pub fn copied<const D: usize>(tensor: Tensor<D>) -> Tensor<D> {
-    #[cfg(feature = "tch")]
-    if is_native(&tensor.device()) {
-        return torch::copied(tensor);
-    }
-    tensor
-}
-
-/// Where a tensor of LibTorch's, with or without autodiff, begins in the memory of its device.
-#[must_use]
-pub fn address<const D: usize>(tensor: &Tensor<D>) -> Option<usize> {
-    #[cfg(feature = "tch")]
-    if is_native(&tensor.device()) {
-        return Some(torch::address(tensor));
-    }
-    let _ = tensor;
-    None
-}
 
 /// Convolution of `[batch, channels, height, width]`, with bias where the module has one. The weights are
 /// taken in the type of `x`; their gradients are in the weights' own.
@@ -406,52 +206,4 @@ pub fn channels_last_bf16(x: Tensor<4>) -> Tensor<4> {
     return torch::channels_last(x, true);
     #[cfg(not(feature = "tch"))]
     x
-}
-
-/// One update of all parameters of a network, of which LibTorch computes all at once.
-#[derive(Debug)]
-pub struct Adam {
-    update: AdamUpdate,
-    #[cfg_attr(not(feature = "tch"), expect(dead_code, reason = "LibTorch reads it"))]
-    rate: Option<Tensor<1>>,
-    #[cfg_attr(not(feature = "tch"), expect(dead_code, reason = "LibTorch reads it"))]
-    addresses: Addresses,
-    #[cfg(feature = "tch")]
-    native: torch::AdamList,
-}
-
-impl Adam {
-    /// An update of no parameter yet. On LibTorch `rate`, `[1]`, is read when the update is computed, in
-    /// place of [`AdamUpdate::rate`].
-    #[must_use]
-    pub fn new(update: AdamUpdate, rate: Option<Tensor<1>>, addresses: Addresses) -> Self {
-        Self {
-            update,
-            rate,
-            addresses,
-            #[cfg(feature = "tch")]
-            native: torch::AdamList::default(),
-        }
-    }
-
-    /// A parameter to update by its `gradient`. What is returned has its new values once
-    /// [`finish`](Self::finish) was called.
-    #[must_use]
-    pub fn add<const D: usize>(
-        &mut self,
-        state: AdamState<D>,
-        gradient: Tensor<D>,
-    ) -> AdamState<D> {
-        #[cfg(feature = "tch")]
-        if is_native(&state.value.device()) {
-            return self.native.add(state, gradient, self.addresses);
-        }
-        fallback::adam(state, gradient, self.update)
-    }
-
-    /// Updates what was added.
-    pub fn finish(self) {
-        #[cfg(feature = "tch")]
-        self.native.update(self.update, self.rate);
-    }
 }

@@ -1,4 +1,4 @@
-// The kernels of shim/norm.cu on a CPU, against their formulas in float64: a thread for each of a block's,
+// The kernels of shim/*.cu on a CPU, against their formulas in float64: a thread for each of a block's,
 // one block after the other. Says what is wrong, and ends with 1.
 
 #include <algorithm>
@@ -96,7 +96,10 @@ static unsigned half_of(float value) {
 }
 static unsigned rounded(float low, float high) { return half_of(high) << 16 | half_of(low); }
 
+#include "../shim/rows.cu"
+
 #include "../shim/norm.cu"
+#include "../shim/sum.cu"
 
 static void launch(unsigned groups, unsigned blocks, unsigned x, const std::function<void()> &kernel) {
   blockDim = {x, THREADS / x, 1};

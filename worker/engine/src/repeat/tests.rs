@@ -122,11 +122,11 @@ fn sums(kind: Kind, runs: u32) -> (Vec<f32>, u32) {
     };
     let replays = Arc::new(Mutex::new(0));
     let mut repeated = Repeated {
-        recorder: Recorder::Test(Record {
+        recorder: Recorder::Test(Box::new(Record {
             addition: addition.clone(),
             kind,
             replays: replays.clone(),
-        }),
+        })),
         ..Repeated::new(&Compute::rehearsed(&device), None)
     };
     let input = addition.input.clone();

@@ -5,17 +5,20 @@
     reason = "calls into C++ are unsafe; these are all there are in Quartet"
 )]
 
+mod fused;
+mod gpu;
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
 use std::ffi::{CStr, c_char};
-use std::ptr::{NonNull, null, null_mut};
+use std::ptr::{null, null_mut};
 
 use tch::Tensor;
 use torch_sys::C_tensor;
 
-use crate::GpuArithmetic;
+pub(super) use fused::{Tail, conv2d_combined, fused_norm, fused_norm_backward, fused_suits, part};
+pub(super) use gpu::{Family, Graph, is_idle, peak_bytes, set_gpu_arithmetic, to_gpu};
 
 type Ref = *const C_tensor;
 
@@ -277,140 +280,6 @@ pub(super) fn batch_norm_backward(
     Ok(out.map(own))
 }
 
-/// Whether kernels of our own normalise `x`, and add `residual`.
-pub(super) fn fused_suits(x: &Tensor, residual: Option<&Tensor>) -> bool {
-    let residual = residual.map_or(null(), |residual| residual.as_ptr());
-    // SAFETY: the tensors live through the call, which only reads them; the residual may be null.
-    unsafe { quartet_fused_suits(x.as_ptr(), residual) }
-}
-
-/// A batch normalisation by kernels of our own, where [`fused_suits`]: output, mean and inverse standard
-/// deviation. `running` are mean and variance, which it moves.
-pub(super) fn fused_norm(
-    x: &Tensor,
-    residual: Option<&Tensor>,
-    [gamma, beta]: [&Tensor; 2],
-    [mean, variance]: [&mut Tensor; 2],
-    [momentum, epsilon]: [f64; 2],
-    relu: bool,
-) -> Result<[Tensor; 3], TorchError> {
-    let layer = [gamma, beta, &*mean, &*variance].map(Tensor::as_ptr);
-    let mut out = [null_mut(); 3];
-    call("batch normalisation", |message| {
-        // SAFETY: the tensors and the array live through the call, which writes to those that are borrowed
-        // mutably; the residual may be null; `out` has room for three.
-        unsafe {
-            quartet_fused_norm(
-                x.as_ptr(),
-                residual.map_or(null(), |residual| residual.as_ptr()),
-                layer.as_ptr(),
-                momentum,
-                epsilon,
-                relu,
-                out.as_mut_ptr(),
-                message,
-            )
-        }
-    })?;
-    Ok(out.map(|tensor| own(tensor).expect("the shim stores three tensors when it succeeds")))
-}
-
-/// Gradients of input, gamma, beta and residual of [`fused_norm`]. `layer` is gamma, beta, and the mean and
-/// inverse standard deviation; `output` is there if there were a residual and ReLU.
-pub(super) fn fused_norm_backward(
-    gradient: &Tensor,
-    x: &Tensor,
-    output: Option<&Tensor>,
-    layer: [&Tensor; 4],
-    relu: bool,
-) -> Result<[Option<Tensor>; 4], TorchError> {
-    let layer = layer.map(|tensor| tensor.as_ptr());
-    let mut out = [null_mut(); 4];
-    call("gradient of a batch normalisation", |message| {
-        // SAFETY: the tensors and the array live through the call, which only reads them; the output may be
-        // null; `out` has room for four.
-        unsafe {
-            quartet_fused_norm_backward(
-                gradient.as_ptr(),
-                x.as_ptr(),
-                output.map_or(null(), |output| output.as_ptr()),
-                layer.as_ptr(),
-                relu,
-                out.as_mut_ptr(),
-                message,
-            )
-        }
-    })?;
-    Ok(out.map(own))
-}
-
-/// What follows a convolution: `residual + scale * (it + bias)`, without the residual if there is none, then
-/// ReLU.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Tail {
-    pub(super) scale: f64,
-    pub(super) relu: bool,
-}
-
-/// A convolution with what follows it.
-pub(super) fn conv2d_combined(
-    x: &Tensor,
-    weight: &Tensor,
-    bias: &Tensor,
-    residual: Option<&Tensor>,
-    window: &Window,
-    tail: Tail,
-) -> Result<Tensor, TorchError> {
-    one("convolution", |out, message| {
-        // SAFETY: the tensors and the pairs live through the call, which only reads them; the residual may be
-        // null; `out` has room for one.
-        unsafe {
-            quartet_conv2d_combined(
-                x.as_ptr(),
-                weight.as_ptr(),
-                bias.as_ptr(),
-                residual.map_or(null(), |residual| residual.as_ptr()),
-                window.stride.as_ptr(),
-                window.padding.as_ptr(),
-                window.dilation.as_ptr(),
-                window.groups,
-                tail.scale,
-                tail.relu,
-                out,
-                message,
-            )
-        }
-    })
-}
-
-/// The gradients of what follows a convolution: of it, of the bias and of the residual, if there was one.
-/// `output` is there if there was ReLU.
-pub(super) fn part(
-    gradient: &Tensor,
-    bias: &Tensor,
-    output: Option<&Tensor>,
-    residual: bool,
-    scale: f64,
-) -> Result<[Tensor; 3], TorchError> {
-    let mut out = [null_mut(); 3];
-    call("gradient of a sum", |message| {
-        // SAFETY: the tensors live through the call, which only reads them; the output may be null; `out` has
-        // room for three.
-        unsafe {
-            quartet_part(
-                gradient.as_ptr(),
-                bias.as_ptr(),
-                output.map_or(null(), |output| output.as_ptr()),
-                residual,
-                scale,
-                out.as_mut_ptr(),
-                message,
-            )
-        }
-    })?;
-    Ok(out.map(|tensor| own(tensor).expect("the shim stores three tensors when it succeeds")))
-}
-
 /// `x` in the memory format and type of `like`. Where it is so already, the result shares the memory of `x`.
 pub(super) fn convert(x: &Tensor, like: &Tensor) -> Result<Tensor, TorchError> {
     one("conversion of a layout", |out, message| {
@@ -482,87 +351,12 @@ pub(super) fn adam(
     })
 }
 
-/// A copy of a tensor of the host's on a GPU, which is queued: nobody waits for it.
-pub(super) fn to_gpu(x: &Tensor, gpu: usize) -> Result<Tensor, TorchError> {
-    let gpu = i64::try_from(gpu).expect("few GPUs");
-    one("copy to a GPU", |out, message| {
-        // SAFETY: the tensor lives through the call, which only reads it; `out` has room for one.
-        unsafe { quartet_to_gpu(x.as_ptr(), gpu, out, message) }
-    })
-}
-
 /// Copies `x`, a tensor of the host's, into `target`, which may be on a GPU: then nobody waits for the copy.
 pub(super) fn write(target: &mut Tensor, x: &Tensor) -> Result<(), TorchError> {
     call("copy into a tensor", |message| {
         // SAFETY: the tensors live through the call; the one that it writes to is borrowed mutably.
         unsafe { quartet_write(target.as_ptr(), x.as_ptr(), message) }
     })
-}
-
-/// A CUDA graph, which is being recorded or has been. It stays on its thread, whose memory for sums it has.
-#[derive(Debug)]
-pub(super) struct Graph(NonNull<Opaque>);
-
-/// Graphs that have their memory in common: no two of them may be replayed at the same time.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Family([u64; 2]);
-
-impl Family {
-    pub(super) fn new() -> Result<Self, TorchError> {
-        let mut id = [0; 2];
-        call("a family of CUDA graphs", |message| {
-            // SAFETY: there is room for the two numbers that the call writes.
-            unsafe { quartet_graph_family(id.as_mut_ptr(), message) }
-        })?;
-        Ok(Self(id))
-    }
-}
-
-impl Graph {
-    /// Whether this build has them.
-    pub(super) fn available() -> bool {
-        // SAFETY: the call takes nothing.
-        unsafe { quartet_graph_available() }
-    }
-
-    /// Records what `body` has LibTorch do on this GPU, which is not done yet.
-    pub(super) fn record<T>(
-        gpu: usize,
-        family: Family,
-        body: impl FnOnce() -> Result<T, String>,
-    ) -> Result<(Self, T), String> {
-        let gpu = i64::try_from(gpu).expect("few GPUs");
-        let mut out = null_mut();
-        call("begin of a CUDA graph", |message| {
-            // SAFETY: the family is two numbers; `out` has room for one graph.
-            unsafe { quartet_graph_begin(gpu, family.0.as_ptr(), &mut out, message) }
-        })
-        .map_err(|error| error.to_string())?;
-        let graph = Self(NonNull::new(out).expect("the shim stores a graph when it succeeds"));
-        // If it fails, `drop` ends the recording.
-        let value = body()?;
-        call("end of a CUDA graph", |message| {
-            // SAFETY: the graph is there, and its recording has begun on this thread.
-            unsafe { quartet_graph_end(graph.0.as_ptr(), message) }
-        })
-        .map_err(|error| error.to_string())?;
-        Ok((graph, value))
-    }
-
-    /// Has the GPU do what was recorded, after all that was queued before; nobody waits for it.
-    pub(super) fn replay(&mut self) -> Result<(), TorchError> {
-        call("replay of a CUDA graph", |message| {
-            // SAFETY: the graph is there, was recorded, and is borrowed mutably.
-            unsafe { quartet_graph_replay(self.0.as_ptr(), message) }
-        })
-    }
-}
-
-impl Drop for Graph {
-    fn drop(&mut self) {
-        // SAFETY: the graph is this value's alone, and is not used from here on.
-        unsafe { quartet_graph_free(self.0.as_ptr()) }
-    }
 }
 
 /// How often `body` has called each of LibTorch's operations, by name, on this thread.
@@ -585,40 +379,6 @@ pub(super) fn observed<T>(
         Some((name.to_owned(), times.parse().ok()?))
     });
     Ok((value, counts.collect()))
-}
-
-/// Whether a GPU has done all that this thread has told it.
-pub(super) fn is_idle(gpu: usize) -> Result<bool, TorchError> {
-    let gpu = i64::try_from(gpu).expect("few GPUs");
-    let mut idle = false;
-    call("question to a GPU", |message| {
-        // SAFETY: `idle` has room for what the call writes.
-        unsafe { quartet_is_idle(gpu, &mut idle, message) }
-    })?;
-    Ok(idle)
-}
-
-/// The most bytes of tensors that there have been on a GPU since the last call.
-pub(super) fn peak_bytes(gpu: usize) -> Result<u64, TorchError> {
-    let gpu = i64::try_from(gpu).expect("few GPUs");
-    let mut bytes = 0;
-    call("memory of a GPU", |message| {
-        // SAFETY: `bytes` has room for the one number that the call writes.
-        unsafe { quartet_peak_bytes(gpu, &mut bytes, message) }
-    })?;
-    Ok(u64::try_from(bytes).unwrap_or(0))
-}
-
-/// How GPUs compute, for the whole process.
-pub(super) fn set_gpu_arithmetic(arithmetic: GpuArithmetic) -> Result<(), TorchError> {
-    let GpuArithmetic {
-        tf32,
-        deterministic,
-    } = arithmetic;
-    call("settings of GPUs", |message| {
-        // SAFETY: the call takes nothing but two values and a place for its message.
-        unsafe { quartet_set_gpu_arithmetic(tf32, deterministic, message) }
-    })
 }
 
 /// A call that stores one tensor.

@@ -5,6 +5,7 @@ mod gpu;
 use tch::{Device, Kind};
 
 use super::*;
+use crate::GpuArithmetic;
 
 #[test]
 fn an_exception_becomes_an_error_with_its_message() {

@@ -1,0 +1,97 @@
+//! From the host to a device, and within it.
+
+use burn::tensor::{DType, Device, Int, Tensor, TensorData};
+
+#[cfg(feature = "tch")]
+use crate::is_native;
+
+/// Floats on a device that is without autodiff: of 64 bits where the data are, else of the device's type. The
+/// host does not wait for the copy to a GPU of LibTorch's.
+#[must_use]
+pub fn upload<const D: usize>(data: TensorData, device: &Device) -> Tensor<D> {
+    #[cfg(feature = "tch")]
+    if let Some(gpu) = crate::torch::gpu(device) {
+        return crate::torch::upload(data, gpu);
+    }
+    match data.dtype() {
+        DType::F64 => Tensor::from_data(data, (device, DType::F64)),
+        _ => Tensor::from_data(data, device),
+    }
+}
+
+/// [`upload`] of integers.
+#[must_use]
+pub fn upload_int<const D: usize>(data: TensorData, device: &Device) -> Tensor<D, Int> {
+    #[cfg(feature = "tch")]
+    if let Some(gpu) = crate::torch::gpu(device) {
+        return crate::torch::upload_int(data, gpu);
+    }
+    let dtype = data.dtype();
+    Tensor::from_data(data, (device, dtype))
+}
+
+/// Zeros of bytes on a device of LibTorch's, for [`write_int`]; elsewhere there are none.
+#[must_use]
+pub fn zero_bytes<const D: usize>(shape: [usize; D], device: &Device) -> Option<Tensor<D, Int>> {
+    #[cfg(feature = "tch")]
+    return is_native(device).then(|| crate::torch::zero_bytes(shape, device));
+    #[cfg(not(feature = "tch"))]
+    {
+        let _ = (shape, device);
+        None
+    }
+}
+
+/// Copies `data` into a tensor of LibTorch's, which keeps its address. The host does not wait for the copy.
+///
+/// # Panics
+/// Where [`is_native`] is false, and if the shape is another one.
+pub fn write<const D: usize>(target: &Tensor<D>, data: TensorData) {
+    #[cfg(feature = "tch")]
+    return crate::torch::write(target, data);
+    #[cfg(not(feature = "tch"))]
+    unreachable!("{target:?} is not LibTorch's: {data:?}");
+}
+
+/// [`write`] of integers.
+///
+/// # Panics
+/// As [`write`].
+pub fn write_int<const D: usize>(target: &Tensor<D, Int>, data: TensorData) {
+    #[cfg(feature = "tch")]
+    return crate::torch::write_int(target, data);
+    #[cfg(not(feature = "tch"))]
+    unreachable!("{target:?} is not LibTorch's: {data:?}");
+}
+
+/// Copies the values of `source` into a tensor of LibTorch's on the same device, which keeps its address.
+///
+/// # Panics
+/// Where [`is_native`] is false, and if the shape is another one.
+pub fn overwrite<const D: usize>(target: &Tensor<D>, source: &Tensor<D>) {
+    #[cfg(feature = "tch")]
+    return crate::torch::overwrite(target, source);
+    #[cfg(not(feature = "tch"))]
+    unreachable!("{target:?} is not LibTorch's: {source:?}");
+}
+
+/// The same values in memory of their own, on LibTorch; elsewhere no memory is written to that is shared.
+#[must_use]
+pub fn copied<const D: usize>(tensor: Tensor<D>) -> Tensor<D> {
+    #[cfg(feature = "tch")]
+    if is_native(&tensor.device()) {
+        return crate::torch::copied(tensor);
+    }
+    tensor
+}
+
+/// Where a tensor of LibTorch's, with or without autodiff, begins in the memory of its device.
+#[must_use]
+pub fn address<const D: usize>(tensor: &Tensor<D>) -> Option<usize> {
+    #[cfg(feature = "tch")]
+    if is_native(&tensor.device()) {
+        return Some(crate::torch::address(tensor));
+    }
+    let _ = tensor;
+    None
+}
