@@ -162,10 +162,10 @@ impl v1::fleet_server::Fleet for FleetService {
             let end = tokio::select! {
                 biased;
                 end = worker_stream::listen(&shell, &worker, &mut messages) => end,
-                () = shell.connections.closed() => StreamEnd::Broken("the coordinator has ended".to_owned()),
+                () = shell.connections.closed() => StreamEnd::Closed,
             };
             tracing::info!(%worker, reason = %end, "worker's stream ended");
-            shell.detach(&worker, stream, matches!(end, StreamEnd::Left));
+            shell.detach(&worker, stream, &end);
         });
         Ok(Response::new(ReceiverStream::new(responses)))
     }

@@ -23,6 +23,7 @@ use super::refusal::{self, bad};
 use super::registry::Registry;
 use super::scheduler_handle::SchedulerHandle;
 use super::store_trouble::{Proof, Trouble};
+use super::worker_stream::StreamEnd;
 use crate::experiment::{Experiment, read_committed};
 use crate::leadership::LeadershipError;
 use crate::scheduler::{Committed, DrainCause, Reserve, Scheduler};
@@ -166,9 +167,9 @@ impl Shell {
         self.connections.staying(connected)
     }
 
-    /// A worker's stream has ended, because the worker `left` or otherwise. Nothing happens if it is not
+    /// A worker's stream has ended in this way. Nothing happens if it is not
     /// the worker's current stream.
-    pub(super) fn detach(&self, worker: &WorkerId, stream: u64, left: bool) {
+    pub(super) fn detach(&self, worker: &WorkerId, stream: u64, end: &StreamEnd) {
         if !self.connections.detach(worker, stream) {
             return;
         }
@@ -180,7 +181,13 @@ impl Shell {
             return self.scheduler.mark_changed();
         }
         let holds = self.scheduler.note(|scheduler, now| {
-            match left {
+            let has_left = match end {
+                StreamEnd::Left => true,
+                // It was on its way: it has handed back what it had.
+                StreamEnd::Closed => !scheduler.holds_lease(worker),
+                StreamEnd::Broken(_) => false,
+            };
+            match has_left {
                 true => scheduler.left(worker, now),
                 false => scheduler.disconnected(worker, now),
             }

@@ -64,6 +64,8 @@ pub(super) fn read_hello(hello: v1::Hello) -> Result<(WorkerInfo, Option<LeaseId
 pub(super) enum StreamEnd {
     /// The worker closed it, as it does when it exits.
     Left,
+    /// The coordinator has ended first.
+    Closed,
     /// Something went wrong.
     Broken(String),
 }
@@ -72,6 +74,7 @@ impl fmt::Display for StreamEnd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Left => f.write_str("it left"),
+            Self::Closed => f.write_str("the coordinator has ended"),
             Self::Broken(reason) => f.write_str(reason),
         }
     }
