@@ -1,46 +1,25 @@
 // Batch normalisation by the batch's statistics, with a residual and ReLU.
 
-// Mean and inverse standard deviation of the batch; the running ones move towards it.
-extern "C" __global__ __launch_bounds__(THREADS) void statistics(
+// Mean and inverse standard deviation of the batch; the running ones move towards it. Two blocks at a time on
+// a multiprocessor, as a thread has little on its way.
+extern "C" __global__ __launch_bounds__(THREADS, 2) void statistics(
     const T *x, i64 rows, int channels, float momentum, float epsilon, float *mean, float *deviation,
     float *running_mean, float *running_variance, float *partial, u32 *counters) {
   Place place(channels);
-  float origin[V], a[V], b[V];
-#pragma unroll
-  for (int i = 0; i < V; ++i) {
-    origin[i] = a[i] = b[i] = 0.f;
-  }
+  float origin[V] = {}, a[V] = {}, b[V] = {};
   if (place.inside) {
     load(x + place.channel, origin);
-    const T *from = x + place.channel;
-    i64 row = place.row;
-    for (; row + (U - 1) * place.step < rows; row += U * place.step) {
-      float f[U][V];
-#pragma unroll
-      for (int u = 0; u < U; ++u) {
-        load(from + (row + u * place.step) * channels, f[u]);
-      }
-#pragma unroll
-      for (int u = 0; u < U; ++u) {
+  }
+  each_row<W, 1>(
+      place, rows, [&](i64 row, float(*f)[V]) { load(x + row * channels + place.channel, f[0]); },
+      [&](i64, float(*f)[V]) {
 #pragma unroll
         for (int i = 0; i < V; ++i) {
-          const float d = f[u][i] - origin[i];
+          const float d = f[0][i] - origin[i];
           a[i] += d;
           b[i] += d * d;
         }
-      }
-    }
-    for (; row < rows; row += place.step) {
-      float f[V];
-      load(from + row * channels, f);
-#pragma unroll
-      for (int i = 0; i < V; ++i) {
-        const float d = f[i] - origin[i];
-        a[i] += d;
-        b[i] += d * d;
-      }
-    }
-  }
+      });
   int channel;
   float sum[2];
   if (!total(a, b, channels, partial, counters, &channel, sum)) {
@@ -59,54 +38,48 @@ extern "C" __global__ __launch_bounds__(THREADS) void statistics(
   running_variance[channel] = running_variance[channel] * (1.f - momentum) + variance * momentum;
 }
 
-// The normalised value; the gradient asks for its sign in the same words.
-__device__ __forceinline__ float normal(float x, float mean, float factor, float beta) {
-  return __fmaf_rn(x - mean, factor, beta);
-}
+// What a thread's channels are normalised by.
+struct Layer {
+  float mean[V], factor[V], summand[V];
+
+  __device__ __forceinline__ Layer(const Place &place, const float *means, const float *deviation,
+                                   const float *gamma, const float *beta) {
+    channelwise(means, place.channel, place.inside, mean);
+    channelwise(beta, place.channel, place.inside, summand);
+    channelwise(gamma, place.channel, place.inside, factor);
+#pragma unroll
+    for (int i = 0; i < V; ++i) {
+      factor[i] *= place.inside ? deviation[place.channel + i] : 0.f;
+    }
+  }
+
+  // The normalised value; the gradient asks for its sign in the same words.
+  __device__ __forceinline__ float normal(int i, float x) const {
+    return __fmaf_rn(x - mean[i], factor[i], summand[i]);
+  }
+};
 
 extern "C" __global__ __launch_bounds__(THREADS) void normalise(
     const T *x, const T *residual, T *y, i64 rows, int channels, const float *mean, const float *deviation,
     const float *gamma, const float *beta, int relu) {
   Place place(channels);
-  if (!place.inside) {
-    return;
-  }
-  float m[V], factor[V], summand[V];
-  channelwise(mean, place.channel, true, m);
-  channelwise(beta, place.channel, true, summand);
-#pragma unroll
-  for (int i = 0; i < V; ++i) {
-    factor[i] = gamma[place.channel + i] * deviation[place.channel + i];
-  }
-  for (i64 row = place.row; row < rows; row += U * place.step) {
-    float f[U][V], r[U][V];
-#pragma unroll
-    for (int u = 0; u < U; ++u) {
-      const i64 at = row + u * place.step;
-      if (at < rows) {
-        load(x + at * channels + place.channel, f[u]);
+  const Layer layer(place, mean, deviation, gamma, beta);
+  each_row<U, 2>(
+      place, rows,
+      [&](i64 row, float(*f)[V]) {
+        load(x + row * channels + place.channel, f[0]);
         if (residual) {
-          load(residual + at * channels + place.channel, r[u]);
+          load(residual + row * channels + place.channel, f[1]);
         }
-      }
-    }
-#pragma unroll
-    for (int u = 0; u < U; ++u) {
-      const i64 at = row + u * place.step;
-      if (at < rows) {
+      },
+      [&](i64 row, float(*f)[V]) {
 #pragma unroll
         for (int i = 0; i < V; ++i) {
-          float value = normal(f[u][i], m[i], factor[i], summand[i]);
-          if (residual) {
-            value += r[u][i];
-          }
-          // NaN stays NaN.
-          f[u][i] = relu && value <= 0.f ? 0.f : value;
+          const float value = layer.normal(i, f[0][i]) + (residual ? f[1][i] : 0.f);
+          f[0][i] = relu ? rectified(value) : value;
         }
-        store(y + at * channels + place.channel, f[u]);
-      }
-    }
-  }
+        store(y + row * channels + place.channel, f[0]);
+      });
 }
 
 // Gradients of gamma and beta, and what the gradient of the input needs of both: the means over the rows.
@@ -117,49 +90,30 @@ extern "C" __global__ __launch_bounds__(THREADS) void sums(
     const float *mean, const float *deviation, const float *gamma, const float *beta, int relu,
     float *gamma_gradient, float *beta_gradient, float *partial, u32 *counters) {
   Place place(channels);
-  float m[V], factor[V], summand[V], a[V], b[V];
-  channelwise(mean, place.channel, place.inside, m);
-  channelwise(beta, place.channel, place.inside, summand);
-  channelwise(gamma, place.channel, place.inside, factor);
-#pragma unroll
-  for (int i = 0; i < V; ++i) {
-    factor[i] *= place.inside ? deviation[place.channel + i] : 0.f;
-    a[i] = b[i] = 0.f;
-  }
-  if (place.inside) {
-    for (i64 row = place.row; row < rows; row += W * place.step) {
-      float g[W][V], f[W][V], y[W][V];
-#pragma unroll
-      for (int u = 0; u < W; ++u) {
-        const i64 at = row + u * place.step;
-        if (at < rows) {
-          load(gradient + at * stride + place.channel, g[u]);
-          load(x + at * channels + place.channel, f[u]);
-          if (output) {
-            load(output + at * channels + place.channel, y[u]);
-          }
+  const Layer layer(place, mean, deviation, gamma, beta);
+  float a[V] = {}, b[V] = {};
+  each_row<W, 3>(
+      place, rows,
+      [&](i64 row, float(*f)[V]) {
+        load(gradient + row * stride + place.channel, f[0]);
+        load(x + row * channels + place.channel, f[1]);
+        if (output) {
+          load(output + row * channels + place.channel, f[2]);
         }
-      }
+      },
+      [&](i64 row, float(*f)[V]) {
 #pragma unroll
-      for (int u = 0; u < W; ++u) {
-        const i64 at = row + u * place.step;
-        if (at < rows) {
-#pragma unroll
-          for (int i = 0; i < V; ++i) {
-            if (relu) {
-              const float value = output ? y[u][i] : normal(f[u][i], m[i], factor[i], summand[i]);
-              g[u][i] = value <= 0.f ? 0.f : g[u][i];
-            }
-            a[i] += g[u][i];
-            b[i] += g[u][i] * (f[u][i] - m[i]);
+        for (int i = 0; i < V; ++i) {
+          if (relu) {
+            f[0][i] = passed_on(output ? f[2][i] : layer.normal(i, f[1][i]), f[0][i]);
           }
-          if (passed) {
-            store(passed + at * channels + place.channel, g[u]);
-          }
+          a[i] += f[0][i];
+          b[i] += f[0][i] * (f[1][i] - layer.mean[i]);
         }
-      }
-    }
-  }
+        if (passed) {
+          store(passed + row * channels + place.channel, f[0]);
+        }
+      });
   int channel;
   float sum[2];
   if (total(a, b, channels, partial, counters, &channel, sum)) {
@@ -174,43 +128,27 @@ extern "C" __global__ __launch_bounds__(THREADS) void gradient_of_input(
     const float *deviation, const float *gamma, const float *beta, int relu, const float *gamma_gradient,
     const float *beta_gradient) {
   Place place(channels);
-  if (!place.inside) {
-    return;
-  }
-  float m[V], factor[V], summand[V], mean_gradient[V], slope[V];
-  channelwise(mean, place.channel, true, m);
-  channelwise(beta, place.channel, true, summand);
-  const float n = (float)rows;
+  const Layer layer(place, mean, deviation, gamma, beta);
+  float level[V], slope[V];
+  channelwise(beta_gradient, place.channel, place.inside, level);
+  channelwise(gamma_gradient, place.channel, place.inside, slope);
 #pragma unroll
   for (int i = 0; i < V; ++i) {
-    const float d = deviation[place.channel + i];
-    factor[i] = gamma[place.channel + i] * d;
-    mean_gradient[i] = beta_gradient[place.channel + i] / n;
-    slope[i] = gamma_gradient[place.channel + i] * d / n;
+    level[i] /= (float)rows;
+    slope[i] *= (place.inside ? deviation[place.channel + i] : 0.f) / (float)rows;
   }
-  for (i64 row = place.row; row < rows; row += W * place.step) {
-    float g[W][V], f[W][V];
-#pragma unroll
-    for (int u = 0; u < W; ++u) {
-      const i64 at = row + u * place.step;
-      if (at < rows) {
-        load(gradient + at * stride + place.channel, g[u]);
-        load(x + at * channels + place.channel, f[u]);
-      }
-    }
-#pragma unroll
-    for (int u = 0; u < W; ++u) {
-      const i64 at = row + u * place.step;
-      if (at < rows) {
+  each_row<W, 2>(
+      place, rows,
+      [&](i64 row, float(*f)[V]) {
+        load(gradient + row * stride + place.channel, f[0]);
+        load(x + row * channels + place.channel, f[1]);
+      },
+      [&](i64 row, float(*f)[V]) {
 #pragma unroll
         for (int i = 0; i < V; ++i) {
-          if (relu && normal(f[u][i], m[i], factor[i], summand[i]) <= 0.f) {
-            g[u][i] = 0.f;
-          }
-          f[u][i] = (g[u][i] - mean_gradient[i] - (f[u][i] - m[i]) * slope[i]) * factor[i];
+          const float g = relu ? passed_on(layer.normal(i, f[1][i]), f[0][i]) : f[0][i];
+          f[0][i] = (g - level[i] - (f[1][i] - layer.mean[i]) * slope[i]) * layer.factor[i];
         }
-        store(out + at * channels + place.channel, f[u]);
-      }
-    }
-  }
+        store(out + row * channels + place.channel, f[0]);
+      });
 }

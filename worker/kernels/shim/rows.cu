@@ -142,3 +142,33 @@ __device__ bool total(float *a, float *b, int channels, float *partial, u32 *cou
   }
   return true;
 }
+
+// Has `read` fill `values[0]`, `values[1]`, ... for each row of this thread, N rows at once, and then calls
+// `use` with what it has read.
+template <int N, int STREAMS, typename Read, typename Use>
+__device__ __forceinline__ void each_row(const Place &place, i64 rows, Read read, Use use) {
+  if (!place.inside) {
+    return;
+  }
+  for (i64 row = place.row; row < rows; row += N * place.step) {
+    float values[N][STREAMS][V];
+#pragma unroll
+    for (int u = 0; u < N; ++u) {
+      if (row + u * place.step < rows) {
+        read(row + u * place.step, values[u]);
+      }
+    }
+#pragma unroll
+    for (int u = 0; u < N; ++u) {
+      if (row + u * place.step < rows) {
+        use(row + u * place.step, values[u]);
+      }
+    }
+  }
+}
+
+// What ReLU makes of a value, and of the gradient of a value that it has made: NaN stays NaN.
+__device__ __forceinline__ float rectified(float value) { return value <= 0.f ? 0.f : value; }
+__device__ __forceinline__ float passed_on(float output, float gradient) {
+  return output <= 0.f ? 0.f : gradient;
+}

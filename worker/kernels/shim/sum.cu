@@ -5,39 +5,24 @@ extern "C" __global__ __launch_bounds__(THREADS) void combine(const T *x, const 
                                                               const T *residual, T *y, i64 rows,
                                                               int channels, float scale, int relu) {
   Place place(channels);
-  if (!place.inside) {
-    return;
-  }
   float b[V];
-  channelwise(bias, place.channel, true, b);
-  for (i64 row = place.row; row < rows; row += U * place.step) {
-    float f[U][V], r[U][V];
-#pragma unroll
-    for (int u = 0; u < U; ++u) {
-      const i64 at = row + u * place.step;
-      if (at < rows) {
-        load(x + at * channels + place.channel, f[u]);
+  channelwise(bias, place.channel, place.inside, b);
+  each_row<U, 2>(
+      place, rows,
+      [&](i64 row, float(*f)[V]) {
+        load(x + row * channels + place.channel, f[0]);
         if (residual) {
-          load(residual + at * channels + place.channel, r[u]);
+          load(residual + row * channels + place.channel, f[1]);
         }
-      }
-    }
-#pragma unroll
-    for (int u = 0; u < U; ++u) {
-      const i64 at = row + u * place.step;
-      if (at < rows) {
+      },
+      [&](i64 row, float(*f)[V]) {
 #pragma unroll
         for (int i = 0; i < V; ++i) {
-          float value = (f[u][i] + b[i]) * scale;
-          if (residual) {
-            value += r[u][i];
-          }
-          f[u][i] = relu && value <= 0.f ? 0.f : value;
+          const float value = (f[0][i] + b[i]) * scale + (residual ? f[1][i] : 0.f);
+          f[0][i] = relu ? rectified(value) : value;
         }
-        store(y + at * channels + place.channel, f[u]);
-      }
-    }
-  }
+        store(y + row * channels + place.channel, f[0]);
+      });
 }
 
 // The gradients of `combine`: `passed`, what ReLU has let through, which is the residual's; `scaled`, that
@@ -48,49 +33,34 @@ extern "C" __global__ __launch_bounds__(THREADS) void part(const T *gradient, i6
                                                            float scale, float *bias_gradient,
                                                            float *partial, u32 *counters) {
   Place place(channels);
-  float a[V], b[V];
-#pragma unroll
-  for (int i = 0; i < V; ++i) {
-    a[i] = b[i] = 0.f;
-  }
-  if (place.inside) {
-    for (i64 row = place.row; row < rows; row += W * place.step) {
-      float g[W][V], y[W][V];
-#pragma unroll
-      for (int u = 0; u < W; ++u) {
-        const i64 at = row + u * place.step;
-        if (at < rows) {
-          load(gradient + at * stride + place.channel, g[u]);
-          if (output) {
-            load(output + at * channels + place.channel, y[u]);
-          }
+  float a[V] = {}, b[V] = {};
+  each_row<W, 2>(
+      place, rows,
+      [&](i64 row, float(*f)[V]) {
+        load(gradient + row * stride + place.channel, f[0]);
+        if (output) {
+          load(output + row * channels + place.channel, f[1]);
         }
-      }
-#pragma unroll
-      for (int u = 0; u < W; ++u) {
-        const i64 at = row + u * place.step;
-        if (at < rows) {
-          if (output) {
-#pragma unroll
-            for (int i = 0; i < V; ++i) {
-              g[u][i] = y[u][i] <= 0.f ? 0.f : g[u][i];
-            }
-          }
-          if (passed) {
-            store(passed + at * channels + place.channel, g[u]);
-          }
+      },
+      [&](i64 row, float(*f)[V]) {
+        if (output) {
 #pragma unroll
           for (int i = 0; i < V; ++i) {
-            g[u][i] *= scale;
-            a[i] += g[u][i];
-          }
-          if (scaled) {
-            store(scaled + at * channels + place.channel, g[u]);
+            f[0][i] = passed_on(f[1][i], f[0][i]);
           }
         }
-      }
-    }
-  }
+        if (passed) {
+          store(passed + row * channels + place.channel, f[0]);
+        }
+#pragma unroll
+        for (int i = 0; i < V; ++i) {
+          f[0][i] *= scale;
+          a[i] += f[0][i];
+        }
+        if (scaled) {
+          store(scaled + row * channels + place.channel, f[0]);
+        }
+      });
   int channel;
   float sum[2];
   if (total(a, b, channels, partial, counters, &channel, sum)) {
