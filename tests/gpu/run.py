@@ -101,6 +101,8 @@ def speed(job):
     for row in rows:
         if "graphs" in row:
             losses.setdefault((row["backbone"], row["precision"]), []).append(row["loss"])
+            if row["graphs"] == "on" and not row["recorded"]:
+                job.fail(f"steps of {row['backbone']} in {row['precision']} are not recorded")
     for setting, found in losses.items():
         # The same steps; rounding differs.
         if max(found) > 1.1 * min(found) + 0.05:

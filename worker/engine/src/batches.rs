@@ -61,6 +61,11 @@ impl Classifier {
         Self(Repeated::new(compute, family))
     }
 
+    /// Whether there is a recording.
+    pub(crate) fn is_recorded(&self) -> bool {
+        self.0.is_recorded()
+    }
+
     /// The result, `[..]`, of `compute` on a batch: the same computation at each call.
     pub(crate) fn run(
         &mut self,

@@ -107,6 +107,11 @@ impl<I: Inputs> Repeated<I> {
         self.addresses
     }
 
+    /// Whether there is a recording.
+    pub(crate) fn is_recorded(&self) -> bool {
+        self.plans.values().any(|plan| plan.recorded.is_some())
+    }
+
     /// Computes on a batch of this kind.
     pub(crate) fn run(
         &mut self,

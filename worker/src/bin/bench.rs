@@ -147,10 +147,14 @@ struct Row {
     gpu_bytes: Option<u64>,
     /// The most that its tensors took of it.
     gpu_peak_bytes: Option<u64>,
+    /// Whether steps were recorded and replayed.
+    recorded: bool,
 }
 
 fn main() -> Result<()> {
-    match Cli::parse().command {
+    let cli = Cli::parse();
+    quartet_shared::telemetry::init("warn")?;
+    match cli.command {
         Cmd::Step(step) if step.here => {
             let setting = step.settings().remove(0);
             println!("{}", serde_json::to_string(&step.measure(setting)?)?);
@@ -313,6 +317,7 @@ impl Step {
             parts,
             loss,
             gpu_bytes: gpu_peak_bytes,
+            recorded,
         } = cost;
         Ok(Row {
             setting,
@@ -322,6 +327,7 @@ impl Step {
             parts,
             loss,
             gpu_peak_bytes,
+            recorded,
             peak_bytes: peak_bytes(),
             // What a training took stays with the process.
             gpu_bytes: gpu_bytes()
@@ -347,8 +353,9 @@ impl Row {
             size,
             batch,
             precision,
-            graphs,
+            ..
         } = self.setting;
+        let graphs = if self.recorded { "replay" } else { "-" };
         let gibibytes = |bytes: u64| format!("{:.2} GiB", bytes as f64 / f64::from(1 << 30));
         let memory = self.peak_bytes.map_or("?".to_owned(), gibibytes);
         let on_gpu = self.gpu_peak_bytes.map_or("-".to_owned(), gibibytes);

@@ -32,6 +32,8 @@ pub struct StepCost {
     pub loss: f64,
     /// The most bytes of tensors that there were on a GPU of LibTorch's.
     pub gpu_bytes: Option<u64>,
+    /// Whether steps were recorded and replayed.
+    pub recorded: bool,
 }
 
 /// Why images can be read.
@@ -79,7 +81,11 @@ pub fn measure_inference(work: Work, compute: &Compute) -> Result<StepCost, Trai
         accumulator.push(statistics, images.labels.len());
     });
     let loss = accumulator.read().loss;
-    Ok(times.cost(loss, quartet_kernels::peak_bytes(&compute.device)))
+    Ok(StepCost {
+        gpu_bytes: quartet_kernels::peak_bytes(&compute.device),
+        recorded: classifier.is_recorded(),
+        ..times.cost(loss)
+    })
 }
 
 /// Trains the run on made-up images.
@@ -133,7 +139,11 @@ pub fn measure(work: Work, compute: &Compute) -> Result<StepCost, TrainError> {
             epoch: Epoch(1),
             step,
         }),
-        None => Ok(times.cost(loss, quartet_kernels::peak_bytes(&compute.device))),
+        None => Ok(StepCost {
+            gpu_bytes: quartet_kernels::peak_bytes(&compute.device),
+            recorded: steps.is_recorded(),
+            ..times.cost(loss)
+        }),
     }
 }
 
@@ -164,12 +174,13 @@ impl Times {
         }
     }
 
-    fn cost(self, loss: f64, gpu_bytes: Option<u64>) -> StepCost {
+    fn cost(self, loss: f64) -> StepCost {
         StepCost {
             total: median(self.totals),
             parts: self.parts.map(|parts| parts.map(median)),
             loss,
-            gpu_bytes,
+            gpu_bytes: None,
+            recorded: false,
         }
     }
 }
