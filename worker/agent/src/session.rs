@@ -223,8 +223,9 @@ impl Session {
         shutdown: &Shutdown,
     ) -> Result<Parted, SessionError> {
         let ended = self.exchange(&mut inbox, &outbox, interval, shutdown).await;
-        if let Ok(Parted::Stays(_)) = ended {
-            // The process goes on, so the stream has to be closed, and the coordinator to see that in order.
+        if ended.is_ok() {
+            // The coordinator is to see the end of the stream, before the process may exit: else it would see a
+            // broken connection, and take the worker for lost.
             drop(outbox);
             let closed = async { while let Ok(Some(_)) = inbox.message().await {} };
             let _ = tokio::time::timeout(CLOSE_TIMEOUT, closed).await;
