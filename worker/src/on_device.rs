@@ -11,8 +11,9 @@ use quartet_agent::executor::{
 use quartet_engine::compute::Compute;
 use quartet_engine::evaluate::evaluate;
 use quartet_engine::models::check_precision;
-use quartet_engine::train::memory::{OutOfMemory, is_out_of_memory, out_of_memory, panic_message};
+use quartet_engine::train::memory::{OutOfMemory, is_out_of_memory, out_of_memory};
 use quartet_engine::train::{TrainError, train};
+use quartet_kernels::panic_message;
 use quartet_shared::gpu::GpuUse;
 use quartet_shared::provenance::Provenance;
 use quartet_shared::spec::Precision;

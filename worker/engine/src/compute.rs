@@ -4,11 +4,10 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use burn::tensor::Device;
-use quartet_kernels::{Addresses, GraphError, GraphFamily};
+use quartet_kernels::{Addresses, GraphError, GraphFamily, panic_message};
 use quartet_shared::dataset::{Dataset, Split};
 
 use crate::input::Input;
-use crate::train::memory::panic_message;
 
 /// Bytes of pixels that a GPU keeps unless somebody says otherwise.
 pub const DEVICE_DATA_LIMIT: u64 = 2 << 30;

@@ -10,11 +10,12 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use burn::tensor::Tensor;
-use quartet_kernels::{Addresses, Graph, GraphError, GraphFamily, copied, overwrite};
+use quartet_kernels::{
+    Addresses, Graph, GraphError, GraphFamily, copied, overwrite, panic_message,
+};
 
 use crate::compute::Compute;
 use crate::input::BatchKind;
-use crate::train::memory::panic_message;
 
 /// Runs of a computation before it is recorded: in the first one the fastest algorithms are looked for.
 const WARM_UP: u32 = 2;

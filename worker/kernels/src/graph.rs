@@ -67,7 +67,9 @@ impl GraphFamily {
     /// `body` panics, as operations do that cannot be recorded.
     pub fn record<T>(self, body: impl FnOnce() -> T) -> Result<(Graph, T), GraphError> {
         // What a body that panics leaves behind was not computed.
-        let body = || catch_unwind(AssertUnwindSafe(body)).map_err(|panic| message(&*panic));
+        let body = || {
+            catch_unwind(AssertUnwindSafe(body)).map_err(|panic| panic_message(&*panic).to_owned())
+        };
         #[cfg(feature = "tch")]
         {
             let (recording, value) = self.family.record(body)?;
@@ -92,10 +94,11 @@ impl Graph {
 }
 
 /// What a panic says.
-fn message(panic: &(dyn Any + Send)) -> String {
+#[must_use]
+pub fn panic_message(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<String>().map(String::as_str);
-    let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
-    text.unwrap_or("a panic").to_owned()
+    text.or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("no message")
 }
 
 #[cfg(test)]
@@ -118,9 +121,9 @@ mod tests {
 
     #[test]
     fn panics_are_told() {
-        let said = |body: fn()| message(&*catch_unwind(body).unwrap_err());
+        let said = |body: fn()| panic_message(&*catch_unwind(body).unwrap_err()).to_owned();
         assert_eq!(said(|| panic!("a constant")), "a constant");
         assert_eq!(said(|| panic!("a number: {}", 7)), "a number: 7");
-        assert_eq!(said(|| std::panic::panic_any(7)), "a panic");
+        assert_eq!(said(|| std::panic::panic_any(7)), "no message");
     }
 }

@@ -34,7 +34,7 @@ pub use device::observed;
 pub use device::{
     GpuArithmetic, is_gpu, is_idle, is_native, peak_bytes, release_memory, set_gpu_arithmetic,
 };
-pub use graph::{Graph, GraphError, GraphFamily};
+pub use graph::{Graph, GraphError, GraphFamily, panic_message};
 pub use transfer::{address, copied, overwrite, upload, upload_int, write, write_int, zero_bytes};
 
 /// Whose mean and variance a batch normalisation normalises by.

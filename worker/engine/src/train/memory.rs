@@ -1,9 +1,9 @@
 //! A training that does not fit into the memory of its device.
 
-use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use quartet_agent::executor::TrainTask;
+use quartet_kernels::panic_message;
 use quartet_shared::dataset::Split;
 use quartet_shared::ids::Epoch;
 
@@ -126,14 +126,6 @@ fn fits(task: &TrainTask, compute: &Compute, batch: u32) -> Result<bool, String>
             message => Err(message.to_owned()),
         },
     }
-}
-
-/// What a panic says.
-#[must_use]
-pub fn panic_message(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<String>().map(String::as_str);
-    text.or_else(|| panic.downcast_ref::<&str>().copied())
-        .unwrap_or("no message")
 }
 
 #[cfg(test)]
