@@ -49,8 +49,10 @@ fn shim() {
         .warnings(false)
         .include(include)
         .files(
-            ["shim", "fused", "graph", "nvrtc", "observe", "winograd"]
-                .map(|name| format!("shim/{name}.cpp")),
+            [
+                "shim", "copies", "fused", "graph", "nvrtc", "observe", "winograd",
+            ]
+            .map(|name| format!("shim/{name}.cpp")),
         )
         .compile("quartet_shim");
     // For the programs and tests of other crates, and for this crate's tests.

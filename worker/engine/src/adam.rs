@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Device, Gradients, Tensor};
-use quartet_kernels::{AdamState, AdamUpdate, Addresses};
+use quartet_kernels::{AdamState, AdamUpdate, Addresses, MemoryFormat, copied_as, flat};
 
 use crate::models::parameters::Path;
 
@@ -66,6 +66,8 @@ pub struct Adam {
     pub(crate) updates: u64,
     /// By path of the parameter, which unlike its id is the same in every process.
     pub(crate) moments: BTreeMap<String, Moments>,
+    /// Of the parameters, whose order the moments have.
+    format: MemoryFormat,
 }
 
 impl Adam {
@@ -81,6 +83,7 @@ impl Adam {
             config,
             updates: 0,
             moments: zeros.moments,
+            format: MemoryFormat::Contiguous,
         }
     }
 
@@ -117,15 +120,16 @@ impl Adam {
         module
     }
 
-    /// The same state in memory of its own.
-    pub(crate) fn copied(&self) -> Self {
-        let copy = |(path, moments): (&String, &Moments)| {
-            let Moments { shape, m, v } = moments.clone();
-            let [m, v] = [m, v].map(quartet_kernels::copied);
+    /// The same state in memory of its own, for parameters of this format.
+    pub(crate) fn copied(&self, format: MemoryFormat) -> Self {
+        let copy = |(path, Moments { shape, m, v }): (&String, &Moments)| {
+            let [m, v] = [m, v].map(|moment| reordered(moment, shape, self.format, format));
+            let shape = shape.clone();
             (path.clone(), Moments { shape, m, v })
         };
         Self {
             moments: self.moments.iter().map(copy).collect(),
+            format,
             ..*self
         }
     }
@@ -155,6 +159,26 @@ impl Adam {
     pub fn learning_rate(&self) -> f64 {
         self.config.learning_rate / (1.0 + self.config.decay * self.updates as f64)
     }
+}
+
+/// The elements of a moment, `[elements]`, for a parameter of this shape in another format, in memory of their
+/// own.
+fn reordered(
+    moment: &Tensor<1>,
+    shape: &[usize],
+    from: MemoryFormat,
+    to: MemoryFormat,
+) -> Tensor<1> {
+    let [a, b, c, d] = match *shape {
+        [a, b, c, d] => [a, b, c, d],
+        _ => [moment.dims()[0], 1, 1, 1],
+    };
+    let moment = moment.clone();
+    let moment: Tensor<4> = match from {
+        MemoryFormat::Contiguous => moment.reshape([a, b, c, d]),
+        MemoryFormat::ChannelsLast => moment.reshape([a, c, d, b]).permute([0, 3, 1, 2]),
+    };
+    flat(copied_as(moment, to))
 }
 
 struct Zeros {

@@ -4,7 +4,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use burn::tensor::Device;
-use quartet_kernels::{Addresses, GraphError, GraphFamily, panic_message};
+use quartet_kernels::{Addresses, GraphError, GraphFamily, MemoryFormat, panic_message};
 use quartet_shared::dataset::{Dataset, Split};
 
 use crate::input::Input;
@@ -23,6 +23,8 @@ pub struct Compute {
     device_data_limit: u64,
     /// Does on a CPU what is done on a GPU, but for the graphs.
     rehearsal: bool,
+    /// Of weights at fixed addresses.
+    weights: MemoryFormat,
 }
 
 impl From<&Device> for Compute {
@@ -32,6 +34,10 @@ impl From<&Device> for Compute {
             graphs: true,
             device_data_limit: DEVICE_DATA_LIMIT,
             rehearsal: false,
+            weights: match quartet_kernels::is_gpu(device) {
+                true => MemoryFormat::ChannelsLast,
+                false => MemoryFormat::Contiguous,
+            },
         }
     }
 }
@@ -58,6 +64,21 @@ impl Compute {
         Self {
             rehearsal: true,
             ..Self::from(device)
+        }
+    }
+
+    /// With weights of this format where addresses are fixed. On CPUs Adam rounds the last elements of a tensor
+    /// in another way than those before, so that results are the same to the last bit only if there are none.
+    #[cfg(all(test, feature = "tch"))]
+    pub(crate) fn with_weights(self, weights: MemoryFormat) -> Self {
+        Self { weights, ..self }
+    }
+
+    /// In which format a training has the weights of convolutions.
+    pub(crate) fn weights(&self) -> MemoryFormat {
+        match self.addresses() {
+            Addresses::Fixed => self.weights,
+            Addresses::Free => MemoryFormat::Contiguous,
         }
     }
 
@@ -96,17 +117,21 @@ impl Compute {
         splits: &[Split],
         image_size: u32,
     ) -> io::Result<Input> {
-        let plain = || Input::new(dataset, image_size, &self.device);
+        let plain = Input::new(dataset, image_size, &self.device);
         if !self.rehearsal && !quartet_kernels::is_gpu(&self.device) {
-            return Ok(plain());
+            return Ok(plain);
         }
-        let limit = self.device_data_limit;
-        let keeping = || Input::keeping(dataset, splits, image_size, &self.device, limit);
+        let plain = plain.made_ahead();
+        let keeping = || {
+            plain
+                .clone()
+                .keeping(dataset, splits, self.device_data_limit)
+        };
         // A panic is what failures inside of burn are, such as no memory.
         catch_unwind(AssertUnwindSafe(keeping)).unwrap_or_else(|panic| {
             let reason = panic_message(&*panic);
             tracing::warn!("images are sent batch by batch, as the GPU cannot keep them: {reason}");
-            Ok(plain())
+            Ok(plain.clone())
         })
     }
 }

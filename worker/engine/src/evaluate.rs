@@ -19,7 +19,7 @@ use quartet_shared::report::{
 use crate::batches::{Classifier, batches, inference_batch};
 use crate::checkpoint::{CheckpointError, load_run};
 use crate::compute::Compute;
-use crate::input::Input;
+use crate::input::{Input, batches_ahead};
 use crate::models::{Network, NetworkConfig, precision};
 use crate::progress::ProgressReporter;
 
@@ -87,6 +87,7 @@ pub fn evaluate(
     reporter.phase(Phase::Evaluating, Epoch(0), steps * to_compute);
 
     let mut predictions = Vec::with_capacity(members.len());
+    let mut input: Option<Input> = None;
     for Member { run, source, .. } in members {
         let weights = match source {
             MemberSource::Weights(weights) => weights,
@@ -98,7 +99,11 @@ pub fn evaluate(
         let config = NetworkConfig::of_run(experiment, run, &dataset.classes);
         // As in the validation that has chosen these weights.
         let network = load_run(&config, weights, device)?.with_precision(experiment.precision);
-        let input = compute.input(dataset, &splits, run.image_size)?;
+        // The pixels are sent once.
+        let input = input.insert(match &input {
+            Some(input) => input.of_size(run.image_size),
+            None => compute.input(dataset, &splits, run.image_size)?,
+        });
         let mut classifier = Classifier::new(&compute, compute.family());
         let mut computed = Predictions::default();
         for &split in &splits {
@@ -114,7 +119,7 @@ pub fn evaluate(
                 images,
                 split,
                 batch,
-                &input,
+                input,
                 &mut classifier,
                 &mut step,
             )?;
@@ -209,14 +214,23 @@ fn classified(
     step: &mut dyn FnMut(usize) -> Option<Stop>,
 ) -> io::Result<Option<Vec<f32>>> {
     let mut outputs: Vec<Tensor<1>> = Vec::new();
-    for range in batches(images, batch) {
-        let host = input.host_evaluation(images, split, range.clone())?;
-        outputs.push(classifier.run(input, host, |batch| {
-            softmax(network.forward(batch.images), 1).reshape([-1])
-        }));
-        if step(range.len()).is_some() {
-            return Ok(None);
+    let made = batches(images, batch).into_iter();
+    let made = made.map(|range| input.host_evaluation(images, split, range));
+    let all = batches_ahead(input.is_made_ahead(), made, |made| -> io::Result<bool> {
+        for host in made {
+            let host = host?;
+            let n = host.images;
+            outputs.push(classifier.run(input, host, |batch| {
+                softmax(network.forward(batch.images), 1).reshape([-1])
+            }));
+            if step(n).is_some() {
+                return Ok(false);
+            }
         }
+        Ok(true)
+    })?;
+    if !all {
+        return Ok(None);
     }
     Ok(Some(match outputs.is_empty() {
         true => Vec::new(),

@@ -7,6 +7,7 @@
 //! gray image is changed once and repeated three times. Nothing depends on which worker computes it or on
 //! what came before.
 
+mod ahead;
 mod augmentation;
 mod batch;
 pub(crate) mod random;
@@ -25,6 +26,7 @@ use quartet_shared::dataset::{Dataset, ImageShape, Images, Split};
 use quartet_shared::ids::Epoch;
 use quartet_shared::spec::Augmentation;
 
+pub(crate) use ahead::batches_ahead;
 pub use augmentation::AugmentationParams;
 pub use batch::Batch;
 pub(crate) use batch::{BatchKind, DeviceBatch, HostBatch};
@@ -41,6 +43,8 @@ pub struct Input {
     /// `[1, S, height]` and `[1, width, S]`: resize and scaling alone.
     unchanged: (Tensor<3>, Tensor<3>),
     kept: Option<Resident>,
+    /// Whether a thread of their own makes batches, while the device computes.
+    ahead: bool,
 }
 
 impl Input {
@@ -63,26 +67,48 @@ impl Input {
             device: device.clone(),
             unchanged: (rows, columns.swap_dims(1, 2)),
             kept: None,
+            ahead: false,
         }
     }
 
-    /// [`new`](Self::new) with the pixels of these splits on the device, if they are no more than `limit`
-    /// bytes. Batches are the same, bit for bit.
+    /// With batches that a thread of their own makes, one ahead, for devices that compute by themselves.
+    #[must_use]
+    pub(crate) fn made_ahead(self) -> Self {
+        Self {
+            ahead: true,
+            ..self
+        }
+    }
+
+    /// Whether a thread of their own is to make batches. Those of pixels that the device keeps are made in no
+    /// time.
+    pub(crate) fn is_made_ahead(&self) -> bool {
+        self.ahead && self.kept.is_none()
+    }
+
+    /// For networks that take `image_size` pixels square, with the pixels that the device has.
+    #[must_use]
+    pub(crate) fn of_size(&self, image_size: u32) -> Self {
+        let plain = Self::of_shape(self.shape, image_size, &self.device);
+        let resized = |kept: &Resident| kept.of_size(plain.size, self.shape, &self.device);
+        Self {
+            kept: self.kept.as_ref().map(resized),
+            ahead: self.ahead,
+            ..plain
+        }
+    }
+
+    /// With the pixels of these splits of its data set on the device, if they are no more than `limit` bytes.
+    /// Batches are the same, bit for bit.
     ///
     /// # Errors
     /// The pixels cannot be read from their file.
-    pub fn keeping(
-        dataset: &Dataset,
-        splits: &[Split],
-        image_size: u32,
-        device: &Device,
-        limit: u64,
-    ) -> io::Result<Self> {
-        let mut input = Self::new(dataset, image_size, device);
-        if Resident::bytes(dataset, splits) <= limit {
-            input.kept = Some(Resident::new(dataset, splits, input.size, device)?);
-        }
-        Ok(input)
+    pub fn keeping(self, dataset: &Dataset, splits: &[Split], limit: u64) -> io::Result<Self> {
+        let kept = match Resident::bytes(dataset, splits) <= limit {
+            true => Some(Resident::new(dataset, splits, self.size, &self.device)?),
+            false => None,
+        };
+        Ok(Self { kept, ..self })
     }
 
     /// Whether the device keeps the pixels.

@@ -58,7 +58,7 @@ pub fn train(
     let mut reporter = ProgressReporter::new(callbacks, task.experiment.epochs);
     reporter.phase(Phase::Preparing, epoch.next(), 0);
     let (state, totals) = prepare(task, &compute.device)?;
-    let mut state = state.at(compute.addresses());
+    let mut state = state.placed(&compute);
     // What is done of the epoch to come.
     let mut begun = (step, totals);
     let mut train_loop = TrainLoop::new(task, &compute, reporter)?;

@@ -5,6 +5,7 @@
 // not asked for. Each returns 0, or 1 when LibTorch failed: then nothing is stored through `out`, and
 // `*message` is a string for `quartet_free`, or null when there is no memory for one.
 
+#include "copies.h"
 #include "fused.h"
 #include "graph.h"
 #include "observe.h"
@@ -17,6 +18,8 @@
 #include <ATen/ops/add.h>
 #include <ATen/ops/convolution.h>
 #include <ATen/ops/convolution_backward.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/native_batch_norm_backward.h>
 #include <c10/core/impl/DeviceGuardImplInterface.h>
@@ -54,6 +57,14 @@ template <typename Body> int32_t guarded(char **message, Body &&body) noexcept {
 
 std::optional<Tensor> optional(const Tensor *tensor) {
   return tensor ? std::optional<Tensor>(*tensor) : std::nullopt;
+}
+
+std::vector<Tensor> list(size_t count, const Tensor *const *tensors) {
+  std::vector<Tensor> list;
+  for (size_t i = 0; i < count; ++i) {
+    list.push_back(*tensors[i]);
+  }
+  return list;
 }
 
 std::unique_ptr<Tensor> boxed(Tensor &tensor) {
@@ -218,9 +229,38 @@ int32_t quartet_add_scaled(const Tensor *x, const Tensor *y, double scale, Tenso
   });
 }
 
-// PyTorch's Adam, in place, of `count` contiguous parameters of one type on one device, and of their moments,
-// which may be flat: `value -= rate * m / (sqrt(v) + epsilon)`. `rate`, of one element, is read when the
-// update is computed.
+// All elements of `x` in the order in which they lie in memory, which it shares.
+int32_t quartet_flat(const Tensor *x, Tensor **out, char **message) {
+  return guarded(message, [&] {
+    Tensor y = copies::flat(*x);
+    *out = boxed(y).release();
+  });
+}
+
+// `count` tensors of four axes in bfloat16, with the second axis as the innermost one in memory.
+int32_t quartet_bf16_weights(size_t count, const Tensor *const *weights, Tensor **out, char **message) {
+  return guarded(message, [&] {
+    std::vector<Tensor> to;
+    for (size_t i = 0; i < count; ++i) {
+      const auto options = weights[i]->options().dtype(at::kBFloat16);
+      to.push_back(at::empty(weights[i]->sizes(), options, at::MemoryFormat::ChannelsLast));
+    }
+    copies::copy(to, list(count, weights));
+    // All are allocated before the first is given away.
+    std::vector<std::unique_ptr<Tensor>> owned;
+    for (Tensor &tensor : to) {
+      owned.push_back(boxed(tensor));
+    }
+    for (size_t i = 0; i < count; ++i) {
+      out[i] = owned[i].release();
+    }
+  });
+}
+
+// PyTorch's Adam, in place, of `count` parameters of one type on one device, whose elements lie in memory
+// without gaps, and of their flat moments, which have the same order: `value -= rate * m / (sqrt(v) +
+// epsilon)`. Gradients have the shapes of the parameters. `rate`, of one element, is read when the update is
+// computed.
 int32_t quartet_adam(size_t count, const Tensor *const *values, const Tensor *const *gradients,
                      const Tensor *const *m, const Tensor *const *v, const Tensor *rate, double beta1,
                      double beta2, double epsilon, char **message) {
@@ -228,25 +268,34 @@ int32_t quartet_adam(size_t count, const Tensor *const *values, const Tensor *co
     if (count == 0) {
       return;
     }
+    const auto type = values[0]->scalar_type();
+    const auto device = values[0]->device();
     std::array<std::vector<Tensor>, 4> flat;
+    std::vector<Tensor> converted, unconverted;
     for (size_t i = 0; i < count; ++i) {
       const Tensor &value = *values[i];
-      // LibTorch takes sizes and types for granted here.
-      for (const Tensor *other : {gradients[i], m[i], v[i]}) {
+      // LibTorch takes sizes, types and order for granted here.
+      for (const Tensor *other : {&value, gradients[i], m[i], v[i]}) {
         TORCH_CHECK(other->numel() == value.numel(), "a tensor of ", other->numel(), " elements instead of ",
                     value.numel());
-        TORCH_CHECK(other->scalar_type() == values[0]->scalar_type() &&
-                        other->scalar_type() == value.scalar_type(),
+        TORCH_CHECK(other->scalar_type() == type || other == gradients[i],
                     "a tensor of another type than the parameter's");
-        TORCH_CHECK(other->device() == values[0]->device() && other->device() == value.device(),
-                    "a tensor on another device than the parameter's");
+        TORCH_CHECK(other->device() == device, "a tensor on another device than the parameter's");
       }
+      Tensor gradient = *gradients[i];
+      TORCH_CHECK(gradient.sizes() == value.sizes(), "a gradient of another shape than the parameter's");
+      if (gradient.scalar_type() != type || !copies::same_order(gradient, value)) {
+        converted.push_back(at::empty_like(value));
+        unconverted.push_back(gradient);
+        gradient = converted.back();
+      }
+      flat[0].push_back(copies::flat(value));
+      flat[1].push_back(copies::flat(gradient));
       // `view` fails where it would have to copy.
-      flat[0].push_back(value.view(-1));
-      flat[1].push_back(gradients[i]->reshape(-1));
       flat[2].push_back(m[i]->view(-1));
       flat[3].push_back(v[i]->view(-1));
     }
+    copies::copy(converted, unconverted);
     TORCH_CHECK(rate->numel() == 1, "a rate of ", rate->numel(), " elements");
     // So late that LibTorch corrects no bias any more: the caller's rate has the correction.
     const std::vector<Tensor> steps(count, at::full({}, 1e9, values[0]->options().dtype(at::kFloat)));

@@ -23,6 +23,7 @@ mod memory;
 mod torch;
 mod transfer;
 
+use burn::module::Module;
 use burn::nn::conv::Conv2d;
 use burn::nn::pool::{AvgPool2dConfig, MaxPool2dConfig};
 use burn::nn::{BatchNorm, PaddingConfig2d};
@@ -35,7 +36,10 @@ pub use device::{
     GpuArithmetic, is_gpu, is_idle, is_native, peak_bytes, release_memory, set_gpu_arithmetic,
 };
 pub use graph::{Graph, GraphError, GraphFamily, panic_message};
-pub use transfer::{address, copied, overwrite, upload, upload_int, write, write_int, zero_bytes};
+pub use transfer::{
+    MemoryFormat, address, copied, copied_as, flat, overwrite, upload, upload_int, write,
+    write_int, zero_bytes,
+};
 
 /// Whose mean and variance a batch normalisation normalises by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -206,4 +210,21 @@ pub fn channels_last_bf16(x: Tensor<4>) -> Tensor<4> {
     return torch::channels_last(x, true);
     #[cfg(not(feature = "tch"))]
     x
+}
+
+/// The module with its parameters of four axes, the weights of convolutions, in bfloat16 as [`conv2d`] takes
+/// them: all are converted in one call. Their gradients, which are in bfloat16, too, are those of the module's
+/// own weights.
+///
+/// # Panics
+/// Where [`is_native`] is false.
+#[must_use]
+pub fn bf16_weights<M: Module>(module: M) -> M {
+    #[cfg(feature = "tch")]
+    return torch::bf16_weights(module);
+    #[cfg(not(feature = "tch"))]
+    unreachable!(
+        "mixed precision is computed by LibTorch only: {} parameters",
+        module.num_params()
+    );
 }

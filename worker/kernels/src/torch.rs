@@ -5,7 +5,7 @@
 //! is a [`TchTensor`], so that burn knows that its memory is shared and writes nothing into it.
 //!
 //! - `conv`, `norm`, `elementwise`: convolution, batch normalisation, the rest
-//! - `optimizer`: Adam
+//! - `weights`, `optimizer`: the weights of all convolutions in bfloat16, and Adam, in one call each
 //! - `transfer`: from the host to a GPU, copies, addresses
 //! - `recording`: CUDA graphs
 //! - `graph`: nodes of burn's autodiff graph
@@ -25,6 +25,7 @@ mod optimizer;
 mod recording;
 mod residual;
 mod transfer;
+mod weights;
 
 use burn::backend::DispatchDevice;
 use burn::backend::libtorch::TchTensor;
@@ -36,9 +37,10 @@ pub(crate) use norm::batch_norm;
 pub(crate) use optimizer::AdamList;
 pub(crate) use recording::{Recording, RecordingFamily};
 pub(crate) use transfer::{
-    address, copied, gpu, is_idle, observed, overwrite, peak_bytes, set_gpu_arithmetic, upload,
-    upload_int, write, write_int, zero_bytes,
+    address, copied, flat, gpu, is_idle, observed, overwrite, peak_bytes, set_gpu_arithmetic,
+    upload, upload_int, write, write_int, zero_bytes,
 };
+pub(crate) use weights::bf16_weights;
 
 pub(crate) fn is_torch(device: &Device) -> bool {
     matches!(

@@ -75,14 +75,46 @@ pub fn overwrite<const D: usize>(target: &Tensor<D>, source: &Tensor<D>) {
     unreachable!("{target:?} is not LibTorch's: {source:?}");
 }
 
-/// The same values in memory of their own, on LibTorch; elsewhere no memory is written to that is shared.
+/// In which order the elements of a tensor of four axes lie in memory, on LibTorch. All others are contiguous.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MemoryFormat {
+    /// The last axis is the innermost one.
+    #[default]
+    Contiguous,
+    /// The second axis is the innermost one, as in the weights that convolutions read.
+    ChannelsLast,
+}
+
+/// The same values, contiguous, in memory of their own, on LibTorch; elsewhere no memory is written to that is
+/// shared.
 #[must_use]
 pub fn copied<const D: usize>(tensor: Tensor<D>) -> Tensor<D> {
+    copied_as(tensor, MemoryFormat::Contiguous)
+}
+
+/// [`copied`] in this format.
+#[must_use]
+pub fn copied_as<const D: usize>(tensor: Tensor<D>, format: MemoryFormat) -> Tensor<D> {
     #[cfg(feature = "tch")]
     if is_native(&tensor.device()) {
-        return crate::torch::copied(tensor);
+        return crate::torch::copied(tensor, format);
     }
+    let _ = format;
     tensor
+}
+
+/// All elements, `[elements]`, without autodiff: on LibTorch in the order in which they lie in memory, which
+/// the result shares.
+///
+/// # Panics
+/// On LibTorch if the tensor is a part of another one with gaps in between.
+#[must_use]
+pub fn flat<const D: usize>(tensor: Tensor<D>) -> Tensor<1> {
+    #[cfg(feature = "tch")]
+    if is_native(&tensor.device()) {
+        return crate::torch::flat(tensor);
+    }
+    tensor.inner().reshape([-1])
 }
 
 /// Where a tensor of LibTorch's, with or without autodiff, begins in the memory of its device.

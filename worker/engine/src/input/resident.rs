@@ -48,6 +48,15 @@ impl Resident {
         })
     }
 
+    /// The same pixels, for images of another size.
+    pub(super) fn of_size(&self, size: usize, shape: ImageShape, device: &Device) -> Self {
+        Self {
+            splits: self.splits.clone(),
+            rows: AxisTable::new(size, shape.height, device),
+            columns: AxisTable::new(size, shape.width, device),
+        }
+    }
+
     /// The pixels of images, `[N, height, width * channels]`. The indices, `[N]`, are of images of the split.
     pub(super) fn pixels(&self, split: Split, indices: Tensor<1, Int>) -> Tensor<3, Int> {
         let at = Split::ALL.iter().position(|&other| other == split);

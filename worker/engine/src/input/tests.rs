@@ -280,24 +280,33 @@ fn kept_pixels_make_the_same_images() {
                 let images = &dataset.splits[0];
                 let plain = Input::new(dataset, size, &device);
                 let limit = dataset.shape().bytes() as u64 * 6;
-                let keeping =
-                    Input::keeping(dataset, &[Split::Train], size, &device, limit).unwrap();
-                assert!(keeping.keeps());
-                let too_much =
-                    Input::keeping(dataset, &[Split::Train], size, &device, limit - 1).unwrap();
-                assert!(!too_much.keeps());
+                let keep = |limit| {
+                    plain
+                        .clone()
+                        .keeping(dataset, &[Split::Train], limit)
+                        .unwrap()
+                };
+                let keeping = keep(limit);
+                assert!(keeping.keeps() && !keep(limit - 1).keeps());
+                let other = Input::new(dataset, size + 7, &device);
+                let other = other.keeping(dataset, &[Split::Train], limit).unwrap();
+                let resized = other.of_size(size);
+                assert!(resized.keeps());
                 let evaluation = |input: &Input| {
                     let host = input.host_evaluation(images, Split::Train, 1..5).unwrap();
                     input.decode(&input.upload(host))
                 };
-                let made = [&plain, &keeping].map(|input| {
+                let made = [&plain, &keeping, &resized].map(|input| {
                     let training = input.augmented(images, &indices, &draws).unwrap();
                     [training, evaluation(input)].map(|batch| {
                         let values: Vec<f32> = batch.images.into_data().try_to_vec().unwrap();
                         (values, batch.labels.into_data())
                     })
                 });
-                assert!(made[0] == made[1], "{device:?}, {size}");
+                assert!(
+                    made[0] == made[1] && made[0] == made[2],
+                    "{device:?}, {size}"
+                );
             }
         }
     }

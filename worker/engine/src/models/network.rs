@@ -118,7 +118,11 @@ impl Network {
 
     fn backbone(&self, x: Tensor<4>, eager: &Eager) -> Tensor<4> {
         let x = ops::images(x, self.precision);
-        ops::feature_map(self.backbone.forward(x, eager), self.precision)
+        let y = match self.precision {
+            Precision::F32 | Precision::Tf32 => self.backbone.forward(x, eager),
+            Precision::Bf16 => ops::bf16_weights(self.backbone.clone()).forward(x, eager),
+        };
+        ops::feature_map(y, self.precision)
     }
 
     /// The logits of images, in whatever way `interpreter` computes or notes them.

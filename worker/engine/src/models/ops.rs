@@ -3,6 +3,7 @@
 //! All models go through these, and most of these through `quartet-kernels`, which has them native on
 //! LibTorch. Tensors are `[batch, channels, height, width]` unless said otherwise.
 
+use burn::module::Module;
 use burn::nn::BatchNorm;
 use burn::nn::conv::Conv2d;
 use burn::nn::{Linear, PaddingConfig2d};
@@ -35,6 +36,11 @@ pub(super) fn images(x: Tensor<4>, precision: Precision) -> Tensor<4> {
         Precision::F32 | Precision::Tf32 => quartet_kernels::channels_last(x),
         Precision::Bf16 => quartet_kernels::channels_last_bf16(x),
     }
+}
+
+/// A backbone whose convolutions have their weights in the type of their images.
+pub(super) fn bf16_weights<M: Module>(backbone: M) -> M {
+    quartet_kernels::bf16_weights(backbone)
 }
 
 /// The backbone's output as the head takes it.

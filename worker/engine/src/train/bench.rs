@@ -100,7 +100,7 @@ pub fn measure(work: Work, compute: &Compute) -> Result<StepCost, TrainError> {
     // What is timed in parts is not recorded.
     let state = match work.parts {
         true => state,
-        false => state.at(steps.addresses()),
+        false => state.placed(compute),
     };
     let indices: Vec<usize> = (0..work.experiment.batch_size as usize).collect();
     let mut accumulator = MetricAccumulator::default();

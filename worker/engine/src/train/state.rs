@@ -2,12 +2,13 @@
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Gradients, Tensor, TensorData};
-use quartet_kernels::{Addresses, copied, upload, write};
+use quartet_kernels::{Addresses, MemoryFormat, copied_as, flat, upload, write};
 use quartet_shared::ids::Epoch;
 use quartet_shared::position::Position;
 
 use crate::adam::{Adam, AdamConfig};
 use crate::checkpoint::TrainingSnapshot;
+use crate::compute::Compute;
 use crate::input::random::{Purpose, stream};
 use crate::input::{Batch, DeviceBatch, HostBatch, Input};
 use crate::metrics::{MetricTotals, cross_entropy, statistics};
@@ -70,13 +71,14 @@ impl TrainState {
         }
     }
 
-    /// The state with these addresses, in memory of its own if they are fixed.
-    pub(super) fn at(self, addresses: Addresses) -> Self {
+    /// The state with the addresses that `compute` wants, in memory of its own if they are fixed.
+    pub(super) fn placed(self, compute: &Compute) -> Self {
+        let addresses = compute.addresses();
         let own = match addresses {
             Addresses::Free => self,
             Addresses::Fixed => Self {
-                network: self.network.map(&mut Copied),
-                adam: self.adam.copied(),
+                network: self.network.map(&mut Copied(compute.weights())),
+                adam: self.adam.copied(compute.weights()),
                 ..self
             },
         };
@@ -171,7 +173,10 @@ impl TrainState {
         let (network, adam) = match self.addresses {
             Addresses::Free => (network, self.adam.clone()),
             // The next step writes where these are.
-            Addresses::Fixed => (network.map(&mut Copied), self.adam.copied()),
+            Addresses::Fixed => {
+                let format = MemoryFormat::Contiguous;
+                (network.map(&mut Copied(format)), self.adam.copied(format))
+            }
         };
         TrainingSnapshot {
             network,
@@ -199,15 +204,15 @@ impl TrainState {
     }
 }
 
-/// Copies parameters and running statistics.
-struct Copied;
+/// Copies parameters and running statistics, in this format.
+struct Copied(MemoryFormat);
 
 impl ModuleMapper for Copied {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         let trained = param.is_require_grad();
         let (id, value, mapper) = param.consume();
         let autodiff = value.is_autodiff();
-        let value = copied(value.inner());
+        let value = copied_as(value.inner(), self.0);
         let value = match autodiff {
             true => Tensor::from_inner(value).set_require_grad(trained),
             false => value,
@@ -220,7 +225,6 @@ struct Tensors(Vec<Tensor<1>>);
 
 impl ModuleVisitor for Tensors {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        // Of what lies in order this is no copy.
-        self.0.push(param.val().inner().reshape([-1]));
+        self.0.push(flat(param.val()));
     }
 }

@@ -16,7 +16,7 @@ use super::error::TrainError;
 use super::state::{HostStep, StepInputs, TrainState};
 use crate::batches::{Classifier, batches, inference_batch};
 use crate::compute::Compute;
-use crate::input::{Input, Sampler};
+use crate::input::{Input, Sampler, batches_ahead};
 use crate::metrics::{Means, MetricAccumulator, MetricTotals, cross_entropy, statistics};
 use crate::progress::ProgressReporter;
 use crate::repeat::{Computation, Repeated};
@@ -79,45 +79,47 @@ impl<'a> TrainLoop<'a> {
         let steps = sampler.steps().len();
         self.reporter
             .resume_phase(Phase::Training, epoch, steps, done, totals);
-        let mut since = Instant::now();
-        for (step, indices) in (0..).zip(sampler.steps()).skip(done as usize) {
-            let asked = Instant::now();
-            let batch = self.input.host_training(
-                images,
-                indices,
-                &task.experiment.augmentation,
-                task.run.seed,
-                epoch,
-            )?;
-            let host = state.host_step(batch, epoch, u64::from(step));
-            self.count_wait(asked);
-            let statistics;
-            (state, statistics) = step_once(state, host, &self.input, &mut self.steps);
-            accumulator.push(statistics, indices.len());
-            if self.reporter.step(indices.len()) {
-                let means = read(&mut accumulator)?;
-                self.reporter.report(Some(means));
+        let input = self.input.clone();
+        let batches = sampler.steps().skip(done as usize).map(|indices| {
+            let augmentation = &task.experiment.augmentation;
+            input.host_training(images, indices, augmentation, task.run.seed, epoch)
+        });
+        batches_ahead(input.is_made_ahead(), batches, |batches| {
+            let mut since = Instant::now();
+            for step in done.. {
+                let asked = Instant::now();
+                let Some(batch) = batches.next() else { break };
+                let host = state.host_step(batch?, epoch, u64::from(step));
+                self.count_wait(asked);
+                let n = host.batch.images;
+                let statistics;
+                (state, statistics) = step_once(state, host, &self.input, &mut self.steps);
+                accumulator.push(statistics, n);
+                if self.reporter.step(n) {
+                    let means = read(&mut accumulator)?;
+                    self.reporter.report(Some(means));
+                }
+                let due = |interval| {
+                    since.elapsed() >= interval && self.reporter.wants_mid_epoch_checkpoint()
+                };
+                let stop = self.reporter.stop();
+                match stop {
+                    Some(Stop::Drop) => return Ok(None),
+                    None if !task.checkpoint_interval.is_some_and(due) => continue,
+                    None | Some(Stop::Drain) => {}
+                }
+                read(&mut accumulator)?;
+                let totals = accumulator.totals(self.reporter.seconds());
+                let later = self.keep(&state, Position::within(epoch, step + 1), totals);
+                if stop.or(later).is_some() {
+                    return Ok(None);
+                }
+                since = Instant::now();
             }
-            let due = |interval| {
-                since.elapsed() >= interval && self.reporter.wants_mid_epoch_checkpoint()
-            };
-            let stop = self.reporter.stop();
-            match stop {
-                Some(Stop::Drop) => return Ok(None),
-                None if !task.checkpoint_interval.is_some_and(due) => continue,
-                None | Some(Stop::Drain) => {}
-            }
-            read(&mut accumulator)?;
-            let totals = accumulator.totals(self.reporter.seconds());
-            let later = self.keep(&state, Position::within(epoch, step + 1), totals);
-            if stop.or(later).is_some() {
-                return Ok(None);
-            }
-            since = Instant::now();
-        }
-        let means = read(&mut accumulator)?;
-        self.reporter.report(Some(means));
-        Ok(Some((state, accumulator.totals(self.reporter.seconds()))))
+            let means = read(&mut accumulator)?;
+            self.reporter.report(Some(means));
+            Ok(Some((state, accumulator.totals(self.reporter.seconds()))))
+        })
     }
 
     /// Loss and accuracy on the validation images, each once and in their order. `None` if the callbacks stop
@@ -134,34 +136,42 @@ impl<'a> TrainLoop<'a> {
         let mut accumulator = MetricAccumulator::default();
         let ranges = batches(images, inference_batch(&self.task.experiment));
         self.reporter.phase(Phase::Validating, epoch, ranges.len());
-        for range in ranges {
-            let n = range.len();
-            let asked = Instant::now();
-            let host = self.input.host_evaluation(images, Split::Valid, range)?;
-            self.count_wait(asked);
-            let statistics = self.classifier.run(&self.input, host, |batch| {
-                let logits = network.forward(batch.images);
-                let loss = cross_entropy(logits.clone(), batch.labels.clone(), batch.distributions);
-                statistics(logits, batch.labels, loss)
-            });
-            accumulator.push(statistics, n);
-            if self.reporter.step(n) {
-                self.reporter.report(None);
-            }
-            match self.reporter.stop() {
-                None => {}
-                Some(Stop::Drop) => return Ok(None),
-                Some(Stop::Drain) => {
-                    let (steps, _) = first_steps(self.task, epoch, u32::MAX);
-                    self.keep(state, Position::within(epoch, steps), totals);
-                    return Ok(None);
+        let input = self.input.clone();
+        let made = ranges.into_iter();
+        let made = made.map(|range| input.host_evaluation(images, Split::Valid, range));
+        batches_ahead(input.is_made_ahead(), made, |made| {
+            loop {
+                let asked = Instant::now();
+                let Some(host) = made.next().transpose()? else {
+                    break;
+                };
+                self.count_wait(asked);
+                let n = host.images;
+                let statistics = self.classifier.run(&self.input, host, |batch| {
+                    let logits = network.forward(batch.images);
+                    let labels = batch.labels;
+                    let loss = cross_entropy(logits.clone(), labels.clone(), batch.distributions);
+                    statistics(logits, labels, loss)
+                });
+                accumulator.push(statistics, n);
+                if self.reporter.step(n) {
+                    self.reporter.report(None);
+                }
+                match self.reporter.stop() {
+                    None => {}
+                    Some(Stop::Drop) => return Ok(None),
+                    Some(Stop::Drain) => {
+                        let (steps, _) = first_steps(self.task, epoch, u32::MAX);
+                        self.keep(state, Position::within(epoch, steps), totals);
+                        return Ok(None);
+                    }
                 }
             }
-        }
-        // A validation loss that is not finite ends nothing: Keras goes on, too.
-        let means = accumulator.read();
-        self.reporter.report(None);
-        Ok(Some(means))
+            // A validation loss that is not finite ends nothing: Keras goes on, too.
+            let means = accumulator.read();
+            self.reporter.report(None);
+            Ok(Some(means))
+        })
     }
 
     /// Counts the time that a batch has taken since it was asked for, unless the device has something to

@@ -9,6 +9,7 @@ mod fused;
 mod gpu;
 #[cfg(test)]
 mod tests;
+mod weights;
 
 use std::collections::BTreeMap;
 use std::ffi::{CStr, c_char};
@@ -19,6 +20,7 @@ use torch_sys::C_tensor;
 
 pub(super) use fused::{Tail, conv2d_combined, fused_norm, fused_norm_backward, fused_suits, part};
 pub(super) use gpu::{Family, Graph, is_idle, peak_bytes, set_gpu_arithmetic, to_gpu};
+pub(super) use weights::{TorchAdam, adam, bf16_weights, flat};
 
 type Ref = *const C_tensor;
 
@@ -131,6 +133,13 @@ unsafe extern "C" {
         x: Ref,
         y: Ref,
         scale: f64,
+        out: *mut *mut C_tensor,
+        message: *mut *mut c_char,
+    ) -> i32;
+    fn quartet_flat(x: Ref, out: *mut *mut C_tensor, message: *mut *mut c_char) -> i32;
+    fn quartet_bf16_weights(
+        count: usize,
+        weights: *const Ref,
         out: *mut *mut C_tensor,
         message: *mut *mut c_char,
     ) -> i32;
@@ -302,52 +311,6 @@ pub(super) fn add_scaled(x: &Tensor, y: &Tensor, scale: f64) -> Result<Tensor, T
     one("sum", |out, message| {
         // SAFETY: the tensors live through the call, which only reads them; `out` has room for one.
         unsafe { quartet_add_scaled(x.as_ptr(), y.as_ptr(), scale, out, message) }
-    })
-}
-
-/// Adam without a correction of bias, which is in the rate, of one element.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct TorchAdam<'a> {
-    pub(super) rate: &'a Tensor,
-    pub(super) betas: [f64; 2],
-    pub(super) epsilon: f64,
-}
-
-/// Updates `value` and its moments, which are contiguous, in place.
-pub(super) fn adam(
-    values: &mut [Tensor],
-    gradients: &[Tensor],
-    [m, v]: [&mut [Tensor]; 2],
-    update: TorchAdam<'_>,
-) -> Result<(), TorchError> {
-    let [beta1, beta2] = update.betas;
-    let lists = [&*values, gradients, &*m, &*v].map(|list| {
-        let tensors = list.iter().map(Tensor::as_ptr);
-        tensors.collect::<Vec<Ref>>()
-    });
-    let [values, gradients, m, v] = &lists;
-    let count = values.len();
-    assert!(
-        lists.iter().all(|list| list.len() == count),
-        "a gradient and two moments for each parameter"
-    );
-    call("Adam", |message| {
-        // SAFETY: the tensors and the lists, of which each has `count`, live through the call; those tensors
-        // that it writes to are borrowed mutably.
-        unsafe {
-            quartet_adam(
-                count,
-                values.as_ptr(),
-                gradients.as_ptr(),
-                m.as_ptr(),
-                v.as_ptr(),
-                update.rate.as_ptr(),
-                beta1,
-                beta2,
-                update.epsilon,
-                message,
-            )
-        }
     })
 }
 

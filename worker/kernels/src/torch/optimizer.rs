@@ -69,12 +69,15 @@ fn primitive<const D: usize>(tensor: Tensor<D>) -> TchTensor {
     tensor.expect("all tensors of an update are on one device, without autodiff")
 }
 
-/// The tensor itself if its address is fixed, or if nobody else sees its memory, such as a snapshot; else a
-/// copy.
+/// The tensor itself if its address is fixed, whatever the order of its memory, or if nobody else sees it,
+/// such as a snapshot; else a copy.
 fn writable<const D: usize>(tensor: Tensor<D>, addresses: Addresses) -> TchTensor {
     let tensor = primitive(tensor);
-    let may_write = addresses == Addresses::Fixed || tensor.can_mut();
-    match may_write && tensor.tensor.is_contiguous() {
+    let in_place = match addresses {
+        Addresses::Fixed => true,
+        Addresses::Free => tensor.can_mut() && tensor.tensor.is_contiguous(),
+    };
+    match in_place {
         true => tensor,
         false => fresh(tensor.tensor.contiguous().copy()),
     }

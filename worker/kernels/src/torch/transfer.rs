@@ -8,7 +8,7 @@ use burn::backend::libtorch::{LibTorchDevice, TchTensor};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
 use super::{done, ffi, fresh};
-use crate::GpuArithmetic;
+use crate::{GpuArithmetic, MemoryFormat};
 
 /// Settings for the GPUs that this process uses.
 pub(crate) fn set_gpu_arithmetic(arithmetic: GpuArithmetic) {
@@ -67,9 +67,28 @@ fn int_on_host<const D: usize>(data: TensorData) -> TchTensor {
     host.expect("it was made by LibTorch")
 }
 
-pub(crate) fn copied<const D: usize>(tensor: Tensor<D>) -> Tensor<D> {
-    let copy = primitive(tensor.inner()).tensor.contiguous().copy();
-    Tensor::from_primitive::<LibTorch>(fresh(copy))
+pub(crate) fn copied<const D: usize>(tensor: Tensor<D>, format: MemoryFormat) -> Tensor<D> {
+    let x = primitive(tensor.inner()).tensor;
+    let last = D == 4 && format == MemoryFormat::ChannelsLast;
+    let ordered = match last {
+        true => x.permute([0, 2, 3, 1]).contiguous(),
+        false => x.contiguous(),
+    };
+    let own = match ordered.data_ptr() == x.data_ptr() {
+        true => ordered.copy(),
+        false => ordered,
+    };
+    let own = match last {
+        true => own.permute([0, 3, 1, 2]),
+        false => own,
+    };
+    Tensor::from_primitive::<LibTorch>(fresh(own))
+}
+
+pub(crate) fn flat<const D: usize>(tensor: Tensor<D>) -> Tensor<1> {
+    let TchTensor { tensor, storage } = primitive(tensor.inner());
+    let flat = TchTensor::from_existing(done(ffi::flat(&tensor)), storage);
+    Tensor::from_primitive::<LibTorch>(flat)
 }
 
 pub(crate) fn address<const D: usize>(tensor: &Tensor<D>) -> usize {
@@ -91,7 +110,7 @@ pub(crate) fn peak_bytes(gpu: usize) -> u64 {
     done(ffi::peak_bytes(gpu))
 }
 
-fn primitive<const D: usize>(tensor: Tensor<D>) -> TchTensor {
+pub(super) fn primitive<const D: usize>(tensor: Tensor<D>) -> TchTensor {
     let tensor = tensor.try_into_primitive::<LibTorch>();
     tensor.expect("it is LibTorch's, without autodiff")
 }

@@ -1,6 +1,6 @@
 //! With fixed addresses, as on a GPU, a training does what it does without, to the last bit.
 
-use quartet_kernels::Addresses;
+use quartet_kernels::{Addresses, MemoryFormat};
 use quartet_shared::spec::Precision;
 
 use super::*;
@@ -48,6 +48,25 @@ fn variants() -> Vec<TrainTask> {
     ]
 }
 
+/// Whose parameters have a multiple of 16 elements each, so that their order in memory changes no rounding.
+fn wide() -> Vec<TrainTask> {
+    let of = |backbone: Backbone, precision, freeze: &str| {
+        let mut task = task(38, 0.25, 2);
+        task.experiment.batch_size = 4;
+        task.experiment.precision = precision;
+        task.run.backbone = backbone;
+        task.run.image_size = 32;
+        task.run.freeze = freeze.parse().unwrap();
+        task
+    };
+    vec![
+        of(Backbone::Resnet50, Precision::Tf32, "none"),
+        of(Backbone::Resnet50, Precision::Bf16, "conv3_block2"),
+        of(Backbone::Vgg16, Precision::Tf32, "none"),
+        of(Backbone::Vgg16, Precision::Bf16, "none"),
+    ]
+}
+
 fn train_to(compute: &Compute, task: &TrainTask, keep: &mut Keep<'_>) -> Trained {
     super::super::train(task, compute.clone(), keep).unwrap()
 }
@@ -57,6 +76,7 @@ fn twenty_steps_at_fixed_addresses_are_those_at_others() {
     for device in cpus().into_iter().filter(quartet_kernels::is_native) {
         let (free, fixed) = (Compute::from(&device), Compute::rehearsed(&device));
         let sent = fixed.clone().with_device_data_limit(0);
+        let ordered = fixed.clone().with_weights(MemoryFormat::ChannelsLast);
         assert_eq!(fixed.addresses(), Addresses::Fixed);
         assert_eq!(free.addresses(), Addresses::Free);
         // The device keeps the pixels, but for some.
@@ -64,7 +84,8 @@ fn twenty_steps_at_fixed_addresses_are_those_at_others() {
         let others = variants()
             .into_iter()
             .flat_map(|task| [(&fixed, task.clone()), (&sent, task)]);
-        for (fixed, task) in kept.chain(others) {
+        let wide = wide().into_iter().map(|task| (&ordered, task));
+        for (fixed, task) in kept.chain(others).chain(wide) {
             let folders = [0, 1, 2].map(|_| tempfile::tempdir().unwrap());
             let [expected, first, second] = folders.each_ref().map(|folder| folder.path());
             let mut undisturbed = Keep::new(expected);
@@ -135,11 +156,11 @@ const WAITING: [&str; 9] = [
 #[test]
 fn a_step_waits_for_nothing_and_does_the_same_each_time() {
     for device in cpus().into_iter().filter(quartet_kernels::is_native) {
-        let compute = Compute::rehearsed(&device);
+        let compute = Compute::rehearsed(&device).with_weights(MemoryFormat::ChannelsLast);
         for task in tasks() {
             let images = task.dataset.split(Split::Train);
             let (state, _) = prepare(&task, &device).unwrap();
-            let mut state = state.at(compute.addresses());
+            let mut state = state.placed(&compute);
             let size = task.run.image_size;
             let input = compute.input(&task.dataset, &[Split::Train], size).unwrap();
             assert!(input.keeps() && compute.addresses() == Addresses::Fixed);
