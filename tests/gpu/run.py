@@ -66,7 +66,7 @@ def unit_tests(job):
     """The tests that need a GPU; without one they have nothing to test."""
     for program in sorted(job.options.tests.iterdir()):
         # A test uses the GPU alone.
-        command = [str(program), "--test-threads", "1", "gpu::"]
+        command = [str(program), "--test-threads", "1", "gpu::", "weights::"]
         done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
         text = done.stdout + done.stderr
         results = re.findall(r"^test result: .*", text, re.MULTILINE)

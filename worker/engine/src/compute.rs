@@ -3,11 +3,13 @@
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use burn::module::Module;
 use burn::tensor::Device;
 use quartet_kernels::{Addresses, GraphError, GraphFamily, MemoryFormat, panic_message};
 use quartet_shared::dataset::{Dataset, Split};
 
 use crate::input::Input;
+use crate::models::parameters::copied;
 
 /// Bytes of pixels that a GPU keeps unless somebody says otherwise.
 pub const DEVICE_DATA_LIMIT: u64 = 2 << 30;
@@ -82,6 +84,14 @@ impl Compute {
         }
     }
 
+    /// A network whose weights stay as they are, in the format that it computes fastest with.
+    pub(crate) fn arranged<M: Module>(&self, network: M) -> M {
+        match self.weights() {
+            MemoryFormat::Contiguous => network,
+            format => copied(network, format),
+        }
+    }
+
     /// A family of graphs for a task, if its steps are to be recorded.
     pub(crate) fn family(&self) -> Option<GraphFamily> {
         match self.new_family()? {
@@ -133,5 +143,36 @@ impl Compute {
             tracing::warn!("images are sent batch by batch, as the GPU cannot keep them: {reason}");
             Ok(plain.clone())
         })
+    }
+}
+
+#[cfg(all(test, feature = "tch"))]
+mod tests {
+    use quartet_shared::dataset::{Channels, Images};
+
+    use super::*;
+
+    #[test]
+    fn pixels_that_there_is_no_memory_for_are_sent_batch_by_batch() {
+        // More bytes than a process has addresses: 2^24 images of 2^24 pixels.
+        let train = Images {
+            labels: vec![0; 1 << 24],
+            ..Images::default()
+        };
+        let dataset = Dataset {
+            width: 1 << 12,
+            height: 1 << 12,
+            channels: Channels::Gray,
+            classes: vec!["one".to_owned()],
+            splits: [train, Images::default(), Images::default()],
+        };
+        for device in crate::devices::cpus() {
+            let compute = Compute::rehearsed(&device).with_device_data_limit(u64::MAX);
+            if !quartet_kernels::is_native(&device) {
+                continue;
+            }
+            let input = compute.input(&dataset, &[Split::Train], 8).unwrap();
+            assert!(!input.keeps() && input.is_made_ahead());
+        }
     }
 }

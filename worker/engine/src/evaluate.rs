@@ -99,6 +99,7 @@ pub fn evaluate(
         let config = NetworkConfig::of_run(experiment, run, &dataset.classes);
         // As in the validation that has chosen these weights.
         let network = load_run(&config, weights, device)?.with_precision(experiment.precision);
+        let network = compute.arranged(network);
         // The pixels are sent once.
         let input = input.insert(match &input {
             Some(input) => input.of_size(run.image_size),

@@ -73,10 +73,7 @@ mod tests {
     #[test]
     #[should_panic(expected = "a scoped thread panicked")]
     fn a_batch_that_cannot_be_made_is_no_end() {
-        let batches = (0..3).map(|number| {
-            assert!(number < 1, "broken");
-            number
-        });
+        let batches = (0..3).inspect(|number| assert!(*number < 1, "broken"));
         batches_ahead(true, batches, |batches| assert!(batches.count() < 3));
     }
 }

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Tensor, TensorData};
+use quartet_kernels::{MemoryFormat, copied_as};
 
 /// The path to the parameter that a visitor or mapper is at.
 #[derive(Debug, Default)]
@@ -82,6 +83,11 @@ pub fn with_values<M: Module>(
     })
 }
 
+/// The module with parameters and running statistics of this format, in memory of their own.
+pub(crate) fn copied<M: Module>(module: M, format: MemoryFormat) -> M {
+    module.map(&mut Copied(format))
+}
+
 #[derive(Default)]
 struct Collect {
     path: Path,
@@ -151,5 +157,21 @@ impl<F: FnMut(&str, &[usize]) -> Option<Vec<f32>>> ModuleMapper for Apply<F> {
         let (id, _, mapper) = param.consume();
         let value = Tensor::<D>::from_data(TensorData::new(values, shape), &device);
         Param::from_mapped_value(id, value.set_require_grad(trained), mapper)
+    }
+}
+
+struct Copied(MemoryFormat);
+
+impl ModuleMapper for Copied {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let trained = param.is_require_grad();
+        let (id, value, mapper) = param.consume();
+        let autodiff = value.is_autodiff();
+        let value = copied_as(value.inner(), self.0);
+        let value = match autodiff {
+            true => Tensor::from_inner(value).set_require_grad(trained),
+            false => value,
+        };
+        Param::from_mapped_value(id, value, mapper)
     }
 }

@@ -62,7 +62,7 @@ pub struct Work {
 pub fn measure_inference(work: Work, compute: &Compute) -> Result<StepCost, TrainError> {
     let task = task(&work);
     let (state, _) = prepare(&task, &compute.device)?;
-    let network = state.network.valid();
+    let network = compute.arranged(state.network.valid());
     let input = compute.input(&task.dataset, &[Split::Train], task.run.image_size)?;
     let mut classifier = Classifier::new(compute, compute.family());
     let images = task.dataset.split(Split::Train);

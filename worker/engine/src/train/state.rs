@@ -1,8 +1,8 @@
 //! The state of a training, and one step of it.
 
-use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
+use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Gradients, Tensor, TensorData};
-use quartet_kernels::{Addresses, MemoryFormat, copied_as, flat, upload, write};
+use quartet_kernels::{Addresses, MemoryFormat, flat, upload, write};
 use quartet_shared::ids::Epoch;
 use quartet_shared::position::Position;
 
@@ -12,6 +12,7 @@ use crate::compute::Compute;
 use crate::input::random::{Purpose, stream};
 use crate::input::{Batch, DeviceBatch, HostBatch, Input};
 use crate::metrics::{MetricTotals, cross_entropy, statistics};
+use crate::models::parameters::copied;
 use crate::models::{DropoutMasks, HostMasks, Network};
 use crate::repeat::Inputs;
 
@@ -77,7 +78,7 @@ impl TrainState {
         let own = match addresses {
             Addresses::Free => self,
             Addresses::Fixed => Self {
-                network: self.network.map(&mut Copied(compute.weights())),
+                network: copied(self.network, compute.weights()),
                 adam: self.adam.copied(compute.weights()),
                 ..self
             },
@@ -175,7 +176,7 @@ impl TrainState {
             // The next step writes where these are.
             Addresses::Fixed => {
                 let format = MemoryFormat::Contiguous;
-                (network.map(&mut Copied(format)), self.adam.copied(format))
+                (copied(network, format), self.adam.copied(format))
             }
         };
         TrainingSnapshot {
@@ -201,23 +202,6 @@ impl TrainState {
     fn places(&self) -> Vec<Option<usize>> {
         let tensors = self.tensors();
         tensors.iter().map(quartet_kernels::address).collect()
-    }
-}
-
-/// Copies parameters and running statistics, in this format.
-struct Copied(MemoryFormat);
-
-impl ModuleMapper for Copied {
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let trained = param.is_require_grad();
-        let (id, value, mapper) = param.consume();
-        let autodiff = value.is_autodiff();
-        let value = copied_as(value.inner(), self.0);
-        let value = match autodiff {
-            true => Tensor::from_inner(value).set_require_grad(trained),
-            false => value,
-        };
-        Param::from_mapped_value(id, value, mapper)
     }
 }
 

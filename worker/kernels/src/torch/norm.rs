@@ -1,5 +1,7 @@
 //! Batch normalisation with what follows it: a residual, ReLU.
 
+mod passes;
+
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
@@ -12,9 +14,9 @@ use burn::backend::{
 use burn::nn::BatchNorm;
 use burn::tensor::Tensor;
 
-use super::ffi::{self, Normalised};
+use self::passes::{Saved, forward_batch, forward_running, gradients};
+use super::graph;
 use super::residual::Residual;
-use super::{done, fresh, graph};
 use crate::{Addresses, Statistics};
 
 /// What is the same for all channels.
@@ -98,220 +100,6 @@ pub(crate) fn batch_norm<const D: usize>(
     norm.running_mean.value_sync();
     norm.running_var.value_sync();
     Tensor::from_dispatch(y)
-}
-
-/// What the backward pass needs.
-#[derive(Clone, Debug)]
-struct Saved {
-    x: TchTensor,
-    gamma: TchTensor,
-    by: SavedStatistics,
-    /// The output, if ReLU made it.
-    output: Option<TchTensor>,
-    epsilon: f64,
-    /// Beta and whether there was ReLU, if our own kernels computed it; then the output is there if there was
-    /// a residual, too.
-    fused: Option<(TchTensor, bool)>,
-}
-
-#[derive(Clone, Debug)]
-enum SavedStatistics {
-    /// Mean and inverse standard deviation.
-    Batch(TchTensor, TchTensor),
-    /// Mean and variance.
-    Running(TchTensor, TchTensor),
-}
-
-/// Adds the residual and applies ReLU to a fresh tensor.
-fn followed(mut y: tch::Tensor, residual: Option<TchTensor>, relu: bool) -> TchTensor {
-    if let Some(residual) = residual {
-        y = y.g_add_(&residual.tensor);
-    }
-    fresh(if relu { y.relu_() } else { y })
-}
-
-struct Trained {
-    y: TchTensor,
-    mean: TchTensor,
-    variance: TchTensor,
-}
-
-fn forward_batch(
-    x: TchTensor,
-    residual: Option<TchTensor>,
-    layer: Layer<LibTorch>,
-    settings: Settings,
-    save: bool,
-) -> (Trained, Option<Saved>) {
-    let residual_tensor = residual.as_ref().map(|residual| &residual.tensor);
-    if ffi::fused_suits(&x.tensor, residual_tensor) {
-        return forward_fused(x, residual, layer, settings, save);
-    }
-    let Layer {
-        gamma,
-        beta,
-        mean,
-        variance,
-    } = layer;
-    // With momentum 1 the running statistics become those of the batch alone.
-    let (batch_mean, batch_variance) = (mean.tensor.zeros_like(), variance.tensor.zeros_like());
-    let (y, saved_mean, deviation) = x.tensor.native_batch_norm(
-        Some(&gamma.tensor),
-        Some(&beta.tensor),
-        Some(&batch_mean),
-        Some(&batch_variance),
-        true,
-        1.0,
-        settings.epsilon,
-    );
-    let n = x.tensor.numel() as f64 / x.tensor.size()[1] as f64;
-    // LibTorch's is unbiased: of one value it is 0 / 0.
-    let biased = match n > 1.0 {
-        true => batch_variance * ((n - 1.0) / n),
-        false => batch_variance.zeros_like(),
-    };
-    let moved = |mut running: TchTensor, batch: tch::Tensor| match settings.addresses {
-        Addresses::Fixed => {
-            let mut kept = running.tensor.g_mul_scalar_(1.0 - settings.momentum);
-            let _ = kept.g_add_(&(batch * settings.momentum));
-            running
-        }
-        Addresses::Free => {
-            let kept = running.tensor * (1.0 - settings.momentum);
-            fresh(kept + batch * settings.momentum)
-        }
-    };
-    let y = followed(y, residual, settings.relu);
-    let saved = save.then(|| Saved {
-        x,
-        gamma,
-        by: SavedStatistics::Batch(fresh(saved_mean), fresh(deviation)),
-        output: settings.relu.then(|| y.clone()),
-        epsilon: settings.epsilon,
-        fused: None,
-    });
-    let trained = Trained {
-        y,
-        mean: moved(mean, batch_mean),
-        variance: moved(variance, biased),
-    };
-    (trained, saved)
-}
-
-/// [`forward_batch`] by kernels of our own.
-fn forward_fused(
-    x: TchTensor,
-    residual: Option<TchTensor>,
-    layer: Layer<LibTorch>,
-    settings: Settings,
-    save: bool,
-) -> (Trained, Option<Saved>) {
-    let Layer { gamma, beta, .. } = layer;
-    let [mut mean, mut variance] =
-        [layer.mean, layer.variance].map(|running| match settings.addresses {
-            Addresses::Fixed => running,
-            Addresses::Free => fresh(running.tensor.copy()),
-        });
-    let [y, batch_mean, deviation] = done(ffi::fused_norm(
-        &x.tensor,
-        residual.as_ref().map(|residual| &residual.tensor),
-        [&gamma.tensor, &beta.tensor],
-        [&mut mean.tensor, &mut variance.tensor],
-        [settings.momentum, settings.epsilon],
-        settings.relu,
-    ))
-    .map(fresh);
-    let saved = save.then(|| Saved {
-        x,
-        gamma,
-        by: SavedStatistics::Batch(batch_mean, deviation),
-        output: (settings.relu && residual.is_some()).then(|| y.clone()),
-        epsilon: settings.epsilon,
-        fused: Some((beta, settings.relu)),
-    });
-    (Trained { y, mean, variance }, saved)
-}
-
-fn forward_running(
-    x: TchTensor,
-    residual: Option<TchTensor>,
-    layer: Layer<LibTorch>,
-    settings: Settings,
-    save: bool,
-) -> (TchTensor, Option<Saved>) {
-    let Layer {
-        gamma,
-        beta,
-        mean,
-        variance,
-    } = layer;
-    let (y, ..) = x.tensor.native_batch_norm(
-        Some(&gamma.tensor),
-        Some(&beta.tensor),
-        Some(&mean.tensor),
-        Some(&variance.tensor),
-        false,
-        0.0,
-        settings.epsilon,
-    );
-    let y = followed(y, residual, settings.relu);
-    let saved = save.then(|| Saved {
-        x,
-        gamma,
-        by: SavedStatistics::Running(mean, variance),
-        output: settings.relu.then(|| y.clone()),
-        epsilon: settings.epsilon,
-        fused: None,
-    });
-    (y, saved)
-}
-
-/// Gradients of input, gamma, beta and residual.
-fn gradients(saved: Saved, gradient: TchTensor, want: [bool; 4]) -> [Option<TchTensor>; 4] {
-    let Saved {
-        x,
-        gamma,
-        by,
-        output,
-        epsilon,
-        fused,
-    } = saved;
-    if let (Some((beta, relu)), SavedStatistics::Batch(mean, deviation)) = (&fused, &by) {
-        let output = output.as_ref().map(|output| &output.tensor);
-        let layer = [&gamma, beta, mean, deviation].map(|tensor| &tensor.tensor);
-        let found = ffi::fused_norm_backward(&gradient.tensor, &x.tensor, output, layer, *relu);
-        let [x, gamma, beta, residual] = done(found);
-        // What ReLU lets through is new; without it, the residual's gradient is the output's.
-        let residual = match output.is_some() {
-            true => residual.map(fresh),
-            false => Some(gradient),
-        };
-        return [x.map(fresh), gamma.map(fresh), beta.map(fresh), residual];
-    }
-    let gradient = match output {
-        // tch has them the other way round than their names say.
-        Some(output) => fresh(output.tensor.threshold_backward(&gradient.tensor, 0)),
-        None => gradient,
-    };
-    let by = match &by {
-        SavedStatistics::Batch(mean, deviation) => {
-            Normalised::Batch(&mean.tensor, &deviation.tensor)
-        }
-        SavedStatistics::Running(mean, variance) => {
-            Normalised::Running(&mean.tensor, &variance.tensor)
-        }
-    };
-    let [want_x, want_gamma, want_beta, want_residual] = want;
-    let [x, gamma, beta] = done(ffi::batch_norm_backward(
-        &gradient.tensor,
-        &x.tensor,
-        &gamma.tensor,
-        by,
-        epsilon,
-        [want_x, want_gamma, want_beta],
-    ));
-    let residual = want_residual.then_some(gradient);
-    [x.map(fresh), gamma.map(fresh), beta.map(fresh), residual]
 }
 
 impl Norm for LibTorch {

@@ -2,6 +2,8 @@
 
 #![expect(clippy::print_stdout, reason = "the table is the program's output")]
 
+mod row;
+
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
@@ -12,6 +14,8 @@ use quartet_shared::spec::{Backbone, Precision, Preset, RunSpec};
 use quartet_worker::device::{self, BackendChoice};
 use quartet_worker::{gpu_monitor, threads};
 use serde::{Deserialize, Serialize};
+
+use self::row::{Row, peak_bytes};
 
 /// Measures what training costs on this machine.
 #[derive(Parser)]
@@ -129,28 +133,6 @@ struct Setting {
     graphs: Graphs,
 }
 
-/// What a process prints.
-#[derive(Serialize, Deserialize)]
-struct Row {
-    #[serde(flatten)]
-    setting: Setting,
-    /// What computed, for people.
-    device: String,
-    seconds_per_step: f64,
-    images_per_second: f64,
-    /// Seconds for input pipeline, forward, backward, optimizer, where they were timed.
-    parts: Option<[f64; 4]>,
-    loss: f64,
-    /// Most memory of the process; `None` where `/proc` does not tell.
-    peak_bytes: Option<u64>,
-    /// By how much more of the GPU's memory is taken than before; `None` where no GPU can be asked.
-    gpu_bytes: Option<u64>,
-    /// The most that its tensors took of it.
-    gpu_peak_bytes: Option<u64>,
-    /// Whether steps were recorded and replayed.
-    recorded: bool,
-}
-
 fn main() -> Result<()> {
     let cli = Cli::parse();
     quartet_shared::telemetry::init("warn")?;
@@ -213,21 +195,7 @@ impl Step {
     /// memory is a row, too.
     fn table(&self) -> Result<()> {
         if !self.json {
-            println!(
-                "{:<20} {:>5} {:>6} {:>9} {:>6} {:<18} {:>8} {:>8} {:>27} {:>11} {:>10} {:>8}",
-                "backbone",
-                "size",
-                "batch",
-                "precision",
-                "graphs",
-                "device",
-                "s/step",
-                "images/s",
-                "input/forward/backward/Adam",
-                "peak memory",
-                "on the GPU",
-                "loss"
-            );
+            println!("{}", Row::header());
         }
         let mut failed = 0;
         for setting in self.settings() {
@@ -346,34 +314,6 @@ impl std::fmt::Display for Graphs {
     }
 }
 
-impl Row {
-    fn line(&self) -> String {
-        let Setting {
-            backbone,
-            size,
-            batch,
-            precision,
-            ..
-        } = self.setting;
-        let graphs = if self.recorded { "replay" } else { "-" };
-        let gibibytes = |bytes: u64| format!("{:.2} GiB", bytes as f64 / f64::from(1 << 30));
-        let memory = self.peak_bytes.map_or("?".to_owned(), gibibytes);
-        let on_gpu = self.gpu_peak_bytes.map_or("-".to_owned(), gibibytes);
-        let parts = self.parts.map_or("-".to_owned(), |parts| {
-            parts.map(|part| format!("{part:.3}")).join(" ")
-        });
-        format!(
-            "{backbone:<20} {size:>5} {batch:>6} {:>9} {graphs:>6} {:<18} {:>8.3} {:>8.2} \
-             {parts:>27} {memory:>11} {on_gpu:>10} {:>8.4}",
-            precision.as_str(),
-            self.device,
-            self.seconds_per_step,
-            self.images_per_second,
-            self.loss
-        )
-    }
-}
-
 fn select(backend: BackendChoice, compute: &Compute) -> Result<device::TrainingDevice> {
     let Compute { gpu, threads: n } = *compute;
     threads::set(backend, gpu, n)?;
@@ -394,18 +334,4 @@ fn input_speed(input: &Input) -> Result<()> {
         println!("{size:>5} {:>6} {speed:>9.0}", input.batch);
     }
     Ok(())
-}
-
-/// The most memory that this process has ever had (`VmHWM`).
-fn peak_bytes() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))?;
-    line.trim()
-        .strip_suffix("kB")?
-        .trim()
-        .parse::<u64>()
-        .ok()
-        .map(|kib| kib * 1024)
 }
