@@ -8,9 +8,10 @@
 //! - `lease`: when a lease is granted, renewed, pinned, reclaimed, and when it expires
 //! - `task`: a task's stage, its newest lease, and its failure counts
 //! - `run`: how far a training run is in the store
-//! - `worker`: how a worker attaches, is heard of, drains, is quarantined, and is lost
+//! - `worker`: a worker, and what it is told
 //!
 //! What happens to them:
+//! - `attendance`: how workers attach, are heard of, and go
 //! - `assignment`: idle workers get ready tasks
 //! - `transaction`: writes to the store under a lease: grant, commit, completion, rollback
 //! - `release`: a worker ends its task without a result; `drain`: it is asked to
@@ -25,6 +26,7 @@
 //! - `occurrences`: what has happened, for the history
 
 mod assignment;
+mod attendance;
 mod config;
 mod drain;
 mod history;

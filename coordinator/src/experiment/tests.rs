@@ -1,7 +1,8 @@
 use std::fs;
 use std::io;
 
-use quartet_ingest::data::{Dealing, SyntheticSpec};
+use quartet_ingest::data::{Dealing, Source, SyntheticSpec};
+use quartet_proto::channel::Connector;
 use quartet_shared::spec::Preset;
 use quartet_shared::terminal::Mode;
 

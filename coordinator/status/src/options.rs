@@ -61,6 +61,40 @@ pub struct Cli {
     pub completions: Option<Shell>,
 }
 
+impl Cli {
+    /// An option before the command that means nothing to it.
+    ///
+    /// # Errors
+    /// Which one, and which commands it is for.
+    pub fn check(&self) -> Result<(), String> {
+        let Some(command) = &self.command else {
+            return Ok(());
+        };
+        let (is_table, is_log) = match command {
+            Command::Queue { .. }
+            | Command::List { .. }
+            | Command::Show { .. }
+            | Command::Compare { .. } => (true, false),
+            Command::Logs { .. } => (false, true),
+            Command::Drain { .. }
+            | Command::Retry { .. }
+            | Command::Submit(_)
+            | Command::Cancel { .. }
+            | Command::Page { .. }
+            | Command::Report { .. } => (false, false),
+        };
+        if self.options.json && !is_table {
+            return Err(
+                "--json is for status itself, and for list, show, compare and queue".into(),
+            );
+        }
+        if self.options.follow && !is_log {
+            return Err("--follow is for status itself, and for logs".into());
+        }
+        Ok(())
+    }
+}
+
 /// What else the program does.
 #[derive(Clone, Debug, Subcommand)]
 pub enum Command {
@@ -306,5 +340,38 @@ mod tests {
         };
         assert!(parsed(&["gpu-3@node7"]) && parsed(&["--all"]));
         assert!(!parsed(&[]) && !parsed(&["gpu-3@node7", "--all"]));
+    }
+
+    #[test]
+    fn an_option_that_means_nothing_to_a_command_is_refused() {
+        let check = |arguments: &[&str]| {
+            let line = [&["status"], arguments].concat();
+            Cli::try_parse_from(line).unwrap().check()
+        };
+        let meant: [&[&str]; 6] = [
+            &["--json", "--follow"],
+            &["--json", "list"],
+            &["--json", "show", "runs/a"],
+            &["--json", "compare", "runs/a", "runs/b"],
+            &["--json", "queue"],
+            &["--follow", "logs", "vgg16"],
+        ];
+        for arguments in meant {
+            assert_eq!(check(arguments), Ok(()), "{arguments:?}");
+        }
+        let meaningless: [&[&str]; 8] = [
+            &["--json", "logs", "vgg16"],
+            &["--json", "drain", "--all"],
+            &["--json", "retry", "vgg16"],
+            &["--json", "submit", "my.toml"],
+            &["--json", "report", "runs/a"],
+            &["--follow", "queue"],
+            &["--follow", "show", "runs/a"],
+            &["--follow", "page"],
+        ];
+        for arguments in meaningless {
+            let reason = check(arguments).unwrap_err();
+            assert!(reason.starts_with(arguments[0]), "{arguments:?}: {reason}");
+        }
     }
 }

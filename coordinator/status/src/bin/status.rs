@@ -31,6 +31,10 @@ fn main() -> ExitCode {
         clap_complete::generate(shell, &mut Cli::command(), "status", &mut io::stdout());
         return ExitCode::SUCCESS;
     }
+    if let Err(reason) = cli.check() {
+        let kind = clap::error::ErrorKind::ArgumentConflict;
+        Cli::command().error(kind, reason).exit();
+    }
     show(&cli).unwrap_or_else(|error| {
         let _ = writeln!(io::stderr(), "error: {error:#}");
         let usage = matches!(
