@@ -100,10 +100,10 @@ pub fn evaluate(
         // As in the validation that has chosen these weights.
         let network = load_run(&config, weights, device)?.with_precision(experiment.precision);
         let network = compute.arranged(network);
-        // The pixels are sent once.
+        // Pixels that the device keeps are sent once.
         let input = input.insert(match &input {
-            Some(input) => input.of_size(run.image_size),
-            None => compute.input(dataset, &splits, run.image_size)?,
+            Some(input) if input.keeps() => input.of_size(run.image_size),
+            _ => compute.input(dataset, &splits, run.image_size)?,
         });
         let mut classifier = Classifier::new(&compute, compute.family());
         let mut computed = Predictions::default();

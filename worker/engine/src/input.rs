@@ -112,7 +112,6 @@ impl Input {
     }
 
     /// Whether the device keeps the pixels.
-    #[cfg(test)]
     pub(crate) fn keeps(&self) -> bool {
         self.kept.is_some()
     }

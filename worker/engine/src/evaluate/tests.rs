@@ -3,10 +3,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use quartet_agent::executor::Checkpoint;
+#[cfg(feature = "tch")]
+use quartet_kernels::MemoryFormat;
 use quartet_shared::dataset::{Channels, Dataset, ImageShape};
 use quartet_shared::ids::RunName;
 use quartet_shared::predictions::Shape;
 use quartet_shared::progress::Progress;
+#[cfg(feature = "tch")]
+use quartet_shared::spec::Precision;
 use quartet_shared::spec::{Preset, RunSpec};
 
 use super::*;
@@ -226,5 +230,30 @@ fn what_is_predicted_is_not_computed_again() {
         // Two batches of each split, for each member that is left.
         assert_eq!((last.step, last.steps), (4 * left as u32, 4 * left as u32));
         assert_eq!(again.predicted.len(), left);
+    }
+}
+
+#[cfg(feature = "tch")]
+#[test]
+fn what_a_gpu_does_otherwise_changes_no_prediction() {
+    for device in crate::devices::cpus() {
+        if !quartet_kernels::is_native(&device) {
+            continue;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        // The third takes images of another size.
+        let mut task = task(folder.path(), &["one", "two", "three"], &device);
+        for precision in [Precision::Tf32, Precision::Bf16] {
+            task.experiment.precision = precision;
+            let fixed = Compute::rehearsed(&device).with_weights(MemoryFormat::ChannelsLast);
+            let sent = fixed.clone().with_device_data_limit(0);
+            let [expected, found, sent] = [Compute::from(&device), fixed, sent].map(|compute| {
+                let mut watch = Watch::default();
+                let evaluated = evaluate(&task, compute, &mut watch).unwrap();
+                assert!(matches!(evaluated, Evaluated::Finished(_)));
+                watch.predicted
+            });
+            assert!(expected.len() == 3 && found == expected && sent == expected);
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! Batches that are made before they are asked for.
 
+use std::panic::resume_unwind;
 use std::sync::mpsc::sync_channel;
 use std::thread;
 
@@ -16,7 +17,7 @@ pub(crate) fn batches_ahead<B: Send, R>(
     thread::scope(|scope| {
         // Nothing waits in the channel, but one batch with its maker.
         let (sender, receiver) = sync_channel(0);
-        scope.spawn(move || {
+        let maker = scope.spawn(move || {
             for batch in batches {
                 if sender.send(batch).is_err() {
                     break;
@@ -24,7 +25,11 @@ pub(crate) fn batches_ahead<B: Send, R>(
             }
         });
         // Ends with the thread, or ends it.
-        body(&mut receiver.into_iter())
+        let result = body(&mut receiver.into_iter());
+        if let Err(panic) = maker.join() {
+            resume_unwind(panic);
+        }
+        result
     })
 }
 
@@ -71,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "a scoped thread panicked")]
+    #[should_panic(expected = "broken")]
     fn a_batch_that_cannot_be_made_is_no_end() {
         let batches = (0..3).inspect(|number| assert!(*number < 1, "broken"));
         batches_ahead(true, batches, |batches| assert!(batches.count() < 3));

@@ -1,5 +1,7 @@
 //! With fixed addresses, as on a GPU, a training does what it does without, to the last bit.
 
+use burn::module::{Module, ModuleVisitor, Param};
+use burn::tensor::Tensor;
 use quartet_kernels::{Addresses, MemoryFormat};
 use quartet_shared::spec::Precision;
 
@@ -140,6 +142,26 @@ fn a_snapshot_keeps_its_values_while_training_goes_on() {
     }
 }
 
+/// How many weights lie in memory in the order in which convolutions read them, where that is not the ordinary
+/// one.
+#[derive(Default)]
+struct ChannelsInnermost(usize);
+
+impl ModuleVisitor for ChannelsInnermost {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let value = param.val().inner();
+        let [a, b, c, d] = match value.dims()[..] {
+            [a, b, c, d] => [a, b, c, d],
+            _ => return,
+        };
+        let ordinary = value.clone().reshape([-1]).into_data();
+        let innermost = value.clone().reshape([a, b, c, d]).permute([0, 2, 3, 1]);
+        let in_memory = quartet_kernels::flat(value).into_data();
+        assert_eq!(in_memory, innermost.reshape([-1]).into_data());
+        self.0 += usize::from(in_memory != ordinary);
+    }
+}
+
 /// Operations that make the host wait for a GPU, or that read its memory.
 const WAITING: [&str; 9] = [
     "aten::item",
@@ -161,6 +183,9 @@ fn a_step_waits_for_nothing_and_does_the_same_each_time() {
             let images = task.dataset.split(Split::Train);
             let (state, _) = prepare(&task, &device).unwrap();
             let mut state = state.placed(&compute);
+            let mut innermost = ChannelsInnermost::default();
+            state.network.visit(&mut innermost);
+            assert!(innermost.0 > 5, "{}", task.run.backbone);
             let size = task.run.image_size;
             let input = compute.input(&task.dataset, &[Split::Train], size).unwrap();
             assert!(input.keeps() && compute.addresses() == Addresses::Fixed);
@@ -196,7 +221,7 @@ fn a_step_waits_for_nothing_and_does_the_same_each_time() {
             }
         }
         // What waits is seen.
-        let one = burn::tensor::Tensor::<1>::ones([1], &device);
+        let one = Tensor::<1>::ones([1], &device);
         let (_, operations) = quartet_kernels::observed(|| one.into_scalar::<f32>());
         assert!(!operations.is_empty(), "{operations:?}");
     }

@@ -38,6 +38,16 @@ fn an_exception_becomes_an_error_with_its_message() {
     assert_eq!(bias.unwrap().size(), [4]);
 }
 
+/// Whether there is a GPU to test on; there must be one where `QUARTET_EXPECT_GPU` says so.
+fn has_gpu() -> bool {
+    let found = tch::Cuda::is_available();
+    assert!(
+        found || std::env::var_os("QUARTET_EXPECT_GPU").is_none(),
+        "LibTorch finds no GPU"
+    );
+    found
+}
+
 /// The images' number and channels, the output's channels, height, width and padding.
 type Shape = (i64, [i64; 2], [i64; 2], [i64; 2]);
 

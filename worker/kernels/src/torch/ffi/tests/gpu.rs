@@ -75,7 +75,7 @@ const MOMENTUM: f64 = 0.25;
 
 #[test]
 fn fused_normalisation_is_that_of_the_formula() {
-    if !tch::Cuda::is_available() {
+    if !has_gpu() {
         return;
     }
     // Images, rows of the head, channels of every kind of grid, fewer rows than a block has, large means.
@@ -184,7 +184,7 @@ fn what_follows_a_convolution_is_that_of_the_formula() {
         groups: 1,
     };
     for device in [Device::Cpu, Device::Cuda(0)] {
-        if device != Device::Cpu && !tch::Cuda::is_available() {
+        if device != Device::Cpu && !has_gpu() {
             continue;
         }
         // With our own kernels, and with channels that these do not have.
@@ -266,7 +266,7 @@ fn what_follows_a_convolution_is_that_of_the_formula() {
 
 #[test]
 fn a_graph_does_again_what_was_recorded() {
-    if !tch::Cuda::is_available() || !Graph::available() {
+    if !has_gpu() || !Graph::available() {
         return;
     }
     let mut x = on_gpu(&[4], Kind::Float, 1.0, 0.0);

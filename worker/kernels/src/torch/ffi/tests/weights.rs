@@ -10,7 +10,7 @@ fn channels_innermost(x: &Tensor) -> Tensor {
 
 /// Where there is a GPU, there, too.
 fn devices() -> Vec<Device> {
-    let gpu = tch::Cuda::is_available().then_some(Device::Cuda(0));
+    let gpu = has_gpu().then_some(Device::Cuda(0));
     [Device::Cpu].into_iter().chain(gpu).collect()
 }
 
