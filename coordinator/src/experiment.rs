@@ -1,8 +1,8 @@
 //! An experiment as the store has it: its spec, its data, its leader, and how far its runs are.
 //!
 //! - `request`: what the user asks for
-//! - `create`: puts a new one into the store, with its data and weights; `submit`: one whose data and weights are
-//!   there already
+//! - `create`: puts a new one into the store, with its data and weights; `submit`: one whose data and weights
+//!   are there already
 //! - `revision`: what may change in one that is there; `settle`: what follows from a change
 //! - `history`: how far its runs are; `bin`: manifests that do not count any more
 

@@ -75,7 +75,8 @@ pub fn overwrite<const D: usize>(target: &Tensor<D>, source: &Tensor<D>) {
     unreachable!("{target:?} is not LibTorch's: {source:?}");
 }
 
-/// In which order the elements of a tensor of four axes lie in memory, on LibTorch. All others are contiguous.
+/// In which order the elements of a tensor of four axes lie in memory, on LibTorch. All others are
+/// contiguous.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum MemoryFormat {
     /// The last axis is the innermost one.
@@ -85,8 +86,8 @@ pub enum MemoryFormat {
     ChannelsLast,
 }
 
-/// The same values, contiguous, in memory of their own, on LibTorch; elsewhere no memory is written to that is
-/// shared.
+/// The same values, contiguous, in memory of their own, on LibTorch; elsewhere no memory is written to that
+/// is shared.
 #[must_use]
 pub fn copied<const D: usize>(tensor: Tensor<D>) -> Tensor<D> {
     copied_as(tensor, MemoryFormat::Contiguous)

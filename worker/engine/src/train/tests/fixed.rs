@@ -142,8 +142,8 @@ fn a_snapshot_keeps_its_values_while_training_goes_on() {
     }
 }
 
-/// How many weights lie in memory in the order in which convolutions read them, where that is not the ordinary
-/// one.
+/// How many weights lie in memory in the order in which convolutions read them, where that is not the
+/// ordinary one.
 #[derive(Default)]
 struct ChannelsInnermost(usize);
 
@@ -208,7 +208,8 @@ fn a_step_waits_for_nothing_and_does_the_same_each_time() {
                     quartet_kernels::observed(|| state.step_in_place(&inputs, &input));
                 state.adam.count_update();
                 assert!(operations["aten::_fused_adam_"] == 1, "{operations:?}");
-                // On a CPU Adam reads its rate, and of each parameter a number of the update; a GPU's does not.
+                // On a CPU Adam reads its rate, and of each parameter a number of the update; a GPU's reads
+                // neither.
                 let reads = operations.get("aten::item").copied().unwrap_or(0);
                 let of_adam = 1 + state.adam.moments.len() as u64;
                 let waiting = WAITING
