@@ -303,8 +303,8 @@ pub struct Options {
         default_value = "127.0.0.1:50051"
     )]
     pub coordinator: Vec<Address>,
-    /// Which experiment of a coordinator that trains several [default: the first]; with submit, the name of the
-    /// new one [default: as it says].
+    /// Which experiment of a coordinator that trains several [default: the first]; with submit, the name of
+    /// the new one [default: as it says].
     #[arg(long, global = true, value_name = "NAME")]
     pub name: Option<ExperimentName>,
     /// Which keys to show.

@@ -213,8 +213,8 @@ pub fn channels_last_bf16(x: Tensor<4>) -> Tensor<4> {
 }
 
 /// The module with its parameters of four axes, the weights of convolutions, in bfloat16 as [`conv2d`] takes
-/// them: all are converted in one call. Their gradients, which are in bfloat16, too, are those of the module's
-/// own weights.
+/// them: all are converted in one call. Their gradients, which are in bfloat16, too, are those of the
+/// module's own weights.
 ///
 /// # Panics
 /// Where [`is_native`] is false.

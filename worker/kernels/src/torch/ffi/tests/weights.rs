@@ -14,8 +14,8 @@ fn devices() -> Vec<Device> {
     [Device::Cpu].into_iter().chain(gpu).collect()
 }
 
-/// Some of each kind, such as a kernel of one pixel, which is in both orders at once. A multiple of 16 elements
-/// each: what does not fill a vector of the CPU is rounded in another way.
+/// Some of each kind, such as a kernel of one pixel, which is in both orders at once. A multiple of 16
+/// elements each: what does not fill a vector of the CPU is rounded in another way.
 const SHAPES: [&[i64]; 5] = [&[8, 4, 3, 3], &[4, 8, 1, 1], &[4, 4, 1, 7], &[16], &[9, 16]];
 
 /// Parameters after two updates, and their moments, in row-major order.
