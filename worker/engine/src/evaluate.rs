@@ -2,14 +2,16 @@
 
 use std::borrow::Cow;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Tensor};
 use quartet_agent::executor::{
     Callbacks, EvaluateTask, Evaluated, Member, MemberSource, Stop, UnsupportedPrecision,
 };
+use quartet_kernels::panic_message;
 use quartet_shared::dataset::{ImageShape, Images, Split};
-use quartet_shared::ids::Epoch;
+use quartet_shared::ids::{Epoch, RunName};
 use quartet_shared::predictions::{Predictions, Shape};
 use quartet_shared::progress::Phase;
 use quartet_shared::report::{
@@ -22,6 +24,7 @@ use crate::compute::Compute;
 use crate::input::{Input, batches_ahead};
 use crate::models::{Network, NetworkConfig, precision};
 use crate::progress::ProgressReporter;
+use crate::train::memory::{is_out_of_memory, was_free};
 
 /// Why the ensemble cannot be evaluated.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +46,16 @@ pub enum EvaluateError {
     /// The images cannot be read.
     #[error("cannot read the data set's file")]
     Images(#[from] io::Error),
+    /// Not even one image at a time fits onto the device.
+    #[error("out of memory on the GPU{free}: {run} with one image of {image_size}x{image_size}")]
+    OutOfMemory {
+        /// The run.
+        run: RunName,
+        /// Pixels of a side.
+        image_size: u32,
+        /// What LibTorch says was free, as a part of the sentence.
+        free: String,
+    },
     /// Neither split has images.
     #[error("the data set has neither validation nor test images")]
     NoImages,
@@ -50,12 +63,14 @@ pub enum EvaluateError {
 
 /// Evaluates the members on the splits that have images, in the precision in which they were trained. Their
 /// networks are loaded one after the other, so that an ensemble of any number of members fits on the device;
-/// a member whose predictions are there is not computed again. The callbacks see phase `Evaluating`, whose
-/// steps are the batches of all members that are computed, are asked after each whether to stop, and get the
-/// predictions of every member as soon as they are computed.
+/// a member whose predictions are there is not computed again. Where a batch does not fit, that member and
+/// those after it are computed in batches of half its size, and the steps begin anew. The callbacks see phase
+/// `Evaluating`, whose steps are the batches of all members that are computed, are asked after each whether to
+/// stop, and get the predictions of every member as soon as they are computed.
 ///
 /// # Errors
-/// Weights that do not fit, images that cannot be read, or predictions that cannot be evaluated.
+/// Weights that do not fit, images that cannot be read, no memory for one image, or predictions that cannot be
+/// evaluated.
 pub fn evaluate(
     task: &EvaluateTask,
     compute: impl Into<Compute>,
@@ -74,17 +89,15 @@ pub fn evaluate(
     if splits.is_empty() {
         return Err(EvaluateError::NoImages);
     }
-    let batch = inference_batch(experiment);
-    let steps: usize = splits
-        .iter()
-        .map(|&split| batches(dataset.split(split), batch).len())
-        .sum();
-    let to_compute = members
-        .iter()
-        .filter(|member| member.weights().is_some())
-        .count();
+    let mut batch = inference_batch(experiment);
+    let steps = |batch| -> usize {
+        let of_split = |&split: &Split| batches(dataset.split(split), batch).len();
+        splits.iter().map(of_split).sum()
+    };
+    let unknown = members.iter().filter(|member| member.weights().is_some());
+    let mut to_compute = unknown.count();
     let mut reporter = ProgressReporter::new(callbacks, 0);
-    reporter.phase(Phase::Evaluating, Epoch(0), steps * to_compute);
+    reporter.phase(Phase::Evaluating, Epoch(0), steps(batch) * to_compute);
 
     let mut predictions = Vec::with_capacity(members.len());
     let mut input: Option<Input> = None;
@@ -105,30 +118,38 @@ pub fn evaluate(
             Some(input) if input.keeps() => input.of_size(run.image_size),
             _ => compute.input(dataset, &splits, run.image_size)?,
         });
-        let mut classifier = Classifier::new(&compute, compute.family());
-        let mut computed = Predictions::default();
-        for &split in &splits {
-            let mut step = |images| {
-                if reporter.step(images) {
-                    reporter.report(None);
-                }
-                reporter.stop()
+        let computed = loop {
+            let attempt = || {
+                let splits = splits.iter().map(|&split| (split, dataset.split(split)));
+                predictions_of(&network, splits, batch, input, &compute, &mut reporter)
             };
-            let images = dataset.split(split);
-            let found = classified(
-                &network,
-                images,
-                split,
-                batch,
-                input,
-                &mut classifier,
-                &mut step,
-            )?;
-            match found {
-                Some(outputs) => computed.splits.push(outputs),
-                None => return Ok(Evaluated::Stopped),
+            // A panic is what failures inside of burn are; nothing of the attempt is used.
+            let panic = match catch_unwind(AssertUnwindSafe(attempt)) {
+                Ok(computed) => break computed?,
+                Err(panic) => panic,
+            };
+            let message = panic_message(&*panic);
+            if !is_out_of_memory(message) {
+                resume_unwind(panic);
             }
-        }
+            if batch == 1 {
+                return Err(EvaluateError::OutOfMemory {
+                    run: run.name.clone(),
+                    image_size: run.image_size,
+                    free: was_free(message),
+                });
+            }
+            batch /= 2;
+            tracing::warn!(
+                "{}: evaluated in batches of {batch} images: {message}",
+                run.name
+            );
+            reporter.phase(Phase::Evaluating, Epoch(0), steps(batch) * to_compute);
+        };
+        let Some(computed) = computed else {
+            return Ok(Evaluated::Stopped);
+        };
+        to_compute -= 1;
         reporter.predictions(&run.name, &computed);
         predictions.push(Cow::Owned(computed));
     }
@@ -174,6 +195,41 @@ pub fn evaluate(
         partial: None,
         revision: quartet_shared::ids::Revision::FIRST,
     })))
+}
+
+/// What a network says of the images of these splits; `None` if the callbacks say to stop.
+fn predictions_of<'a>(
+    network: &Network,
+    splits: impl Iterator<Item = (Split, &'a Images)>,
+    batch: usize,
+    input: &Input,
+    compute: &Compute,
+    reporter: &mut ProgressReporter<'_>,
+) -> io::Result<Option<Predictions>> {
+    let mut classifier = Classifier::new(compute, compute.family());
+    let mut computed = Predictions::default();
+    for (split, images) in splits {
+        let mut step = |images| {
+            if reporter.step(images) {
+                reporter.report(None);
+            }
+            reporter.stop()
+        };
+        let outputs = classified(
+            network,
+            images,
+            split,
+            batch,
+            input,
+            &mut classifier,
+            &mut step,
+        )?;
+        match outputs {
+            Some(outputs) => computed.splits.push(outputs),
+            None => return Ok(None),
+        }
+    }
+    Ok(Some(computed))
 }
 
 /// Softmax outputs of a network for all images of a shape, in order, `[images, classes]`, row-major. `step`

@@ -21,6 +21,8 @@ struct Watch {
     last: Option<Progress>,
     stop: Option<Stop>,
     predicted: Vec<(RunName, Predictions)>,
+    /// Batches of the whole evaluation, below which there is no memory for one.
+    too_large: u32,
 }
 
 impl Callbacks for Watch {
@@ -29,6 +31,12 @@ impl Callbacks for Watch {
     }
 
     fn stop(&self) -> Option<Stop> {
+        let steps = self.last.map_or(0, |progress| progress.steps);
+        assert!(
+            steps >= self.too_large,
+            "LibTorch: convolution: CUDA out of memory. GPU 0 has a total capacity of 2 GiB of which 1 MiB \
+             is free."
+        );
         self.stop
     }
 
@@ -95,6 +103,48 @@ fn task(folder: &Path, names: &[&str], device: &Device) -> EvaluateTask {
         experiment,
         members,
         dataset: Arc::new(dataset),
+    }
+}
+
+/// As the callbacks are asked after each batch, they play the device.
+#[test]
+fn batches_that_do_not_fit_are_halved() {
+    let folder = tempfile::tempdir().unwrap();
+    for device in crate::devices::cpus() {
+        let task = task(folder.path(), &["one", "two"], &device);
+        let mut plain = Watch::default();
+        let Evaluated::Finished(expected) = evaluate(&task, &device, &mut plain).unwrap() else {
+            panic!("stopped")
+        };
+        // Batches of 4, 2 and 1 are 4, 7 and 12 of a member.
+        for (too_large, steps) in [(8, 8), (9, 14), (14, 14), (15, 24)] {
+            let mut watch = Watch {
+                too_large,
+                ..Watch::default()
+            };
+            let Evaluated::Finished(report) = evaluate(&task, &device, &mut watch).unwrap() else {
+                panic!("stopped")
+            };
+            let last = watch.last.unwrap();
+            assert_eq!((last.step, last.steps), (steps, steps), "{too_large}");
+            assert_eq!(watch.predicted.len(), 2);
+            for ((run, found), (_, expected)) in watch.predicted.iter().zip(&plain.predicted) {
+                let (found, expected) = (found.splits.concat(), expected.splits.concat());
+                assert_eq!(found.len(), expected.len());
+                let differs = |(a, b): (&f32, &f32)| (a - b).abs() > 1e-5;
+                assert!(!found.iter().zip(&expected).any(differs), "{run}");
+            }
+            assert_eq!(report.members, expected.members);
+        }
+        let mut watch = Watch {
+            too_large: 25,
+            ..Watch::default()
+        };
+        let error = evaluate(&task, &device, &mut watch).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "out of memory on the GPU, of which 1 MiB was free: one with one image of 32x32"
+        );
     }
 }
 

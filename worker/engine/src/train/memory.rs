@@ -55,14 +55,16 @@ pub fn out_of_memory(task: &TrainTask, compute: &Compute, message: &str) -> OutO
 
 fn description(task: &TrainTask, message: &str, advice: &str) -> String {
     let (run, size) = (&task.run, task.run.image_size);
-    let free = match free(message) {
-        Some(free) => format!(", of which {free} was free"),
-        None => String::new(),
-    };
+    let free = was_free(message);
     format!(
         "out of memory on the GPU{free}: {} with batches of {} images of {size}x{size}; {advice}",
         run.backbone, task.experiment.batch_size
     )
+}
+
+/// `, of which .. was free`, if LibTorch says how much.
+pub(crate) fn was_free(message: &str) -> String {
+    free(message).map_or_else(String::new, |free| format!(", of which {free} was free"))
 }
 
 /// How much LibTorch says was free.
