@@ -17,33 +17,34 @@ def text_of(program, size, read):
     return text.value.decode()
 
 
-def compiled(nvrtc, source, architecture, bfloat16):
+def compiled(nvrtc, path, architecture, definitions):
     """The compiler's report."""
     program = ctypes.c_void_p()
-    name = b"kernels.cu"
+    source, name = path.read_bytes(), path.name.encode()
     assert nvrtc.nvrtcCreateProgram(ctypes.byref(program), source, name, 0, None, None) == 0
-    options = [f"--gpu-architecture={architecture}", f"-DBF16={bfloat16}", "--std=c++17"]
-    options += ["--ptxas-options=-v"]
+    options = [f"--gpu-architecture={architecture}", "--std=c++17", "--ptxas-options=-v", *definitions]
     encoded = (ctypes.c_char_p * len(options))(*[option.encode() for option in options])
     failed = nvrtc.nvrtcCompileProgram(program, len(options), encoded)
     report = text_of(program, nvrtc.nvrtcGetProgramLogSize, nvrtc.nvrtcGetProgramLog)
     if failed:
-        sys.exit(f"{architecture}, BF16={bfloat16}:\n{report}")
+        sys.exit(f"{path.name}, {architecture}, {definitions}:\n{report}")
     return report
 
 
 def main():
     """Compiles for all."""
     nvrtc = ctypes.CDLL("libnvrtc.so.13")
-    source = Path(sys.argv[1]).read_bytes()
     kernel = r"entry function '(\w+)'.*?(\d+) bytes spill stores.*?Used (\d+) registers"
-    for architecture in ARCHITECTURES:
-        for bfloat16 in [0, 1]:
-            found = re.findall(kernel, compiled(nvrtc, source, architecture, bfloat16), re.DOTALL)
-            assert found, "the compiler's report has another form"
-            needs = [f"{name} {registers}" + (f" ({spills} B spilled)" if spills != "0" else "")
-                     for name, spills, registers in sorted(found)]
-            print(f"{architecture} {'bfloat16' if bfloat16 else 'float32'}: registers of {', '.join(needs)}")
+    for path in map(Path, sys.argv[1:]):
+        # Some are of a type.
+        types = ["-DBF16=0", "-DBF16=1"] if b"BF16" in path.read_bytes() else []
+        for architecture in ARCHITECTURES:
+            for definitions in [[definition] for definition in types] or [[]]:
+                found = re.findall(kernel, compiled(nvrtc, path, architecture, definitions), re.DOTALL)
+                assert found, "the compiler's report has another form"
+                needs = [f"{name} {registers}" + (f" ({spills} B spilled)" if spills != "0" else "")
+                         for name, spills, registers in sorted(found)]
+                print(path.name, architecture, *definitions, "registers of", ", ".join(needs))
 
 
 if __name__ == "__main__":

@@ -66,7 +66,7 @@ class Job:
 def unit_tests(job):
     """The tests that need a GPU; without one they have nothing to test."""
     for program in sorted(job.options.tests.iterdir()):
-        for tests in ["gpu::", "weights::"]:
+        for tests in ["gpu::", "weights::", "images::"]:
             # A test uses the GPU alone.
             command = [str(program), "--test-threads", "1", tests]
             done = subprocess.run(
@@ -113,16 +113,17 @@ def speed(job):
             if row["graphs"] == "on" and not row["recorded"]:
                 job.fail(f"steps of {row['backbone']} in {row['precision']} are not recorded")
     for setting, found in losses.items():
-        # The same steps; rounding differs.
-        if max(found) > 1.1 * min(found) + 0.05:
+        # The same steps; rounding differs, and grows with each of them.
+        if max(found) > 1.5 * min(found) + 0.5:
             job.fail(f"losses of {setting} with and without graphs: {found}")
 
 
 def unrecorded(job, log):
-    """Whether a program says that it does not record its steps."""
-    said = re.findall(r".*operation by operation.*|.*normalisation is LibTorch's.*", log)
+    """Whether a program says that it does not record its steps, or has no kernels."""
+    signs = r".*operation by operation.*|.*normalisation is LibTorch's.*|.*made on the CPU.*"
+    said = re.findall(signs, log)
     if said and not job.options.cpu:
-        job.fail("steps are not recorded: " + said[0])
+        job.fail("a GPU does not do what it should: " + said[0])
 
 
 def together(job):

@@ -27,7 +27,8 @@ fn shim() {
     // torch-sys' default; PyTorch has had no other since 2.7.
     let abi = std::env::var("LIBTORCH_CXX11_ABI").unwrap_or_else(|_| "1".to_owned());
     let out = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo says where to"));
-    kernels_as_text(&out);
+    as_text(&["rows", "norm", "sum"], &out.join("kernels_source.h"));
+    as_text(&["images"], &out.join("images_source.h"));
     let mut build = cc::Build::new();
     build.include(out);
     if let Some(headers) = cuda_headers(Path::new(&lib)) {
@@ -47,28 +48,36 @@ fn shim() {
         .define("_GLIBCXX_USE_CXX11_ABI", abi.as_str())
         // Those of LibTorch's headers are many.
         .warnings(false)
-        .include(include)
+        .include(include);
+    // Each operation rounds, as on GPUs.
+    let images = build
+        .clone()
+        .flag_if_supported("-ffp-contract=off")
+        .file("shim/images.cpp")
+        .compile_intermediates();
+    build
         .files(
             [
                 "shim", "copies", "fused", "graph", "nvrtc", "observe", "winograd",
             ]
             .map(|name| format!("shim/{name}.cpp")),
         )
+        .objects(images)
         .compile("quartet_shim");
     // For the programs and tests of other crates, and for this crate's tests.
     println!("cargo:libtorch_lib={lib}");
     println!("cargo:rustc-link-arg=-Wl,-rpath,{lib}");
 }
 
-/// Writes what NVRTC compiles when the program runs as a string of C++.
+/// Writes a string of C++ with the CUDA files that NVRTC compiles when the program runs.
 #[cfg(feature = "tch")]
-fn kernels_as_text(out: &Path) {
-    let files = ["rows", "norm", "sum"].map(|name| format!("shim/{name}.cu"));
-    let source: String = files
-        .map(|path| std::fs::read_to_string(path).expect("the kernels can be read"))
-        .concat();
-    let text = format!("R\"cuda({source})cuda\"\n");
-    std::fs::write(out.join("kernels_source.h"), text)
+fn as_text(names: &[&str], to: &Path) {
+    let read = |name: &&str| std::fs::read_to_string(format!("shim/{name}.cu"));
+    let source: String = names
+        .iter()
+        .map(|name| read(name).expect("the kernels can be read"))
+        .collect();
+    std::fs::write(to, format!("R\"cuda({source})cuda\"\n"))
         .expect("the build's folder can be written to");
 }
 

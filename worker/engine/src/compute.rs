@@ -132,6 +132,10 @@ impl Compute {
             return Ok(plain);
         }
         let plain = plain.made_ahead();
+        if !plain.is_made_by_device() {
+            tracing::info!("images are made on the CPU and sent batch by batch");
+            return Ok(plain);
+        }
         let keeping = || {
             plain
                 .clone()

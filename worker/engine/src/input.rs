@@ -1,15 +1,17 @@
 //! From packed images to the networks' input, on the device.
 //!
-//! The host reads the images, draws the random changes and builds two small matrices per image; the device
-//! gets the u8 pixels and the matrices, and multiplies: see [`AugmentationParams`]. Where the device keeps
-//! all pixels ([`Input::keeping`]), it gets the numbers of the images and of their changes, and builds the
-//! same matrices. The channels of a colour image are changed alike, and stay in the order red, green, blue; a
-//! gray image is changed once and repeated three times. Nothing depends on which worker computes it or on
-//! what came before.
+//! The host reads the images and draws the random changes; the device gets the u8 pixels and five numbers for
+//! each image ([`AugmentationParams`]), and makes the images in one pass. Where it keeps all pixels
+//! ([`Input::keeping`]), it gets the numbers of the images instead. A GPU that cannot make them gets images
+//! that the host has made, with the same bits; a device that is not LibTorch's gets two small matrices for
+//! each, and multiplies. The channels of a colour image are
+//! changed alike, and stay in the order red, green, blue; a gray image is changed once and repeated three
+//! times. Nothing depends on which worker computes it or on what came before.
 
 mod ahead;
 mod augmentation;
 mod batch;
+mod matrices;
 pub(crate) mod random;
 mod resident;
 mod sampler;
@@ -20,8 +22,8 @@ mod tests;
 use std::io;
 use std::ops::Range;
 
-use burn::tensor::{Device, Tensor, TensorData};
-use quartet_kernels::{upload, upload_int};
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use quartet_kernels::{ImageMaker, Pictures, images, images_on_host, upload, upload_int};
 use quartet_shared::dataset::{Dataset, ImageShape, Images, Split};
 use quartet_shared::ids::Epoch;
 use quartet_shared::spec::Augmentation;
@@ -31,8 +33,17 @@ pub use augmentation::AugmentationParams;
 pub use batch::Batch;
 pub(crate) use batch::{BatchKind, DeviceBatch, HostBatch};
 use batch::{Change, Source};
-use resident::{Resident, packed};
+use matrices::Matrices;
+use resident::Resident;
 pub use sampler::Sampler;
+
+/// What makes images.
+#[derive(Clone, Debug)]
+enum Maker {
+    Device,
+    Host,
+    Matrices(Box<Matrices>),
+}
 
 /// Makes batches of one data set for one image size on one device.
 #[derive(Clone, Debug)]
@@ -40,8 +51,7 @@ pub struct Input {
     shape: ImageShape,
     size: usize,
     device: Device,
-    /// `[1, S, height]` and `[1, width, S]`: resize and scaling alone.
-    unchanged: (Tensor<3>, Tensor<3>),
+    maker: Maker,
     kept: Option<Resident>,
     /// Whether a thread of their own makes batches, while the device computes.
     ahead: bool,
@@ -59,13 +69,15 @@ impl Input {
     #[must_use]
     pub fn of_shape(shape: ImageShape, image_size: u32, device: &Device) -> Self {
         let size = image_size as usize;
-        let [rows, columns] = matrices(&[AugmentationParams::NONE], size, shape)
-            .map(|matrix| upload::<3>(matrix, device));
         Self {
             shape,
             size,
             device: device.clone(),
-            unchanged: (rows, columns.swap_dims(1, 2)),
+            maker: match ImageMaker::of(device) {
+                ImageMaker::Device => Maker::Device,
+                ImageMaker::Host => Maker::Host,
+                ImageMaker::Nobody => Maker::Matrices(Box::new(Matrices::new(shape, size, device))),
+            },
             kept: None,
             ahead: false,
         }
@@ -86,26 +98,29 @@ impl Input {
         self.ahead && self.kept.is_none()
     }
 
+    /// Whether the device makes the images.
+    pub(crate) fn is_made_by_device(&self) -> bool {
+        matches!(self.maker, Maker::Device)
+    }
+
     /// For networks that take `image_size` pixels square, with the pixels that the device has.
     #[must_use]
     pub(crate) fn of_size(&self, image_size: u32) -> Self {
-        let plain = Self::of_shape(self.shape, image_size, &self.device);
-        let resized = |kept: &Resident| kept.of_size(plain.size, self.shape, &self.device);
         Self {
-            kept: self.kept.as_ref().map(resized),
+            kept: self.kept.clone(),
             ahead: self.ahead,
-            ..plain
+            ..Self::of_shape(self.shape, image_size, &self.device)
         }
     }
 
-    /// With the pixels of these splits of its data set on the device, if they are no more than `limit` bytes.
-    /// Batches are the same, bit for bit.
+    /// With the pixels of these splits of its data set on the device, if it makes images by itself, and they
+    /// are no more than `limit` bytes. Batches are the same, bit for bit.
     ///
     /// # Errors
     /// The pixels cannot be read from their file.
     pub fn keeping(self, dataset: &Dataset, splits: &[Split], limit: u64) -> io::Result<Self> {
-        let kept = match Resident::bytes(dataset, splits) <= limit {
-            true => Some(Resident::new(dataset, splits, self.size, &self.device)?),
+        let kept = match self.is_made_by_device() && Resident::bytes(dataset, splits) <= limit {
+            true => Some(Resident::new(dataset, splits, &self.device)?),
             false => None,
         };
         Ok(Self { kept, ..self })
@@ -173,14 +188,8 @@ impl Input {
         indices: &[usize],
         params: &[AugmentationParams],
     ) -> io::Result<HostBatch> {
-        let change = match &self.kept {
-            Some(_) => Change::Params(packed(params)),
-            None => {
-                let [rows, columns] = matrices(params, self.size, self.shape);
-                Change::Matrices(rows, columns)
-            }
-        };
-        self.host_batch(images, Some(Split::Train), indices.iter().copied(), change)
+        let split = Some(Split::Train);
+        self.host_batch(images, split, indices.iter().copied(), Some(params))
     }
 
     /// The images of `range` of a split in their order, resized and scaled only.
@@ -188,7 +197,7 @@ impl Input {
     /// # Errors
     /// The pixels cannot be read from their file.
     pub fn evaluation_batch(&self, images: &Images, range: Range<usize>) -> io::Result<Batch> {
-        let host = self.host_batch(images, None, range, Change::Nothing)?;
+        let host = self.host_batch(images, None, range, None)?;
         Ok(self.decode(&self.upload(host)))
     }
 
@@ -199,7 +208,7 @@ impl Input {
         split: Split,
         range: Range<usize>,
     ) -> io::Result<HostBatch> {
-        self.host_batch(images, Some(split), range, Change::Nothing)
+        self.host_batch(images, Some(split), range, None)
     }
 
     /// Images of a split, or such whose pixels are sent in any case.
@@ -208,22 +217,32 @@ impl Input {
         images: &Images,
         split: Option<Split>,
         indices: impl ExactSizeIterator<Item = usize> + Clone,
-        change: Change<TensorData, TensorData>,
+        params: Option<&[AugmentationParams]>,
     ) -> io::Result<HostBatch> {
         let n = indices.len();
+        let change = match (&self.maker, params) {
+            (Maker::Host, _) | (_, None) => Change::Nothing,
+            (Maker::Device, Some(params)) => Change::Params(packed(params)),
+            (Maker::Matrices(matrices), Some(params)) => {
+                let [rows, columns] = matrices.of(params);
+                Change::Matrices(rows, columns)
+            }
+        };
         let source = match split.filter(|_| self.kept.is_some()) {
             Some(split) => {
                 let numbers: Vec<i64> = indices.clone().map(|index| index as i64).collect();
                 Source::Kept(split, TensorData::new(numbers, [n]))
             }
             None => {
-                let bytes = self.shape.bytes();
-                let mut pixels = Vec::with_capacity(n * bytes);
-                for index in indices.clone() {
-                    images.read(index, bytes, &mut pixels)?;
+                let pixels = self.pixels(images, indices.clone())?;
+                match self.maker {
+                    Maker::Host => {
+                        let channels = self.shape.channels.count();
+                        let params = params.map(packed);
+                        Source::Images(images_on_host(pixels, params, channels, self.size))
+                    }
+                    Maker::Device | Maker::Matrices(_) => Source::Pixels(pixels),
                 }
-                let width = self.shape.width * self.shape.channels.count();
-                Source::Pixels(TensorData::new(pixels, [n, self.shape.height, width]))
             }
         };
         let labels = indices.clone().map(|i| f32::from(images.labels[i]));
@@ -236,6 +255,21 @@ impl Input {
         })
     }
 
+    /// Their bytes, `[N, height, width * channels]`.
+    fn pixels(
+        &self,
+        images: &Images,
+        indices: impl ExactSizeIterator<Item = usize>,
+    ) -> io::Result<TensorData> {
+        let (n, bytes) = (indices.len(), self.shape.bytes());
+        let mut pixels = Vec::with_capacity(n * bytes);
+        for index in indices {
+            images.read(index, bytes, &mut pixels)?;
+        }
+        let width = self.shape.width * self.shape.channels.count();
+        Ok(TensorData::new(pixels, [n, self.shape.height, width]))
+    }
+
     /// Sends a batch to the device.
     pub(crate) fn upload(&self, host: HostBatch) -> DeviceBatch {
         let device = &self.device;
@@ -243,6 +277,7 @@ impl Input {
             source: match host.source {
                 Source::Pixels(pixels) => Source::Pixels(upload_int(pixels, device)),
                 Source::Kept(split, indices) => Source::Kept(split, upload_int(indices, device)),
+                Source::Images(images) => Source::Images(upload(images, device)),
             },
             change: match host.change {
                 Change::Nothing => Change::Nothing,
@@ -264,36 +299,53 @@ impl Input {
             labels,
             distributions,
         } = batch.clone();
-        let pixels = match (source, &self.kept) {
-            (Source::Pixels(pixels), _) => pixels,
-            (Source::Kept(split, indices), Some(kept)) => kept.pixels(split, indices),
+        let images = match (source, &self.kept) {
+            (Source::Pixels(pixels), _) => self.images(pixels, None, change),
+            (Source::Kept(split, indices), Some(kept)) => {
+                self.images(kept.pixels(split), Some(indices), change)
+            }
             (Source::Kept(..), None) => unreachable!("numbers are of pixels that are kept"),
+            (Source::Images(images), _) => images,
         };
-        let (rows, columns) = match (change, &self.kept) {
-            (Change::Nothing, _) => self.unchanged.clone(),
-            (Change::Matrices(rows, columns), _) => (rows, columns.swap_dims(1, 2)),
-            (Change::Params(params), Some(kept)) => kept.matrices(params),
-            (Change::Params(_), None) => unreachable!("parameters are sent where pixels are kept"),
-        };
-        let (n, size) = (labels.dims()[0], self.size);
-        let (width, channels) = (self.shape.width, self.shape.channels.count());
-        // [N, S, height] x [N, height, width * channels]
-        let mut resized = rows.matmul(pixels.float());
-        if channels > 1 {
-            resized = resized
-                .reshape([n, size, width, channels])
-                .permute([0, 3, 1, 2])
-                .reshape([n, channels * size, width]);
-        }
-        // [N, channels * S, width] x [N, width, S]
-        let resized = resized.matmul(columns);
-        let resized = resized.reshape([n, channels, size, size]);
         Batch {
-            images: resized.expand([n, 3, size, size]),
+            images,
             labels: labels.int(),
             distributions,
         }
     }
+
+    /// The images at `indices`, or all of them, on the device.
+    fn images(
+        &self,
+        pixels: Tensor<3, Int>,
+        indices: Option<Tensor<1, Int>>,
+        change: Change<Tensor<3>, Tensor<2>>,
+    ) -> Tensor<4> {
+        let (parameters, factors) = match change {
+            Change::Nothing => (None, None),
+            Change::Matrices(rows, columns) => (None, Some((rows, columns))),
+            Change::Params(parameters) => (Some(parameters), None),
+        };
+        if let Maker::Matrices(matrices) = &self.maker {
+            return matrices.images(pixels, factors);
+        }
+        let pictures = Pictures {
+            pixels,
+            indices,
+            parameters,
+            channels: self.shape.channels.count(),
+        };
+        images(pictures, self.size)
+    }
+}
+
+/// Changes as [`Pictures`] have them, float64 `[N, 5]`.
+fn packed(params: &[AugmentationParams]) -> TensorData {
+    let values = params.iter().flat_map(|params| {
+        let flip = f64::from(u8::from(params.flip));
+        [params.tx, params.ty, params.zx, params.zy, flip]
+    });
+    TensorData::new(values.collect::<Vec<f64>>(), [params.len(), 5])
 }
 
 /// The parts of the votes, if the images have any.
@@ -310,25 +362,4 @@ fn distributions(
     }
     let classes = parts.len() / n.max(1);
     (n > 0).then(|| TensorData::new(parts, [n, classes]))
-}
-
-/// `A_y` as `[N, S, height]` and `A_x / 255` as `[N, S, width]`.
-fn matrices(
-    params: &[AugmentationParams],
-    size: usize,
-    ImageShape { height, width, .. }: ImageShape,
-) -> [TensorData; 2] {
-    let mut rows = vec![0.0; params.len() * size * height];
-    let mut columns = vec![0.0; params.len() * size * width];
-    let parts = rows
-        .chunks_exact_mut(size * height)
-        .zip(columns.chunks_exact_mut(size * width));
-    for (change, (rows, columns)) in params.iter().zip(parts) {
-        change.rows(size, height, rows);
-        change.columns(size, width, columns);
-    }
-    [
-        TensorData::new(rows, [params.len(), size, height]),
-        TensorData::new(columns, [params.len(), size, width]),
-    ]
 }

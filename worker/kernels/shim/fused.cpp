@@ -1,5 +1,4 @@
 #include "fused.h"
-#include "nvrtc.h"
 
 #include <ATen/ops/add.h>
 #include <ATen/ops/threshold_backward.h>
@@ -54,19 +53,16 @@ std::array<Tensor, 3> part(const Tensor &gradient, const Tensor &bias, const Ten
 
 #else
 
+#include "nvrtc.h"
+
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/zeros.h>
 #include <algorithm>
-#include <c10/cuda/CUDAFunctions.h>
 #include <c10/cuda/CUDAStream.h>
-#include <cstdlib>
-#include <cstring>
 #include <map>
-#include <mutex>
-#include <optional>
 
 namespace fused {
 namespace {
@@ -80,41 +76,29 @@ constexpr int64_t SUM_BLOCKS = 264;
 constexpr int64_t ROWS = 8;
 constexpr int64_t MAX_GROUPS = 1024, PARTIAL_WIDTH = 2 * 256;
 
-// Makes a GPU the current one of this thread while it lives. (LibTorch's own guard needs CUDA's runtime at
-// link time.)
-struct Current {
-  c10::DeviceIndex before;
-
-  explicit Current(const at::Device &gpu) : before(c10::cuda::current_device()) {
-    // By force: the driver, whose functions we call, is to have it from a new thread, too.
-    c10::cuda::set_device(gpu.index(), true);
-  }
-  ~Current() { c10::cuda::set_device(before); }
-  Current(const Current &) = delete;
-  Current &operator=(const Current &) = delete;
+// Those of norm.cu and sum.cu.
+struct Kernels {
+  nvrtc::Handle statistics, normalise, sums, gradient_of_input, combine, part;
 };
 
-// Those of a GPU, which is the current one; none if they cannot be had or are wrong, which is said once.
-const nvrtc::Kernels *kernels(int gpu, bool bfloat16) {
-  // The check asks for them, too.
-  static std::recursive_mutex mutex;
-  static std::map<std::pair<int, bool>, std::optional<nvrtc::Kernels>> known;
-  const std::lock_guard<std::recursive_mutex> lock(mutex);
-  const auto [at, added] = known.try_emplace({gpu, bfloat16});
-  const char *wanted = std::getenv("QUARTET_CUDA_KERNELS");
-  if (added && !(wanted && std::strcmp(wanted, "0") == 0)) {
-    try {
-      at->second = nvrtc::kernels(gpu, bfloat16);
-      check(gpu, bfloat16 ? at::kBFloat16 : at::kFloat);
-    } catch (const c10::Error &error) {
-      at->second.reset();
-      TORCH_WARN("batch normalisation is LibTorch's: ", error.what_without_backtrace());
-    } catch (const std::exception &error) {
-      at->second.reset();
-      TORCH_WARN("batch normalisation is LibTorch's: ", error.what());
-    }
-  }
-  return at->second ? &*at->second : nullptr;
+const char SOURCE[] =
+#include "kernels_source.h"
+    ;
+
+Kernels load(int gpu, bool bfloat16) {
+  // bfloat16's rounding is an instruction from 8.0 on.
+  const auto found =
+      nvrtc::load(gpu, 8, SOURCE, {bfloat16 ? "-DBF16=1" : "-DBF16=0"},
+                  {"statistics", "normalise", "sums", "gradient_of_input", "combine", "part"});
+  return {found[0], found[1], found[2], found[3], found[4], found[5]};
+}
+
+// Those of a GPU, which is the current one; none if they cannot be had or are wrong.
+const Kernels *kernels(int gpu, bool bfloat16) {
+  static nvrtc::Known<std::pair<int, bool>, Kernels> known;
+  return known.get(
+      {gpu, bfloat16}, "batch normalisation is LibTorch's", [&] { return load(gpu, bfloat16); },
+      [&](const Kernels &) { check(gpu, bfloat16 ? at::kBFloat16 : at::kFloat); });
 }
 
 // What sums are made in: one for each thread and GPU, whose work follows one after the other.
@@ -204,7 +188,7 @@ bool is_for_kernels(const Tensor &x) {
       x.size(1) * x.element_size() % VECTOR_BYTES != 0 || Grid(x).groups > MAX_GROUPS) {
     return false;
   }
-  const Current current(x.device());
+  const nvrtc::Current current(x.get_device());
   return kernels(x.get_device(), type == at::kBFloat16) != nullptr;
 }
 
@@ -219,8 +203,8 @@ bool suits(const Tensor &x, const Tensor *residual) {
 
 Normalised forward(const Tensor &x, const Tensor *residual, Layer layer, const Tensor &mean,
                    const Tensor &variance, double momentum, double epsilon, bool relu) {
-  const Current current(x.device());
-  const nvrtc::Kernels &kernel = *kernels(x.get_device(), is_bfloat16(x));
+  const nvrtc::Current current(x.get_device());
+  const Kernels &kernel = *kernels(x.get_device(), is_bfloat16(x));
   const Workspace &space = workspace(x);
   const Grid grid(x);
   for (const Tensor *tensor : {&layer.gamma, &layer.beta, &mean, &variance}) {
@@ -244,8 +228,8 @@ Normalised forward(const Tensor &x, const Tensor *residual, Layer layer, const T
 
 std::array<Tensor, 4> backward(const Tensor &gradient, const Tensor &x, const Tensor *output, Layer layer,
                                const Tensor &mean, const Tensor &deviation, bool relu) {
-  const Current current(x.device());
-  const nvrtc::Kernels &kernel = *kernels(x.get_device(), is_bfloat16(x));
+  const nvrtc::Current current(x.get_device());
+  const Kernels &kernel = *kernels(x.get_device(), is_bfloat16(x));
   const Workspace &space = workspace(x);
   const Grid grid(x);
   TORCH_CHECK(gradient.sizes() == x.sizes() && gradient.scalar_type() == x.scalar_type() &&
@@ -275,7 +259,7 @@ Tensor combine(const Tensor &x, const Tensor &bias, const Tensor *residual, doub
   if (!suits(x, residual) || bias.scalar_type() != at::kFloat) {
     return combined_by_libtorch(x, bias, residual, scale, relu);
   }
-  const Current current(x.device());
+  const nvrtc::Current current(x.get_device());
   const Grid grid(x);
   const Tensor added = residual ? as_rows(*residual) : Tensor(), offsets = bias.contiguous();
   launch(kernels(x.get_device(), is_bfloat16(x))->combine, grid, grid.blocks_of(ROWS), x.data_ptr(),
@@ -292,7 +276,7 @@ std::array<Tensor, 3> part(const Tensor &gradient, const Tensor &bias, const Ten
   }
   int64_t stride = row_stride(gradient);
   const Tensor rows = stride ? gradient : as_rows(gradient);
-  const Current current(gradient.device());
+  const nvrtc::Current current(gradient.get_device());
   stride = stride ? stride : gradient.size(1);
   const Grid grid(gradient);
   const Workspace &space = workspace(gradient);

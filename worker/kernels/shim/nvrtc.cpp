@@ -1,23 +1,15 @@
-#include "nvrtc.h"
-
 #ifdef QUARTET_CUDA
 
-#include <array>
-#include <c10/cuda/CUDAFunctions.h>
-#include <c10/util/Exception.h>
+#include "nvrtc.h"
+
 #include <cstddef>
+#include <cstdlib>
 #include <cstring>
 #include <dlfcn.h>
 #include <string>
-#include <utility>
-#include <vector>
 
 namespace nvrtc {
 namespace {
-
-const char SOURCE[] =
-#include "kernels_source.h"
-    ;
 
 // The driver and NVRTC, of which there are no headers everywhere. Handles are pointers; 0 is success.
 struct Library {
@@ -71,24 +63,25 @@ const Library &library() {
   return library;
 }
 
-// The machine code of the kernels for a GPU.
-std::vector<char> compiled(int gpu, bool bfloat16) {
+// The machine code for a GPU.
+std::vector<char> compiled(int gpu, int least, const char *source,
+                           std::initializer_list<const char *> definitions) {
   const Library &lib = library();
   int device = 0, major = 0, minor = 0;
   TORCH_CHECK(!lib.device(&device, gpu) && !lib.attribute(&major, 75, device) &&
                   !lib.attribute(&minor, 76, device),
               "the driver does not say what GPU ", gpu, " can do");
-  // bfloat16's rounding is an instruction from 8.0 on.
-  TORCH_CHECK(major >= 8, "GPU ", gpu, " has compute capability ", major, ".", minor, ", less than 8.0");
+  TORCH_CHECK(major >= least, "GPU ", gpu, " has compute capability ", major, ".", minor, ", less than ",
+              least, ".0");
   const std::string architecture = "--gpu-architecture=sm_" + std::to_string(major) + std::to_string(minor);
-  const std::array<const char *, 3> options = {architecture.c_str(), bfloat16 ? "-DBF16=1" : "-DBF16=0",
-                                               "--std=c++17"};
+  std::vector<const char *> options = {architecture.c_str(), "--std=c++17"};
+  options.insert(options.end(), definitions.begin(), definitions.end());
   Handle program = nullptr;
-  TORCH_CHECK(!lib.create(&program, SOURCE, "kernels.cu", 0, nullptr, nullptr), "NVRTC takes no program");
+  TORCH_CHECK(!lib.create(&program, source, "kernels.cu", 0, nullptr, nullptr), "NVRTC takes no program");
   std::vector<char> code;
   std::string text;
   size_t size = 0;
-  if (lib.compile(program, options.size(), options.data()) == 0) {
+  if (lib.compile(program, static_cast<int>(options.size()), options.data()) == 0) {
     if (lib.code_size(program, &size) == 0) {
       code.resize(size);
       lib.code(program, code.data());
@@ -104,17 +97,17 @@ std::vector<char> compiled(int gpu, bool bfloat16) {
 
 } // namespace
 
-Kernels kernels(int gpu, bool bfloat16) {
-  const auto code = compiled(gpu, bfloat16);
+std::vector<Handle> load(int gpu, int least, const char *source,
+                         std::initializer_list<const char *> definitions,
+                         std::initializer_list<const char *> names) {
+  const auto code = compiled(gpu, least, source, definitions);
   const Library &lib = library();
   Handle module = nullptr;
   TORCH_CHECK(!lib.load(&module, code.data()), "the driver does not load the kernels");
-  Kernels found{};
-  for (const auto &[kernel, name] :
-       {std::pair(&found.statistics, "statistics"), std::pair(&found.normalise, "normalise"),
-        std::pair(&found.sums, "sums"), std::pair(&found.gradient_of_input, "gradient_of_input"),
-        std::pair(&found.combine, "combine"), std::pair(&found.part, "part")}) {
-    TORCH_CHECK(!lib.function(kernel, module, name), "the driver does not find ", name);
+  std::vector<Handle> found(names.size());
+  auto to = found.begin();
+  for (const char *name : names) {
+    TORCH_CHECK(!lib.function(&*to++, module, name), "the driver does not find ", name);
   }
   return found;
 }
@@ -123,6 +116,11 @@ void launch(Handle kernel, Grid grid, Handle stream, Handle *arguments) {
   const int error = library().launch(kernel, grid.blocks_x, grid.blocks_y, 1, grid.threads_x, grid.threads_y,
                                      1, 0, stream, arguments, nullptr);
   TORCH_CHECK(error == 0, "a kernel cannot be launched: CUDA error ", error);
+}
+
+bool wanted() {
+  const char *said = std::getenv("QUARTET_CUDA_KERNELS");
+  return !(said && std::strcmp(said, "0") == 0);
 }
 
 } // namespace nvrtc

@@ -8,6 +8,7 @@
 #include "copies.h"
 #include "fused.h"
 #include "graph.h"
+#include "images.h"
 #include "observe.h"
 #include "winograd.h"
 
@@ -197,6 +198,23 @@ int32_t quartet_part(const Tensor *gradient, const Tensor *bias, const Tensor *o
   return guarded(message, [&] {
     auto [of_product, of_bias, of_residual] = fused::part(*gradient, *bias, output, residual, scale);
     give({std::move(of_product), std::move(of_bias), std::move(of_residual)}, out);
+  });
+}
+
+// See images.h. `indices` and `parameters` may be null.
+bool quartet_makes_images(int64_t gpu) {
+  try {
+    return images::suits(gpu < 0 ? at::Device(at::kCPU)
+                                 : at::Device(at::kCUDA, static_cast<at::DeviceIndex>(gpu)));
+  } catch (...) {
+    return false;
+  }
+}
+int32_t quartet_images(const Tensor *pixels, const Tensor *indices, const Tensor *parameters,
+                       int64_t channels, int64_t size, Tensor **out, char **message) {
+  return guarded(message, [&] {
+    Tensor made = images::made(*pixels, indices, parameters, channels, size);
+    *out = boxed(made).release();
   });
 }
 

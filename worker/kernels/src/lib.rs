@@ -8,6 +8,7 @@
 //! - `fallback`: burn's operations
 //! - `torch`: LibTorch's, as extensions of burn's backend; its unsafe code is in `torch/ffi.rs` and `shim/`,
 //!   which also has convolutions by Winograd's algorithm
+//! - [`images`]: what the networks are given, out of bytes
 //! - [`Graph`]: operations on a GPU that are recorded once and done again and again by one launch
 //! - `memory`: the allocator
 //!
@@ -17,6 +18,7 @@ mod adam;
 mod device;
 mod fallback;
 mod graph;
+mod images;
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 mod memory;
 #[cfg(feature = "tch")]
@@ -36,6 +38,7 @@ pub use device::{
     GpuArithmetic, is_gpu, is_idle, is_native, peak_bytes, release_memory, set_gpu_arithmetic,
 };
 pub use graph::{Graph, GraphError, GraphFamily, panic_message};
+pub use images::{ImageMaker, Pictures, images, images_on_host};
 pub use transfer::{
     MemoryFormat, address, copied, copied_as, flat, overwrite, upload, upload_int, write,
     write_int, zero_bytes,

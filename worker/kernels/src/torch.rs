@@ -6,6 +6,7 @@
 //!
 //! - `conv`, `norm`, `elementwise`: convolution, batch normalisation, the rest
 //! - `weights`, `optimizer`: the weights of all convolutions in bfloat16, and Adam, in one call each
+//! - `images`: images out of bytes
 //! - `transfer`: from the host to a GPU, copies, addresses
 //! - `recording`: CUDA graphs
 //! - `graph`: nodes of burn's autodiff graph
@@ -20,6 +21,7 @@ mod conv;
 mod elementwise;
 mod ffi;
 mod graph;
+mod images;
 mod norm;
 mod optimizer;
 mod recording;
@@ -33,6 +35,7 @@ use burn::tensor::Device;
 
 pub(crate) use conv::{conv2d, conv2d_combined};
 pub(crate) use elementwise::{add_scaled, channels_last, global_avg_pool, relu};
+pub(crate) use images::{images, images_on_host, makes_images};
 pub(crate) use norm::batch_norm;
 pub(crate) use optimizer::AdamList;
 pub(crate) use recording::{Recording, RecordingFamily};

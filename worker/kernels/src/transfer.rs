@@ -30,16 +30,16 @@ pub fn upload_int<const D: usize>(data: TensorData, device: &Device) -> Tensor<D
     Tensor::from_data(data, (device, dtype))
 }
 
-/// Zeros of bytes on a device of LibTorch's, for [`write_int`]; elsewhere there are none.
+/// Zeros of bytes on a device of LibTorch's, for [`write_int`].
+///
+/// # Panics
+/// Where [`is_native`](crate::is_native) is false.
 #[must_use]
-pub fn zero_bytes<const D: usize>(shape: [usize; D], device: &Device) -> Option<Tensor<D, Int>> {
+pub fn zero_bytes<const D: usize>(shape: [usize; D], device: &Device) -> Tensor<D, Int> {
     #[cfg(feature = "tch")]
-    return is_native(device).then(|| crate::torch::zero_bytes(shape, device));
+    return crate::torch::zero_bytes(shape, device);
     #[cfg(not(feature = "tch"))]
-    {
-        let _ = (shape, device);
-        None
-    }
+    unreachable!("{device:?} is not LibTorch's: {shape:?}");
 }
 
 /// Copies `data` into a tensor of LibTorch's, which keeps its address. The host does not wait for the copy.

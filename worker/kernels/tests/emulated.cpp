@@ -96,20 +96,28 @@ static unsigned half_of(float value) {
 }
 static unsigned rounded(float low, float high) { return half_of(high) << 16 | half_of(low); }
 
+#define EVERYWHERE
+static float times(float a, float b) { return a * b; }
+static float plus(float a, float b) { return a + b; }
+static double times(double a, double b) { return a * b; }
+static double plus(double a, double b) { return a + b; }
+#include "../shim/images.cu"
+
 #include "../shim/rows.cu"
 
 #include "../shim/norm.cu"
 #include "../shim/sum.cu"
 
-static void launch(unsigned groups, unsigned blocks, unsigned x, const std::function<void()> &kernel) {
-  blockDim = {x, THREADS / x, 1};
+static void launch(unsigned groups, unsigned blocks, unsigned x, const std::function<void()> &kernel,
+                   unsigned all = THREADS) {
+  blockDim = {x, all / x, 1};
   gridDim = {groups, blocks, 1};
   for (unsigned block = 0; block < groups * blocks; ++block) {
     // The last block of a group first now and then: the order is nobody's to choose.
     blockIdx = {block % groups, blocks - 1 - block / groups, 0};
-    barrier.members = THREADS;
+    barrier.members = all;
     std::vector<std::thread> threads;
-    for (unsigned thread = 0; thread < THREADS; ++thread) {
+    for (unsigned thread = 0; thread < all; ++thread) {
       threads.emplace_back([&, thread] {
         threadIdx = {thread % x, thread / x, 0};
         kernel();
@@ -289,7 +297,65 @@ static void check(int64_t rows, int channels, unsigned x, unsigned blocks, bool 
   }
 }
 
+// Every position of every image is written once, to its place, of the image and the change that are its own.
+static void check_images(int channels, int size, unsigned threads) {
+  constexpr int height = 6, width = 5, count = 3;
+  std::vector<unsigned char> pixels(4 * height * width * channels);
+  for (size_t i = 0; i < pixels.size(); ++i) {
+    pixels[i] = static_cast<unsigned char>(i * 41 % 251);
+  }
+  const long long indices[count] = {2, 3, 0}, none[count] = {4, -1, 1ll << 40};
+  std::vector<double> parameters(5 * count);
+  for (size_t i = 0; i < parameters.size(); ++i) {
+    parameters[i] = i % 5 < 2 ? uniform() : i % 5 < 4 ? 1.2 + uniform() / 2 : i % 2;
+  }
+  for (const bool changed : {false, true}) {
+    std::vector<float> out(count * size * size * 3, NAN);
+    const double *given = changed ? parameters.data() : nullptr;
+    launch(count, unsigned(size), threads, [&] {
+      images(pixels.data(), 4, changed ? indices : nullptr, given, out.data(), height, width, channels, size);
+    }, threads);
+    for (size_t i = 0; i < out.size(); ++i) {
+      const int channel = int(i % 3), c = int(i / 3 % size), r = int(i / 3 / size % size);
+      const int n = int(i / 3 / size / size);
+      const double *mine = parameters.data() + 5 * n;
+      const auto at = [&](int p, double shift, double zoom, bool mirrored) {
+        const double centre = size / 2.0 - 0.5, q = mirrored ? size - 1 - p : p;
+        return changed ? zoom * (q - centre) + shift * size + centre : p;
+      };
+      const double y = at(r, mine[0], mine[2], false), x = at(c, mine[1], mine[3], mine[4] != 0);
+      const auto pixel = [&](double py, double px) {
+        const auto source = [&](double p, int side) {
+          return int((std::min(std::max(p, 0.0), size - 1.0) + 0.5) * side / size);
+        };
+        const int image = int(changed ? indices[n] : n), row = image * height + source(py, height);
+        return double(pixels[(row * width + source(px, width)) * channels + channel % channels]);
+      };
+      const double y0 = std::floor(y), x0 = std::floor(x), fy = y - y0, fx = x - x0;
+      const double value = (pixel(y0, x0) * (1 - fx) + pixel(y0, x0 + 1) * fx) * (1 - fy) +
+                           (pixel(y0 + 1, x0) * (1 - fx) + pixel(y0 + 1, x0 + 1) * fx) * fy;
+      if (!(std::abs(out[i] * 255 - value) < 1e-3)) {
+        std::printf("image %d of %d channels at %d, %d: %g instead of %g\n", n, channels, r, c,
+                    double(out[i] * 255), value);
+        ++failures;
+        return;
+      }
+    }
+  }
+  std::vector<float> out(count * size * size * 3, 0);
+  launch(count, unsigned(size), threads, [&] {
+    images(pixels.data(), 4, none, nullptr, out.data(), height, width, channels, size);
+  }, threads);
+  if (!std::all_of(out.begin(), out.end(), [](float value) { return std::isnan(value); })) {
+    std::printf("images that there are not have values\n");
+    ++failures;
+  }
+}
+
 int main() {
+  // Fewer and more threads than columns.
+  check_images(1, 13, 4);
+  check_images(3, 7, 32);
   // Rows and channels; lanes; blocks of a group: few and many of each, lanes without channels, more blocks
   // than rows.
   check(700, 8 * V, 8, 3, false, true, 8 * V);

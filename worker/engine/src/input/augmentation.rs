@@ -84,11 +84,6 @@ impl AugmentationParams {
     }
 }
 
-/// Which of `side` pixels position `position` of `size` shows.
-pub(super) fn source_of(position: usize, side: usize, size: usize) -> usize {
-    (2 * position + 1) * side / (2 * size)
-}
-
 struct Axis {
     shift: f64,
     zoom: f64,
@@ -99,11 +94,11 @@ struct Axis {
 /// One axis: output position `r` reads the resized image at `zoom * (r - o) + shift * size + o` with the
 /// centre `o = size / 2 - 0.5`, interpolated between two neighbours, and beyond the edge the edge (scipy's
 /// `affine_transform` with order 1 and mode `nearest`). Position `p` of the resized image is source pixel
-/// `floor((p + 0.5) * side / size)`. `resident.rs` computes the same on the device.
+/// `floor((p + 0.5) * side / size)`. [`quartet_kernels::images`] computes the same on the device.
 fn axis(axis: Axis, size: usize, side: usize, matrix: &mut [f32]) {
     let centre = size as f64 / 2.0 - 0.5;
     let last = size as f64 - 1.0;
-    let source = |position: usize| source_of(position, side, size);
+    let source = |position: usize| (2 * position + 1) * side / (2 * size);
     for (r, row) in matrix.chunks_exact_mut(side).enumerate() {
         let r = if axis.flip { size - 1 - r } else { r };
         let at =

@@ -21,7 +21,7 @@ pub struct Batch {
 pub(crate) struct HostBatch {
     /// How many images.
     pub(crate) images: usize,
-    pub(super) source: Source<TensorData, TensorData>,
+    pub(super) source: Source<TensorData, TensorData, TensorData>,
     pub(super) change: Change<TensorData, TensorData>,
     /// `[N, 1]`.
     pub(super) labels: TensorData,
@@ -55,7 +55,7 @@ impl HostBatch {
         BatchKind {
             images: self.images,
             kept: match self.source {
-                Source::Pixels(_) => None,
+                Source::Pixels(_) | Source::Images(_) => None,
                 Source::Kept(split, _) => place(split),
             },
             soft: self.distributions.is_some(),
@@ -66,7 +66,7 @@ impl HostBatch {
 /// A batch on the device before its images are made.
 #[derive(Clone, Debug)]
 pub(crate) struct DeviceBatch {
-    pub(super) source: Source<Tensor<3, Int>, Tensor<1, Int>>,
+    pub(super) source: Source<Tensor<3, Int>, Tensor<1, Int>, Tensor<4>>,
     pub(super) change: Change<Tensor<3>, Tensor<2>>,
     pub(super) labels: Tensor<2>,
     pub(super) distributions: Option<Tensor<2>>,
@@ -74,11 +74,13 @@ pub(crate) struct DeviceBatch {
 
 /// Where the pixels are.
 #[derive(Clone, Debug)]
-pub(super) enum Source<P, I> {
+pub(super) enum Source<P, I, M> {
     /// Bytes, `[N, height, width * channels]`.
     Pixels(P),
     /// The numbers of images of a split, `[N]`, whose pixels the device keeps.
     Kept(Split, I),
+    /// Made already, `[N, 3, S, S]`.
+    Images(M),
 }
 
 /// How the images are changed, beside resize and scaling.
@@ -87,7 +89,7 @@ pub(super) enum Change<M, P> {
     Nothing,
     /// By `A_y` as `[N, S, height]` and `A_x / 255` as `[N, S, width]`.
     Matrices(M, M),
-    /// By the matrices of these parameters, float64 `[N, 5]`.
+    /// By these parameters, float64 `[N, 5]`.
     Params(P),
 }
 
@@ -99,6 +101,7 @@ impl DeviceBatch {
             (Source::Kept(to_split, to), Source::Kept(split, indices)) if *to_split == split => {
                 write_int(to, indices);
             }
+            (Source::Images(to), Source::Images(images)) => write(to, images),
             (to, from) => unreachable!("{from:?} for {to:?}"),
         }
         match (&self.change, host.change) {

@@ -3,8 +3,9 @@ use quartet_shared::dataset::{Channels, Dataset, Images, Split};
 use quartet_shared::ids::Epoch;
 use quartet_shared::spec::Augmentation;
 
+use super::matrices::Matrices;
 use super::random::{Purpose, stream, uniform};
-use super::{AugmentationParams, Input};
+use super::{AugmentationParams, Input, Maker};
 
 const NOTEBOOK: Augmentation = Augmentation {
     height_shift: 0.1,
@@ -255,25 +256,33 @@ fn votes_become_distributions() {
     assert_eq!(distributions.as_slice::<f32>().unwrap(), expected.concat());
 }
 
+/// Changes as of the notebook, none, and a far one.
+fn changes() -> Vec<AugmentationParams> {
+    let far = AugmentationParams {
+        tx: 1.5,
+        ty: -0.7,
+        zx: 2.0,
+        zy: 0.3,
+        flip: true,
+    };
+    let mirrored = AugmentationParams {
+        flip: true,
+        ..AugmentationParams::NONE
+    };
+    let draws = (0..6).map(|i| AugmentationParams::new(&NOTEBOOK, 5, Epoch(2), i));
+    let all: Vec<_> = draws
+        .chain([AugmentationParams::NONE, mirrored, far])
+        .collect();
+    assert!(all[..6].iter().any(|draw| draw.flip));
+    all
+}
+
+const INDICES: [usize; 9] = [4, 0, 5, 1, 1, 3, 2, 0, 4];
+
 /// Where a device keeps the pixels, it makes the same images out of numbers.
 #[test]
 fn kept_pixels_make_the_same_images() {
     let (planes, colour) = planes_and_colour(6);
-    let draws: Vec<AugmentationParams> = (0..6)
-        .map(|i| AugmentationParams::new(&NOTEBOOK, 5, Epoch(2), i))
-        .chain([
-            AugmentationParams::NONE,
-            AugmentationParams {
-                tx: 1.5,
-                ty: -0.7,
-                zx: 2.0,
-                zy: 0.3,
-                flip: true,
-            },
-        ])
-        .collect();
-    assert!(draws.iter().any(|draw| draw.flip));
-    let indices = [4, 0, 5, 1, 1, 3, 2, 0];
     for device in crate::devices::cpus() {
         for dataset in [&planes[0], &colour] {
             for size in [32, 48, 75, 200] {
@@ -281,13 +290,15 @@ fn kept_pixels_make_the_same_images() {
                 let plain = Input::new(dataset, size, &device);
                 let limit = dataset.shape().bytes() as u64 * 6;
                 let keep = |limit| {
-                    plain
-                        .clone()
-                        .keeping(dataset, &[Split::Train], limit)
-                        .unwrap()
+                    let plain = plain.clone();
+                    plain.keeping(dataset, &[Split::Train], limit).unwrap()
                 };
                 let keeping = keep(limit);
-                assert!(keeping.keeps() && !keep(limit - 1).keeps());
+                assert!(!keep(limit - 1).keeps());
+                assert_eq!(keeping.keeps(), quartet_kernels::is_native(&device));
+                if !keeping.keeps() {
+                    continue;
+                }
                 let other = Input::new(dataset, size + 7, &device);
                 let other = other.keeping(dataset, &[Split::Train], limit).unwrap();
                 let resized = other.of_size(size);
@@ -296,17 +307,53 @@ fn kept_pixels_make_the_same_images() {
                     let host = input.host_evaluation(images, Split::Train, 1..5).unwrap();
                     input.decode(&input.upload(host))
                 };
-                let made = [&plain, &keeping, &resized].map(|input| {
-                    let training = input.augmented(images, &indices, &draws).unwrap();
+                // As for a GPU that cannot make them.
+                let by_host = Input {
+                    maker: Maker::Host,
+                    ..plain.clone()
+                };
+                let by_host = by_host.keeping(dataset, &[Split::Train], limit).unwrap();
+                assert!(!by_host.keeps());
+                let made = [&plain, &keeping, &resized, &by_host].map(|input| {
+                    let training = input.augmented(images, &INDICES, &changes()).unwrap();
                     [training, evaluation(input)].map(|batch| {
                         let values: Vec<f32> = batch.images.into_data().try_to_vec().unwrap();
                         (values, batch.labels.into_data())
                     })
                 });
-                assert!(
-                    made[0] == made[1] && made[0] == made[2],
-                    "{device:?}, {size}"
-                );
+                let same = made.iter().all(|other| other == &made[0]);
+                assert!(same, "{device:?}, {size}");
+            }
+        }
+    }
+}
+
+/// Images that are made in one pass are those of the matrices.
+#[test]
+fn images_of_numbers_are_those_of_matrices() {
+    let (planes, colour) = planes_and_colour(6);
+    for device in crate::devices::cpus() {
+        for dataset in [&planes[0], &colour] {
+            // Larger, smaller, and of 48 pixels.
+            for size in [200, 75, 48, 31] {
+                let images = &dataset.splits[0];
+                let input = Input::new(dataset, size, &device);
+                let matrices = Matrices::new(dataset.shape(), size as usize, &device);
+                let by_matrices = Input {
+                    maker: Maker::Matrices(Box::new(matrices)),
+                    ..input.clone()
+                };
+                let [made, expected] = [input, by_matrices].map(|input| {
+                    let changed = input.augmented(images, &INDICES, &changes()).unwrap();
+                    let resized = input.evaluation_batch(images, 0..6).unwrap();
+                    [changed, resized]
+                        .map(|batch| batch.images.into_data().try_to_vec::<f32>().unwrap())
+                });
+                for (made, expected) in made.iter().zip(&expected) {
+                    let distances = made.iter().zip(expected).map(|(a, b)| (a - b).abs());
+                    let most = distances.fold(0.0, f32::max);
+                    assert!(most <= 4e-7, "{device:?}, {size}: {most}");
+                }
             }
         }
     }

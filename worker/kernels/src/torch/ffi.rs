@@ -7,6 +7,7 @@
 
 mod fused;
 mod gpu;
+mod images;
 #[cfg(test)]
 mod tests;
 mod weights;
@@ -20,6 +21,7 @@ use torch_sys::C_tensor;
 
 pub(super) use fused::{Tail, conv2d_combined, fused_norm, fused_norm_backward, fused_suits, part};
 pub(super) use gpu::{Family, Graph, is_idle, peak_bytes, set_gpu_arithmetic, to_gpu};
+pub(super) use images::{Pictures, images, makes_images};
 pub(super) use weights::{TorchAdam, adam, bf16_weights, flat};
 
 type Ref = *const C_tensor;
@@ -114,6 +116,16 @@ unsafe extern "C" {
         output: Ref,
         residual: bool,
         scale: f64,
+        out: *mut *mut C_tensor,
+        message: *mut *mut c_char,
+    ) -> i32;
+    fn quartet_makes_images(gpu: i64) -> bool;
+    fn quartet_images(
+        pixels: Ref,
+        indices: Ref,
+        parameters: Ref,
+        channels: i64,
+        size: i64,
         out: *mut *mut C_tensor,
         message: *mut *mut c_char,
     ) -> i32;

@@ -7,7 +7,7 @@ use burn::backend::LibTorch;
 use burn::backend::libtorch::{LibTorchDevice, TchTensor};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
-use super::{done, ffi, fresh};
+use super::{done, ffi, fresh, is_torch};
 use crate::{GpuArithmetic, MemoryFormat};
 
 /// Settings for the GPUs that this process uses.
@@ -44,6 +44,7 @@ pub(crate) fn write_int<const D: usize>(target: &Tensor<D, Int>, data: TensorDat
 
 pub(crate) fn zero_bytes<const D: usize>(shape: [usize; D], device: &Device) -> Tensor<D, Int> {
     let shape = shape.map(|size| size as i64);
+    assert!(is_torch(device), "{device:?} is not LibTorch's");
     let device = gpu(device).map_or(tch::Device::Cpu, tch::Device::Cuda);
     let zeros = tch::Tensor::zeros(shape, (tch::Kind::Uint8, device));
     Tensor::from_primitive::<LibTorch>(fresh(zeros))
@@ -55,12 +56,12 @@ pub(crate) fn overwrite<const D: usize>(target: &Tensor<D>, source: &Tensor<D>) 
     target.tensor.copy_(&source.tensor);
 }
 
-fn on_host<const D: usize>(data: TensorData) -> TchTensor {
+pub(super) fn on_host<const D: usize>(data: TensorData) -> TchTensor {
     let dtype = data.dtype();
     primitive(Tensor::<D>::from_data(data, (&Device::libtorch(), dtype)))
 }
 
-fn int_on_host<const D: usize>(data: TensorData) -> TchTensor {
+pub(super) fn int_on_host<const D: usize>(data: TensorData) -> TchTensor {
     let dtype = data.dtype();
     let host = Tensor::<D, Int>::from_data(data, (&Device::libtorch(), dtype));
     let host = host.try_into_primitive::<LibTorch>();

@@ -1,6 +1,7 @@
 //! Of the calls, and of the convolutions behind them.
 
 mod gpu;
+mod images;
 mod weights;
 
 use tch::{Device, Kind};
