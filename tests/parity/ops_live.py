@@ -150,12 +150,25 @@ def points_and_pools(cases):
         cases.add(f"average_{count}", "avg_pool", x(), average, count_padding=count)
 
 
+def losses(cases):
+    """Cross-entropy of classes and of distributions."""
+    sure = functional.one_hot(torch.tensor([3, 0, 6, 3, 1]), 7).double()
+    votes = cases.draw(5, 7).abs()
+    for name, parts in [("sure", sure), ("votes", (votes / votes.sum(1, keepdim=True)).float().double())]:
+        def loss(x, distributions):
+            return functional.cross_entropy(x, distributions).reshape(1)
+
+        x = {"x": (cases.draw(5, 7) * 3).float().double()}
+        cases.add(f"entropy_{name}", "cross_entropy", x, loss, {"distributions": parts})
+
+
 def main(out):
     """Writes all cases."""
     cases = Cases()
     convolutions(cases)
     normalisations(cases)
     points_and_pools(cases)
+    losses(cases)
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     save_file(cases.tensors, str(out / "cases.safetensors"))

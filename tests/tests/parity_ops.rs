@@ -52,7 +52,7 @@ fn outputs_and_gradients_are_pytorchs() {
     assert!(python.status().unwrap().success());
     let cases: Vec<Case> = parity::json(&folder.path().join("cases.json"));
     let tensors = Tensors::read(&folder.path().join("cases.safetensors"));
-    assert_eq!(cases.len(), 12 + 24 + 9);
+    assert_eq!(cases.len(), 12 + 24 + 9 + 2);
 
     let mut failures = Vec::new();
     for (setting, tolerance) in parity::cpus().iter().flat_map(settings) {

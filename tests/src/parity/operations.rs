@@ -42,6 +42,7 @@ enum Operation {
     AvgPool {
         count_padding: bool,
     },
+    CrossEntropy,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -176,6 +177,11 @@ impl Run<'_> {
             }
             Operation::GlobalAvgPool => {
                 let gradients = self.backward(kernels::global_avg_pool(fixed(images)), &mut found);
+                self.gradient("x", &x, &gradients, &mut found);
+            }
+            Operation::CrossEntropy => {
+                let loss = kernels::cross_entropy(fixed(images), self.constant("distributions"));
+                let gradients = self.backward(loss, &mut found);
                 self.gradient("x", &x, &gradients, &mut found);
             }
             operation => {

@@ -1,6 +1,5 @@
 //! Loss and accuracy: of a batch, and as means over an epoch, read from the device only when somebody looks.
 
-use burn::tensor::activation::log_softmax;
 use burn::tensor::{Int, Tensor};
 use serde::{Deserialize, Serialize};
 
@@ -24,10 +23,7 @@ pub(crate) fn cross_entropy(
             false => hit,
         }
     });
-    (log_softmax(logits, 1) * distributions)
-        .sum_dim(1)
-        .mean()
-        .neg()
+    quartet_kernels::cross_entropy(logits, distributions)
 }
 
 /// `[loss, images whose class has the highest logit]`, still on the device.
@@ -145,30 +141,52 @@ mod tests {
 
     use super::*;
 
+    const LOGITS: [[f64; 3]; 2] = [[2.0, 0.5, -1.0], [0.1, 0.2, 0.3]];
+
+    /// -sum(p * log(softmax)), mean over the rows, and its gradient.
+    fn expected(distributions: [[f64; 3]; 2]) -> (f64, Vec<f64>) {
+        let (mut loss, mut gradient) = (0.0, Vec::new());
+        for (logits, parts) in LOGITS.into_iter().zip(distributions) {
+            let sum: f64 = logits.iter().map(|logit| logit.exp()).sum();
+            for (logit, part) in logits.into_iter().zip(parts) {
+                loss += part * (sum.ln() - logit) / 2.0;
+                gradient.push((logit.exp() / sum - part) / 2.0);
+            }
+        }
+        (loss, gradient)
+    }
+
     #[test]
     fn cross_entropy_is_that_of_keras() {
-        let device = Device::flex();
-        let rows = [[2.0, 0.5, -1.0], [0.1, 0.2, 0.3]];
-        let logits = Tensor::<2>::from_data(rows, &device);
-        let labels = || Tensor::<2, Int>::from_data([[0], [2]], &device);
-        let distribution = [[0.7, 0.1, 0.2], [0.0, 0.25, 0.75]];
-        let loss = |distributions: Option<[[f64; 3]; 2]>| {
-            let distributions = distributions
-                .map(|rows| Tensor::<2>::from_data(rows.map(|r| r.map(|p| p as f32)), &device));
-            f64::from(cross_entropy(logits.clone(), labels(), distributions).into_scalar::<f32>())
-        };
-        // -sum(p * log(softmax)), mean over the rows.
-        let expected = |p: [[f64; 3]; 2]| {
-            let of_row = |(logits, p): ([f64; 3], [f64; 3])| {
-                let sum: f64 = logits.iter().map(|logit| logit.exp()).sum();
-                let terms = logits.iter().zip(p);
-                terms.map(|(logit, p)| p * (sum.ln() - logit)).sum::<f64>()
-            };
-            rows.into_iter().zip(p).map(of_row).sum::<f64>() / 2.0
-        };
+        let votes = [[0.7, 0.1, 0.2], [0.0, 0.25, 0.75]];
         let sure = [[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]];
-        assert!((loss(Some(distribution)) - expected(distribution)).abs() < 1e-6);
-        assert!((loss(Some(sure)) - expected(sure)).abs() < 1e-6);
-        assert!((loss(None) - expected(sure)).abs() < 1e-6);
+        for device in crate::devices::cpus() {
+            for (given, means) in [(Some(votes), votes), (Some(sure), sure), (None, sure)] {
+                let of = |rows: [[f64; 3]; 2], device: &Device| {
+                    Tensor::<2>::from_data(rows.map(|row| row.map(|x| x as f32)), device)
+                };
+                let labels = Tensor::<2, Int>::from_data([[0], [2]], &device);
+                let loss = |logits: Tensor<2>| {
+                    let given = given.map(|rows| of(rows, &logits.device()));
+                    cross_entropy(logits, labels.clone(), given)
+                };
+                let (value, slope) = expected(means);
+                // Scaled, as if it were a part of something else.
+                let logits = of(LOGITS, &device.clone().autodiff()).require_grad();
+                let trained = loss(logits.clone());
+                let gradients = trained.clone().mul_scalar(3.0).backward();
+                for found in [trained.inner(), loss(of(LOGITS, &device))] {
+                    assert_eq!(found.dims(), [1]);
+                    let found = f64::from(found.into_scalar::<f32>());
+                    assert!((found - value).abs() < 1e-6, "{device:?}: {found}");
+                }
+                let found = logits.grad(&gradients).expect("they want one").into_data();
+                let found = found.try_to_vec::<f32>().unwrap();
+                for (found, slope) in found.into_iter().zip(slope) {
+                    let distance = (f64::from(found) / 3.0 - slope).abs();
+                    assert!(distance < 1e-7, "{device:?}: {found} {slope}");
+                }
+            }
+        }
     }
 }

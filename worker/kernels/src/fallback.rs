@@ -57,6 +57,11 @@ pub(crate) fn global_avg_pool(x: Tensor<4>) -> Tensor<2> {
     x.mean_dim(2).squeeze_dim(2)
 }
 
+pub(crate) fn cross_entropy(logits: Tensor<2>, distributions: Tensor<2>) -> Tensor<1> {
+    let terms = activation::log_softmax(logits, 1) * distributions;
+    terms.sum_dim(1).mean().neg()
+}
+
 pub(crate) fn adam<const D: usize>(
     AdamState { value, m, v }: AdamState<D>,
     gradient: Tensor<D>,

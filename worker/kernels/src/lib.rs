@@ -2,8 +2,8 @@
 //!
 //! On LibTorch (feature `tch`) they are LibTorch's, forward and backward; on every other backend they are
 //! burn's. Callers need not know which: [`upload`], [`conv2d`], [`batch_norm`], [`relu`], [`add_scaled`],
-//! [`max_pool`], [`avg_pool_3x3_same`], [`global_avg_pool`], [`Adam`]; [`channels_last`] puts images into the
-//! layout that they are fastest in.
+//! [`max_pool`], [`avg_pool_3x3_same`], [`global_avg_pool`], [`cross_entropy`], [`Adam`]; [`channels_last`]
+//! puts images into the layout that they are fastest in.
 //!
 //! - `fallback`: burn's operations
 //! - `torch`: LibTorch's, as extensions of burn's backend; its unsafe code is in `torch/ffi.rs` and `shim/`,
@@ -186,6 +186,17 @@ pub fn global_avg_pool(x: Tensor<4>) -> Tensor<2> {
         return torch::global_avg_pool(x);
     }
     fallback::global_avg_pool(x)
+}
+
+/// Mean cross-entropy in nats, `[1]`, of logits `[batch, classes]` and distributions `[batch, classes]`, whose
+/// rows are of 0 or more. The distributions get no gradient on LibTorch.
+#[must_use]
+pub fn cross_entropy(logits: Tensor<2>, distributions: Tensor<2>) -> Tensor<1> {
+    #[cfg(feature = "tch")]
+    if is_native(&logits.device()) {
+        return torch::cross_entropy(logits, distributions);
+    }
+    fallback::cross_entropy(logits, distributions)
 }
 
 /// The same values in the layout in which this crate's operations are fastest: on LibTorch the channels are

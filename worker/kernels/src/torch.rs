@@ -4,7 +4,7 @@
 //! for `Autodiff<LibTorch>`; burn's dispatch chooses between the two. Whatever is kept for the backward pass
 //! is a [`TchTensor`], so that burn knows that its memory is shared and writes nothing into it.
 //!
-//! - `conv`, `norm`, `elementwise`: convolution, batch normalisation, the rest
+//! - `conv`, `norm`, `loss`, `elementwise`: convolution, batch normalisation, cross-entropy, the rest
 //! - `weights`, `optimizer`: the weights of all convolutions in bfloat16, and Adam, in one call each
 //! - `images`: images out of bytes
 //! - `transfer`: from the host to a GPU, copies, addresses
@@ -22,6 +22,7 @@ mod elementwise;
 mod ffi;
 mod graph;
 mod images;
+mod loss;
 mod norm;
 mod optimizer;
 mod recording;
@@ -36,6 +37,7 @@ use burn::tensor::Device;
 pub(crate) use conv::{conv2d, conv2d_combined};
 pub(crate) use elementwise::{add_scaled, channels_last, global_avg_pool, relu};
 pub(crate) use images::{images, images_on_host, makes_images};
+pub(crate) use loss::cross_entropy;
 pub(crate) use norm::batch_norm;
 pub(crate) use optimizer::AdamList;
 pub(crate) use recording::{Recording, RecordingFamily};
