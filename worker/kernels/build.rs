@@ -112,7 +112,7 @@ fn cuda_headers(lib: &Path) -> Option<PathBuf> {
     });
     if found.is_none() {
         println!(
-            "cargo:warning=without CUDA's headers there are no CUDA graphs: \
+            "cargo:warning=without CUDA's headers there are no CUDA graphs and no kernels of our own: \
              deploy/libtorch.sh --pytorch brings them"
         );
     }

@@ -10,8 +10,9 @@ use quartet_agent::executor::{
 };
 use quartet_engine::compute::Compute;
 use quartet_engine::evaluate::evaluate;
+use quartet_engine::memory::is_out_of_memory;
 use quartet_engine::models::check_precision;
-use quartet_engine::train::memory::{OutOfMemory, is_out_of_memory, out_of_memory};
+use quartet_engine::train::memory::{OutOfMemory, out_of_memory};
 use quartet_engine::train::{TrainError, train};
 use quartet_kernels::panic_message;
 use quartet_shared::gpu::GpuUse;

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Once;
 
 use burn::module::Module;
 use burn::tensor::Device;
@@ -69,8 +70,9 @@ impl Compute {
         }
     }
 
-    /// With weights of this format where addresses are fixed. On CPUs Adam rounds the last elements of a tensor
-    /// in another way than those before, so that results are the same to the last bit only if there are none.
+    /// With weights of this format where addresses are fixed. On CPUs Adam rounds the last elements of a
+    /// tensor in another way than those before, so that results are the same to the last bit only if there
+    /// are none.
     #[cfg(all(test, feature = "tch"))]
     pub(crate) fn with_weights(self, weights: MemoryFormat) -> Self {
         Self { weights, ..self }
@@ -133,7 +135,8 @@ impl Compute {
         }
         let plain = plain.made_ahead();
         if !plain.is_made_by_device() {
-            tracing::info!("images are made on the CPU and sent batch by batch");
+            static SAID: Once = Once::new();
+            SAID.call_once(|| tracing::info!("images are made on the CPU and sent batch by batch"));
             return Ok(plain);
         }
         let keeping = || {

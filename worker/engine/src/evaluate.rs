@@ -1,30 +1,29 @@
 //! The evaluation: each run's best weights on the validation and test images, alone and as an ensemble.
 
+mod members;
+
 use std::borrow::Cow;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Tensor};
 use quartet_agent::executor::{
     Callbacks, EvaluateTask, Evaluated, Member, MemberSource, Stop, UnsupportedPrecision,
 };
-use quartet_kernels::panic_message;
 use quartet_shared::dataset::{ImageShape, Images, Split};
-use quartet_shared::ids::{Epoch, RunName};
-use quartet_shared::predictions::{Predictions, Shape};
-use quartet_shared::progress::Phase;
+
+use quartet_shared::predictions::Shape;
 use quartet_shared::report::{
     self, EvaluationReport, MetricsError, Prediction, SplitReport, normalised,
 };
 
-use crate::batches::{Classifier, batches, inference_batch};
-use crate::checkpoint::{CheckpointError, load_run};
+use crate::batches::{Classifier, batches};
+use crate::checkpoint::CheckpointError;
 use crate::compute::Compute;
 use crate::input::{Input, batches_ahead};
-use crate::models::{Network, NetworkConfig, precision};
+use crate::models::{Network, precision};
 use crate::progress::ProgressReporter;
-use crate::train::memory::{is_out_of_memory, was_free};
+use members::Members;
 
 /// Why the ensemble cannot be evaluated.
 #[derive(Debug, thiserror::Error)]
@@ -47,15 +46,8 @@ pub enum EvaluateError {
     #[error("cannot read the data set's file")]
     Images(#[from] io::Error),
     /// Not even one image at a time fits onto the device.
-    #[error("out of memory on the GPU{free}: {run} with one image of {image_size}x{image_size}")]
-    OutOfMemory {
-        /// The run.
-        run: RunName,
-        /// Pixels of a side.
-        image_size: u32,
-        /// What LibTorch says was free, as a part of the sentence.
-        free: String,
-    },
+    #[error("{0}")]
+    OutOfMemory(String),
     /// Neither split has images.
     #[error("the data set has neither validation nor test images")]
     NoImages,
@@ -63,44 +55,37 @@ pub enum EvaluateError {
 
 /// Evaluates the members on the splits that have images, in the precision in which they were trained. Their
 /// networks are loaded one after the other, so that an ensemble of any number of members fits on the device;
-/// a member whose predictions are there is not computed again. Where a batch does not fit, that member and
-/// those after it are computed in batches of half its size, and the steps begin anew. The callbacks see phase
-/// `Evaluating`, whose steps are the batches of all members that are computed, are asked after each whether to
-/// stop, and get the predictions of every member as soon as they are computed.
+/// a member whose predictions are there is not computed again. Where there is no memory for one, the device
+/// keeps no images any more; then that member and those after it are computed in batches of half the size;
+/// the steps begin anew each time. The callbacks see phase `Evaluating`, whose steps are the batches of all
+/// members that are computed, are asked after each whether to stop, and get the predictions of every member
+/// as soon as they are computed.
 ///
-/// # Errors
-/// Weights that do not fit, images that cannot be read, no memory for one image, or predictions that cannot be
-/// evaluated.
+/// # Errors Weights that do not fit, images that cannot be read, no memory for one image, or predictions that
+/// cannot be evaluated.
 pub fn evaluate(
     task: &EvaluateTask,
     compute: impl Into<Compute>,
     callbacks: &mut dyn Callbacks,
 ) -> Result<Evaluated, EvaluateError> {
     let compute = compute.into();
-    let device = &compute.device;
     let EvaluateTask {
         experiment,
         members,
         dataset,
     } = task;
-    precision::prepare(experiment, device)?;
+    precision::prepare(experiment, &compute.device)?;
     let shape = Shape::of(dataset);
     let splits: Vec<Split> = shape.splits().iter().map(|(split, _)| *split).collect();
     if splits.is_empty() {
         return Err(EvaluateError::NoImages);
     }
-    let mut batch = inference_batch(experiment);
-    let steps = |batch| -> usize {
-        let of_split = |&split: &Split| batches(dataset.split(split), batch).len();
-        splits.iter().map(of_split).sum()
-    };
     let unknown = members.iter().filter(|member| member.weights().is_some());
-    let mut to_compute = unknown.count();
     let mut reporter = ProgressReporter::new(callbacks, 0);
-    reporter.phase(Phase::Evaluating, Epoch(0), steps(batch) * to_compute);
+    let count = unknown.count();
+    let mut computing = Members::new(experiment, dataset, &splits, compute, count, &mut reporter);
 
     let mut predictions = Vec::with_capacity(members.len());
-    let mut input: Option<Input> = None;
     for Member { run, source, .. } in members {
         let weights = match source {
             MemberSource::Weights(weights) => weights,
@@ -109,47 +94,9 @@ pub fn evaluate(
                 continue;
             }
         };
-        let config = NetworkConfig::of_run(experiment, run, &dataset.classes);
-        // As in the validation that has chosen these weights.
-        let network = load_run(&config, weights, device)?.with_precision(experiment.precision);
-        let network = compute.arranged(network);
-        // Pixels that the device keeps are sent once.
-        let input = input.insert(match &input {
-            Some(input) if input.keeps() => input.of_size(run.image_size),
-            _ => compute.input(dataset, &splits, run.image_size)?,
-        });
-        let computed = loop {
-            let attempt = || {
-                let splits = splits.iter().map(|&split| (split, dataset.split(split)));
-                predictions_of(&network, splits, batch, input, &compute, &mut reporter)
-            };
-            // A panic is what failures inside of burn are; nothing of the attempt is used.
-            let panic = match catch_unwind(AssertUnwindSafe(attempt)) {
-                Ok(computed) => break computed?,
-                Err(panic) => panic,
-            };
-            let message = panic_message(&*panic);
-            if !is_out_of_memory(message) {
-                resume_unwind(panic);
-            }
-            if batch == 1 {
-                return Err(EvaluateError::OutOfMemory {
-                    run: run.name.clone(),
-                    image_size: run.image_size,
-                    free: was_free(message),
-                });
-            }
-            batch /= 2;
-            tracing::warn!(
-                "{}: evaluated in batches of {batch} images: {message}",
-                run.name
-            );
-            reporter.phase(Phase::Evaluating, Epoch(0), steps(batch) * to_compute);
-        };
-        let Some(computed) = computed else {
+        let Some(computed) = computing.next(run, weights, &mut reporter)? else {
             return Ok(Evaluated::Stopped);
         };
-        to_compute -= 1;
         reporter.predictions(&run.name, &computed);
         predictions.push(Cow::Owned(computed));
     }
@@ -195,41 +142,6 @@ pub fn evaluate(
         partial: None,
         revision: quartet_shared::ids::Revision::FIRST,
     })))
-}
-
-/// What a network says of the images of these splits; `None` if the callbacks say to stop.
-fn predictions_of<'a>(
-    network: &Network,
-    splits: impl Iterator<Item = (Split, &'a Images)>,
-    batch: usize,
-    input: &Input,
-    compute: &Compute,
-    reporter: &mut ProgressReporter<'_>,
-) -> io::Result<Option<Predictions>> {
-    let mut classifier = Classifier::new(compute, compute.family());
-    let mut computed = Predictions::default();
-    for (split, images) in splits {
-        let mut step = |images| {
-            if reporter.step(images) {
-                reporter.report(None);
-            }
-            reporter.stop()
-        };
-        let outputs = classified(
-            network,
-            images,
-            split,
-            batch,
-            input,
-            &mut classifier,
-            &mut step,
-        )?;
-        match outputs {
-            Some(outputs) => computed.splits.push(outputs),
-            None => return Ok(None),
-        }
-    }
-    Ok(Some(computed))
 }
 
 /// Softmax outputs of a network for all images of a shape, in order, `[images, classes]`, row-major. `step`

@@ -4,9 +4,9 @@
 //! each image ([`AugmentationParams`]), and makes the images in one pass. Where it keeps all pixels
 //! ([`Input::keeping`]), it gets the numbers of the images instead. A GPU that cannot make them gets images
 //! that the host has made, with the same bits; a device that is not LibTorch's gets two small matrices for
-//! each, and multiplies. The channels of a colour image are
-//! changed alike, and stay in the order red, green, blue; a gray image is changed once and repeated three
-//! times. Nothing depends on which worker computes it or on what came before.
+//! each, and multiplies. The channels of a colour image are changed alike, and stay in the order red, green,
+//! blue; a gray image is changed once and repeated three times. Nothing depends on which worker computes it
+//! or on what came before.
 
 mod ahead;
 mod augmentation;
@@ -305,7 +305,12 @@ impl Input {
                 self.images(kept.pixels(split), Some(indices), change)
             }
             (Source::Kept(..), None) => unreachable!("numbers are of pixels that are kept"),
-            (Source::Images(images), _) => images,
+            (Source::Images(images), _) => {
+                let size = self.size;
+                images
+                    .permute([0, 3, 1, 2])
+                    .expand([labels.dims()[0], 3, size, size])
+            }
         };
         Batch {
             images,
@@ -321,14 +326,15 @@ impl Input {
         indices: Option<Tensor<1, Int>>,
         change: Change<Tensor<3>, Tensor<2>>,
     ) -> Tensor<4> {
-        let (parameters, factors) = match change {
-            Change::Nothing => (None, None),
-            Change::Matrices(rows, columns) => (None, Some((rows, columns))),
-            Change::Params(parameters) => (Some(parameters), None),
+        let parameters = match (&self.maker, change) {
+            (Maker::Matrices(matrices), Change::Matrices(rows, columns)) => {
+                return matrices.images(pixels, Some((rows, columns)));
+            }
+            (Maker::Matrices(matrices), Change::Nothing) => return matrices.images(pixels, None),
+            (Maker::Device, Change::Nothing) => None,
+            (Maker::Device, Change::Params(parameters)) => Some(parameters),
+            (maker, change) => unreachable!("{change:?} for {maker:?}"),
         };
-        if let Maker::Matrices(matrices) = &self.maker {
-            return matrices.images(pixels, factors);
-        }
         let pictures = Pictures {
             pixels,
             indices,

@@ -19,6 +19,7 @@ pub mod compute;
 pub mod devices;
 pub mod evaluate;
 pub mod input;
+pub mod memory;
 mod metrics;
 pub mod models;
 pub mod onnx;

@@ -88,7 +88,7 @@ const char SOURCE[] =
 Kernels load(int gpu, bool bfloat16) {
   // bfloat16's rounding is an instruction from 8.0 on.
   const auto found =
-      nvrtc::load(gpu, 8, SOURCE, {bfloat16 ? "-DBF16=1" : "-DBF16=0"},
+      nvrtc::load(gpu, 80, SOURCE, {bfloat16 ? "-DBF16=1" : "-DBF16=0"},
                   {"statistics", "normalise", "sums", "gradient_of_input", "combine", "part"});
   return {found[0], found[1], found[2], found[3], found[4], found[5]};
 }

@@ -32,7 +32,7 @@ struct Work {
 
 static_assert(sizeof(long long) == sizeof(int64_t));
 
-// `pixels`, the memory of the others, and where to.
+// What these say, and images for it in `out`.
 Work work(const Tensor &pixels, const Tensor *indices, const Tensor *parameters, int64_t channels,
           int64_t size, Tensor &out) {
   TORCH_CHECK(pixels.dim() == 3 && pixels.scalar_type() == at::kByte && pixels.is_contiguous(),
@@ -121,11 +121,10 @@ const char SOURCE[] =
 #include "images_source.h"
     ;
 
-void launch(nvrtc::Handle kernel, int gpu, const Work &work) {
+void launch(nvrtc::Handle kernel, int gpu, Work work) {
   const nvrtc::Current current(gpu);
-  Work given = work;
-  void *arguments[] = {&given.pixels, &given.total, &given.indices,  &given.parameters, &given.out,
-                       &given.height, &given.width, &given.channels, &given.size};
+  void *arguments[] = {&work.pixels, &work.total, &work.indices,  &work.parameters, &work.out,
+                       &work.height, &work.width, &work.channels, &work.size};
   const auto side = static_cast<unsigned>(work.size), count = static_cast<unsigned>(work.count);
   nvrtc::launch(kernel, {count, side, std::min(256u, (side + 31) / 32 * 32), 1},
                 c10::cuda::getCurrentCUDAStream().stream(), arguments);
@@ -161,7 +160,7 @@ const nvrtc::Handle *kernel(int gpu) {
       gpu, "images are made on the CPU",
       [&] {
         const nvrtc::Current current(gpu);
-        return nvrtc::load(gpu, 7, SOURCE, {}, {"images"})[0];
+        return nvrtc::load(gpu, 75, SOURCE, {}, {"images"})[0];
       },
       [&](nvrtc::Handle kernel) { check(kernel, gpu); });
 }

@@ -1,8 +1,8 @@
 // Images out of bytes: nearest resize, one bilinear resampling for shift and zoom, mirroring, and scaling to
 // 0..1, none of which mixes rows with columns.
 //
-// CPUs compute by the same source (images.cpp): each operation that rounds is spelled out, so that all compute
-// the same to the last bit.
+// CPUs compute by the same source (images.cpp): each operation that rounds is spelled out, so that all
+// compute the same to the last bit.
 
 #ifdef __CUDACC__
 #define EVERYWHERE __device__ __forceinline__
@@ -81,8 +81,8 @@ struct Picture {
                 times(row.at_high, (float)pixels[row.high * width + at]));
   }
 
-  // Writes red, green and blue of one position of a row, whose values in the source are `value(at)`; of a gray
-  // image all three are the same.
+  // Writes red, green and blue of one position of a row, whose values in the source are `value(at)`; of a
+  // gray image all three are the same.
   template <typename Value> EVERYWHERE void write(Value value, const Taps &column, float *to) const {
     const int low = column.low * channels, high = column.high * channels;
     const auto blended = [&](int channel) {
@@ -95,8 +95,8 @@ struct Picture {
 };
 
 #ifndef HOST_ONLY
-// Writes `[N, size, size, 3]`. A block has a row of an image: row `blockIdx.y` of image `blockIdx.x`. An image
-// that is none of the `total` is of no numbers.
+// Writes `[N, size, size, 3]`. A block has a row of an image: row `blockIdx.y` of image `blockIdx.x`. An
+// image that is none of the `total` is of no numbers.
 extern "C" __global__ void images(const unsigned char *all, int total, const long long *indices,
                                   const double *parameters, float *out, int height, int width, int channels,
                                   int size) {

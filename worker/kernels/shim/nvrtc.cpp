@@ -64,15 +64,15 @@ const Library &library() {
 }
 
 // The machine code for a GPU.
-std::vector<char> compiled(int gpu, int least, const char *source,
+std::vector<char> compiled(int gpu, int capability, const char *source,
                            std::initializer_list<const char *> definitions) {
   const Library &lib = library();
   int device = 0, major = 0, minor = 0;
   TORCH_CHECK(!lib.device(&device, gpu) && !lib.attribute(&major, 75, device) &&
                   !lib.attribute(&minor, 76, device),
               "the driver does not say what GPU ", gpu, " can do");
-  TORCH_CHECK(major >= least, "GPU ", gpu, " has compute capability ", major, ".", minor, ", less than ",
-              least, ".0");
+  TORCH_CHECK(10 * major + minor >= capability, "GPU ", gpu, " has compute capability ", major, ".", minor,
+              ", less than ", capability / 10, ".", capability % 10);
   const std::string architecture = "--gpu-architecture=sm_" + std::to_string(major) + std::to_string(minor);
   std::vector<const char *> options = {architecture.c_str(), "--std=c++17"};
   options.insert(options.end(), definitions.begin(), definitions.end());
@@ -97,10 +97,10 @@ std::vector<char> compiled(int gpu, int least, const char *source,
 
 } // namespace
 
-std::vector<Handle> load(int gpu, int least, const char *source,
+std::vector<Handle> load(int gpu, int capability, const char *source,
                          std::initializer_list<const char *> definitions,
                          std::initializer_list<const char *> names) {
-  const auto code = compiled(gpu, least, source, definitions);
+  const auto code = compiled(gpu, capability, source, definitions);
   const Library &lib = library();
   Handle module = nullptr;
   TORCH_CHECK(!lib.load(&module, code.data()), "the driver does not load the kernels");

@@ -37,8 +37,8 @@ struct Grid {
 };
 
 // The functions of these names in a source, compiled with these definitions (`-DNAME=VALUE`) for a GPU, which
-// is the current one, and has compute capability `least`.0 or more. Throws if they cannot be had.
-std::vector<Handle> load(int gpu, int least, const char *source,
+// is the current one, and has at least this compute capability, in tenths. Throws if they cannot be had.
+std::vector<Handle> load(int gpu, int capability, const char *source,
                          std::initializer_list<const char *> definitions,
                          std::initializer_list<const char *> names);
 
@@ -64,6 +64,11 @@ public:
       try {
         at->second = load();
         check(*at->second);
+      } catch (const c10::OutOfMemoryError &error) {
+        // There may be some later.
+        known.erase(at);
+        TORCH_WARN(instead, ": ", error.what_without_backtrace());
+        return nullptr;
       } catch (const c10::Error &error) {
         at->second.reset();
         TORCH_WARN(instead, ": ", error.what_without_backtrace());

@@ -1,4 +1,4 @@
-//! Images out of bytes, on the device.
+//! Images out of bytes.
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
@@ -9,9 +9,9 @@ pub struct Pictures {
     pub pixels: Tensor<3, Int>,
     /// Which of the images, int64 `[N]`; all if there are none.
     pub indices: Option<Tensor<1, Int>>,
-    /// How they are changed, float64 `[N, 5]`: shift of the rows and of the columns as fractions of the image,
-    /// zoom of the rows and of the columns, 1 for an image that is mirrored left to right and else 0. Only
-    /// resized if there are none.
+    /// How they are changed, float64 `[N, 5]`: shift of the rows and of the columns as fractions of the
+    /// image, zoom of the rows and of the columns, 1 for an image that is mirrored left to right and else 0.
+    /// Only resized if there are none.
     pub parameters: Option<Tensor<2>>,
     /// How many channels.
     pub channels: usize,
@@ -22,8 +22,8 @@ pub struct Pictures {
 pub enum ImageMaker {
     /// The device, by [`images`].
     Device,
-    /// The host, by [`images_on_host`]: for GPUs of LibTorch's that cannot have the kernel, of which a warning
-    /// says why.
+    /// The host, by [`images_on_host`]: for GPUs of LibTorch's that cannot have the kernel, or are not to
+    /// have it. Where it has failed a warning says why.
     Host,
     /// Nobody here.
     Nobody,
@@ -49,9 +49,8 @@ impl ImageMaker {
 /// gray image all three are equal. Resized by the nearest pixel, then shifted and zoomed by one bilinear
 /// resampling, beyond the edge the edge, then mirrored. The same on CPUs and GPUs, bit for bit.
 ///
-/// # Panics
-/// Where [`ImageMaker`] is another; and on a CPU for numbers of images that there are not. (A GPU makes images
-/// of NaN of those.)
+/// # Panics Where [`ImageMaker`] is not the device; and on a CPU for numbers of images that there are not. (A
+/// GPU makes images of NaN of those.)
 #[must_use]
 pub fn images(of: Pictures, size: usize) -> Tensor<4> {
     #[cfg(feature = "tch")]
@@ -60,7 +59,8 @@ pub fn images(of: Pictures, size: usize) -> Tensor<4> {
     unreachable!("{of:?} of {size} pixels is not LibTorch's");
 }
 
-/// [`images`] of bytes `[N, height, width * channels]`, while all is still on the host.
+/// [`images`] of bytes `[N, height, width * channels]`, while all is still on the host:
+/// `[N, size, size, channels]`.
 ///
 /// # Panics
 /// Without LibTorch.

@@ -188,8 +188,8 @@ pub fn global_avg_pool(x: Tensor<4>) -> Tensor<2> {
     fallback::global_avg_pool(x)
 }
 
-/// Mean cross-entropy in nats, `[1]`, of logits `[batch, classes]` and distributions `[batch, classes]`, whose
-/// rows are of 0 or more. The distributions get no gradient on LibTorch.
+/// Mean cross-entropy in nats, `[1]`, of logits and distributions, both `[batch, classes]`. On LibTorch the
+/// distributions get no gradient.
 #[must_use]
 pub fn cross_entropy(logits: Tensor<2>, distributions: Tensor<2>) -> Tensor<1> {
     #[cfg(feature = "tch")]

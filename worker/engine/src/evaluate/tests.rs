@@ -6,34 +6,43 @@ use quartet_agent::executor::Checkpoint;
 #[cfg(feature = "tch")]
 use quartet_kernels::MemoryFormat;
 use quartet_shared::dataset::{Channels, Dataset, ImageShape};
-use quartet_shared::ids::RunName;
-use quartet_shared::predictions::Shape;
-use quartet_shared::progress::Progress;
+use quartet_shared::ids::{Epoch, RunName};
+use quartet_shared::predictions::{Predictions, Shape};
+use quartet_shared::progress::{Phase, Progress};
 #[cfg(feature = "tch")]
 use quartet_shared::spec::Precision;
 use quartet_shared::spec::{Preset, RunSpec};
 
 use super::*;
 use crate::checkpoint::save_network;
+use crate::models::NetworkConfig;
 
 #[derive(Default)]
 struct Watch {
     last: Option<Progress>,
     stop: Option<Stop>,
     predicted: Vec<(RunName, Predictions)>,
-    /// Batches of the whole evaluation, below which there is no memory for one.
-    too_large: u32,
+    /// There is memory for a batch if all that are to be computed are so many.
+    fits_from: u32,
+    /// Members that are computed before there is none.
+    after: usize,
+    /// How often there is none in any case.
+    failures: u32,
+    /// How often a phase was begun.
+    begun: u32,
 }
 
 impl Callbacks for Watch {
     fn on_progress(&mut self, progress: Progress) {
+        self.begun += u32::from(progress.step == 0);
         self.last = Some(progress);
     }
 
     fn stop(&self) -> Option<Stop> {
         let steps = self.last.map_or(0, |progress| progress.steps);
+        let fits = steps >= self.fits_from || self.predicted.len() < self.after;
         assert!(
-            steps >= self.too_large,
+            fits && self.begun > self.failures,
             "LibTorch: convolution: CUDA out of memory. GPU 0 has a total capacity of 2 GiB of which 1 MiB \
              is free."
         );
@@ -106,6 +115,25 @@ fn task(folder: &Path, names: &[&str], device: &Device) -> EvaluateTask {
     }
 }
 
+fn finished(task: &EvaluateTask, compute: Compute, watch: &mut Watch) -> EvaluationReport {
+    match evaluate(task, compute, watch).unwrap() {
+        Evaluated::Finished(report) => *report,
+        Evaluated::Stopped => panic!("stopped"),
+    }
+}
+
+#[track_caller]
+fn assert_same_predictions(found: &Watch, expected: &Watch) {
+    assert_eq!(found.predicted.len(), expected.predicted.len());
+    for ((run, found), (name, expected)) in found.predicted.iter().zip(&expected.predicted) {
+        assert_eq!(run, name);
+        let (found, expected) = (found.splits.concat(), expected.splits.concat());
+        assert_eq!(found.len(), expected.len());
+        let differs = |(a, b): (&f32, &f32)| (a - b).abs() > 1e-5;
+        assert!(!found.iter().zip(&expected).any(differs), "{run}");
+    }
+}
+
 /// As the callbacks are asked after each batch, they play the device.
 #[test]
 fn batches_that_do_not_fit_are_halved() {
@@ -113,39 +141,69 @@ fn batches_that_do_not_fit_are_halved() {
     for device in crate::devices::cpus() {
         let task = task(folder.path(), &["one", "two"], &device);
         let mut plain = Watch::default();
-        let Evaluated::Finished(expected) = evaluate(&task, &device, &mut plain).unwrap() else {
-            panic!("stopped")
-        };
-        // Batches of 4, 2 and 1 are 4, 7 and 12 of a member.
-        for (too_large, steps) in [(8, 8), (9, 14), (14, 14), (15, 24)] {
-            let mut watch = Watch {
-                too_large,
-                ..Watch::default()
-            };
-            let Evaluated::Finished(report) = evaluate(&task, &device, &mut watch).unwrap() else {
-                panic!("stopped")
-            };
-            let last = watch.last.unwrap();
-            assert_eq!((last.step, last.steps), (steps, steps), "{too_large}");
-            assert_eq!(watch.predicted.len(), 2);
-            for ((run, found), (_, expected)) in watch.predicted.iter().zip(&plain.predicted) {
-                let (found, expected) = (found.splits.concat(), expected.splits.concat());
-                assert_eq!(found.len(), expected.len());
-                let differs = |(a, b): (&f32, &f32)| (a - b).abs() > 1e-5;
-                assert!(!found.iter().zip(&expected).any(differs), "{run}");
-            }
-            assert_eq!(report.members, expected.members);
-        }
-        let mut watch = Watch {
-            too_large: 25,
+        finished(&task, (&device).into(), &mut plain);
+        let watch = |fits_from, after| Watch {
+            fits_from,
+            after,
             ..Watch::default()
         };
-        let error = evaluate(&task, &device, &mut watch).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "out of memory on the GPU, of which 1 MiB was free: one with one image of 32x32"
-        );
+        // Batches of 4, 2 and 1 are 4, 7 and 12 of a member; the last cases are of the second one.
+        let cases = [
+            (8, 0, 8),
+            (9, 0, 14),
+            (14, 0, 14),
+            (15, 0, 24),
+            (9, 1, 12),
+            (7, 1, 8),
+        ];
+        for (fits_from, after, steps) in cases {
+            let mut watch = watch(fits_from, after);
+            finished(&task, (&device).into(), &mut watch);
+            let last = watch.last.unwrap();
+            assert_eq!((last.step, last.steps), (steps, steps), "{fits_from}");
+            assert_same_predictions(&watch, &plain);
+        }
+        for after in [0, 1] {
+            let error = evaluate(&task, &device, &mut watch(25, after)).unwrap_err();
+            let run = ["one", "two"][after];
+            assert_eq!(
+                error.to_string(),
+                format!(
+                    "out of memory on the GPU, of which 1 MiB was free: {run} with one image of 32x32"
+                )
+            );
+        }
     }
+}
+
+/// A GPU that has no room for a batch beside them gives up its images before the batch is halved.
+#[cfg(feature = "tch")]
+#[test]
+fn kept_images_make_room_first() {
+    let folder = tempfile::tempdir().unwrap();
+    let device = crate::devices::cpus().pop().unwrap();
+    let task = task(folder.path(), &["one", "two"], &device);
+    let mut plain = Watch::default();
+    finished(&task, (&device).into(), &mut plain);
+    for (failures, steps) in [(1, 8), (2, 14), (3, 24)] {
+        let mut watch = Watch {
+            failures,
+            ..Watch::default()
+        };
+        finished(&task, Compute::rehearsed(&device), &mut watch);
+        let last = watch.last.unwrap();
+        assert_eq!((last.step, last.steps), (steps, steps));
+        assert_same_predictions(&watch, &plain);
+    }
+    // Batches that a thread of their own makes.
+    let mut watch = Watch {
+        failures: 1,
+        ..Watch::default()
+    };
+    let sent = Compute::rehearsed(&device).with_device_data_limit(0);
+    finished(&task, sent, &mut watch);
+    assert_eq!(watch.last.unwrap().steps, 14);
+    assert_same_predictions(&watch, &plain);
 }
 
 #[test]

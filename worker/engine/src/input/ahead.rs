@@ -76,6 +76,15 @@ mod tests {
     }
 
     #[test]
+    #[should_panic(expected = "no memory")]
+    fn who_works_on_batches_may_panic() {
+        batches_ahead(true, 0.., |batches| {
+            assert_eq!(batches.next(), Some(0));
+            panic!("no memory");
+        });
+    }
+
+    #[test]
     #[should_panic(expected = "broken")]
     fn a_batch_that_cannot_be_made_is_no_end() {
         let batches = (0..3).inspect(|number| assert!(*number < 1, "broken"));

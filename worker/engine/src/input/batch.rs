@@ -79,7 +79,7 @@ pub(super) enum Source<P, I, M> {
     Pixels(P),
     /// The numbers of images of a split, `[N]`, whose pixels the device keeps.
     Kept(Split, I),
-    /// Made already, `[N, 3, S, S]`.
+    /// Made already, `[N, S, S, channels]`.
     Images(M),
 }
 

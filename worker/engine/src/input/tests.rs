@@ -3,6 +3,7 @@ use quartet_shared::dataset::{Channels, Dataset, Images, Split};
 use quartet_shared::ids::Epoch;
 use quartet_shared::spec::Augmentation;
 
+#[cfg(feature = "tch")]
 use super::matrices::Matrices;
 use super::random::{Purpose, stream, uniform};
 use super::{AugmentationParams, Input, Maker};
@@ -323,16 +324,39 @@ fn kept_pixels_make_the_same_images() {
                 });
                 let same = made.iter().all(|other| other == &made[0]);
                 assert!(same, "{device:?}, {size}");
+                // What is sent to the addresses of a batch takes its place.
+                for input in [&plain, &keeping, &by_host] {
+                    let host = |from: usize| {
+                        let (indices, changes) = (&INDICES[from..from + 3], &changes()[from..]);
+                        input
+                            .host_augmented(images, indices, &changes[..3])
+                            .unwrap()
+                    };
+                    let mut batch = input.upload(host(0));
+                    batch.write(host(4));
+                    let other = input.decode(&input.upload(host(4))).images.into_data();
+                    assert_eq!(input.decode(&batch).images.into_data(), other);
+                }
             }
         }
     }
 }
 
 /// Images that are made in one pass are those of the matrices.
+#[cfg(feature = "tch")]
 #[test]
 fn images_of_numbers_are_those_of_matrices() {
-    let (planes, colour) = planes_and_colour(6);
+    let (mut planes, mut colour) = planes_and_colour(6);
+    // Of another height than width.
+    for dataset in [&mut planes[0], &mut colour] {
+        dataset.height = 37;
+        let bytes = 6 * dataset.shape().bytes();
+        dataset.splits[0].pixels.truncate(bytes);
+    }
     for device in crate::devices::cpus() {
+        if !quartet_kernels::is_native(&device) {
+            continue;
+        }
         for dataset in [&planes[0], &colour] {
             // Larger, smaller, and of 48 pixels.
             for size in [200, 75, 48, 31] {

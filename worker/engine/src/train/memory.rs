@@ -10,20 +10,7 @@ use quartet_shared::ids::Epoch;
 use super::error::TrainError;
 use super::prepare::prepare;
 use crate::compute::Compute;
-
-/// What LibTorch and NVIDIA's libraries say when there is no memory left on a GPU.
-const SIGNS: [&str; 4] = [
-    "CUDA out of memory",
-    "CUDA error: out of memory",
-    "CUDNN_STATUS_ALLOC_FAILED",
-    "CUBLAS_STATUS_ALLOC_FAILED",
-];
-
-/// Whether a failure is one for want of memory on the device.
-#[must_use]
-pub fn is_out_of_memory(message: &str) -> bool {
-    SIGNS.iter().any(|sign| message.contains(sign))
-}
+use crate::memory::{is_out_of_memory, was_free};
 
 /// What became of a training for which there was no memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,18 +47,6 @@ fn description(task: &TrainTask, message: &str, advice: &str) -> String {
         "out of memory on the GPU{free}: {} with batches of {} images of {size}x{size}; {advice}",
         run.backbone, task.experiment.batch_size
     )
-}
-
-/// `, of which .. was free`, if LibTorch says how much.
-pub(crate) fn was_free(message: &str) -> String {
-    free(message).map_or_else(String::new, |free| format!(", of which {free} was free"))
-}
-
-/// How much LibTorch says was free.
-fn free(message: &str) -> Option<&str> {
-    let (_, after) = message.split_once("of which ")?;
-    let (free, _) = after.split_once(" is free")?;
-    (free.len() < 20).then_some(free)
 }
 
 /// The largest batch below `batch` that fits, to an eighth of it: half as large each time, and then between.
@@ -133,6 +108,7 @@ fn fits(task: &TrainTask, compute: &Compute, batch: u32) -> Result<bool, String>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::memory::tests::MESSAGE;
 
     #[test]
     fn the_largest_batch_is_found() {
@@ -163,19 +139,6 @@ mod tests {
             assert!(found >= limit - limit / 4, "{batch} {limit}: {found}");
         }
         assert_eq!(search(8, |_| Err("a disk")), Err("a disk"));
-    }
-
-    const MESSAGE: &str = "LibTorch: convolution: CUDA out of memory. Tried to allocate 2.44 GiB. GPU 0 \
-                           has a total capacity of 79.18 GiB of which 1.06 GiB is free. Including \
-                           non-PyTorch memory, this process has 78.11 GiB memory in use.";
-
-    #[test]
-    fn a_failure_for_want_of_memory_says_what_was_free() {
-        assert!(is_out_of_memory(MESSAGE));
-        let other = "LibTorch: convolution: channels do not match";
-        assert!(!is_out_of_memory(other));
-        assert_eq!(free(MESSAGE), Some("1.06 GiB"));
-        assert_eq!(free("CUDNN_STATUS_ALLOC_FAILED"), None);
     }
 
     #[test]

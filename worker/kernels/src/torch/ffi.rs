@@ -8,6 +8,7 @@
 mod fused;
 mod gpu;
 mod images;
+mod norm;
 #[cfg(test)]
 mod tests;
 mod weights;
@@ -22,6 +23,7 @@ use torch_sys::C_tensor;
 pub(super) use fused::{Tail, conv2d_combined, fused_norm, fused_norm_backward, fused_suits, part};
 pub(super) use gpu::{Family, Graph, is_idle, peak_bytes, set_gpu_arithmetic, to_gpu};
 pub(super) use images::{Pictures, images, makes_images};
+pub(super) use norm::{Normalised, batch_norm_backward};
 pub(super) use weights::{TorchAdam, adam, bf16_weights, flat};
 
 type Ref = *const C_tensor;
@@ -248,50 +250,6 @@ pub(super) fn conv2d_backward(
                 window.padding.as_ptr(),
                 window.dilation.as_ptr(),
                 window.groups,
-                want.as_ptr(),
-                out.as_mut_ptr(),
-                message,
-            )
-        }
-    })?;
-    Ok(out.map(own))
-}
-
-/// By what a batch normalisation has normalised, each `[channels]`.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Normalised<'a> {
-    /// Mean and inverse standard deviation of the batch.
-    Batch(&'a Tensor, &'a Tensor),
-    /// Running mean and variance.
-    Running(&'a Tensor, &'a Tensor),
-}
-
-/// Gradients of input, gamma and beta, as far as they are wanted.
-pub(super) fn batch_norm_backward(
-    gradient: &Tensor,
-    x: &Tensor,
-    gamma: &Tensor,
-    by: Normalised<'_>,
-    epsilon: f64,
-    want: [bool; 3],
-) -> Result<[Option<Tensor>; 3], TorchError> {
-    let (train, first, second) = match by {
-        Normalised::Batch(mean, deviation) => (true, mean, deviation),
-        Normalised::Running(mean, variance) => (false, mean, variance),
-    };
-    let statistics = [first.as_ptr(), second.as_ptr()];
-    let mut out = [null_mut(); 3];
-    call("gradient of a batch normalisation", |message| {
-        // SAFETY: the tensors and the arrays live through the call, which only reads them; `out` has room for
-        // three.
-        unsafe {
-            quartet_batch_norm_backward(
-                gradient.as_ptr(),
-                x.as_ptr(),
-                gamma.as_ptr(),
-                statistics.as_ptr(),
-                train,
-                epsilon,
                 want.as_ptr(),
                 out.as_mut_ptr(),
                 message,

@@ -36,6 +36,9 @@ pub(crate) fn images_on_host(
         parameters: parameters.as_ref(),
     };
     let made = done(ffi::images(of, channels, size));
+    let channels = i64::try_from(channels).expect("few channels");
+    // As they lie in memory; of a gray image one channel is enough.
+    let made = made.permute([0, 2, 3, 1]).narrow(3, 0, channels);
     Tensor::<4>::from_primitive::<LibTorch>(fresh(made)).into_data()
 }
 

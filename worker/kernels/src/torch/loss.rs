@@ -25,17 +25,17 @@ pub(crate) fn cross_entropy(logits: Tensor<2>, distributions: Tensor<2>) -> Tens
     Tensor::from_dispatch(Dispatch::native_cross_entropy(logits, distributions))
 }
 
-/// Their logarithms, and the loss `[1]`.
+/// The logarithms of their softmax, and the loss `[1]`.
 fn forward(logits: &TchTensor, distributions: &TchTensor) -> (TchTensor, TchTensor) {
     let logarithms = logits.tensor.log_softmax(1, None::<Kind>);
     // Row by row, so that the sum does not depend on the number of threads.
     let rows = (&logarithms * &distributions.tensor).sum_dim_intlist(1, false, None::<Kind>);
-    let loss = rows.sum(None::<Kind>) * per_image(distributions);
+    let loss = rows.sum(None::<Kind>) * factor(distributions);
     (fresh(logarithms), fresh(loss.reshape([1])))
 }
 
-/// What a product of a distribution and logarithms counts for.
-fn per_image(distributions: &TchTensor) -> f64 {
+/// Of the sum of the products of all distributions and logarithms, which makes it the loss.
+fn factor(distributions: &TchTensor) -> f64 {
     -1.0 / distributions.tensor.size()[0] as f64
 }
 
@@ -57,7 +57,7 @@ impl Backward<LibTorch, 1> for CrossEntropy {
             ops,
             found,
             |(logarithms, distributions), gradient, _: [bool; 1]| {
-                let each = gradient.tensor * per_image(&distributions);
+                let each = gradient.tensor * factor(&distributions);
                 let of_logarithms = &distributions.tensor * each;
                 let kind = logarithms.tensor.kind();
                 let of_logits = tch::Tensor::internal_log_softmax_backward_data(

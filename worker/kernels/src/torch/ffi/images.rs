@@ -34,8 +34,8 @@ pub(in crate::torch) fn images(
     let [indices, parameters] =
         [of.indices, of.parameters].map(|tensor| tensor.map_or(null(), Tensor::as_ptr));
     one("images", |out, message| {
-        // SAFETY: the tensors live through the call, which only reads them; two of them may be null; `out` has
-        // room for one.
+        // SAFETY: the tensors live through the call, which only reads them; two of them may be null; `out`
+        // has room for one.
         unsafe {
             quartet_images(
                 of.pixels.as_ptr(),
