@@ -15,6 +15,15 @@ const NOTEBOOK: Augmentation = Augmentation {
     horizontal_flip: true,
 };
 
+/// Far beyond the edges.
+const FAR: AugmentationParams = AugmentationParams {
+    tx: 1.5,
+    ty: -0.7,
+    zx: 2.0,
+    zy: 0.3,
+    flip: true,
+};
+
 fn dataset(images: usize) -> Dataset {
     let mut rng = stream(Purpose::Order, 99, Epoch(0), 0);
     let pixels = (0..images * 48 * 48)
@@ -104,14 +113,7 @@ fn equals_resize_then_affine_then_flip() {
         assert_matches_reference(size, &draws);
     }
     assert_matches_reference(200, &draws[..8]);
-    let far = AugmentationParams {
-        tx: 1.5,
-        ty: -0.7,
-        zx: 2.0,
-        zy: 0.3,
-        flip: true,
-    };
-    assert_matches_reference(48, &[far, AugmentationParams::NONE]);
+    assert_matches_reference(48, &[FAR, AugmentationParams::NONE]);
 }
 
 #[test]
@@ -259,20 +261,13 @@ fn votes_become_distributions() {
 
 /// Changes as of the notebook, none, and a far one.
 fn changes() -> Vec<AugmentationParams> {
-    let far = AugmentationParams {
-        tx: 1.5,
-        ty: -0.7,
-        zx: 2.0,
-        zy: 0.3,
-        flip: true,
-    };
     let mirrored = AugmentationParams {
         flip: true,
         ..AugmentationParams::NONE
     };
     let draws = (0..6).map(|i| AugmentationParams::new(&NOTEBOOK, 5, Epoch(2), i));
     let all: Vec<_> = draws
-        .chain([AugmentationParams::NONE, mirrored, far])
+        .chain([AugmentationParams::NONE, mirrored, FAR])
         .collect();
     assert!(all[..6].iter().any(|draw| draw.flip));
     all
