@@ -136,7 +136,7 @@ if [[ -n $pytorch ]]; then
         if cuda_headers "$headers"; then
           export QUARTET_CUDA_INCLUDE=$headers
         else
-          echo "CUDA's headers cannot be had: this build has neither CUDA graphs nor kernels of its own, and GPUs are slower" >&2
+          echo "CUDA's headers cannot be had: no CUDA graphs and no kernels of our own: GPUs are slower" >&2
         fi
       fi
       ;;

@@ -61,8 +61,9 @@ pub enum EvaluateError {
 /// members that are computed, are asked after each whether to stop, and get the predictions of every member
 /// as soon as they are computed.
 ///
-/// # Errors Weights that do not fit, images that cannot be read, no memory for one image, or predictions that
-/// cannot be evaluated.
+/// # Errors
+/// Weights that do not fit, images that cannot be read, no memory for one image, or predictions that cannot
+/// be evaluated.
 pub fn evaluate(
     task: &EvaluateTask,
     compute: impl Into<Compute>,

@@ -30,9 +30,11 @@ fn free(message: &str) -> Option<&str> {
 pub(crate) mod tests {
     use super::*;
 
-    pub(crate) const MESSAGE: &str = "LibTorch: convolution: CUDA out of memory. Tried to allocate 2.44 GiB. GPU 0 has a total capacity of \
-         79.18 GiB of which 1.06 GiB is free. Including non-PyTorch memory, this process has 78.11 GiB memory \
-         in use.";
+    pub(crate) const MESSAGE: &str = concat!(
+        "LibTorch: convolution: CUDA out of memory. Tried to allocate 2.44 GiB. GPU 0 has a total capacity ",
+        "of 79.18 GiB of which 1.06 GiB is free. Including non-PyTorch memory, this process has 78.11 GiB ",
+        "memory in use.",
+    );
 
     #[test]
     fn a_failure_for_want_of_memory_says_what_was_free() {

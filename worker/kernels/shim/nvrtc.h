@@ -55,7 +55,8 @@ template <typename Key, typename Found> class Known {
   std::map<Key, std::optional<Found>> known;
 
 public:
-  // None if they cannot be had or are wrong, of which a warning says what is done instead.
+  // None if they cannot be had or are wrong, of which a warning says what is done instead. Not tried again:
+  // that takes a second, and cannot be done while a graph is recorded.
   template <typename Load, typename Check>
   const Found *get(const Key &key, const char *instead, Load load, Check check) {
     const std::lock_guard<std::recursive_mutex> lock(mutex);
@@ -64,11 +65,6 @@ public:
       try {
         at->second = load();
         check(*at->second);
-      } catch (const c10::OutOfMemoryError &error) {
-        // There may be some later.
-        known.erase(at);
-        TORCH_WARN(instead, ": ", error.what_without_backtrace());
-        return nullptr;
       } catch (const c10::Error &error) {
         at->second.reset();
         TORCH_WARN(instead, ": ", error.what_without_backtrace());

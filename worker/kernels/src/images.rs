@@ -49,8 +49,9 @@ impl ImageMaker {
 /// gray image all three are equal. Resized by the nearest pixel, then shifted and zoomed by one bilinear
 /// resampling, beyond the edge the edge, then mirrored. The same on CPUs and GPUs, bit for bit.
 ///
-/// # Panics Where [`ImageMaker`] is not the device; and on a CPU for numbers of images that there are not. (A
-/// GPU makes images of NaN of those.)
+/// # Panics
+/// Where [`ImageMaker`] is not the device; and on a CPU for numbers of images that there are not. (A GPU
+/// makes images of NaN of those.)
 #[must_use]
 pub fn images(of: Pictures, size: usize) -> Tensor<4> {
     #[cfg(feature = "tch")]
