@@ -11,7 +11,6 @@ use quartet_agent::executor::{
     Callbacks, EvaluateTask, Evaluated, Member, MemberSource, Stop, UnsupportedPrecision,
 };
 use quartet_shared::dataset::{ImageShape, Images, Split};
-
 use quartet_shared::predictions::Shape;
 use quartet_shared::report::{
     self, EvaluationReport, MetricsError, Prediction, SplitReport, normalised,
