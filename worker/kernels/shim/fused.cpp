@@ -34,12 +34,11 @@ std::array<Tensor, 3> parted_by_libtorch(const Tensor &gradient, const Tensor &b
 // Never called: nothing suits.
 namespace fused {
 bool suits(const Tensor &, const Tensor *) { return false; }
-Normalised forward(const Tensor &, const Tensor *, Layer, const Tensor &, const Tensor &, double, double,
-                   bool) {
+Normalised forward(Input, const Tensor *, Layer, const Tensor &, const Tensor &, double, double, bool) {
   return {};
 }
-std::array<Tensor, 4> backward(const Tensor &, const Tensor &, const Tensor *, Layer, const Tensor &,
-                               const Tensor &, bool) {
+std::array<Tensor, 5> backward(const Tensor &, Input, const Tensor *, Layer, const Tensor &, const Tensor &,
+                               bool) {
   return {};
 }
 Tensor combine(const Tensor &x, const Tensor &bias, const Tensor *residual, double scale, bool relu) {
@@ -192,6 +191,12 @@ bool is_for_kernels(const Tensor &x) {
   return kernels(x.get_device(), type == at::kBFloat16) != nullptr;
 }
 
+void expect_like_layer(const Tensor &tensor, const Tensor &x) {
+  TORCH_CHECK(tensor.numel() == x.size(1) && tensor.scalar_type() == at::kFloat &&
+                  tensor.device() == x.device() && tensor.is_contiguous(),
+              "a layer of ", tensor.numel(), " channels for ", x.size(1));
+}
+
 } // namespace
 
 bool suits(const Tensor &x, const Tensor *residual) {
@@ -201,21 +206,23 @@ bool suits(const Tensor &x, const Tensor *residual) {
   return is_for_kernels(x) && is_rows(x) && is_aligned(x);
 }
 
-Normalised forward(const Tensor &x, const Tensor *residual, Layer layer, const Tensor &mean,
+Normalised forward(Input input, const Tensor *residual, Layer layer, const Tensor &mean,
                    const Tensor &variance, double momentum, double epsilon, bool relu) {
+  const Tensor &x = input.x;
   const nvrtc::Current current(x.get_device());
   const Kernels &kernel = *kernels(x.get_device(), is_bfloat16(x));
   const Workspace &space = workspace(x);
   const Grid grid(x);
   for (const Tensor *tensor : {&layer.gamma, &layer.beta, &mean, &variance}) {
-    TORCH_CHECK(tensor->numel() == grid.channels && tensor->scalar_type() == at::kFloat &&
-                    tensor->device() == x.device() && tensor->is_contiguous(),
-                "a layer of ", tensor->numel(), " channels for ", grid.channels);
+    expect_like_layer(*tensor, x);
+  }
+  if (input.bias) {
+    expect_like_layer(*input.bias, x);
   }
   const auto options = x.options().dtype(at::kFloat);
   Normalised out{at::empty_like(x), at::empty({grid.channels}, options), at::empty({grid.channels}, options)};
   const int channels = static_cast<int>(grid.channels);
-  launch(kernel.statistics, grid, grid.summing(), x.data_ptr(), grid.rows, channels,
+  launch(kernel.statistics, grid, grid.summing(), x.data_ptr(), data(input.bias), grid.rows, channels,
          static_cast<float>(momentum), static_cast<float>(epsilon), out.mean.data_ptr(),
          out.deviation.data_ptr(), mean.data_ptr(), variance.data_ptr(), space.partial.data_ptr(),
          space.counters.data_ptr());
@@ -226,8 +233,9 @@ Normalised forward(const Tensor &x, const Tensor *residual, Layer layer, const T
   return out;
 }
 
-std::array<Tensor, 4> backward(const Tensor &gradient, const Tensor &x, const Tensor *output, Layer layer,
+std::array<Tensor, 5> backward(const Tensor &gradient, Input input, const Tensor *output, Layer layer,
                                const Tensor &mean, const Tensor &deviation, bool relu) {
+  const Tensor &x = input.x;
   const nvrtc::Current current(x.get_device());
   const Kernels &kernel = *kernels(x.get_device(), is_bfloat16(x));
   const Workspace &space = workspace(x);
@@ -239,18 +247,19 @@ std::array<Tensor, 4> backward(const Tensor &gradient, const Tensor &x, const Te
   const Tensor rows = stride ? gradient : as_rows(gradient);
   stride = stride ? stride : grid.channels;
   const Tensor gamma_gradient = at::empty_like(layer.gamma), beta_gradient = at::empty_like(layer.beta);
+  const Tensor bias_gradient = input.bias ? at::empty_like(*input.bias) : Tensor();
   const Tensor passed = output ? at::empty_like(x) : Tensor();
   const int channels = static_cast<int>(grid.channels);
   launch(kernel.sums, grid, grid.summing(), rows.data_ptr(), stride, x.data_ptr(), data(output),
          data(&passed), grid.rows, channels, mean.data_ptr(), deviation.data_ptr(), layer.gamma.data_ptr(),
          layer.beta.data_ptr(), static_cast<int>(relu), gamma_gradient.data_ptr(), beta_gradient.data_ptr(),
-         space.partial.data_ptr(), space.counters.data_ptr());
-  const Tensor input = at::empty_like(x);
+         data(&bias_gradient), space.partial.data_ptr(), space.counters.data_ptr());
+  const Tensor of_x = at::empty_like(x);
   launch(kernel.gradient_of_input, grid, grid.blocks_of(ROWS), output ? passed.data_ptr() : rows.data_ptr(),
-         output ? grid.channels : stride, x.data_ptr(), input.data_ptr(), grid.rows, channels,
+         output ? grid.channels : stride, x.data_ptr(), of_x.data_ptr(), grid.rows, channels,
          mean.data_ptr(), deviation.data_ptr(), layer.gamma.data_ptr(), layer.beta.data_ptr(),
          static_cast<int>(relu && !output), gamma_gradient.data_ptr(), beta_gradient.data_ptr());
-  return {input, gamma_gradient, beta_gradient, output ? passed : gradient};
+  return {of_x, gamma_gradient, beta_gradient, output ? passed : gradient, bias_gradient};
 }
 
 Tensor combine(const Tensor &x, const Tensor &bias, const Tensor *residual, double scale, bool relu) {
@@ -330,18 +339,20 @@ void check(int gpu, at::ScalarType type) {
     const Tensor variance = (centred * centred).mean(axes, true), inverse = (variance + epsilon).rsqrt();
     const Tensor *added = part_of_other ? nullptr : &residual;
     const Tensor running_mean = of_channels(6), running_variance = of_channels(7);
-    const Tensor means = running_mean.to(at::kDouble) * (1 - momentum) + mean.view(-1) * momentum;
+    const Tensor bias = of_channels(8), biased = mean.view(-1) + bias.to(at::kDouble);
+    const Tensor means = running_mean.to(at::kDouble) * (1 - momentum) + biased * momentum;
     const Tensor variances = running_variance.to(at::kDouble) * (1 - momentum) + variance.view(-1) * momentum;
     const auto found =
-        forward(x, added, {gamma, beta}, running_mean, running_variance, momentum, epsilon, true);
+        forward({x, &bias}, added, {gamma, beta}, running_mean, running_variance, momentum, epsilon, true);
     const Tensor normal = centred * inverse;
     Tensor y = normal * shaped(gamma) + shaped(beta);
     y = (added ? y + added->to(at::kDouble) : y).relu();
     expect("an output", found.y, y, tolerance);
     expect("a running mean", running_mean, means, 1e-4);
     expect("a running variance", running_variance, variances, 1e-4);
-    const auto [of_x, of_gamma, of_beta, of_residual] =
-        backward(gradient, x, added ? &found.y : nullptr, {gamma, beta}, found.mean, found.deviation, true);
+    const auto [of_x, of_gamma, of_beta, of_residual, of_constant] = backward(
+        gradient, {x, &bias}, added ? &found.y : nullptr, {gamma, beta}, found.mean, found.deviation, true);
+    TORCH_CHECK(!of_constant.any().item<bool>(), "a kernel computes a gradient of a bias that has none");
     const Tensor passed = gradient.to(at::kDouble) * (found.y > 0);
     const Tensor slope = (passed * normal).mean(axes, true), level = passed.mean(axes, true);
     expect("a gradient", of_x, (passed - level - normal * slope) * inverse * shaped(gamma), 3 * tolerance);

@@ -16,17 +16,26 @@ struct Layer {
   const at::Tensor &gamma, &beta;
 };
 
+// What is normalised.
+struct Input {
+  const at::Tensor &x;
+  // Of the convolution that made `x`, which is short of it, if it is not null. It is in the running mean alone:
+  // the batch's takes it away.
+  const at::Tensor *bias;
+};
+
 struct Normalised {
   at::Tensor y, mean, deviation;
 };
 
 // By the batch's statistics, plus the residual if it is not null, then ReLU if so wanted. Moves the running
 // statistics; the variance is biased.
-Normalised forward(const at::Tensor &x, const at::Tensor *residual, Layer layer, const at::Tensor &mean,
+Normalised forward(Input input, const at::Tensor *residual, Layer layer, const at::Tensor &mean,
                    const at::Tensor &variance, double momentum, double epsilon, bool relu);
 
-// Gradients of input, gamma, beta and residual. `output` is null unless there was a residual and ReLU.
-std::array<at::Tensor, 4> backward(const at::Tensor &gradient, const at::Tensor &x, const at::Tensor *output,
+// Gradients of input, gamma, beta, residual, and bias, if there was one. `output` is null unless there was a
+// residual and ReLU.
+std::array<at::Tensor, 5> backward(const at::Tensor &gradient, Input input, const at::Tensor *output,
                                    Layer layer, const at::Tensor &mean, const at::Tensor &deviation,
                                    bool relu);
 

@@ -1,10 +1,11 @@
 // Batch normalisation by the batch's statistics, with a residual and ReLU.
 
-// Mean and inverse standard deviation of the batch; the running ones move towards it. Two blocks at a time on
-// a multiprocessor, as a thread has little on its way.
+// Mean and inverse standard deviation of the batch; the running ones move towards it, and towards the mean
+// plus `bias`, which `x` is short of, if that is not null. Two blocks at a time on a multiprocessor, as a
+// thread has little on its way.
 extern "C" __global__ __launch_bounds__(THREADS, 2) void statistics(
-    const T *x, i64 rows, int channels, float momentum, float epsilon, float *mean, float *deviation,
-    float *running_mean, float *running_variance, float *partial, u32 *counters) {
+    const T *x, const float *bias, i64 rows, int channels, float momentum, float epsilon, float *mean,
+    float *deviation, float *running_mean, float *running_variance, float *partial, u32 *counters) {
   Place place(channels);
   float origin[V] = {}, a[V] = {}, b[V] = {};
   if (place.inside) {
@@ -34,7 +35,8 @@ extern "C" __global__ __launch_bounds__(THREADS, 2) void statistics(
   const float m = from + shift, variance = fmaxf(sum[1] / n - shift * shift, 0.f);
   mean[channel] = m;
   deviation[channel] = rsqrtf(variance + epsilon);
-  running_mean[channel] = running_mean[channel] * (1.f - momentum) + m * momentum;
+  const float biased = bias ? m + bias[channel] : m;
+  running_mean[channel] = running_mean[channel] * (1.f - momentum) + biased * momentum;
   running_variance[channel] = running_variance[channel] * (1.f - momentum) + variance * momentum;
 }
 
@@ -82,13 +84,13 @@ extern "C" __global__ __launch_bounds__(THREADS) void normalise(
       });
 }
 
-// Gradients of gamma and beta, and what the gradient of the input needs of both: the means over the rows.
-// Rows of `gradient` lie `stride` apart. With `output`, which has a residual in it, its sign says what ReLU
+// Gradients of gamma and beta, and what the gradient of the input needs of both: the means over the rows; and
+// that of a bias, unless it is null, which is 0, as the batch's mean takes a bias away. Rows of `gradient` lie `stride` apart. With `output`, which has a residual in it, its sign says what ReLU
 // has let through, and `passed` gets that; else the sign of the normalised value does if `relu`.
 extern "C" __global__ __launch_bounds__(THREADS) void sums(
     const T *gradient, i64 stride, const T *x, const T *output, T *passed, i64 rows, int channels,
     const float *mean, const float *deviation, const float *gamma, const float *beta, int relu,
-    float *gamma_gradient, float *beta_gradient, float *partial, u32 *counters) {
+    float *gamma_gradient, float *beta_gradient, float *bias_gradient, float *partial, u32 *counters) {
   Place place(channels);
   const Layer layer(place, mean, deviation, gamma, beta);
   float a[V] = {}, b[V] = {};
@@ -119,6 +121,9 @@ extern "C" __global__ __launch_bounds__(THREADS) void sums(
   if (total(a, b, channels, partial, counters, &channel, sum)) {
     beta_gradient[channel] = sum[0];
     gamma_gradient[channel] = sum[1] * deviation[channel];
+    if (bias_gradient) {
+      bias_gradient[channel] = 0.f;
+    }
   }
 }
 

@@ -152,27 +152,30 @@ bool quartet_fused_suits(const Tensor *x, const Tensor *residual) {
   }
 }
 
-// See fused.h. `layer` is gamma, beta, running mean and running variance, of which the latter two are moved;
-// `out` gets the output, and the batch's mean and inverse standard deviation.
-int32_t quartet_fused_norm(const Tensor *x, const Tensor *residual, const Tensor *const *layer,
-                           double momentum, double epsilon, bool relu, Tensor **out, char **message) {
+// See fused.h. `bias` may be null; `layer` is gamma, beta, running mean and running variance, of which the
+// latter two are moved; `out` gets the output, and the batch's mean and inverse standard deviation.
+int32_t quartet_fused_norm(const Tensor *x, const Tensor *bias, const Tensor *residual,
+                           const Tensor *const *layer, double momentum, double epsilon, bool relu,
+                           Tensor **out, char **message) {
   return guarded(message, [&] {
-    auto found = fused::forward(*x, residual, {*layer[0], *layer[1]}, *layer[2], *layer[3], momentum,
+    auto found = fused::forward({*x, bias}, residual, {*layer[0], *layer[1]}, *layer[2], *layer[3], momentum,
                                 epsilon, relu);
     give({std::move(found.y), std::move(found.mean), std::move(found.deviation)}, out);
   });
 }
 
-// Gradients of input, gamma, beta and residual. `layer` is gamma, beta and the batch's mean and inverse
-// standard deviation; `output` is null unless there was a residual and ReLU.
-int32_t quartet_fused_norm_backward(const Tensor *gradient, const Tensor *x, const Tensor *output,
-                                    const Tensor *const *layer, bool relu, Tensor **out, char **message) {
+// Gradients of input, gamma, beta, residual and bias, which may be null. `layer` is gamma, beta and the batch's
+// mean and inverse standard deviation; `output` is null unless there was a residual and ReLU.
+int32_t quartet_fused_norm_backward(const Tensor *gradient, const Tensor *x, const Tensor *bias,
+                                    const Tensor *output, const Tensor *const *layer, bool relu, Tensor **out,
+                                    char **message) {
   return guarded(message, [&] {
-    auto [input, gamma, beta, residual] =
-        fused::backward(*gradient, *x, output, {*layer[0], *layer[1]}, *layer[2], *layer[3], relu);
-    auto last = boxed(residual);
+    auto [input, gamma, beta, residual, constant] =
+        fused::backward(*gradient, {*x, bias}, output, {*layer[0], *layer[1]}, *layer[2], *layer[3], relu);
+    auto of_residual = boxed(residual), of_constant = boxed(constant);
     give({std::move(input), std::move(gamma), std::move(beta)}, out);
-    out[3] = last.release();
+    out[3] = of_residual.release();
+    out[4] = of_constant.release();
   });
 }
 

@@ -130,9 +130,29 @@ pub fn batch_norm<const D: usize>(
 ) -> Tensor<D> {
     #[cfg(feature = "tch")]
     if is_native(&x.device()) {
-        return torch::batch_norm(norm, x, residual, relu, statistics);
+        return torch::batch_norm(norm, x, None, residual, relu, statistics);
     }
     fallback::batch_norm(norm, x, residual, relu, statistics)
+}
+
+/// [`conv2d`], then [`batch_norm`].
+///
+/// On GPUs the bias is in the running mean alone where the batch's statistics are taken, as the batch's mean
+/// takes it away again; its gradient is 0, which elsewhere is what rounding makes of 0.
+#[must_use]
+pub fn conv2d_batch_norm(
+    conv: &Conv2d,
+    norm: &BatchNorm,
+    x: Tensor<4>,
+    residual: Option<Tensor<4>>,
+    relu: bool,
+    statistics: Statistics,
+) -> Tensor<4> {
+    #[cfg(feature = "tch")]
+    if combines(conv, &x) {
+        return torch::conv2d_batch_norm(conv, norm, x, residual, relu, statistics);
+    }
+    batch_norm(norm, conv2d(conv, x), residual, relu, statistics)
 }
 
 /// max(x, 0).

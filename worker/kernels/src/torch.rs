@@ -17,6 +17,7 @@
     reason = "burn-tch is the only backend with cuDNN and oneDNN, and this project is meant to have it"
 )]
 
+mod added;
 mod conv;
 mod elementwise;
 mod ffi;
@@ -26,7 +27,6 @@ mod loss;
 mod norm;
 mod optimizer;
 mod recording;
-mod residual;
 mod transfer;
 mod weights;
 
@@ -38,7 +38,7 @@ pub(crate) use conv::{conv2d, conv2d_combined};
 pub(crate) use elementwise::{add_scaled, channels_last, global_avg_pool, relu};
 pub(crate) use images::{images, images_on_host, makes_images};
 pub(crate) use loss::cross_entropy;
-pub(crate) use norm::batch_norm;
+pub(crate) use norm::{batch_norm, conv2d_batch_norm};
 pub(crate) use optimizer::AdamList;
 pub(crate) use recording::{Recording, RecordingFamily};
 pub(crate) use transfer::{

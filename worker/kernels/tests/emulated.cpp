@@ -194,6 +194,9 @@ static void check(int64_t rows, int channels, unsigned x, unsigned blocks, bool 
   const auto input = random_values<T>(n, 2, 30), added = random_values<T>(n, 1, 0.25);
   const auto gradient = random_values<T>(rows * stride, 1, 0.1);
   const auto gamma = floats(channels, 0.5, 1), beta = floats(channels, 0.5, -0.1);
+  // Of the convolution before, if there is no residual.
+  const auto bias = floats(channels, 1, 0.5);
+  std::vector<float> dbias(channels, NAN);
   auto running_mean = floats(channels, 1, 0), running_variance = floats(channels, 0.1, 2);
   const auto mean_before = running_mean, variance_before = running_variance;
   std::vector<float> mean(channels), deviation(channels), dgamma(channels), dbeta(channels);
@@ -201,7 +204,7 @@ static void check(int64_t rows, int channels, unsigned x, unsigned blocks, bool 
   std::vector<float> partial(groups * 2 * blocks * x * V, NAN);
   std::vector<unsigned> counters(groups, 0);
   launch(groups, blocks, x, [&] {
-    statistics(input.data(), rows, channels, momentum, epsilon, mean.data(), deviation.data(),
+    statistics(input.data(), residual ? nullptr : bias.data(), rows, channels, momentum, epsilon, mean.data(), deviation.data(),
                running_mean.data(), running_variance.data(), partial.data(), counters.data());
   });
   launch(groups, blocks, x, [&] {
@@ -212,7 +215,7 @@ static void check(int64_t rows, int channels, unsigned x, unsigned blocks, bool 
   launch(groups, blocks, x, [&] {
     sums(gradient.data(), stride, input.data(), output, output ? passed.data() : nullptr, rows, channels,
          mean.data(), deviation.data(), gamma.data(), beta.data(), relu, dgamma.data(), dbeta.data(),
-         partial.data(), counters.data());
+         residual ? nullptr : dbias.data(), partial.data(), counters.data());
   });
   launch(groups, blocks, x, [&] {
     gradient_of_input(output ? passed.data() : gradient.data(), output ? channels : stride, input.data(),
@@ -233,7 +236,7 @@ static void check(int64_t rows, int channels, unsigned x, unsigned blocks, bool 
     }
     const double v = squares / double(rows), inverse = 1 / std::sqrt(v + epsilon);
     means[c] = m;
-    run_mean[c] = mean_before[c] * (1 - momentum) + m * momentum;
+    run_mean[c] = mean_before[c] * (1 - momentum) + (residual ? m : m + bias[c]) * momentum;
     run_variance[c] = variance_before[c] * (1 - momentum) + v * momentum;
     for (int64_t r = 0; r < rows; ++r) {
       const int64_t i = r * channels + c;
@@ -251,6 +254,10 @@ static void check(int64_t rows, int channels, unsigned x, unsigned blocks, bool 
       const double level = betas[c] / double(rows), slope = gammas[c] / double(rows);
       inputs[i] = (through[i] - level - normal * slope) * inverse * gamma[c];
     }
+  }
+  if (!residual) {
+    near("gradient of a bias", channels, [&](int64_t i) { return dbias[i]; }, std::vector<double>(channels),
+         1e-30);
   }
   near("mean", channels, [&](int64_t i) { return mean[i]; }, means, 1e-6);
   near("running mean", channels, [&](int64_t i) { return running_mean[i]; }, run_mean, 1e-6);

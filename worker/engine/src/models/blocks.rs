@@ -59,7 +59,7 @@ impl ConvBnRelu {
     }
 
     fn forward<I: Interpreter>(&self, x: I::Map, ops: &I) -> I::Map {
-        ops.bn_relu(&self.norm, ops.conv(&self.conv, x))
+        ops.conv_bn_relu(&self.conv, &self.norm, x)
     }
 }
 

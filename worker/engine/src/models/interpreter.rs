@@ -21,10 +21,22 @@ pub(crate) trait Interpreter {
     fn relu(&self, x: Self::Map) -> Self::Map;
     /// Batch normalisation.
     fn bn(&self, norm: &BatchNorm, x: Self::Map) -> Self::Map;
-    /// Batch normalisation, then ReLU.
-    fn bn_relu(&self, norm: &BatchNorm, x: Self::Map) -> Self::Map;
-    /// Batch normalisation, plus `residual`, then ReLU.
-    fn bn_add_relu(&self, norm: &BatchNorm, x: Self::Map, residual: Self::Map) -> Self::Map;
+    /// Convolution, then batch normalisation.
+    fn conv_bn(&self, conv: &Conv2d, norm: &BatchNorm, x: Self::Map) -> Self::Map {
+        self.bn(norm, self.conv(conv, x))
+    }
+    /// Convolution, then batch normalisation, then ReLU.
+    fn conv_bn_relu(&self, conv: &Conv2d, norm: &BatchNorm, x: Self::Map) -> Self::Map {
+        self.relu(self.conv_bn(conv, norm, x))
+    }
+    /// Convolution, then batch normalisation, plus `residual`, then ReLU.
+    fn conv_bn_add_relu(
+        &self,
+        conv: &Conv2d,
+        norm: &BatchNorm,
+        x: Self::Map,
+        residual: Self::Map,
+    ) -> Self::Map;
     /// `x + scale * branch`.
     fn add_scaled(&self, x: Self::Map, branch: Self::Map, scale: f64) -> Self::Map;
     /// Convolution, then ReLU.
@@ -104,12 +116,22 @@ impl Interpreter for Eager {
         ops::bn(norm, x, self.mode)
     }
 
-    fn bn_relu(&self, norm: &BatchNorm, x: Tensor<4>) -> Tensor<4> {
-        ops::bn_relu(norm, x, self.mode)
+    fn conv_bn(&self, conv: &Conv2d, norm: &BatchNorm, x: Tensor<4>) -> Tensor<4> {
+        ops::conv_bn(conv, norm, x, None, false, self.mode)
     }
 
-    fn bn_add_relu(&self, norm: &BatchNorm, x: Tensor<4>, residual: Tensor<4>) -> Tensor<4> {
-        ops::bn_add_relu(norm, x, residual, self.mode)
+    fn conv_bn_relu(&self, conv: &Conv2d, norm: &BatchNorm, x: Tensor<4>) -> Tensor<4> {
+        ops::conv_bn(conv, norm, x, None, true, self.mode)
+    }
+
+    fn conv_bn_add_relu(
+        &self,
+        conv: &Conv2d,
+        norm: &BatchNorm,
+        x: Tensor<4>,
+        residual: Tensor<4>,
+    ) -> Tensor<4> {
+        ops::conv_bn(conv, norm, x, Some(residual), true, self.mode)
     }
 
     fn add_scaled(&self, x: Tensor<4>, branch: Tensor<4>, scale: f64) -> Tensor<4> {

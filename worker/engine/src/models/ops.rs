@@ -74,19 +74,16 @@ pub(super) fn bn<const D: usize>(norm: &BatchNorm, x: Tensor<D>, mode: Mode) -> 
     batch_norm(norm, x, None, false, mode.statistics())
 }
 
-/// Batch normalisation, then ReLU.
-pub(super) fn bn_relu<const D: usize>(norm: &BatchNorm, x: Tensor<D>, mode: Mode) -> Tensor<D> {
-    batch_norm(norm, x, None, true, mode.statistics())
-}
-
-/// Batch normalisation, plus `residual`, then ReLU.
-pub(super) fn bn_add_relu(
+/// Convolution, then batch normalisation, plus `residual` if there is one, then ReLU if `relu`.
+pub(super) fn conv_bn(
+    conv: &Conv2d,
     norm: &BatchNorm,
     x: Tensor<4>,
-    residual: Tensor<4>,
+    residual: Option<Tensor<4>>,
+    relu: bool,
     mode: Mode,
 ) -> Tensor<4> {
-    batch_norm(norm, x, Some(residual), true, mode.statistics())
+    quartet_kernels::conv2d_batch_norm(conv, norm, x, residual, relu, mode.statistics())
 }
 
 /// `x + scale * branch`.

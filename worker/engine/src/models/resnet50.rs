@@ -159,8 +159,7 @@ impl Resnet50 {
 
     /// `[batch, 3, 200, 200]` to `[batch, 2048, 7, 7]`.
     pub(super) fn forward<I: Interpreter>(&self, x: I::Map, ops: &I) -> I::Map {
-        let x = ops.conv(&self.conv, x); // [batch, 64, 100, 100]
-        let x = ops.bn_relu(&self.norm, x);
+        let x = ops.conv_bn_relu(&self.conv, &self.norm, x); // [batch, 64, 100, 100]
         let padding = match self.pool_padded {
             true => PaddingConfig2d::Explicit(1, 1, 1, 1),
             false => PaddingConfig2d::Valid,
@@ -205,14 +204,14 @@ impl Bottleneck {
             Some(projection) => projection.forward(x.clone(), ops),
             None => x.clone(),
         };
-        let x = ops.bn_relu(&self.norm1, ops.conv(&self.conv1, x));
-        let x = ops.bn_relu(&self.norm2, ops.conv(&self.conv2, x));
-        ops.bn_add_relu(&self.norm3, ops.conv(&self.conv3, x), shortcut)
+        let x = ops.conv_bn_relu(&self.conv1, &self.norm1, x);
+        let x = ops.conv_bn_relu(&self.conv2, &self.norm2, x);
+        ops.conv_bn_add_relu(&self.conv3, &self.norm3, x, shortcut)
     }
 }
 
 impl Projection {
     fn forward<I: Interpreter>(&self, x: I::Map, ops: &I) -> I::Map {
-        ops.bn(&self.norm, ops.conv(&self.conv, x))
+        ops.conv_bn(&self.conv, &self.norm, x)
     }
 }

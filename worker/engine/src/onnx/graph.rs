@@ -200,12 +200,8 @@ impl Interpreter for Writer<'_> {
         self.batch_norm(norm, x)
     }
 
-    fn bn_relu(&self, norm: &BatchNorm, x: Name) -> Name {
-        self.relu(self.batch_norm(norm, x))
-    }
-
-    fn bn_add_relu(&self, norm: &BatchNorm, x: Name, residual: Name) -> Name {
-        let x = self.batch_norm(norm, x);
+    fn conv_bn_add_relu(&self, conv: &Conv2d, norm: &BatchNorm, x: Name, residual: Name) -> Name {
+        let x = self.conv_bn(conv, norm, x);
         self.relu(self.nodes.push("Add", vec![x, residual], Vec::new()))
     }
 

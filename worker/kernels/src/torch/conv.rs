@@ -11,8 +11,8 @@ use burn::nn::PaddingConfig2d;
 use burn::nn::conv::Conv2d;
 use burn::tensor::Tensor;
 
+use super::added::Added;
 use super::ffi::{self, Tail, Window};
-use super::residual::Residual;
 use super::{converted, done, fresh, graph};
 
 /// [`Window`], and zeros that are added to the input before.
@@ -45,21 +45,29 @@ trait Conv: Backend {
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         bias: FloatTensor<Self>,
-        #[extension_type] residual: Residual<Self>,
+        #[extension_type] residual: Added<Self>,
         geometry: Geometry,
         tail: Tail,
     ) -> FloatTensor<Self>;
 }
 
 pub(crate) fn conv2d(conv: &Conv2d, x: Tensor<4>) -> Tensor<4> {
+    let Some(bias) = &conv.bias else {
+        return conv2d_unbiased(conv, x);
+    };
     let [_, _, height, width] = x.dims();
     let geometry = Geometry::of(conv, [height, width]);
     let (x, weight) = (x.into_dispatch(), conv.weight.val().into_dispatch());
-    let y = match &conv.bias {
-        Some(bias) => Dispatch::conv_bias(x, weight, bias.val().into_dispatch(), geometry),
-        None => <Dispatch as Conv>::conv(x, weight, geometry),
-    };
-    Tensor::from_dispatch(y)
+    let bias = bias.val().into_dispatch();
+    Tensor::from_dispatch(Dispatch::conv_bias(x, weight, bias, geometry))
+}
+
+/// The convolution without the bias that the module may have.
+pub(crate) fn conv2d_unbiased(conv: &Conv2d, x: Tensor<4>) -> Tensor<4> {
+    let [_, _, height, width] = x.dims();
+    let geometry = Geometry::of(conv, [height, width]);
+    let (x, weight) = (x.into_dispatch(), conv.weight.val().into_dispatch());
+    Tensor::from_dispatch(<Dispatch as Conv>::conv(x, weight, geometry))
 }
 
 /// `residual + scale * conv(x)`, then ReLU if `relu`. The module has a bias.
@@ -74,7 +82,7 @@ pub(crate) fn conv2d_combined(
     let geometry = Geometry::of(conv, [height, width]);
     let bias = conv.bias.as_ref().expect("a convolution with bias").val();
     let (x, weight) = (x.into_dispatch(), conv.weight.val().into_dispatch());
-    let (bias, residual) = (bias.into_dispatch(), Residual::of(residual));
+    let (bias, residual) = (bias.into_dispatch(), Added::of(residual));
     let tail = Tail { scale, relu };
     Tensor::from_dispatch(Dispatch::conv_combined(
         x, weight, bias, residual, geometry, tail,
@@ -284,7 +292,7 @@ impl Conv for LibTorch {
         x: TchTensor,
         weight: TchTensor,
         bias: TchTensor,
-        residual: Residual<Self>,
+        residual: Added<Self>,
         geometry: Geometry,
         tail: Tail,
     ) -> TchTensor {
@@ -344,7 +352,7 @@ impl<C: CheckpointStrategy> Conv for Autodiff<LibTorch, C> {
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         bias: FloatTensor<Self>,
-        residual: Residual<Self>,
+        residual: Added<Self>,
         geometry: Geometry,
         tail: Tail,
     ) -> FloatTensor<Self> {
@@ -352,13 +360,13 @@ impl<C: CheckpointStrategy> Conv for Autodiff<LibTorch, C> {
         let (bias, bias_node) = bias.into_parts();
         let what = (geometry, tail);
         match residual {
-            Residual::Nothing => {
+            Added::Nothing => {
                 let parents = [x_node, weight_node, bias_node];
                 graph::node::<C, _, 3>(CombinedStep, parents, |save| {
                     forward_combined(x, weight, bias, None, what, save)
                 })
             }
-            Residual::Tensor(residual) => {
+            Added::Tensor(residual) => {
                 let (residual, residual_node) = residual.into_parts();
                 let parents = [x_node, weight_node, bias_node, residual_node];
                 graph::node::<C, _, 4>(CombinedStep, parents, |save| {

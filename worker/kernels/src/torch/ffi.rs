@@ -20,7 +20,9 @@ use std::ptr::{null, null_mut};
 use tch::Tensor;
 use torch_sys::C_tensor;
 
-pub(super) use fused::{Tail, conv2d_combined, fused_norm, fused_norm_backward, fused_suits, part};
+pub(super) use fused::{
+    Tail, Unbiased, conv2d_combined, fused_norm, fused_norm_backward, fused_suits, part,
+};
 pub(super) use gpu::{Family, Graph, is_idle, peak_bytes, set_gpu_arithmetic, to_gpu};
 pub(super) use images::{Pictures, images, makes_images};
 pub(super) use norm::{Normalised, batch_norm_backward};
@@ -81,6 +83,7 @@ unsafe extern "C" {
     fn quartet_fused_suits(x: Ref, residual: Ref) -> bool;
     fn quartet_fused_norm(
         x: Ref,
+        bias: Ref,
         residual: Ref,
         layer: *const Ref,
         momentum: f64,
@@ -92,6 +95,7 @@ unsafe extern "C" {
     fn quartet_fused_norm_backward(
         gradient: Ref,
         x: Ref,
+        bias: Ref,
         output: Ref,
         layer: *const Ref,
         relu: bool,

@@ -1,6 +1,8 @@
 //! Batch normalisation with what follows it: a residual, ReLU.
 
 mod passes;
+#[cfg(test)]
+mod tests;
 
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
@@ -11,12 +13,15 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{
     Autodiff, AutodiffBackend, Backend, Dispatch, ExtensionType, LibTorch, backend_extension,
 };
+use burn::module::Param;
 use burn::nn::BatchNorm;
+use burn::nn::conv::Conv2d;
 use burn::tensor::Tensor;
 
-use self::passes::{Saved, forward_batch, forward_running, gradients};
+use self::passes::{Input, Saved, forward_batch, forward_running, gradients};
+use super::added::Added;
+use super::conv::conv2d_unbiased;
 use super::graph;
-use super::residual::Residual;
 use crate::{Addresses, Statistics};
 
 /// What is the same for all channels.
@@ -41,10 +46,12 @@ struct Layer<B: Backend> {
 
 #[backend_extension(LibTorch, Autodiff)]
 trait Norm: Backend {
-    /// By the batch's statistics; returns output, new running mean and new running variance.
+    /// By the batch's statistics; returns output, new running mean and new running variance. `bias` is what
+    /// `x` is short of.
     fn norm_batch(
         x: FloatTensor<Self>,
-        #[extension_type] residual: Residual<Self>,
+        #[extension_type] bias: Added<Self>,
+        #[extension_type] residual: Added<Self>,
         #[extension_type] layer: Layer<Self>,
         settings: Settings,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
@@ -52,15 +59,18 @@ trait Norm: Backend {
     /// By the running statistics.
     fn norm_running(
         x: FloatTensor<Self>,
-        #[extension_type] residual: Residual<Self>,
+        #[extension_type] bias: Added<Self>,
+        #[extension_type] residual: Added<Self>,
         #[extension_type] layer: Layer<Self>,
         settings: Settings,
     ) -> FloatTensor<Self>;
 }
 
+/// Of `x` plus `bias`, which is of the channels, if there is one.
 pub(crate) fn batch_norm<const D: usize>(
     norm: &BatchNorm,
     x: Tensor<D>,
+    bias: Option<Tensor<1>>,
     residual: Option<Tensor<D>>,
     relu: bool,
     statistics: Statistics,
@@ -82,12 +92,12 @@ pub(crate) fn batch_norm<const D: usize>(
         addresses,
     };
     let train = statistics != Statistics::Running && x.is_autodiff() && norm.training.is_enabled();
-    let residual = Residual::of(residual);
+    let (bias, residual) = (Added::of(bias), Added::of(residual));
     let x = x.into_dispatch();
     if !train {
-        return Tensor::from_dispatch(Dispatch::norm_running(x, residual, layer, settings));
+        return Tensor::from_dispatch(Dispatch::norm_running(x, bias, residual, layer, settings));
     }
-    let (y, mean, variance) = Dispatch::norm_batch(x, residual, layer, settings);
+    let (y, mean, variance) = Dispatch::norm_batch(x, bias, residual, layer, settings);
     if addresses == Addresses::Fixed {
         // They were written in place.
         return Tensor::from_dispatch(y);
@@ -102,24 +112,41 @@ pub(crate) fn batch_norm<const D: usize>(
     Tensor::from_dispatch(y)
 }
 
+/// [`conv2d`](super::conv2d), then [`batch_norm`]: the bias takes no passes over images of its own.
+pub(crate) fn conv2d_batch_norm(
+    conv: &Conv2d,
+    norm: &BatchNorm,
+    x: Tensor<4>,
+    residual: Option<Tensor<4>>,
+    relu: bool,
+    statistics: Statistics,
+) -> Tensor<4> {
+    let bias = conv.bias.as_ref().map(Param::val);
+    let x = conv2d_unbiased(conv, x);
+    batch_norm(norm, x, bias, residual, relu, statistics)
+}
+
 impl Norm for LibTorch {
     fn norm_batch(
         x: TchTensor,
-        residual: Residual<Self>,
+        bias: Added<Self>,
+        residual: Added<Self>,
         layer: Layer<Self>,
         settings: Settings,
     ) -> (TchTensor, TchTensor, TchTensor) {
-        let (trained, _) = forward_batch(x, residual.tensor(), layer, settings, false);
+        let input = Input::of(x, bias, residual);
+        let (trained, _) = forward_batch(input, layer, settings, false);
         (trained.y, trained.mean, trained.variance)
     }
 
     fn norm_running(
         x: TchTensor,
-        residual: Residual<Self>,
+        bias: Added<Self>,
+        residual: Added<Self>,
         layer: Layer<Self>,
         settings: Settings,
     ) -> TchTensor {
-        forward_running(x, residual.tensor(), layer, settings, false).0
+        forward_running(Input::of(x, bias, residual), layer, settings, false).0
     }
 }
 
@@ -134,17 +161,13 @@ impl<const N: usize> Backward<LibTorch, N> for Step {
     }
 }
 
-/// A normalisation as a node whose parents are input, gamma, beta and the residual, if there is one.
+/// A normalisation as a node whose parents are input, gamma, beta, and residual and bias, if there are any.
 fn node<C: CheckpointStrategy>(
     x: FloatTensor<Autodiff<LibTorch, C>>,
-    residual: Residual<Autodiff<LibTorch, C>>,
+    bias: Added<Autodiff<LibTorch, C>>,
+    residual: Added<Autodiff<LibTorch, C>>,
     layer: Layer<Autodiff<LibTorch, C>>,
-    compute: impl FnOnce(
-        TchTensor,
-        Option<TchTensor>,
-        Layer<LibTorch>,
-        bool,
-    ) -> (TchTensor, Option<Saved>),
+    compute: impl FnOnce(Input, Layer<LibTorch>, bool) -> (TchTensor, Option<Saved>),
 ) -> FloatTensor<Autodiff<LibTorch, C>> {
     let (x, x_node) = x.into_parts();
     let (gamma, gamma_node) = layer.gamma.into_parts();
@@ -155,18 +178,18 @@ fn node<C: CheckpointStrategy>(
         mean: layer.mean.into_primitive(),
         variance: layer.variance.into_primitive(),
     };
-    match residual {
-        Residual::Nothing => {
-            graph::node::<C, _, 3>(Step, [x_node, gamma_node, beta_node], |save| {
-                compute(x, None, layer, save)
-            })
+    let (bias, bias_node) = bias.into_parts();
+    let (residual, residual_node) = residual.into_parts();
+    let input = Input { x, bias, residual };
+    let compute = |save| compute(input, layer, save);
+    match (residual_node, bias_node) {
+        (None, None) => graph::node::<C, _, 3>(Step, [x_node, gamma_node, beta_node], compute),
+        (Some(last), None) | (None, Some(last)) => {
+            graph::node::<C, _, 4>(Step, [x_node, gamma_node, beta_node, last], compute)
         }
-        Residual::Tensor(residual) => {
-            let (residual, residual_node) = residual.into_parts();
-            let parents = [x_node, gamma_node, beta_node, residual_node];
-            graph::node::<C, _, 4>(Step, parents, |save| {
-                compute(x, Some(residual), layer, save)
-            })
+        (Some(residual), Some(bias)) => {
+            let parents = [x_node, gamma_node, beta_node, residual, bias];
+            graph::node::<C, _, 5>(Step, parents, compute)
         }
     }
 }
@@ -174,13 +197,14 @@ fn node<C: CheckpointStrategy>(
 impl<C: CheckpointStrategy> Norm for Autodiff<LibTorch, C> {
     fn norm_batch(
         x: FloatTensor<Self>,
-        residual: Residual<Self>,
+        bias: Added<Self>,
+        residual: Added<Self>,
         layer: Layer<Self>,
         settings: Settings,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
         let mut statistics = None;
-        let y = node(x, residual, layer, |x, residual, layer, save| {
-            let (trained, saved) = forward_batch(x, residual, layer, settings, save);
+        let y = node(x, bias, residual, layer, |input, layer, save| {
+            let (trained, saved) = forward_batch(input, layer, settings, save);
             statistics = Some((trained.mean, trained.variance));
             (trained.y, saved)
         });
@@ -190,12 +214,13 @@ impl<C: CheckpointStrategy> Norm for Autodiff<LibTorch, C> {
 
     fn norm_running(
         x: FloatTensor<Self>,
-        residual: Residual<Self>,
+        bias: Added<Self>,
+        residual: Added<Self>,
         layer: Layer<Self>,
         settings: Settings,
     ) -> FloatTensor<Self> {
-        node(x, residual, layer, |x, residual, layer, save| {
-            forward_running(x, residual, layer, settings, save)
+        node(x, bias, residual, layer, |input, layer, save| {
+            forward_running(input, layer, settings, save)
         })
     }
 }

@@ -16,10 +16,17 @@ pub(in crate::torch) fn fused_suits(x: &Tensor, residual: Option<&Tensor>) -> bo
     unsafe { quartet_fused_suits(x.as_ptr(), residual) }
 }
 
-/// A batch normalisation by kernels of our own, where [`fused_suits`]: output, mean and inverse standard
-/// deviation. `running` are mean and variance, which it moves.
+/// What a batch normalisation takes: the result of a convolution, short of the bias, if that has one.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::torch) struct Unbiased<'a> {
+    pub(in crate::torch) x: &'a Tensor,
+    pub(in crate::torch) bias: Option<&'a Tensor>,
+}
+
+/// A batch normalisation by kernels of our own, where [`fused_suits`]: output, and mean and inverse standard
+/// deviation of `x`. `running` are mean and variance, which it moves; the bias is in the mean.
 pub(in crate::torch) fn fused_norm(
-    x: &Tensor,
+    Unbiased { x, bias }: Unbiased<'_>,
     residual: Option<&Tensor>,
     [gamma, beta]: [&Tensor; 2],
     [mean, variance]: [&mut Tensor; 2],
@@ -30,10 +37,11 @@ pub(in crate::torch) fn fused_norm(
     let mut out = [null_mut(); 3];
     call("batch normalisation", |message| {
         // SAFETY: the tensors and the array live through the call, which writes to those that are borrowed
-        // mutably; the residual may be null; `out` has room for three.
+        // mutably; bias and residual may be null; `out` has room for three.
         unsafe {
             quartet_fused_norm(
                 x.as_ptr(),
+                bias.map_or(null(), |bias| bias.as_ptr()),
                 residual.map_or(null(), |residual| residual.as_ptr()),
                 layer.as_ptr(),
                 momentum,
@@ -47,24 +55,25 @@ pub(in crate::torch) fn fused_norm(
     Ok(out.map(|tensor| own(tensor).expect("the shim stores three tensors when it succeeds")))
 }
 
-/// Gradients of input, gamma, beta and residual of [`fused_norm`]. `layer` is gamma, beta, and the mean and
+/// Gradients of input, gamma, beta, residual and bias of [`fused_norm`]. `layer` is gamma, beta, and the mean and
 /// inverse standard deviation; `output` is there if there were a residual and ReLU.
 pub(in crate::torch) fn fused_norm_backward(
     gradient: &Tensor,
-    x: &Tensor,
+    Unbiased { x, bias }: Unbiased<'_>,
     output: Option<&Tensor>,
     layer: [&Tensor; 4],
     relu: bool,
-) -> Result<[Option<Tensor>; 4], TorchError> {
+) -> Result<[Option<Tensor>; 5], TorchError> {
     let layer = layer.map(|tensor| tensor.as_ptr());
-    let mut out = [null_mut(); 4];
+    let mut out = [null_mut(); 5];
     call("gradient of a batch normalisation", |message| {
-        // SAFETY: the tensors and the array live through the call, which only reads them; the output may be
-        // null; `out` has room for four.
+        // SAFETY: the tensors and the array live through the call, which only reads them; bias and output may
+        // be null; `out` has room for five.
         unsafe {
             quartet_fused_norm_backward(
                 gradient.as_ptr(),
                 x.as_ptr(),
+                bias.map_or(null(), |bias| bias.as_ptr()),
                 output.map_or(null(), |output| output.as_ptr()),
                 layer.as_ptr(),
                 relu,

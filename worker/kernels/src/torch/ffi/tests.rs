@@ -63,7 +63,13 @@ const WINOGRAD: [Shape; 4] = [
 
 /// Evenly distributed in -1 to 1, the same at each call.
 fn noise(shape: &[i64]) -> Tensor {
+    noise_from(0.0, shape)
+}
+
+/// Other values than [`noise`] for each beginning.
+fn noise_from(first: f64, shape: &[i64]) -> Tensor {
     let numbers = Tensor::arange(shape.iter().product::<i64>(), (Kind::Double, Device::Cpu));
+    let numbers = numbers + first;
     let noise = (numbers * 12.9898).sin() * 43_758.545_3;
     (noise.frac().to_kind(Kind::Float)).reshape(shape)
 }

@@ -3,15 +3,36 @@
 use burn::backend::LibTorch;
 use burn::backend::libtorch::TchTensor;
 
+use super::super::added::Added;
 use super::super::ffi::{self, Normalised};
 use super::super::{done, fresh};
 use super::{Layer, Settings};
 use crate::Addresses;
 
+/// What is normalised, and what is added: the bias before, the residual after it.
+#[derive(Clone, Debug)]
+pub(super) struct Input {
+    pub(super) x: TchTensor,
+    pub(super) bias: Option<TchTensor>,
+    pub(super) residual: Option<TchTensor>,
+}
+
+impl Input {
+    pub(super) fn of(x: TchTensor, bias: Added<LibTorch>, residual: Added<LibTorch>) -> Self {
+        Self {
+            x,
+            bias: bias.tensor(),
+            residual: residual.tensor(),
+        }
+    }
+}
+
 /// What the backward pass needs.
 #[derive(Clone, Debug)]
 pub(super) struct Saved {
     x: TchTensor,
+    bias: Option<TchTensor>,
+    has_residual: bool,
     gamma: TchTensor,
     by: SavedStatistics,
     /// The output, if ReLU made it.
@@ -45,16 +66,16 @@ pub(super) struct Trained {
 }
 
 pub(super) fn forward_batch(
-    x: TchTensor,
-    residual: Option<TchTensor>,
+    input: Input,
     layer: Layer<LibTorch>,
     settings: Settings,
     save: bool,
 ) -> (Trained, Option<Saved>) {
-    let residual_tensor = residual.as_ref().map(|residual| &residual.tensor);
-    if ffi::fused_suits(&x.tensor, residual_tensor) {
-        return forward_fused(x, residual, layer, settings, save);
+    let residual = input.residual.as_ref().map(|residual| &residual.tensor);
+    if ffi::fused_suits(&input.x.tensor, residual) {
+        return forward_fused(input, layer, settings, save);
     }
+    let Input { x, bias, residual } = input;
     let Layer {
         gamma,
         beta,
@@ -89,9 +110,17 @@ pub(super) fn forward_batch(
             fresh(kept + batch * settings.momentum)
         }
     };
+    // The batch's mean takes a bias away.
+    let batch_mean = match &bias {
+        Some(bias) => batch_mean + &bias.tensor,
+        None => batch_mean,
+    };
+    let has_residual = residual.is_some();
     let y = followed(y, residual, settings.relu);
     let saved = save.then(|| Saved {
         x,
+        bias,
+        has_residual,
         gamma,
         by: SavedStatistics::Batch(fresh(saved_mean), fresh(deviation)),
         output: settings.relu.then(|| y.clone()),
@@ -108,8 +137,7 @@ pub(super) fn forward_batch(
 
 /// [`forward_batch`] by kernels of our own.
 fn forward_fused(
-    x: TchTensor,
-    residual: Option<TchTensor>,
+    Input { x, bias, residual }: Input,
     layer: Layer<LibTorch>,
     settings: Settings,
     save: bool,
@@ -121,7 +149,7 @@ fn forward_fused(
             Addresses::Free => fresh(running.tensor.copy()),
         });
     let [y, batch_mean, deviation] = done(ffi::fused_norm(
-        &x.tensor,
+        unbiased(&x, bias.as_ref()),
         residual.as_ref().map(|residual| &residual.tensor),
         [&gamma.tensor, &beta.tensor],
         [&mut mean.tensor, &mut variance.tensor],
@@ -131,6 +159,8 @@ fn forward_fused(
     .map(fresh);
     let saved = save.then(|| Saved {
         x,
+        bias,
+        has_residual: residual.is_some(),
         gamma,
         by: SavedStatistics::Batch(batch_mean, deviation),
         output: (settings.relu && residual.is_some()).then(|| y.clone()),
@@ -140,9 +170,15 @@ fn forward_fused(
     (Trained { y, mean, variance }, saved)
 }
 
+fn unbiased<'a>(x: &'a TchTensor, bias: Option<&'a TchTensor>) -> ffi::Unbiased<'a> {
+    ffi::Unbiased {
+        x: &x.tensor,
+        bias: bias.map(|bias| &bias.tensor),
+    }
+}
+
 pub(super) fn forward_running(
-    x: TchTensor,
-    residual: Option<TchTensor>,
+    Input { x, bias, residual }: Input,
     layer: Layer<LibTorch>,
     settings: Settings,
     save: bool,
@@ -153,6 +189,11 @@ pub(super) fn forward_running(
         mean,
         variance,
     } = layer;
+    // Instead of a pass over `x`.
+    let mean = match &bias {
+        Some(bias) => fresh(mean.tensor - &bias.tensor),
+        None => mean,
+    };
     let (y, ..) = x.tensor.native_batch_norm(
         Some(&gamma.tensor),
         Some(&beta.tensor),
@@ -162,9 +203,12 @@ pub(super) fn forward_running(
         0.0,
         settings.epsilon,
     );
+    let has_residual = residual.is_some();
     let y = followed(y, residual, settings.relu);
     let saved = save.then(|| Saved {
         x,
+        bias,
+        has_residual,
         gamma,
         by: SavedStatistics::Running(mean, variance),
         output: settings.relu.then(|| y.clone()),
@@ -174,14 +218,32 @@ pub(super) fn forward_running(
     (y, saved)
 }
 
-/// Gradients of input, gamma, beta and residual.
+/// Gradients of input, gamma, beta, and residual and bias, as far as there are such.
 pub(super) fn gradients(
     saved: Saved,
     gradient: TchTensor,
-    want: [bool; 4],
-) -> [Option<TchTensor>; 4] {
+    want: [bool; 5],
+) -> [Option<TchTensor>; 5] {
+    let has_residual = saved.has_residual;
+    let [x, gamma, beta, last, other] = want;
+    let (residual, bias) = match has_residual {
+        true => (last, other),
+        false => (false, last),
+    };
+    let [x, gamma, beta, residual, bias] =
+        all_gradients(saved, gradient, [x, gamma, beta, residual, bias]);
+    match has_residual {
+        true => [x, gamma, beta, residual, bias],
+        false => [x, gamma, beta, bias, None],
+    }
+}
+
+/// Gradients of input, gamma, beta, residual and bias.
+fn all_gradients(saved: Saved, gradient: TchTensor, want: [bool; 5]) -> [Option<TchTensor>; 5] {
     let Saved {
         x,
+        bias,
+        has_residual: _,
         gamma,
         by,
         output,
@@ -191,21 +253,23 @@ pub(super) fn gradients(
     if let (Some((beta, relu)), SavedStatistics::Batch(mean, deviation)) = (&fused, &by) {
         let output = output.as_ref().map(|output| &output.tensor);
         let layer = [&gamma, beta, mean, deviation].map(|tensor| &tensor.tensor);
-        let found = ffi::fused_norm_backward(&gradient.tensor, &x.tensor, output, layer, *relu);
-        let [x, gamma, beta, residual] = done(found);
+        let x = unbiased(&x, bias.as_ref());
+        let found = ffi::fused_norm_backward(&gradient.tensor, x, output, layer, *relu);
+        let [x, gamma, beta, residual, bias] = done(found);
         // What ReLU lets through is new; without it, the residual's gradient is the output's.
         let residual = match output.is_some() {
             true => residual.map(fresh),
             false => Some(gradient),
         };
-        return [x.map(fresh), gamma.map(fresh), beta.map(fresh), residual];
+        let [x, gamma, beta, bias] = [x, gamma, beta, bias].map(|found| found.map(fresh));
+        return [x, gamma, beta, residual, bias];
     }
     let gradient = match output {
         // tch has them the other way round than their names say.
         Some(output) => fresh(output.tensor.threshold_backward(&gradient.tensor, 0)),
         None => gradient,
     };
-    let by = match &by {
+    let normalised = match &by {
         SavedStatistics::Batch(mean, deviation) => {
             Normalised::Batch(&mean.tensor, &deviation.tensor)
         }
@@ -213,15 +277,24 @@ pub(super) fn gradients(
             Normalised::Running(&mean.tensor, &variance.tensor)
         }
     };
-    let [want_x, want_gamma, want_beta, want_residual] = want;
-    let [x, gamma, beta] = done(ffi::batch_norm_backward(
+    let [want_x, want_gamma, want_beta, want_residual, want_bias] = want;
+    let [x, of_gamma, of_beta] = done(ffi::batch_norm_backward(
         &gradient.tensor,
         &x.tensor,
         &gamma.tensor,
-        by,
+        normalised,
         epsilon,
-        [want_x, want_gamma, want_beta],
+        [want_x, want_gamma, want_beta || want_bias],
     ));
+    let of_bias = bias.filter(|_| want_bias).map(|bias| match &by {
+        // The batch's mean takes it away.
+        SavedStatistics::Batch(..) => bias.tensor.zeros_like(),
+        SavedStatistics::Running(_, variance) => {
+            let deviation = (&variance.tensor + epsilon).rsqrt();
+            of_beta.as_ref().expect("it was wanted") * &gamma.tensor * deviation
+        }
+    });
     let residual = want_residual.then_some(gradient);
-    [x.map(fresh), gamma.map(fresh), beta.map(fresh), residual]
+    let [x, gamma, beta, bias] = [x, of_gamma, of_beta, of_bias].map(|found| found.map(fresh));
+    [x, gamma, beta, residual, bias]
 }

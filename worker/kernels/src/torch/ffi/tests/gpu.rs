@@ -2,9 +2,10 @@
 
 use super::*;
 
-/// On a device, of the same values for each type.
+/// On a device, of the same values for each type, but of others for each shift: what is like an input has no
+/// gradient there.
 fn on(device: Device, shape: &[i64], kind: Kind, scale: f64, shift: f64) -> Tensor {
-    let x = (noise(shape) * scale + shift).to_kind(kind);
+    let x = (noise_from(shift * 1e3, shape) * scale + shift).to_kind(kind);
     let x = x.to_device(device);
     match shape.len() {
         4 => channels_last(&x, false).unwrap(),
@@ -29,13 +30,14 @@ fn distance(found: &Tensor, expected: &Tensor) -> f64 {
 }
 
 /// What LibTorch computes in float64 on the CPU: output, mean and variance of the batch, and the gradients of
-/// input, gamma, beta and residual.
+/// input, gamma, beta and residual. ReLU, if there is one, passes gradients on where its output `after` is
+/// above 0, as rounding decides near 0.
 fn reference(
     x: &Tensor,
     residual: Option<&Tensor>,
     [gamma, beta]: [&Tensor; 2],
     gradient: &Tensor,
-    relu: bool,
+    after: Option<&Tensor>,
 ) -> [Tensor; 7] {
     let [x, gamma, beta, residual] = [Some(x), Some(gamma), Some(beta), residual].map(|tensor| {
         let tensor = tensor.map_or_else(|| noise(&[1]), Tensor::shallow_clone);
@@ -53,14 +55,17 @@ fn reference(
         true => y + &residual,
         false => y,
     };
-    let y = if relu { y.relu() } else { y };
-    (&y * exact(gradient)).sum(Kind::Double).backward();
+    let (passed, output) = match after {
+        Some(after) => (exact(gradient) * exact(after).gt(0.0), y.relu()),
+        None => (exact(gradient), y.shallow_clone()),
+    };
+    (&y * passed).sum(Kind::Double).backward();
     let gradient_of = |tensor: &Tensor| match tensor.grad().defined() {
         true => tensor.grad(),
         false => tensor.zeros_like(),
     };
     [
-        y.detach(),
+        output.detach(),
         mean.reshape([-1]).detach(),
         variance.reshape([-1]).detach(),
         gradient_of(&x),
@@ -104,11 +109,16 @@ fn fused_normalisation_is_that_of_the_formula() {
                 assert!(fused_suits(&x, residual), "{shape:?}");
                 let gamma = on_gpu(&[channels], Kind::Float, 0.5, 1.0);
                 let beta = on_gpu(&[channels], Kind::Float, 0.5, -0.1);
+                let bias = (!with_residual).then(|| on_gpu(&[channels], Kind::Float, 1.0, 0.5));
+                let input = Unbiased {
+                    x: &x,
+                    bias: bias.as_ref(),
+                };
                 let mut mean = on_gpu(&[channels], Kind::Float, 1.0, 0.0);
                 let mut variance = on_gpu(&[channels], Kind::Float, 0.1, 2.0);
                 let before = [exact(&mean), exact(&variance)];
                 let [y, batch_mean, deviation] = fused_norm(
-                    &x,
+                    input,
                     residual,
                     [&gamma, &beta],
                     [&mut mean, &mut variance],
@@ -125,17 +135,27 @@ fn fused_normalisation_is_that_of_the_formula() {
                     }
                     false => on_gpu(shape, kind, 1.0, 0.1),
                 };
-                let expected = reference(&x, residual, [&gamma, &beta], &gradient, relu);
+                let after = relu.then_some(&y);
+                let expected = reference(&x, residual, [&gamma, &beta], &gradient, after);
                 let output = (relu && with_residual).then_some(&y);
                 let layer = [&gamma, &beta, &batch_mean, &deviation];
-                let found = fused_norm_backward(&gradient, &x, output, layer, relu).unwrap();
-                let [gx, ggamma, gbeta, gresidual] = found.map(Option::unwrap);
+                let found = fused_norm_backward(&gradient, input, output, layer, relu).unwrap();
+                let [gx, ggamma, gbeta, gresidual, gbias] = found;
+                let [gx, ggamma, gbeta, gresidual] =
+                    [gx, ggamma, gbeta, gresidual].map(Option::unwrap);
+                // The batch's mean takes a bias away.
+                assert_eq!(gbias.is_some(), bias.is_some());
+                assert!(gbias.is_none_or(|bias| !bool::try_from(bias.any()).unwrap()));
                 let running =
                     |before: &Tensor, batch: &Tensor| before * (1.0 - MOMENTUM) + batch * MOMENTUM;
+                let biased = match &bias {
+                    Some(bias) => &expected[1] + exact(bias),
+                    None => expected[1].shallow_clone(),
+                };
                 let rounding = if kind == Kind::Float { 1e-5 } else { 6e-3 };
                 let mut pairs = vec![
                     ("output", &y, expected[0].shallow_clone(), rounding),
-                    ("mean", &mean, running(&before[0], &expected[1]), 1e-6),
+                    ("mean", &mean, running(&before[0], &biased), 1e-6),
                     (
                         "variance",
                         &variance,
