@@ -4,7 +4,8 @@ Needs no network: the programs `coordinator`, `worker` and `bench` in --programs
 this machine's LibTorch (deploy/libtorch.sh --pytorch), and a Python with torch, torchvision and timm for
 the comparison. --tests is a folder with the unit tests of quartet-kernels as a program. With --data and
 --weights (what the coordinator's --data takes, and a folder with NAME.h5) the main job's recipe is trained
-on a real data set for as long as --minutes allows. --cpu rehearses all of it with small networks on a CPU.
+on a real data set for as long as --minutes allows. --small rehearses all of it with small networks, --cpu
+does so on a CPU.
 
 Prints its conclusions last, and leaves them as JSON in --out. Ends with 1 if something is wrong.
 """
@@ -23,6 +24,8 @@ from pathlib import Path
 
 BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
 BACKBONES = ["resnet50", "vgg16", "inception_v3", "inception_resnet_v2"]
+# Of a rehearsal.
+SMALL = ["--size", "75", "--batch", "4", "--width", "0.1", "--warm-up", "4", "--steps", "10"]
 STARTED = time.monotonic()
 
 
@@ -90,18 +93,19 @@ def unit_tests(job):
 def speed(job):
     """Quartet beside PyTorch."""
     options = job.options
-    if options.cpu:
-        command = [job.program("bench"), "step", "--json", "--backend", "tch", "--backbone", "resnet50"]
-        command += ["--size", "32", "--batch", "4", "--width", "0.25", "--steps", "3"]
-        rows = [json.loads(line) for line in subprocess.check_output(command, text=True).splitlines()]
-        job.keep("speed", rows)
-        return
-    table = job.work / "speed.json"
-    command = [sys.executable, str(BENCHMARKS / "gpu.py"), "--bench", job.program("bench")]
-    command += ["--out", str(table)]
-    command += ["--graphs", *options.graphs, "--mode", *options.mode]
-    done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
-    rows = json.loads(table.read_text()) if table.exists() else []
+    if options.small:
+        command = [job.program("bench"), "step", "--json", *job.device, "--backbone", *BACKBONES, *SMALL]
+        if not options.cpu:
+            command += ["--precision", "f32", "bf16", "--graphs", *options.graphs]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        rows = [json.loads(line) for line in done.stdout.splitlines()]
+    else:
+        table = job.work / "speed.json"
+        command = [sys.executable, str(BENCHMARKS / "gpu.py"), "--bench", job.program("bench")]
+        command += ["--out", str(table)]
+        command += ["--graphs", *options.graphs, "--mode", *options.mode]
+        done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
+        rows = json.loads(table.read_text()) if table.exists() else []
     job.keep("speed", rows)
     if done.returncode:
         job.fail("the comparison of speeds: " + done.stderr[-1500:])
@@ -110,7 +114,7 @@ def speed(job):
     for row in rows:
         if "graphs" in row:
             losses.setdefault((row["backbone"], row["precision"]), []).append(row["loss"])
-            if row["graphs"] == "on" and not row["recorded"]:
+            if row["graphs"] == "on" and not row["recorded"] and not options.cpu:
                 job.fail(f"steps of {row['backbone']} in {row['precision']} are not recorded")
     for setting, found in losses.items():
         # The same steps. Rounding differs, and grows: on a CPU losses after three steps were 7 % apart.
@@ -128,12 +132,12 @@ def degraded(job, log):
 
 def together(job):
     """Four workers on one GPU: what each does alone, and all at the same time."""
-    small = ["--size", "75", "--batch", "4", "--width", "0.1", "--warm-up", "2", "--steps", "10"]
-    work = small if job.options.cpu else ["--precision", "bf16", "--warm-up", "20"]
+    work = SMALL if job.options.small else ["--precision", "bf16", "--warm-up", "20"]
 
     def images(backbone, steps):
-        steps = [] if job.options.cpu else ["--steps", str(steps)]
-        command = [job.program("bench"), "step", "--json", *job.device, "--backbone", backbone, *work, *steps]
+        steps = [] if job.options.small else ["--steps", str(steps)]
+        command = [job.program("bench"), "step", "--json", *job.device, "--backbone", backbone]
+        command += [*work, *steps]
         return json.loads(subprocess.check_output(command, text=True))["images_per_second"]
 
     alone = {backbone: images(backbone, 100) for backbone in BACKBONES}
@@ -224,7 +228,7 @@ def weights(store):
 
 def exact_resume(job):
     """Killed in the middle, a run ends with the bytes of one that was not."""
-    size, width, epochs = (48, 0.1, 2) if job.options.cpu else (200, 1, 6)
+    size, width, epochs = (48, 0.1, 2) if job.options.small else (200, 1, 6)
     lines = [f"epochs = {epochs}", f"patience = {epochs}", "batch_size = 32"]
     lines += ["deterministic = true", 'precision = "tf32"']
     run = ["[[run]]", 'name = "a"', 'backbone = "resnet50"', f"image_size = {size}", f"width = {width}"]
@@ -262,8 +266,8 @@ def training(job):
     options = job.options
     runs = []
     for backbone in options.train:
-        size = 32 if options.cpu else 200
-        width = ["width = 0.05"] if options.cpu else []
+        size = 32 if options.small else 200
+        width = ["width = 0.05"] if options.small else []
         file = options.weights / f"{backbone}.h5" if options.weights else None
         given = [f'weights = "{file.resolve()}"'] if file and file.exists() else []
         runs += ["[[run]]", f'name = "{backbone}"', f'backbone = "{backbone}"', f"image_size = {size}"]
@@ -305,9 +309,11 @@ def main():
     parser.add_argument("--precision", default="tf32")
     parser.add_argument("--epochs", type=int, default=50)
     parser.add_argument("--minutes", type=float, default=3)
+    parser.add_argument("--small", action="store_true")
     parser.add_argument("--cpu", action="store_true")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
+    options.small |= options.cpu
     job = Job(options)
     parts = {"exact": exact_resume, "speed": speed, "together": together}
     if options.tests:

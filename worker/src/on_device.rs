@@ -1,7 +1,9 @@
 //! The agent's executor: the engine on a device, on a thread of its own for each task.
 
 use std::any::Any;
+use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures::future::BoxFuture;
 use quartet_agent::Link;
@@ -10,12 +12,13 @@ use quartet_agent::executor::{
 };
 use quartet_engine::compute::Compute;
 use quartet_engine::evaluate::evaluate;
-use quartet_engine::memory::is_out_of_memory;
+use quartet_engine::memory::{is_out_of_memory, release_forward_passes};
 use quartet_engine::models::check_precision;
 use quartet_engine::train::memory::{OutOfMemory, out_of_memory};
 use quartet_engine::train::{TrainError, train};
 use quartet_kernels::panic_message;
 use quartet_shared::gpu::GpuUse;
+use quartet_shared::ids::RunName;
 use quartet_shared::provenance::Provenance;
 use quartet_shared::spec::Precision;
 use tokio::sync::oneshot;
@@ -31,6 +34,18 @@ pub struct OnDevice {
     compute: Compute,
     monitor: Option<GpuMonitor>,
     provenance: Provenance,
+    unrecorded: Unrecorded,
+}
+
+/// The runs for which there was no memory, but perhaps is without recorded steps, which keep memory of their
+/// own.
+#[derive(Clone, Debug, Default)]
+struct Unrecorded(Arc<Mutex<BTreeSet<RunName>>>);
+
+impl Unrecorded {
+    fn runs(&self) -> MutexGuard<'_, BTreeSet<RunName>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl OnDevice {
@@ -46,6 +61,7 @@ impl OnDevice {
             device,
             compute,
             monitor,
+            unrecorded: Unrecorded::default(),
         }
     }
 }
@@ -68,12 +84,19 @@ impl Executor for OnDevice {
     }
 
     fn train(&self, task: TrainTask, link: Link) -> BoxFuture<'_, Result<Trained, ExecutorError>> {
-        let compute = self.compute.clone();
+        let mut compute = self.compute.clone();
+        let unrecorded = self.unrecorded.clone();
         Box::pin(on_thread("train", link, move |link| {
+            if unrecorded.runs().contains(&task.run.name) {
+                compute = compute.with_graphs(false);
+            }
             let training = AssertUnwindSafe(|| train(&task, compute.clone(), link));
             match catch_unwind(training) {
                 Ok(trained) => trained.map_err(|error| train_failure(&task, error)),
-                Err(panic) => Err(panic_failure(&task, &compute, panic)),
+                Err(panic) => {
+                    release_forward_passes(&compute.device);
+                    Err(panic_failure(&task, &compute, &unrecorded, panic))
+                }
             }
         }))
     }
@@ -103,14 +126,26 @@ fn train_failure(task: &TrainTask, error: TrainError) -> ExecutorError {
     }
 }
 
-/// Where a training does not fit, another try would want as much memory. Any other panic goes on.
-fn panic_failure(task: &TrainTask, compute: &Compute, panic: Box<dyn Any + Send>) -> ExecutorError {
+/// Where a training does not fit, another try would want as much memory, but for that of recorded steps. Any
+/// other panic goes on.
+fn panic_failure(
+    task: &TrainTask,
+    compute: &Compute,
+    unrecorded: &Unrecorded,
+    panic: Box<dyn Any + Send>,
+) -> ExecutorError {
     let message = panic_message(&*panic);
     if !is_out_of_memory(message) {
         resume_unwind(panic);
     }
     tracing::warn!("out of memory on the GPU; looking for the largest batch that fits: {message}");
     match out_of_memory(task, compute, message) {
+        OutOfMemory::Taken(reason) if compute.has_graphs() => {
+            unrecorded.runs().insert(task.run.name.clone());
+            ExecutorError::Failed(format!(
+                "{reason} without recorded steps, so this worker records no more of this run's"
+            ))
+        }
         OutOfMemory::Taken(reason) => ExecutorError::Failed(reason),
         OutOfMemory::TooLarge(reason) => ExecutorError::Repeatable(reason),
     }

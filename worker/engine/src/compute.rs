@@ -52,6 +52,12 @@ impl Compute {
         Self { graphs, ..self }
     }
 
+    /// Whether steps become CUDA graphs, where that can be had.
+    #[must_use]
+    pub fn has_graphs(&self) -> bool {
+        self.graphs
+    }
+
     /// With this many bytes of pixels at most that a GPU keeps, [`DEVICE_DATA_LIMIT`] at first.
     #[must_use]
     pub fn with_device_data_limit(self, device_data_limit: u64) -> Self {

@@ -1,4 +1,8 @@
-//! What a device says that has no memory left.
+//! A device that has no memory left.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use burn::tensor::{Device, Tensor};
 
 /// What LibTorch and NVIDIA's libraries say when there is no memory left on a GPU.
 const SIGNS: [&str; 4] = [
@@ -12,6 +16,17 @@ const SIGNS: [&str; 4] = [
 #[must_use]
 pub fn is_out_of_memory(message: &str) -> bool {
     SIGNS.iter().any(|sign| message.contains(sign))
+}
+
+/// Frees what forward passes on this device have saved that came to no backward pass, as those for which there
+/// was no memory: burn does so after the next backward pass of any.
+pub fn release_forward_passes(device: &Device) {
+    let pass = || {
+        let x = Tensor::<1>::zeros([1], &device.clone().autodiff()).require_grad();
+        drop(x.mul_scalar(2.0).backward());
+    };
+    // Where there is no memory even for that.
+    let _ = catch_unwind(AssertUnwindSafe(pass));
 }
 
 /// `, of which .. was free`, if LibTorch says how much.

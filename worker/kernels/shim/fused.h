@@ -19,8 +19,8 @@ struct Layer {
 // What is normalised.
 struct Input {
   const at::Tensor &x;
-  // Of the convolution that made `x`, which is short of it, if it is not null. It is in the running mean alone:
-  // the batch's takes it away.
+  // Of the convolution that made `x`, which is short of it, unless it is null. It is in the running mean
+  // alone: the batch's takes it away.
   const at::Tensor *bias;
 };
 

@@ -1,8 +1,8 @@
 // Batch normalisation by the batch's statistics, with a residual and ReLU.
 
-// Mean and inverse standard deviation of the batch; the running ones move towards it, and towards the mean
-// plus `bias`, which `x` is short of, if that is not null. Two blocks at a time on a multiprocessor, as a
-// thread has little on its way.
+// Mean and inverse standard deviation of the batch. The running ones move towards mean and variance, the mean
+// towards that plus `bias`, which `x` is short of, unless that is null. Two blocks at a time on a
+// multiprocessor, as a thread has little on its way.
 extern "C" __global__ __launch_bounds__(THREADS, 2) void statistics(
     const T *x, const float *bias, i64 rows, int channels, float momentum, float epsilon, float *mean,
     float *deviation, float *running_mean, float *running_variance, float *partial, u32 *counters) {
@@ -85,8 +85,9 @@ extern "C" __global__ __launch_bounds__(THREADS) void normalise(
 }
 
 // Gradients of gamma and beta, and what the gradient of the input needs of both: the means over the rows; and
-// that of a bias, unless it is null, which is 0, as the batch's mean takes a bias away. Rows of `gradient` lie `stride` apart. With `output`, which has a residual in it, its sign says what ReLU
-// has let through, and `passed` gets that; else the sign of the normalised value does if `relu`.
+// that of a bias, unless it is null, which is 0, as the batch's mean takes a bias away. Rows of `gradient`
+// lie `stride` apart. With `output`, which has a residual in it, its sign says what ReLU has let through, and
+// `passed` gets that; else the sign of the normalised value does if `relu`.
 extern "C" __global__ __launch_bounds__(THREADS) void sums(
     const T *gradient, i64 stride, const T *x, const T *output, T *passed, i64 rows, int channels,
     const float *mean, const float *deviation, const float *gamma, const float *beta, int relu,

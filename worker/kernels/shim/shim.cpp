@@ -164,8 +164,9 @@ int32_t quartet_fused_norm(const Tensor *x, const Tensor *bias, const Tensor *re
   });
 }
 
-// Gradients of input, gamma, beta, residual and bias, which may be null. `layer` is gamma, beta and the batch's
-// mean and inverse standard deviation; `output` is null unless there was a residual and ReLU.
+// Gradients of input, gamma, beta, residual and bias; the bias may be null, and then its gradient is. `layer`
+// is gamma, beta and the batch's mean and inverse standard deviation; `output` is null unless there was a
+// residual and ReLU.
 int32_t quartet_fused_norm_backward(const Tensor *gradient, const Tensor *x, const Tensor *bias,
                                     const Tensor *output, const Tensor *const *layer, bool relu, Tensor **out,
                                     char **message) {

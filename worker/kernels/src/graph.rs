@@ -20,7 +20,7 @@ pub struct Graph {
 }
 
 /// Graphs of one GPU that have their memory in common, so that they take no more than the largest of them.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct GraphFamily {
     #[cfg(feature = "tch")]
     family: crate::torch::RecordingFamily,
@@ -65,7 +65,7 @@ impl GraphFamily {
     ///
     /// # Errors
     /// `body` panics, as operations do that cannot be recorded.
-    pub fn record<T>(self, body: impl FnOnce() -> T) -> Result<(Graph, T), GraphError> {
+    pub fn record<T>(&self, body: impl FnOnce() -> T) -> Result<(Graph, T), GraphError> {
         // What a body that panics leaves behind was not computed.
         let body = || {
             catch_unwind(AssertUnwindSafe(body)).map_err(|panic| panic_message(&*panic).to_owned())

@@ -1,9 +1,10 @@
 //! The operations of the networks and of the optimizer that are worth a kernel of their own.
 //!
 //! On LibTorch (feature `tch`) they are LibTorch's, forward and backward; on every other backend they are
-//! burn's. Callers need not know which: [`upload`], [`conv2d`], [`batch_norm`], [`relu`], [`add_scaled`],
-//! [`max_pool`], [`avg_pool_3x3_same`], [`global_avg_pool`], [`cross_entropy`], [`Adam`]; [`channels_last`]
-//! puts images into the layout that they are fastest in.
+//! burn's. Callers need not know which: [`upload`], [`conv2d`], [`batch_norm`], [`relu`], [`add_scaled`], and
+//! what is faster together, as [`conv2d_batch_norm`]; [`max_pool`], [`avg_pool_3x3_same`],
+//! [`global_avg_pool`], [`cross_entropy`], [`Adam`]; [`channels_last`] puts images into the layout that they
+//! are fastest in.
 //!
 //! - `fallback`: burn's operations
 //! - `torch`: LibTorch's, as extensions of burn's backend; its unsafe code is in `torch/ffi.rs` and `shim/`,

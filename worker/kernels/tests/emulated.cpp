@@ -182,11 +182,11 @@ static void near(const char *what, int64_t n, Found found, const std::vector<dou
 
 // `part` of wider rows, as of joined branches, has its own stride.
 static void check(int64_t rows, int channels, unsigned x, unsigned blocks, bool residual, bool relu,
-                  int64_t stride) {
+                  int64_t stride, bool biased) {
   char name[100];
-  std::snprintf(name, sizeof name, "[%lld, %d] by %u x %u, residual %d, ReLU %d, stride %lld",
+  std::snprintf(name, sizeof name, "[%lld, %d] by %u x %u, residual %d, ReLU %d, stride %lld, bias %d",
                 static_cast<long long>(rows), channels, x, blocks, residual, relu,
-                static_cast<long long>(stride));
+                static_cast<long long>(stride), biased);
   what_case = name;
   const float momentum = 0.25f, epsilon = 1e-3f;
   const int64_t n = rows * channels;
@@ -194,7 +194,7 @@ static void check(int64_t rows, int channels, unsigned x, unsigned blocks, bool 
   const auto input = random_values<T>(n, 2, 30), added = random_values<T>(n, 1, 0.25);
   const auto gradient = random_values<T>(rows * stride, 1, 0.1);
   const auto gamma = floats(channels, 0.5, 1), beta = floats(channels, 0.5, -0.1);
-  // Of the convolution before, if there is no residual.
+  // Of the convolution before.
   const auto bias = floats(channels, 1, 0.5);
   std::vector<float> dbias(channels, NAN);
   auto running_mean = floats(channels, 1, 0), running_variance = floats(channels, 0.1, 2);
@@ -204,8 +204,9 @@ static void check(int64_t rows, int channels, unsigned x, unsigned blocks, bool 
   std::vector<float> partial(groups * 2 * blocks * x * V, NAN);
   std::vector<unsigned> counters(groups, 0);
   launch(groups, blocks, x, [&] {
-    statistics(input.data(), residual ? nullptr : bias.data(), rows, channels, momentum, epsilon, mean.data(), deviation.data(),
-               running_mean.data(), running_variance.data(), partial.data(), counters.data());
+    statistics(input.data(), biased ? bias.data() : nullptr, rows, channels, momentum, epsilon, mean.data(),
+               deviation.data(), running_mean.data(), running_variance.data(), partial.data(),
+               counters.data());
   });
   launch(groups, blocks, x, [&] {
     normalise(input.data(), residual ? added.data() : nullptr, y.data(), rows, channels, mean.data(),
@@ -215,7 +216,7 @@ static void check(int64_t rows, int channels, unsigned x, unsigned blocks, bool 
   launch(groups, blocks, x, [&] {
     sums(gradient.data(), stride, input.data(), output, output ? passed.data() : nullptr, rows, channels,
          mean.data(), deviation.data(), gamma.data(), beta.data(), relu, dgamma.data(), dbeta.data(),
-         residual ? nullptr : dbias.data(), partial.data(), counters.data());
+         biased ? dbias.data() : nullptr, partial.data(), counters.data());
   });
   launch(groups, blocks, x, [&] {
     gradient_of_input(output ? passed.data() : gradient.data(), output ? channels : stride, input.data(),
@@ -236,7 +237,7 @@ static void check(int64_t rows, int channels, unsigned x, unsigned blocks, bool 
     }
     const double v = squares / double(rows), inverse = 1 / std::sqrt(v + epsilon);
     means[c] = m;
-    run_mean[c] = mean_before[c] * (1 - momentum) + (residual ? m : m + bias[c]) * momentum;
+    run_mean[c] = mean_before[c] * (1 - momentum) + (biased ? m + bias[c] : m) * momentum;
     run_variance[c] = variance_before[c] * (1 - momentum) + v * momentum;
     for (int64_t r = 0; r < rows; ++r) {
       const int64_t i = r * channels + c;
@@ -255,9 +256,11 @@ static void check(int64_t rows, int channels, unsigned x, unsigned blocks, bool 
       inputs[i] = (through[i] - level - normal * slope) * inverse * gamma[c];
     }
   }
-  if (!residual) {
-    near("gradient of a bias", channels, [&](int64_t i) { return dbias[i]; }, std::vector<double>(channels),
-         1e-30);
+  for (int c = 0; biased && c < channels; ++c) {
+    if (dbias[c] != 0) {
+      std::printf("gradient of a bias before %s: %g\n", what_case, double(dbias[c]));
+      ++failures;
+    }
   }
   near("mean", channels, [&](int64_t i) { return mean[i]; }, means, 1e-6);
   near("running mean", channels, [&](int64_t i) { return running_mean[i]; }, run_mean, 1e-6);
@@ -279,14 +282,14 @@ static void check(int64_t rows, int channels, unsigned x, unsigned blocks, bool 
     combine(combined.data(), beta.data(), residual ? added.data() : nullptr, combined.data(), rows, channels,
             scale, relu);
   });
-  std::vector<double> scaled(n), bias(channels);
+  std::vector<double> scaled(n), of_bias(channels);
   for (int64_t i = 0; i < n; ++i) {
     const int c = int(i % channels);
     const double value = (read(input[i]) + beta[c]) * scale + (residual ? read(added[i]) : 0);
     outputs[i] = relu ? std::max(value, 0.0) : value;
     through[i] = relu && read(combined[i]) <= 0 ? 0 : read(gradient[i / channels * stride + c]);
     scaled[i] = through[i] * scale;
-    bias[c] += scaled[i];
+    of_bias[c] += scaled[i];
   }
   launch(groups, blocks, x, [&] {
     part(gradient.data(), stride, relu ? combined.data() : nullptr, passed.data(), parted.data(), rows,
@@ -295,7 +298,7 @@ static void check(int64_t rows, int channels, unsigned x, unsigned blocks, bool 
   near("sum", n, [&](int64_t i) { return read(combined[i]); }, outputs, ROUNDING);
   near("gradient of a sum", n, [&](int64_t i) { return read(parted[i]); }, scaled, ROUNDING);
   near("gradient of a sum's residual", n, [&](int64_t i) { return read(passed[i]); }, through, ROUNDING);
-  near("gradient of a bias", channels, [&](int64_t i) { return dbeta[i]; }, bias, 1e-4);
+  near("gradient of a bias", channels, [&](int64_t i) { return dbeta[i]; }, of_bias, 1e-4);
   for (const unsigned counter : counters) {
     if (counter != 0) {
       std::printf("a counter of %s is left at %u\n", what_case, counter);
@@ -365,11 +368,11 @@ int main() {
   check_images(3, 7, 32);
   // Rows and channels; lanes; blocks of a group: few and many of each, lanes without channels, more blocks
   // than rows.
-  check(700, 8 * V, 8, 3, false, true, 8 * V);
-  check(333, 10 * V, 4, 5, true, true, 12 * V);
-  check(100, 3 * V, 2, 1, false, false, 3 * V);
-  check(1, V, 2, 2, true, false, V);
-  check(50, 33 * V, 32, 2, true, true, 40 * V);
-  check(4000, V, 2, 4, false, true, 3 * V);
+  check(700, 8 * V, 8, 3, false, true, 8 * V, true);
+  check(333, 10 * V, 4, 5, true, true, 12 * V, true);
+  check(100, 3 * V, 2, 1, false, false, 3 * V, false);
+  check(1, V, 2, 2, true, false, V, true);
+  check(50, 33 * V, 32, 2, true, true, 40 * V, false);
+  check(4000, V, 2, 4, false, true, 3 * V, true);
   return failures == 0 ? 0 : 1;
 }

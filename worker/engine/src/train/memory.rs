@@ -10,19 +10,20 @@ use quartet_shared::ids::Epoch;
 use super::error::TrainError;
 use super::prepare::prepare;
 use crate::compute::Compute;
-use crate::memory::{is_out_of_memory, was_free};
+use crate::memory::{is_out_of_memory, release_forward_passes, was_free};
 
 /// What became of a training for which there was no memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OutOfMemory {
-    /// Somebody else had it: there is enough now.
+    /// There is enough for steps that are not recorded: recorded ones, which keep memory of their own, or
+    /// somebody else had it.
     Taken(String),
     /// It is never enough; with what would be.
     TooLarge(String),
 }
 
 /// What did not fit, and what would have: `message` is LibTorch's. Training steps of this size and of smaller
-/// ones are tried on the device, for up to a minute.
+/// ones are tried on the device, for up to a minute, without CUDA graphs.
 #[must_use]
 pub fn out_of_memory(task: &TrainTask, compute: &Compute, message: &str) -> OutOfMemory {
     let batch = task.experiment.batch_size;
@@ -94,6 +95,8 @@ fn fits(task: &TrainTask, compute: &Compute, batch: u32) -> Result<bool, String>
         drop(state);
         done.map_err(|error| TrainError::Images(std::io::Error::other(error.to_string())))
     };
+    // What was given up before.
+    release_forward_passes(&compute.device);
     // A panic is what failures inside of burn are; nothing of the step is used.
     match catch_unwind(AssertUnwindSafe(step)) {
         Ok(Ok(())) => Ok(true),

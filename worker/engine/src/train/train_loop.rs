@@ -47,7 +47,7 @@ impl<'a> TrainLoop<'a> {
                 &[Split::Train, Split::Valid],
                 task.run.image_size,
             )?,
-            steps: Repeated::new(compute, family),
+            steps: Repeated::new(compute, family.clone()),
             classifier: Classifier::new(compute, family),
             reporter,
             kept: task

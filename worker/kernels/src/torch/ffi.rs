@@ -10,7 +10,7 @@ mod gpu;
 mod images;
 mod norm;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 mod weights;
 
 use std::collections::BTreeMap;

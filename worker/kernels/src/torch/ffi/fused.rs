@@ -24,7 +24,7 @@ pub(in crate::torch) struct Unbiased<'a> {
 }
 
 /// A batch normalisation by kernels of our own, where [`fused_suits`]: output, and mean and inverse standard
-/// deviation of `x`. `running` are mean and variance, which it moves; the bias is in the mean.
+/// deviation of `x`. The running mean and variance are moved; the bias is in the mean.
 pub(in crate::torch) fn fused_norm(
     Unbiased { x, bias }: Unbiased<'_>,
     residual: Option<&Tensor>,
@@ -55,8 +55,8 @@ pub(in crate::torch) fn fused_norm(
     Ok(out.map(|tensor| own(tensor).expect("the shim stores three tensors when it succeeds")))
 }
 
-/// Gradients of input, gamma, beta, residual and bias of [`fused_norm`]. `layer` is gamma, beta, and the mean and
-/// inverse standard deviation; `output` is there if there were a residual and ReLU.
+/// Gradients of input, gamma, beta, residual and bias of [`fused_norm`]. `layer` is gamma, beta, and the mean
+/// and inverse standard deviation; `output` is there if there were a residual and ReLU.
 pub(in crate::torch) fn fused_norm_backward(
     gradient: &Tensor,
     Unbiased { x, bias }: Unbiased<'_>,

@@ -40,7 +40,7 @@ fn an_exception_becomes_an_error_with_its_message() {
 }
 
 /// Whether there is a GPU to test on; there must be one where `QUARTET_EXPECT_GPU` says so.
-fn has_gpu() -> bool {
+pub(in crate::torch) fn has_gpu() -> bool {
     let found = tch::Cuda::is_available();
     assert!(
         found || std::env::var_os("QUARTET_EXPECT_GPU").is_none(),

@@ -51,6 +51,12 @@ enum SavedStatistics {
     Running(TchTensor, TchTensor),
 }
 
+impl SavedStatistics {
+    fn is_of_batch(&self) -> bool {
+        matches!(self, Self::Batch(..))
+    }
+}
+
 /// Adds the residual and applies ReLU to a fresh tensor.
 fn followed(mut y: tch::Tensor, residual: Option<TchTensor>, relu: bool) -> TchTensor {
     if let Some(residual) = residual {
@@ -284,7 +290,11 @@ fn all_gradients(saved: Saved, gradient: TchTensor, want: [bool; 5]) -> [Option<
         &gamma.tensor,
         normalised,
         epsilon,
-        [want_x, want_gamma, want_beta || want_bias],
+        [
+            want_x,
+            want_gamma,
+            want_beta || (want_bias && !by.is_of_batch()),
+        ],
     ));
     let of_bias = bias.filter(|_| want_bias).map(|bias| match &by {
         // The batch's mean takes it away.

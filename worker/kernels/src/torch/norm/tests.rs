@@ -3,10 +3,10 @@
 use burn::module::Module;
 use burn::nn::conv::Conv2dConfig;
 use burn::nn::{BatchNorm, BatchNormConfig};
-use burn::tensor::{Device, TensorData};
+use burn::tensor::{DType, Device, TensorData};
 
 use super::*;
-use crate::channels_last;
+use crate::{channels_last, channels_last_bf16};
 
 const CHANNELS: usize = 8;
 
@@ -52,75 +52,174 @@ fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
     tensor.into_data_as::<f32>().try_to_vec().unwrap()
 }
 
-/// Output, running mean and variance, gradients of input, weight, gamma, beta and residual; and that of the
-/// bias.
-fn computed(
-    frozen: bool,
-    with_residual: bool,
-    relu: bool,
+#[derive(Clone, Copy, Debug)]
+struct Case {
     statistics: Statistics,
-    compute: impl FnOnce(&Layers, Tensor<4>, Option<Tensor<4>>, bool, Statistics) -> Tensor<4>,
-) -> (Vec<Vec<f32>>, Vec<f32>) {
-    let device = Device::libtorch().autodiff();
-    let mut layers = layers(&device);
-    if frozen {
-        layers.norm = layers.norm.freeze();
+    frozen: Frozen,
+    /// Whether there is one, and whether it wants a gradient.
+    residual: Option<bool>,
+    relu: bool,
+    bf16: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Frozen {
+    Nothing,
+    Conv,
+    Norm,
+    Both,
+}
+
+impl Case {
+    /// In bfloat16 without ReLU, which passes other gradients on where rounding has another sign.
+    fn all(bf16: bool) -> impl Iterator<Item = Self> {
+        let batch = Statistics::Batch(Addresses::Free);
+        let kinds = [
+            (batch, Frozen::Nothing),
+            (Statistics::Batch(Addresses::Fixed), Frozen::Nothing),
+            (batch, Frozen::Conv),
+            (batch, Frozen::Norm),
+            (batch, Frozen::Both),
+            (Statistics::Running, Frozen::Nothing),
+        ];
+        let follows = [
+            (None, false),
+            (None, true),
+            (Some(true), false),
+            (Some(true), true),
+            (Some(false), true),
+        ];
+        kinds.into_iter().flat_map(move |(statistics, frozen)| {
+            let follows = follows
+                .into_iter()
+                .filter(move |(_, relu)| !(bf16 && *relu));
+            follows.map(move |(residual, relu)| Self {
+                statistics,
+                frozen,
+                residual,
+                relu,
+                bf16,
+            })
+        })
     }
-    let x = channels_last(wave(7.0, [4, 3, 9, 7], &device)).require_grad();
-    let residual = channels_last(wave(8.0, [4, CHANNELS, 7, 5], &device)).require_grad();
-    let added = with_residual.then(|| residual.clone());
-    let y = compute(&layers, x.clone(), added, relu, statistics);
-    let weights = wave(9.0, y.dims(), &device);
-    let gradients = (y.clone() * weights).sum().backward();
-    let mut found = vec![
-        values(y),
-        values(layers.norm.running_mean.value_sync()),
-        values(layers.norm.running_var.value_sync()),
-        values(x.grad(&gradients).unwrap()),
-        values(layers.conv.weight.val().grad(&gradients).unwrap()),
-    ];
-    if !frozen {
-        found.push(values(layers.norm.gamma.val().grad(&gradients).unwrap()));
-        found.push(values(layers.norm.beta.val().grad(&gradients).unwrap()));
+
+    /// Output, running mean and variance, and gradients of input, weight, gamma, beta and residual; and that
+    /// of the bias. Nothing stands for a gradient that there is not.
+    fn compute(
+        self,
+        device: &Device,
+        compute: impl FnOnce(&Layers, Tensor<4>, Option<Tensor<4>>, bool, Statistics) -> Tensor<4>,
+    ) -> (Vec<Option<Vec<f32>>>, Option<Vec<f32>>) {
+        let device = device.clone().autodiff();
+        let Layers { mut conv, mut norm } = layers(&device);
+        if matches!(self.frozen, Frozen::Conv | Frozen::Both) {
+            conv = conv.freeze();
+        }
+        if matches!(self.frozen, Frozen::Norm | Frozen::Both) {
+            norm = norm.freeze();
+        }
+        let layers = Layers { conv, norm };
+        let x = wave(7.0, [4, 3, 9, 7], &device).require_grad();
+        let images = |x| match self.bf16 {
+            true => channels_last_bf16(x),
+            false => channels_last(x),
+        };
+        let residual = wave(8.0, [4, CHANNELS, 7, 5], &device);
+        let residual = self
+            .residual
+            .map(|tracked| residual.set_require_grad(tracked));
+        let added = residual.clone().map(images);
+        let y = compute(
+            &layers,
+            images(x.clone()),
+            added,
+            self.relu,
+            self.statistics,
+        );
+        let y = y.cast(DType::F32);
+        let weights = wave(9.0, y.dims(), &device);
+        let gradients = (y.clone() * weights).sum().backward();
+        let of = |tensor: Tensor<1>| tensor.grad(&gradients).map(values);
+        let found = vec![
+            Some(values(y)),
+            Some(values(layers.norm.running_mean.value_sync())),
+            Some(values(layers.norm.running_var.value_sync())),
+            x.grad(&gradients).map(values),
+            layers.conv.weight.val().grad(&gradients).map(values),
+            of(layers.norm.gamma.val()),
+            of(layers.norm.beta.val()),
+            residual
+                .and_then(|residual| residual.grad(&gradients))
+                .map(values),
+        ];
+        (found, of(layers.conv.bias.as_ref().unwrap().val()))
     }
-    found.extend(with_residual.then(|| values(residual.grad(&gradients).unwrap())));
-    let bias = layers.conv.bias.as_ref().unwrap().val();
-    (found, values(bias.grad(&gradients).unwrap()))
+
+    /// A convolution with its bias and a normalisation are the two together, to this rounding.
+    fn check(self, device: &Device, rounding: f32) {
+        let apart = |layers: &Layers, x, residual, relu, statistics| {
+            let x = super::super::conv2d(&layers.conv, x);
+            batch_norm(&layers.norm, x, None, residual, relu, statistics)
+        };
+        let together = |layers: &Layers, x, residual, relu, statistics| {
+            conv2d_batch_norm(&layers.conv, &layers.norm, x, residual, relu, statistics)
+        };
+        let (expected, expected_bias) = self.compute(device, apart);
+        let (found, bias) = self.compute(device, together);
+        for (i, (found, expected)) in found.iter().zip(&expected).enumerate() {
+            assert_eq!(found.is_some(), expected.is_some(), "value {i} of {self:?}");
+            let (Some(found), Some(expected)) = (found, expected) else {
+                continue;
+            };
+            let distance = distance(found, expected);
+            assert!(distance < rounding, "value {i} of {self:?}: {distance}");
+        }
+        assert_eq!(bias.is_some(), expected_bias.is_some(), "{self:?}");
+        let (Some(bias), Some(expected)) = (bias, expected_bias) else {
+            return;
+        };
+        if self.statistics == Statistics::Running || self.frozen == Frozen::Norm {
+            let distance = distance(&bias, &expected);
+            assert!(
+                distance < rounding,
+                "the bias' gradient of {self:?}: {distance}"
+            );
+        } else {
+            // What rounding makes of 0.
+            assert!(
+                expected.iter().all(|v| v.abs() < 100.0 * rounding),
+                "{self:?}"
+            );
+            assert!(bias.iter().all(|&v| v == 0.0), "{self:?}");
+        }
+    }
 }
 
 #[test]
 fn a_bias_before_a_normalisation_is_in_the_running_mean() {
-    let kinds = [
-        (Statistics::Batch(Addresses::Free), false),
-        (Statistics::Batch(Addresses::Fixed), false),
-        (Statistics::Batch(Addresses::Free), true),
-        (Statistics::Running, false),
-    ];
-    for (statistics, frozen) in kinds {
-        for (residual, relu) in [(false, false), (false, true), (true, false), (true, true)] {
-            let case = format!("{statistics:?}, frozen {frozen}, residual {residual}, ReLU {relu}");
-            let apart = |layers: &Layers, x, residual, relu, statistics| {
-                let x = super::super::conv2d(&layers.conv, x);
-                batch_norm(&layers.norm, x, None, residual, relu, statistics)
-            };
-            let together = |layers: &Layers, x, residual, relu, statistics| {
-                conv2d_batch_norm(&layers.conv, &layers.norm, x, residual, relu, statistics)
-            };
-            let (expected, expected_bias) = computed(frozen, residual, relu, statistics, apart);
-            let (found, bias) = computed(frozen, residual, relu, statistics, together);
-            assert_eq!(found.len(), expected.len());
-            for (i, (found, expected)) in found.iter().zip(&expected).enumerate() {
-                let distance = distance(found, expected);
-                assert!(distance < 1e-5, "value {i} of {case}: {distance}");
-            }
-            if statistics == Statistics::Running || frozen {
-                let distance = distance(&bias, &expected_bias);
-                assert!(distance < 1e-5, "the bias' gradient of {case}: {distance}");
-            } else {
-                // What rounding makes of 0.
-                assert!(expected_bias.iter().all(|v| v.abs() < 1e-4), "{case}");
-                assert!(bias.iter().all(|&v| v == 0.0), "{case}");
-            }
+    for case in Case::all(false) {
+        case.check(&Device::libtorch(), 1e-5);
+    }
+    for case in Case::all(true) {
+        case.check(&Device::libtorch(), 3e-2);
+    }
+}
+
+mod gpu {
+    use super::*;
+
+    #[test]
+    fn a_bias_before_a_normalisation_is_in_the_running_mean() {
+        if !crate::torch::ffi::tests::has_gpu() {
+            return;
+        }
+        let device = Device::libtorch_cuda(0);
+        for case in Case::all(false) {
+            // TF32 is LibTorch's to take for convolutions; these are the same in both.
+            case.check(&device, 1e-4);
+        }
+        for case in Case::all(true) {
+            case.check(&device, 3e-2);
         }
     }
 }

@@ -2,8 +2,8 @@
 
 use super::*;
 
-/// On a device, of the same values for each type, but of others for each shift: what is like an input has no
-/// gradient there.
+/// On a device, of the same values for each type, but of others for each shift: a gradient in proportion to
+/// an input is normalised away.
 fn on(device: Device, shape: &[i64], kind: Kind, scale: f64, shift: f64) -> Tensor {
     let x = (noise_from(shift * 1e3, shape) * scale + shift).to_kind(kind);
     let x = x.to_device(device);
@@ -109,7 +109,8 @@ fn fused_normalisation_is_that_of_the_formula() {
                 assert!(fused_suits(&x, residual), "{shape:?}");
                 let gamma = on_gpu(&[channels], Kind::Float, 0.5, 1.0);
                 let beta = on_gpu(&[channels], Kind::Float, 0.5, -0.1);
-                let bias = (!with_residual).then(|| on_gpu(&[channels], Kind::Float, 1.0, 0.5));
+                let bias =
+                    (with_residual == part).then(|| on_gpu(&[channels], Kind::Float, 1.0, 0.5));
                 let input = Unbiased {
                     x: &x,
                     bias: bias.as_ref(),
