@@ -13,26 +13,26 @@ LIBRARIES = [f"lib{name}.so" for name in LIBTORCH] + ["libgomp.so.1"]
 
 def is_wanted(name):
     """Whether a file of LibTorch's wheel is."""
-    return PurePath(name).name in LIBRARIES or name.startswith("torch/include/")
+    path = PurePath(name)
+    return path.parts[0] == "torch" and (path.name in LIBRARIES or path.parts[1] == "include")
 
 
 def main():
     """Fetches one of them."""
     what, version, out = sys.argv[1], sys.argv[2], Path(sys.argv[3])
-    if out.exists() and (what != "libtorch" or all((out / "lib" / name).exists() for name in LIBRARIES)):
+    if out.exists():
         return
     package, root = {"libtorch": ("torch", "torch"), "nvrtc": ("nvidia-cuda-nvrtc", ".")}[what]
     part = out.with_name(f"{out.name}.part")
-    for old in [part, out]:
-        shutil.rmtree(old, ignore_errors=True)
+    shutil.rmtree(part, ignore_errors=True)
     part.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=part.parent) as wheels:
         options = ["--quiet", "--disable-pip-version-check", "--no-deps", "--only-binary=:all:"]
         options += ["--implementation", "cp", "--python-version", "3.12", "--abi", "cp312", "--abi", "none"]
         for platform in ["manylinux_2_28_x86_64", "manylinux2014_x86_64", "manylinux_2_12_x86_64"]:
             options += ["--platform", platform]
-        command = [sys.executable, "-m", "pip", "download", *options, "--dest", wheels, f"{package}=={version}"]
-        subprocess.run(command, check=True)
+        command = [sys.executable, "-m", "pip", "download", *options, "--dest", wheels]
+        subprocess.run([*command, f"{package}=={version}"], check=True)
         [wheel] = Path(wheels).glob("*.whl")
         with zipfile.ZipFile(wheel) as archive:
             for name in archive.namelist():

@@ -98,7 +98,7 @@ def speed(job):
         if not options.cpu:
             command += ["--precision", "f32", "bf16", "--graphs", *options.graphs]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
-        rows = [json.loads(line) for line in done.stdout.splitlines()]
+        rows = [] if done.returncode else [json.loads(line) for line in done.stdout.splitlines()]
     else:
         table = job.work / "speed.json"
         command = [sys.executable, str(BENCHMARKS / "gpu.py"), "--bench", job.program("bench")]

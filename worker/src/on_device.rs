@@ -1,24 +1,25 @@
 //! The agent's executor: the engine on a device, on a thread of its own for each task.
 
 use std::any::Any;
-use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures::future::BoxFuture;
 use quartet_agent::Link;
 use quartet_agent::executor::{
-    EvaluateTask, Evaluated, Executor, ExecutorError, TrainTask, Trained, UnsupportedPrecision,
+    Callbacks, Checkpoint, EvaluateTask, Evaluated, Executor, ExecutorError, Stop, TrainTask,
+    Trained, UnsupportedPrecision,
 };
 use quartet_engine::compute::Compute;
 use quartet_engine::evaluate::evaluate;
-use quartet_engine::memory::{is_out_of_memory, release_forward_passes};
+use quartet_engine::memory::is_out_of_memory;
 use quartet_engine::models::check_precision;
 use quartet_engine::train::memory::{OutOfMemory, out_of_memory};
 use quartet_engine::train::{TrainError, train};
 use quartet_kernels::panic_message;
 use quartet_shared::gpu::GpuUse;
 use quartet_shared::ids::RunName;
+use quartet_shared::predictions::Predictions;
+use quartet_shared::progress::Progress;
 use quartet_shared::provenance::Provenance;
 use quartet_shared::spec::Precision;
 use tokio::sync::oneshot;
@@ -34,18 +35,6 @@ pub struct OnDevice {
     compute: Compute,
     monitor: Option<GpuMonitor>,
     provenance: Provenance,
-    unrecorded: Unrecorded,
-}
-
-/// The runs for which there was no memory, but perhaps is without recorded steps, which keep memory of their
-/// own.
-#[derive(Clone, Debug, Default)]
-struct Unrecorded(Arc<Mutex<BTreeSet<RunName>>>);
-
-impl Unrecorded {
-    fn runs(&self) -> MutexGuard<'_, BTreeSet<RunName>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl OnDevice {
@@ -61,7 +50,6 @@ impl OnDevice {
             device,
             compute,
             monitor,
-            unrecorded: Unrecorded::default(),
         }
     }
 }
@@ -84,20 +72,9 @@ impl Executor for OnDevice {
     }
 
     fn train(&self, task: TrainTask, link: Link) -> BoxFuture<'_, Result<Trained, ExecutorError>> {
-        let mut compute = self.compute.clone();
-        let unrecorded = self.unrecorded.clone();
+        let compute = self.compute.clone();
         Box::pin(on_thread("train", link, move |link| {
-            if unrecorded.runs().contains(&task.run.name) {
-                compute = compute.with_graphs(false);
-            }
-            let training = AssertUnwindSafe(|| train(&task, compute.clone(), link));
-            match catch_unwind(training) {
-                Ok(trained) => trained.map_err(|error| train_failure(&task, error)),
-                Err(panic) => {
-                    release_forward_passes(&compute.device);
-                    Err(panic_failure(&task, &compute, &unrecorded, panic))
-                }
-            }
+            train_within_memory(&task, compute, link)
         }))
     }
 
@@ -110,6 +87,65 @@ impl Executor for OnDevice {
         Box::pin(on_thread("evaluate", link, move |link| {
             evaluate(&task, compute, link).map_err(ExecutorError::failed)
         }))
+    }
+}
+
+/// Trains; where there is no memory for steps that are recorded, which keep memory of their own, from the
+/// beginning once more without that. Not after a checkpoint, as the next attempt begins with that one; nor
+/// where each attempt is to end with the same bytes.
+fn train_within_memory(
+    task: &TrainTask,
+    mut compute: Compute,
+    link: &mut dyn Callbacks,
+) -> Result<Trained, ExecutorError> {
+    let mut link = Watched {
+        link,
+        has_checkpoint: false,
+    };
+    loop {
+        let training = AssertUnwindSafe(|| train(task, compute.clone(), &mut link));
+        let panic = match catch_unwind(training) {
+            Ok(trained) => return trained.map_err(|error| train_failure(task, error)),
+            Err(panic) => panic,
+        };
+        let again = !link.has_checkpoint && !task.experiment.deterministic;
+        match panic_failure(task, &compute, panic) {
+            OutOfMemory::Taken(reason) if again && compute.records_steps() => {
+                tracing::warn!("{reason}: so it begins again");
+                compute = compute.with_graphs(false);
+            }
+            OutOfMemory::Taken(reason) => return Err(ExecutorError::Failed(reason)),
+            OutOfMemory::TooLarge(reason) => return Err(ExecutorError::Repeatable(reason)),
+        }
+    }
+}
+
+/// Whether a training has handed over a checkpoint.
+struct Watched<'a> {
+    link: &'a mut dyn Callbacks,
+    has_checkpoint: bool,
+}
+
+impl Callbacks for Watched<'_> {
+    fn on_progress(&mut self, progress: Progress) {
+        self.link.on_progress(progress);
+    }
+
+    fn stop(&self) -> Option<Stop> {
+        self.link.stop()
+    }
+
+    fn wants_mid_epoch_checkpoint(&self) -> bool {
+        self.link.wants_mid_epoch_checkpoint()
+    }
+
+    fn on_checkpoint(&mut self, checkpoint: Checkpoint) -> Option<Stop> {
+        self.has_checkpoint = true;
+        self.link.on_checkpoint(checkpoint)
+    }
+
+    fn on_predictions(&mut self, run: &RunName, predictions: &Predictions) {
+        self.link.on_predictions(run, predictions);
     }
 }
 
@@ -126,29 +162,14 @@ fn train_failure(task: &TrainTask, error: TrainError) -> ExecutorError {
     }
 }
 
-/// Where a training does not fit, another try would want as much memory, but for that of recorded steps. Any
-/// other panic goes on.
-fn panic_failure(
-    task: &TrainTask,
-    compute: &Compute,
-    unrecorded: &Unrecorded,
-    panic: Box<dyn Any + Send>,
-) -> ExecutorError {
+/// Where a training does not fit, another try would want as much memory. Any other panic goes on.
+fn panic_failure(task: &TrainTask, compute: &Compute, panic: Box<dyn Any + Send>) -> OutOfMemory {
     let message = panic_message(&*panic);
     if !is_out_of_memory(message) {
         resume_unwind(panic);
     }
     tracing::warn!("out of memory on the GPU; looking for the largest batch that fits: {message}");
-    match out_of_memory(task, compute, message) {
-        OutOfMemory::Taken(reason) if compute.has_graphs() => {
-            unrecorded.runs().insert(task.run.name.clone());
-            ExecutorError::Failed(format!(
-                "{reason} without recorded steps, so this worker records no more of this run's"
-            ))
-        }
-        OutOfMemory::Taken(reason) => ExecutorError::Failed(reason),
-        OutOfMemory::TooLarge(reason) => ExecutorError::Repeatable(reason),
-    }
+    out_of_memory(task, compute, message)
 }
 
 /// Runs `compute` on a thread of its own; a panic becomes a failure.

@@ -13,8 +13,8 @@ HERE = Path(__file__).resolve().parent
 SHIM = HERE.parents[2] / "worker" / "kernels" / "shim"
 FLAGS = ["-std=c++17", "-O2", "-fPIC", "-Wall", "-Wextra", "-Werror", "-I", str(HERE)]
 
-# What asks for CUDA's functions.
-ASKING = ["torch_cuda", "c10_cuda", "torch_nvshmem", "caffe2_nvrtc", "torch_cpu"]
+# What asks for CUDA's functions; the last in a Python's PyTorch alone.
+ASKING = ["torch_cuda", "c10_cuda", "torch_nvshmem", "caffe2_nvrtc", "torch_cpu", "torch_python"]
 
 # Each library's sources, and how names begin that are asked for without saying of which library.
 LIBRARIES = {
@@ -39,7 +39,8 @@ VERSIONS = {"libnvshmem_host.so.3": "NVSHMEM"}
 
 def command(*words):
     """What a command prints."""
-    return subprocess.run([str(word) for word in words], check=True, stdout=subprocess.PIPE, text=True).stdout
+    words = [str(word) for word in words]
+    return subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
 def names(*words):
@@ -50,23 +51,41 @@ def names(*words):
 def substitute(soname, name):
     """A function in place of one that is not emulated."""
     if soname == "libcublas.so.13":
-        return (f'int {name}(void *handle) {{ emulator_enqueue(emulator_stream_of(handle), "{name}", nullptr, '
-                "nullptr, 0); return 0; }\n")
-    return f'int {name}() {{ std::fprintf(stderr, "emulator: no {name}\\n"); std::abort(); }}\n'
+        return f'int {name}(void *handle) {{ return counted(handle, "{name}"); }}\n'
+    return f'int {name}() {{ missing("{name}"); }}\n'
+
+
+# What substitutes call.
+COMMON = """#include <cstdio>
+#include <cstdlib>
+#include "emulator.h"
+namespace {
+[[maybe_unused]] int counted(void *handle, const char *name) {
+  emulator_enqueue(emulator_stream_of(handle), name, nullptr, nullptr, 0);
+  return 0;
+}
+[[noreturn, maybe_unused]] void missing(const char *name) {
+  std::fprintf(stderr, "emulator: no %s\\n", name);
+  std::abort();
+}
+} // namespace
+extern "C" {
+"""
 
 
 def main():
     """Builds everything."""
     libtorch, headers, out = map(Path, sys.argv[1:])
     out.mkdir(parents=True, exist_ok=True)
-    found = [libtorch / "lib" / f"lib{name}.so" for name in ASKING]
-    asked = set().union(*(names("nm", "-D", "--undefined-only", "--with-symbol-versions", path) for path in found))
+    found = [path for name in ASKING if (path := libtorch / "lib" / f"lib{name}.so").exists()]
+    undefined = ["nm", "-D", "--undefined-only", "--with-symbol-versions"]
+    asked = set().union(*(names(*undefined, path) for path in found))
     objects = {}
     for source in ["runtime", "driver", "math", "kernels"]:
         objects[source] = out / f"{source}.o"
         # images.cu is to round as written.
-        command("c++", *FLAGS, "-ffp-contract=off", "-I", SHIM, "-isystem", headers, "-c", HERE / f"{source}.cpp",
-                "-o", objects[source])
+        flags = [*FLAGS, "-ffp-contract=off", "-I", SHIM, "-isystem", headers]
+        command("c++", *flags, "-c", HERE / f"{source}.cpp", "-o", objects[source])
     for soname, (sources, prefix) in LIBRARIES.items():
         version = VERSIONS.get(soname, soname)
         wanted = {symbol.split("@")[0] for symbol in asked if symbol.endswith(f"@{version}")}
@@ -76,17 +95,18 @@ def main():
         defined = names("nm", "--defined-only", *parts) if parts else set()
         rest = out / f"{soname}.cpp"
         lines = "".join(substitute(soname, name) for name in sorted(wanted - defined))
-        rest.write_text('#include <cstdio>\n#include <cstdlib>\n#include "emulator.h"\nextern "C" {\n' + lines + "}\n")
+        rest.write_text(COMMON + lines + "}\n")
         script = out / f"{soname}.map"
         script.write_text(f"{version} {{ global: *; }};\n")
         others = [] if soname == "libcudart.so.13" else [out / "libcudart.so.13"]
         command("c++", *FLAGS, "-shared", rest, *parts, *others, "-ldl", f"-Wl,-soname,{soname}",
                 f"-Wl,--version-script,{script}", "-o", out / soname)
     include = libtorch / "include"
-    command("c++", *FLAGS, "-shared", "-isystem", include, "-isystem", include / "torch/csrc/api/include", "-isystem",
-            headers, HERE / "operations.cpp", "-L", libtorch / "lib", out / "libcudart.so.13",
-            "-Wl,--allow-shlib-undefined", "-ltorch_cuda", "-ltorch_cpu", "-lc10_cuda", "-lc10", "-o",
-            out / "operations.so")
+    flags = [*FLAGS, "-shared", "-Wl,--allow-shlib-undefined", "-L", libtorch / "lib"]
+    for path in [include, include / "torch/csrc/api/include", headers]:
+        flags += ["-isystem", path]
+    libraries = [out / "libcudart.so.13", "-ltorch_cuda", "-ltorch_cpu", "-lc10_cuda", "-lc10"]
+    command("c++", *flags, HERE / "operations.cpp", *libraries, "-o", out / "operations.so")
 
 
 if __name__ == "__main__":

@@ -20,7 +20,8 @@ def label(name):
     if "<" not in name:
         return name
     kernel = re.sub(r"<.*", "", name).split("::")[-1].split(" ")[-1]
-    said = re.findall(r"\w+Functor\w*|\w+_kernel_cuda|\w+_kernel_impl\b|launch_\w+|\w+Ops\b|sum_functor|CompareEq", name)
+    words = r"\w+Functor\w*|\w+_kernel_cuda|\w+_kernel_impl\b|launch_\w+|\w+Ops\b|sum_functor"
+    said = re.findall(words, name)
     said = [word for word in dict.fromkeys(said) if not word.startswith("gpu_kernel")]
     return " ".join([kernel, *said[:2]])
 
@@ -32,8 +33,11 @@ def step(bench, backbone, precision):
         command += ["--precision", precision, "--graphs", "on", "--warm-up", "3", "--steps", "1"]
         environment = {**os.environ, "EMULATOR_GRAPHS": folder}
         # Kernels that do nothing make numbers of all kinds, which may be told to be wrong.
-        subprocess.run(command, env=environment, check=True, capture_output=True)
-        [graph] = Path(folder).iterdir()
+        done = subprocess.run(command, env=environment, check=False, capture_output=True, text=True)
+        graphs = list(Path(folder).iterdir())
+        if done.returncode or len(graphs) != 1:
+            sys.exit(f"{' '.join(command)}: {len(graphs)} graphs\n{done.stderr}")
+        [graph] = graphs
         return collections.Counter(map(label, graph.read_text(encoding="utf-8").splitlines()))
 
 

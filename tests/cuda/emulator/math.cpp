@@ -114,6 +114,35 @@ int cudnnBackendExecute(void *handle, void *plan, void *) {
   return 0;
 }
 
+// What PyTorch itself normalises float32 with.
+int cudnnCreateTensorDescriptor(void **out) { return created(out); }
+int cudnnDestroyTensorDescriptor(void *object) { return destroyed(object); }
+int cudnnCreateActivationDescriptor(void **out) { return created(out); }
+int cudnnDestroyActivationDescriptor(void *object) { return destroyed(object); }
+int cudnnSetTensorNdDescriptor() { return 0; }
+int cudnnGetBatchNormalizationForwardTrainingExWorkspaceSize(void *, int, int, void *, void *, void *, void *,
+                                                             void *, size_t *size) {
+  *size = 0;
+  return 0;
+}
+int cudnnGetBatchNormalizationTrainingExReserveSpaceSize(void *, int, int, void *, void *, size_t *size) {
+  *size = 0;
+  return 0;
+}
+int cudnnGetBatchNormalizationBackwardExWorkspaceSize(void *, int, int, void *, void *, void *, void *,
+                                                      void *, void *, void *, size_t *size) {
+  *size = 0;
+  return 0;
+}
+int cudnnBatchNormalizationForwardTrainingEx(void *handle) {
+  emulator_enqueue(of(handle).stream, "cuDNN: batch normalisation", nullptr, nullptr, 0);
+  return 0;
+}
+int cudnnBatchNormalizationBackwardEx(void *handle) {
+  emulator_enqueue(of(handle).stream, "cuDNN: gradient of a batch normalisation", nullptr, nullptr, 0);
+  return 0;
+}
+
 int cublasCreate_v2(void **handle) { return cudnnCreate(handle); }
 int cublasDestroy_v2(void *handle) {
   delete &of(handle);

@@ -4,12 +4,11 @@
 
 #include <ATen/ATen.h>
 #include <ATen/core/dispatch/Dispatcher.h>
-#include <ATen/native/Resize.h>
 #include <c10/cuda/CUDAStream.h>
 #include <torch/library.h>
 
-#include <cstdio>
-#include <cstdlib>
+#include <algorithm>
+#include <memory>
 #include <set>
 #include <string>
 
@@ -74,7 +73,7 @@ template <typename Change> IValue changed(const IValue &value, Change &&change) 
 struct Call {
   c10::OperatorHandle op;
   std::vector<IValue> arguments;
-  // Where the results go; those that are arguments are not here.
+  // Where the results go; nothing for those that are arguments.
   std::vector<IValue> results;
 };
 
@@ -125,6 +124,73 @@ bool is_written(const c10::Argument &argument) {
   return argument.alias_info() && argument.alias_info()->isWrite();
 }
 
+// Whether a GPU waits for the host in the middle of it, which needs to know a size.
+bool waits(const c10::OperatorHandle &op, const std::vector<IValue> &given) {
+  static const std::set<std::string> waiting = {"aten::nonzero",
+                                                "aten::masked_select",
+                                                "aten::_unique",
+                                                "aten::_unique2",
+                                                "aten::unique_dim",
+                                                "aten::bincount",
+                                                "aten::unique_consecutive",
+                                                "aten::repeat_interleave"};
+  const std::string &name = op.schema().name();
+  if (name.rfind("aten::index", 0) != 0 && name.rfind("aten::_index_put", 0) != 0) {
+    return waiting.count(name);
+  }
+  // A mask is a list of indices that is not known yet.
+  return std::any_of(given.begin(), given.end(), [](const IValue &value) {
+    if (!value.isOptionalTensorList()) {
+      return false;
+    }
+    for (const std::optional<Tensor> index : value.toOptionalTensorList()) {
+      if (index && (index->scalar_type() == at::kBool || index->scalar_type() == at::kByte)) {
+        return true;
+      }
+    }
+    return false;
+  });
+}
+
+// What becomes of the results of an operation, which `found` has on the CPU.
+struct Results {
+  // On the GPU: the arguments that were written to, and new tensors.
+  std::vector<IValue> values;
+  // Whether what was found is to be copied there.
+  std::vector<bool> copied;
+};
+
+// `sizeless` says which arguments are results that get their size from the operation.
+template <typename Sizeless>
+Results results(const c10::FunctionSchema &schema, const std::vector<IValue> &given, const Stack &found,
+                Sizeless &&sizeless) {
+  const auto device = gpu_of(given);
+  const auto place = [&](const Tensor &x) {
+    return x.defined() ? at::empty_strided(x.sizes(), x.strides(), x.options().device(device)) : x;
+  };
+  Results results;
+  for (size_t i = 0; i < found.size(); ++i) {
+    const auto *result = schema.returns()[i].alias_info();
+    if (!result || !result->isWrite()) {
+      results.values.push_back(changed(found[i], place));
+      results.copied.push_back(true);
+      continue;
+    }
+    for (size_t a = 0; a < given.size(); ++a) {
+      const auto *argument = schema.arguments()[a].alias_info();
+      if (argument && argument->isWrite() && argument->beforeSet() == result->beforeSet()) {
+        results.values.push_back(given[a]);
+        results.copied.push_back(sizeless(a));
+        if (results.copied.back()) {
+          given[a].toTensor().resize_(found[i].toTensor().sizes());
+        }
+      }
+    }
+  }
+  TORCH_CHECK(results.values.size() == found.size(), schema.name(), " returns something else");
+  return results;
+}
+
 void compute(const c10::OperatorHandle &op, Stack *stack) {
   const auto &schema = op.schema();
   const size_t count = schema.arguments().size();
@@ -134,67 +200,44 @@ void compute(const c10::OperatorHandle &op, Stack *stack) {
   cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
   cudaStreamIsCapturing(stream, &status);
   const bool capturing = status != cudaStreamCaptureStatusNone;
-  auto *call = new Call{op, {}, {}};
-  Call first{op, {}, {}};
-  // Results that get their size from the operation.
+  TORCH_CHECK(!capturing || !waits(op, given),
+              "operation not permitted when stream is capturing: ", schema.name());
   const auto sizeless = [&](size_t i) {
-    return is_written(schema.arguments()[i]) && given[i].isTensor() && given[i].toTensor().is_cuda() &&
-           given[i].toTensor().numel() == 0;
+    const IValue &value = given[i];
+    return is_written(schema.arguments()[i]) && value.isTensor() && value.toTensor().is_cuda() &&
+           value.toTensor().numel() == 0;
   };
+  auto call = std::make_unique<Call>(Call{op, {}, {}});
+  Call now{op, {}, {}};
   for (size_t i = 0; i < count; ++i) {
     call->arguments.push_back(sizeless(i) ? at::empty({0}, given[i].toTensor().options().device(at::kCPU))
                                           : changed(given[i], on_host));
+    // What is recorded is not done.
     const bool kept = capturing && is_written(schema.arguments()[i]);
-    first.arguments.push_back(kept ? changed(call->arguments[i], own_copy) : call->arguments[i]);
+    now.arguments.push_back(kept ? changed(call->arguments[i], own_copy) : call->arguments[i]);
   }
   Stack found;
-  run(first, found);
-  const auto device = gpu_of(given);
-  const auto place = [&](const Tensor &x) {
-    return x.defined() ? at::empty_strided(x.sizes(), x.strides(), x.options().device(device)) : x;
-  };
-  std::vector<bool> moved(found.size());
-  for (size_t i = 0; i < found.size(); ++i) {
-    const auto &returned = schema.returns()[i];
-    if (returned.alias_info() && returned.alias_info()->isWrite()) {
-      // It is an argument.
-      for (size_t a = 0; a < count; ++a) {
-        const auto *info = schema.arguments()[a].alias_info();
-        if (info && info->isWrite() && info->beforeSet() == returned.alias_info()->beforeSet()) {
-          call->results.push_back(given[a]);
-          if (sizeless(a)) {
-            const Tensor &x = found[i].toTensor();
-            given[a].toTensor().resize_(x.sizes());
-            moved[i] = true;
-          }
-        }
-      }
-      continue;
-    }
-    TORCH_CHECK(!capturing || found[i].isTensor() || found[i].isTensorList(),
+  run(now, found);
+  for (const IValue &value : found) {
+    TORCH_CHECK(!capturing || value.isTensor() || value.isTensorList(),
                 "operation not permitted when stream is capturing: ", schema.name());
-    call->results.push_back(changed(found[i], place));
   }
-  TORCH_CHECK(call->results.size() == found.size(), schema.name(), " returns something else");
+  const Results to = results(schema, given, found, sizeless);
   for (size_t i = 0; i < found.size(); ++i) {
-    torch::jit::push(*stack, call->results[i]);
-    const bool is_argument = schema.returns()[i].alias_info() && schema.returns()[i].alias_info()->isWrite();
-    if (is_argument && !moved[i]) {
-      call->results[i] = IValue();
-    } else if (!capturing) {
-      give(call->results[i], found[i]);
+    torch::jit::push(*stack, to.values[i]);
+    if (!capturing && to.copied[i]) {
+      give(to.values[i], found[i]);
     }
+    // Only addresses are kept, as by a graph: not the memory.
+    call->results.push_back(to.copied[i] ? changed(to.values[i], on_host) : IValue());
   }
   const std::string name = "at " + schema.name();
   if (capturing) {
-    // Only addresses are kept, as by a graph: not the memory.
-    for (auto &result : call->results) {
-      result = changed(result, [&](const Tensor &x) { return x.defined() ? on_host(x) : x; });
-    }
-    emulator_enqueue(stream, name.c_str(), again, &call, sizeof call);
+    // Graphs live as long as the program, or nearly so.
+    Call *recorded = call.release();
+    emulator_enqueue(stream, name.c_str(), again, &recorded, sizeof recorded);
   } else {
     emulator_enqueue(stream, name.c_str(), nullptr, nullptr, 0);
-    delete call;
   }
 }
 

@@ -130,7 +130,8 @@ bool unsafe(const char *what) {
 // Waits for a stream, or for all of them.
 cudaError_t wait_for(CUstream_st *stream, const char *what) {
   for (const auto &capture : captures) {
-    if (capture->thread == &here && (!stream || stream->capture == capture)) {
+    // By whichever thread.
+    if (!stream || stream->capture == capture) {
       capture->invalid = true;
       return fail(cudaErrorStreamCaptureUnsupported, what);
     }
@@ -152,7 +153,9 @@ cudaError_t enqueue(cudaStream_t on, std::string name, std::function<void()> wor
   }
   for (const auto &capture : captures) {
     if (capture->thread == &here) {
+      // CUDA would do it: a graph that lacks it is not what was meant.
       std::fprintf(stderr, "emulator: %s is done beside a recording that this thread makes\n", name.c_str());
+      capture->invalid = true;
     }
   }
   if (work) {
@@ -530,6 +533,9 @@ cudaError_t cudaStreamGetPriority(cudaStream_t, int *priority) {
 }
 cudaError_t cudaStreamQuery(cudaStream_t stream) {
   const Lock lock(mutex);
+  if (unsafe("cudaStreamQuery")) {
+    return cudaErrorStreamCaptureUnsupported;
+  }
   return wait_for(stream_of(stream), "cudaStreamQuery");
 }
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {

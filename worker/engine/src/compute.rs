@@ -52,10 +52,10 @@ impl Compute {
         Self { graphs, ..self }
     }
 
-    /// Whether steps become CUDA graphs, where that can be had.
+    /// Whether steps become CUDA graphs.
     #[must_use]
-    pub fn has_graphs(&self) -> bool {
-        self.graphs
+    pub fn records_steps(&self) -> bool {
+        matches!(self.new_family(), Some(Ok(_)))
     }
 
     /// With this many bytes of pixels at most that a GPU keeps, [`DEVICE_DATA_LIMIT`] at first.
@@ -119,7 +119,7 @@ impl Compute {
 
     /// Where steps leave what they change.
     pub(crate) fn addresses(&self) -> Addresses {
-        match self.rehearsal || matches!(self.new_family(), Some(Ok(_))) {
+        match self.rehearsal || self.records_steps() {
             true => Addresses::Fixed,
             false => Addresses::Free,
         }

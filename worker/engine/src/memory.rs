@@ -18,8 +18,8 @@ pub fn is_out_of_memory(message: &str) -> bool {
     SIGNS.iter().any(|sign| message.contains(sign))
 }
 
-/// Frees what forward passes on this device have saved that came to no backward pass, as those for which there
-/// was no memory: burn does so after the next backward pass of any.
+/// Frees what forward passes on this device have saved that came to no backward pass, as those for which
+/// there was no memory: burn does so after the next backward pass of any.
 pub fn release_forward_passes(device: &Device) {
     let pass = || {
         let x = Tensor::<1>::zeros([1], &device.clone().autodiff()).require_grad();

@@ -9,7 +9,7 @@ mod tests;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use burn::tensor::Tensor;
+use burn::tensor::{Tensor, TensorData};
 use quartet_kernels::{
     Addresses, Graph, GraphError, GraphFamily, copied, overwrite, panic_message,
 };
@@ -166,12 +166,12 @@ impl<I: Inputs> Repeated<I> {
         computation: &mut impl Computation<I>,
     ) -> (Tensor<1>, Result<Recorded, GraphError>) {
         let changed = computation.changed();
-        let before = match tried(|| copies(&changed)) {
+        let before = match tried(|| values(&changed)) {
             Ok(before) => before,
             Err(reason) => return (computation.compute(inputs), Err(reason)),
         };
         let result = copied(computation.compute(inputs));
-        let after = match tried(|| copies(&changed)) {
+        let after = match tried(|| values(&changed)) {
             Ok(after) => after,
             Err(reason) => return (result, Err(reason)),
         };
@@ -234,13 +234,15 @@ fn tried<T>(body: impl FnOnce() -> T) -> Result<T, GraphError> {
         .map_err(|panic| GraphError::Failed(panic_message(&*panic).to_owned()))
 }
 
-fn copies(tensors: &[Tensor<1>]) -> Vec<Tensor<1>> {
-    tensors.iter().cloned().map(copied).collect()
+/// On the host: a GPU has memory for the steps, not for their state once more.
+fn values(tensors: &[Tensor<1>]) -> Vec<TensorData> {
+    let values = tensors.iter().map(|tensor| tensor.clone().into_data());
+    values.collect()
 }
 
-fn write_all(targets: &[Tensor<1>], sources: &[Tensor<1>]) {
-    for (target, source) in targets.iter().zip(sources) {
-        overwrite(target, source);
+fn write_all(targets: &[Tensor<1>], values: &[TensorData]) {
+    for (target, values) in targets.iter().zip(values) {
+        overwrite(target, &Tensor::from_data(values.clone(), &target.device()));
     }
 }
 
@@ -255,7 +257,10 @@ struct Change {
 }
 
 impl Change {
-    fn of(found: &Tensor<1>, before: Tensor<1>, expected: &Tensor<1>) -> Self {
+    fn of(found: &Tensor<1>, before: TensorData, expected: &TensorData) -> Self {
+        let device = found.device();
+        let before = Tensor::from_data(before, &device);
+        let expected = Tensor::from_data(expected.clone(), &device);
         let norm = |tensor: Tensor<1>| {
             let squares = tensor.clone() * tensor;
             f64::from(squares.sum().into_scalar::<f32>()).sqrt()
@@ -263,7 +268,7 @@ impl Change {
         Self {
             values: found.dims()[0],
             difference: norm(found.clone() - expected.clone()),
-            change: norm(expected.clone() - before),
+            change: norm(expected - before),
         }
     }
 

@@ -27,9 +27,17 @@ pub enum OutOfMemory {
 #[must_use]
 pub fn out_of_memory(task: &TrainTask, compute: &Compute, message: &str) -> OutOfMemory {
     let batch = task.experiment.batch_size;
+    // Of the training.
+    release_forward_passes(&compute.device);
     let fits = |batch| fits(task, compute, batch);
     let found = match fits(batch) {
-        Ok(true) => return OutOfMemory::Taken(description(task, message, "it fits now")),
+        Ok(true) => {
+            let advice = match compute.records_steps() {
+                true => "it fits now without recorded steps (--cuda-graphs off)",
+                false => "it fits now",
+            };
+            return OutOfMemory::Taken(description(task, message, advice));
+        }
         Ok(false) => search(batch, fits),
         Err(reason) => Err(reason),
     };
@@ -95,10 +103,10 @@ fn fits(task: &TrainTask, compute: &Compute, batch: u32) -> Result<bool, String>
         drop(state);
         done.map_err(|error| TrainError::Images(std::io::Error::other(error.to_string())))
     };
-    // What was given up before.
-    release_forward_passes(&compute.device);
     // A panic is what failures inside of burn are; nothing of the step is used.
-    match catch_unwind(AssertUnwindSafe(step)) {
+    let tried = catch_unwind(AssertUnwindSafe(step));
+    release_forward_passes(&compute.device);
+    match tried {
         Ok(Ok(())) => Ok(true),
         Ok(Err(error)) => Err(error.to_string()),
         Err(panic) => match panic_message(&*panic) {

@@ -1,6 +1,6 @@
 //! CUDA graphs.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use burn::tensor::Device;
 
@@ -9,14 +9,25 @@ use crate::GraphError;
 
 /// A CUDA graph.
 #[derive(Debug)]
-pub(crate) struct Recording(ffi::Graph);
+pub(crate) struct Recording {
+    graph: ffi::Graph,
+    /// Dropped after the graph.
+    _member: Arc<()>,
+}
 
 /// CUDA graphs of one GPU that have their memory in common.
 #[derive(Clone, Debug)]
 pub(crate) struct RecordingFamily {
     gpu: usize,
-    /// Another one after a recording that failed: LibTorch takes none again that has lost its last graph.
-    family: Arc<Mutex<ffi::Family>>,
+    pool: Arc<Mutex<Pool>>,
+}
+
+/// The memory of a family. LibTorch takes none again that has lost its last graph, or whose first one failed.
+#[derive(Debug)]
+struct Pool {
+    family: ffi::Family,
+    /// Its graphs, if there was ever one.
+    members: Option<Weak<()>>,
 }
 
 impl RecordingFamily {
@@ -25,8 +36,8 @@ impl RecordingFamily {
         if !ffi::Graph::available() {
             return Err(GraphError::NotBuilt);
         }
-        let family = Arc::new(Mutex::new(new_family()?));
-        Ok(Self { gpu, family })
+        let pool = Arc::new(Mutex::new(Pool::new()?));
+        Ok(Self { gpu, pool })
     }
 
     /// Records what `body` does; an error of its own ends the recording.
@@ -34,25 +45,54 @@ impl RecordingFamily {
         &self,
         body: impl FnOnce() -> Result<T, String>,
     ) -> Result<(Recording, T), GraphError> {
-        let mut family = self.family.lock().unwrap_or_else(PoisonError::into_inner);
-        // The body's error is worth more than LibTorch's, which only says that there is nothing recorded.
-        match ffi::Graph::record(self.gpu, *family, body) {
-            Ok((graph, value)) => Ok((Recording(graph), value)),
-            Err(reason) => {
-                *family = new_family()?;
-                Err(GraphError::Failed(reason))
+        let family = {
+            let mut pool = self.pool();
+            if pool.is_lost() {
+                *pool = Pool::new()?;
             }
-        }
+            pool.family
+        };
+        // The body's error is worth more than LibTorch's, which only says that there is nothing recorded.
+        let recorded = ffi::Graph::record(self.gpu, family, body);
+        let member = self.pool().member();
+        let (graph, value) = recorded.map_err(GraphError::Failed)?;
+        let recording = Recording {
+            graph,
+            _member: member,
+        };
+        Ok((recording, value))
+    }
+
+    fn pool(&self) -> MutexGuard<'_, Pool> {
+        self.pool.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn new_family() -> Result<ffi::Family, GraphError> {
-    ffi::Family::new().map_err(|error| GraphError::Failed(error.to_string()))
+impl Pool {
+    fn new() -> Result<Self, GraphError> {
+        let family = ffi::Family::new().map_err(|error| GraphError::Failed(error.to_string()))?;
+        Ok(Self {
+            family,
+            members: None,
+        })
+    }
+
+    fn is_lost(&self) -> bool {
+        let members = self.members.as_ref();
+        members.is_some_and(|members| members.strong_count() == 0)
+    }
+
+    fn member(&mut self) -> Arc<()> {
+        let members = self.members.as_ref().and_then(Weak::upgrade);
+        let member = members.unwrap_or_default();
+        self.members = Some(Arc::downgrade(&member));
+        member
+    }
 }
 
 impl Recording {
     pub(crate) fn replay(&mut self) {
-        done(self.0.replay());
+        done(self.graph.replay());
     }
 }
 
@@ -70,7 +110,7 @@ mod tests {
             }
             let family = RecordingFamily {
                 gpu: 0,
-                family: Arc::new(Mutex::new(new_family().unwrap())),
+                pool: Arc::new(Mutex::new(Pool::new().unwrap())),
             };
             let total = tch::Tensor::zeros([3], (tch::Kind::Float, tch::Device::Cuda(0)));
             let add = || {
@@ -83,6 +123,8 @@ mod tests {
                 failed.unwrap_err(),
                 GraphError::Failed("it fails".to_owned())
             );
+            // One that nobody keeps.
+            drop(family.record(add).unwrap());
             let (mut recording, ()) = family.record(add).unwrap();
             // The other way round, too: there is one that has not failed.
             family.record::<()>(|| Err("again".to_owned())).unwrap_err();
