@@ -18,7 +18,7 @@ ASKING = ["torch_cuda", "c10_cuda", "torch_nvshmem", "caffe2_nvrtc", "torch_cpu"
 
 # Each library's sources, and how names begin that are asked for without saying of which library.
 LIBRARIES = {
-    "libcudart.so.13": (["runtime"], None),
+    "libcudart.so.13": (["runtime", "recording", "memory"], None),
     "libcuda.so.1": (["driver", "kernels"], r"cu[A-EG-Z]|cuFunc"),
     "libcudnn.so.9": (["math"], None),
     "libcublas.so.13": (["math"], None),
@@ -81,7 +81,7 @@ def main():
     undefined = ["nm", "-D", "--undefined-only", "--with-symbol-versions"]
     asked = set().union(*(names(*undefined, path) for path in found))
     objects = {}
-    for source in ["runtime", "driver", "math", "kernels"]:
+    for source in ["runtime", "recording", "memory", "driver", "math", "kernels"]:
         objects[source] = out / f"{source}.o"
         # images.cu is to round as written.
         flags = [*FLAGS, "-ffp-contract=off", "-I", SHIM, "-isystem", headers]

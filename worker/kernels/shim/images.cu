@@ -10,6 +10,13 @@ EVERYWHERE float times(float a, float b) { return __fmul_rn(a, b); }
 EVERYWHERE float plus(float a, float b) { return __fadd_rn(a, b); }
 EVERYWHERE double times(double a, double b) { return __dmul_rn(a, b); }
 EVERYWHERE double plus(double a, double b) { return __dadd_rn(a, b); }
+#else
+#define EVERYWHERE inline
+// Not contracted: who compiles this for a CPU says so to the compiler.
+EVERYWHERE float times(float a, float b) { return a * b; }
+EVERYWHERE float plus(float a, float b) { return a + b; }
+EVERYWHERE double times(double a, double b) { return a * b; }
+EVERYWHERE double plus(double a, double b) { return a + b; }
 #endif
 
 // Where a position of an axis takes its value: from two pixels of the source, by two weights.

@@ -96,11 +96,6 @@ static unsigned half_of(float value) {
 }
 static unsigned rounded(float low, float high) { return half_of(high) << 16 | half_of(low); }
 
-#define EVERYWHERE
-static float times(float a, float b) { return a * b; }
-static float plus(float a, float b) { return a + b; }
-static double times(double a, double b) { return a * b; }
-static double plus(double a, double b) { return a + b; }
 #include "../shim/images.cu"
 
 #include "../shim/rows.cu"

@@ -6,7 +6,7 @@ use burn::nn::{BatchNorm, BatchNormConfig};
 use burn::tensor::{DType, Device, TensorData};
 
 use super::*;
-use crate::{channels_last, channels_last_bf16};
+use crate::{GpuArithmetic, channels_last, channels_last_bf16, set_gpu_arithmetic};
 
 const CHANNELS: usize = 8;
 
@@ -214,8 +214,15 @@ mod gpu {
             return;
         }
         let device = Device::libtorch_cuda(0);
+        // Each convolution the same in both.
+        set_gpu_arithmetic(
+            &device,
+            GpuArithmetic {
+                tf32: false,
+                deterministic: true,
+            },
+        );
         for case in Case::all(false) {
-            // TF32 is LibTorch's to take for convolutions; these are the same in both.
             case.check(&device, 1e-4);
         }
         for case in Case::all(true) {
