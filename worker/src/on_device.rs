@@ -1,29 +1,26 @@
 //! The agent's executor: the engine on a device, on a thread of its own for each task.
 
-use std::any::Any;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+mod training;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use burn::tensor::Device;
 use futures::future::BoxFuture;
 use quartet_agent::Link;
 use quartet_agent::executor::{
-    Callbacks, Checkpoint, EvaluateTask, Evaluated, Executor, ExecutorError, Stop, TrainTask,
-    Trained, UnsupportedPrecision,
+    EvaluateTask, Evaluated, Executor, ExecutorError, TrainTask, Trained, UnsupportedPrecision,
 };
 use quartet_engine::compute::Compute;
 use quartet_engine::evaluate::evaluate;
-use quartet_engine::memory::is_out_of_memory;
+use quartet_engine::memory::release_forward_passes;
 use quartet_engine::models::check_precision;
-use quartet_engine::train::memory::{OutOfMemory, out_of_memory};
-use quartet_engine::train::{TrainError, train};
 use quartet_kernels::panic_message;
 use quartet_shared::gpu::GpuUse;
-use quartet_shared::ids::RunName;
-use quartet_shared::predictions::Predictions;
-use quartet_shared::progress::Progress;
 use quartet_shared::provenance::Provenance;
 use quartet_shared::spec::Precision;
 use tokio::sync::oneshot;
 
+use self::training::train_within_memory;
 use crate::device::TrainingDevice;
 use crate::gpu_monitor::GpuMonitor;
 use crate::provenance;
@@ -73,8 +70,9 @@ impl Executor for OnDevice {
 
     fn train(&self, task: TrainTask, link: Link) -> BoxFuture<'_, Result<Trained, ExecutorError>> {
         let compute = self.compute.clone();
-        Box::pin(on_thread("train", link, move |link| {
-            train_within_memory(&task, compute, link)
+        let device = compute.device.clone();
+        Box::pin(on_thread("train", device, link, move |link| {
+            train_within_memory(&task, &compute, link)
         }))
     }
 
@@ -84,97 +82,18 @@ impl Executor for OnDevice {
         link: Link,
     ) -> BoxFuture<'_, Result<Evaluated, ExecutorError>> {
         let compute = self.compute.clone();
-        Box::pin(on_thread("evaluate", link, move |link| {
+        let device = compute.device.clone();
+        Box::pin(on_thread("evaluate", device, link, move |link| {
             evaluate(&task, compute, link).map_err(ExecutorError::failed)
         }))
     }
 }
 
-/// Trains; where there is no memory for steps that are recorded, which keep memory of their own, from the
-/// beginning once more without that. Not after a checkpoint, as the next attempt begins with that one; nor
-/// where each attempt is to end with the same bytes.
-fn train_within_memory(
-    task: &TrainTask,
-    mut compute: Compute,
-    link: &mut dyn Callbacks,
-) -> Result<Trained, ExecutorError> {
-    let mut link = Watched {
-        link,
-        has_checkpoint: false,
-    };
-    loop {
-        let training = AssertUnwindSafe(|| train(task, compute.clone(), &mut link));
-        let panic = match catch_unwind(training) {
-            Ok(trained) => return trained.map_err(|error| train_failure(task, error)),
-            Err(panic) => panic,
-        };
-        let again = !link.has_checkpoint && !task.experiment.deterministic;
-        match panic_failure(task, &compute, panic) {
-            OutOfMemory::Taken(reason) if again && compute.records_steps() => {
-                tracing::warn!("{reason}: so it begins again");
-                compute = compute.with_graphs(false);
-            }
-            OutOfMemory::Taken(reason) => return Err(ExecutorError::Failed(reason)),
-            OutOfMemory::TooLarge(reason) => return Err(ExecutorError::Repeatable(reason)),
-        }
-    }
-}
-
-/// Whether a training has handed over a checkpoint.
-struct Watched<'a> {
-    link: &'a mut dyn Callbacks,
-    has_checkpoint: bool,
-}
-
-impl Callbacks for Watched<'_> {
-    fn on_progress(&mut self, progress: Progress) {
-        self.link.on_progress(progress);
-    }
-
-    fn stop(&self) -> Option<Stop> {
-        self.link.stop()
-    }
-
-    fn wants_mid_epoch_checkpoint(&self) -> bool {
-        self.link.wants_mid_epoch_checkpoint()
-    }
-
-    fn on_checkpoint(&mut self, checkpoint: Checkpoint) -> Option<Stop> {
-        self.has_checkpoint = true;
-        self.link.on_checkpoint(checkpoint)
-    }
-
-    fn on_predictions(&mut self, run: &RunName, predictions: &Predictions) {
-        self.link.on_predictions(run, predictions);
-    }
-}
-
-fn train_failure(task: &TrainTask, error: TrainError) -> ExecutorError {
-    match error {
-        // Another try would fail in the same way. The cached file's name says nothing to people.
-        TrainError::Weights(error) => {
-            let error = anyhow::Error::from(error.about(&task.run.weights));
-            ExecutorError::Rejected(format!("weights cannot be used: {error:#}"))
-        }
-        // The same state and the same batches have the same loss.
-        error @ TrainError::Diverged { .. } => ExecutorError::Repeatable(error.to_string()),
-        error => ExecutorError::failed(error),
-    }
-}
-
-/// Where a training does not fit, another try would want as much memory. Any other panic goes on.
-fn panic_failure(task: &TrainTask, compute: &Compute, panic: Box<dyn Any + Send>) -> OutOfMemory {
-    let message = panic_message(&*panic);
-    if !is_out_of_memory(message) {
-        resume_unwind(panic);
-    }
-    tracing::warn!("out of memory on the GPU; looking for the largest batch that fits: {message}");
-    out_of_memory(task, compute, message)
-}
-
-/// Runs `compute` on a thread of its own; a panic becomes a failure.
+/// Runs `compute` on a thread of its own; a panic becomes a failure. What it took of the device's
+/// memory is given back.
 async fn on_thread<T: Send + 'static>(
     name: &str,
+    device: Device,
     mut link: Link,
     compute: impl FnOnce(&mut Link) -> Result<T, ExecutorError> + Send + 'static,
 ) -> Result<T, ExecutorError> {
@@ -184,10 +103,11 @@ async fn on_thread<T: Send + 'static>(
         .spawn(move || {
             let compute = AssertUnwindSafe(move || compute(&mut link));
             let result = catch_unwind(compute).unwrap_or_else(|panic| {
+                release_forward_passes(&device);
                 let message = panic_message(&*panic);
                 Err(ExecutorError::Failed(format!("panicked: {message}")))
             });
-            quartet_kernels::release_memory();
+            quartet_kernels::release_memory(&device);
             let _ = sender.send(result);
         });
     thread.map_err(|e| ExecutorError::Failed(format!("cannot start a thread: {e}")))?;

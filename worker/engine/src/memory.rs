@@ -1,8 +1,10 @@
 //! A device that has no memory left.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::fmt::Display;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use burn::tensor::{Device, Tensor};
+use quartet_kernels::panic_message;
 
 /// What LibTorch and NVIDIA's libraries say when there is no memory left on a GPU.
 const SIGNS: [&str; 4] = [
@@ -13,9 +15,23 @@ const SIGNS: [&str; 4] = [
 ];
 
 /// Whether a failure is one for want of memory on the device.
-#[must_use]
-pub fn is_out_of_memory(message: &str) -> bool {
+pub(crate) fn is_out_of_memory(message: &str) -> bool {
     SIGNS.iter().any(|sign| message.contains(sign))
+}
+
+/// What `body` returns, or what LibTorch says where the device has no memory for it. That is a panic, as all
+/// failures inside of burn are; any other goes on.
+///
+/// # Errors
+/// There is no memory for it.
+pub fn within_memory<T>(body: impl FnOnce() -> T) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(body)).map_err(|panic| {
+        let message = panic_message(&*panic);
+        if !is_out_of_memory(message) {
+            resume_unwind(panic);
+        }
+        message.to_owned()
+    })
 }
 
 /// Frees what forward passes on this device have saved that came to no backward pass, as those for which
@@ -29,9 +45,10 @@ pub fn release_forward_passes(device: &Device) {
     let _ = catch_unwind(AssertUnwindSafe(pass));
 }
 
-/// `, of which .. was free`, if LibTorch says how much.
-pub(crate) fn was_free(message: &str) -> String {
-    free(message).map_or_else(String::new, |free| format!(", of which {free} was free"))
+/// For people: what there was no memory for, and how much was free, if LibTorch's `message` says so.
+pub(crate) fn description(message: &str, what: impl Display) -> String {
+    let free = free(message).map_or_else(String::new, |free| format!(", of which {free} was free"));
+    format!("out of memory on the GPU{free}: {what}")
 }
 
 /// How much LibTorch says was free.
@@ -56,7 +73,19 @@ pub(crate) mod tests {
         assert!(is_out_of_memory(MESSAGE));
         let other = "LibTorch: convolution: channels do not match";
         assert!(!is_out_of_memory(other));
-        assert_eq!(was_free(MESSAGE), ", of which 1.06 GiB was free");
-        assert_eq!(was_free("CUDNN_STATUS_ALLOC_FAILED"), "");
+        let expected = "out of memory on the GPU, of which 1.06 GiB was free: an image";
+        assert_eq!(description(MESSAGE, "an image"), expected);
+        let other = description("CUDNN_STATUS_ALLOC_FAILED", "an image");
+        assert_eq!(other, "out of memory on the GPU: an image");
+    }
+
+    #[test]
+    fn only_a_lack_of_memory_is_caught() {
+        assert_eq!(within_memory(|| 3), Ok(3));
+        let fails = || -> u8 { panic!("{MESSAGE}") };
+        assert_eq!(within_memory(fails), Err(MESSAGE.to_owned()));
+        let other = || within_memory(|| panic!("channels do not match"));
+        let panic = catch_unwind(other).unwrap_err();
+        assert_eq!(panic_message(&*panic), "channels do not match");
     }
 }

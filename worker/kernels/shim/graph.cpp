@@ -12,6 +12,7 @@ void end(Graph *) {}
 void replay(Graph *) {}
 void destroy(Graph *) noexcept {}
 int64_t peak_bytes(int64_t) { return 0; }
+int64_t release_memory(int64_t) { return 0; }
 } // namespace graph
 
 #else
@@ -151,6 +152,11 @@ int64_t peak_bytes(int64_t gpu) {
   const auto stats = allocator::getDeviceStats(device);
   allocator::resetPeakStats(device);
   return stats.allocated_bytes[0].peak;
+}
+
+int64_t release_memory(int64_t gpu) {
+  allocator::emptyCache();
+  return allocator::getDeviceStats(static_cast<c10::DeviceIndex>(gpu)).reserved_bytes[0].current;
 }
 
 } // namespace graph

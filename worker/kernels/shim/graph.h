@@ -26,5 +26,8 @@ void replay(Graph *graph);
 void destroy(Graph *graph) noexcept;
 // The most bytes of tensors that there have been on GPU `gpu` since the last call.
 int64_t peak_bytes(int64_t gpu);
+// Gives the memory that LibTorch keeps of all GPUs back to the system, but for that of tensors and graphs.
+// How many bytes it still has of GPU `gpu`.
+int64_t release_memory(int64_t gpu);
 
 } // namespace graph

@@ -374,6 +374,9 @@ int32_t quartet_is_idle(int64_t gpu, bool *out, char **message) {
 int32_t quartet_peak_bytes(int64_t gpu, int64_t *out, char **message) {
   return guarded(message, [&] { *out = graph::peak_bytes(gpu); });
 }
+int32_t quartet_release_gpu_memory(int64_t gpu, int64_t *out, char **message) {
+  return guarded(message, [&] { *out = graph::release_memory(gpu); });
+}
 
 // See observe.h. `*lines` is a string for `quartet_free`.
 int32_t quartet_observe_begin(char **message) { return guarded(message, observe::begin); }

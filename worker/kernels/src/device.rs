@@ -2,9 +2,15 @@
 
 use burn::tensor::Device;
 
-/// Gives memory that is not in use back to the system: what a training took stays with the process until
-/// then, so that steps need not ask for it again.
-pub fn release_memory() {
+/// Gives memory that is not in use back to the system, and that of a GPU, for its other processes: what a
+/// training took stays with the process until then, so that steps need not ask for it again.
+pub fn release_memory(device: &Device) {
+    #[cfg(feature = "tch")]
+    if let Some(gpu) = crate::torch::gpu(device) {
+        crate::torch::release_memory(gpu);
+    }
+    #[cfg(not(feature = "tch"))]
+    let _ = device;
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     crate::memory::release();
 }

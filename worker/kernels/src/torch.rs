@@ -42,8 +42,8 @@ pub(crate) use norm::{batch_norm, conv2d_batch_norm};
 pub(crate) use optimizer::AdamList;
 pub(crate) use recording::{Recording, RecordingFamily};
 pub(crate) use transfer::{
-    address, copied, flat, gpu, is_idle, observed, overwrite, peak_bytes, set_gpu_arithmetic,
-    upload, upload_int, write, write_int, zero_bytes,
+    address, copied, flat, gpu, is_idle, observed, overwrite, peak_bytes, release_memory,
+    set_gpu_arithmetic, upload, upload_int, write, write_int, zero_bytes,
 };
 pub(crate) use weights::bf16_weights;
 

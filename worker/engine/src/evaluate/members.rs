@@ -1,10 +1,8 @@
 //! The members of an ensemble, computed one after the other with what memory the device has.
 
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
 
-use quartet_kernels::panic_message;
 use quartet_shared::dataset::{Dataset, Split};
 use quartet_shared::ids::Epoch;
 use quartet_shared::predictions::Predictions;
@@ -16,7 +14,7 @@ use crate::batches::{Classifier, batches, inference_batch};
 use crate::checkpoint::load_run;
 use crate::compute::Compute;
 use crate::input::Input;
-use crate::memory::{is_out_of_memory, was_free};
+use crate::memory::{description, within_memory};
 use crate::models::{Network, NetworkConfig};
 use crate::progress::ProgressReporter;
 
@@ -72,19 +70,14 @@ impl<'a> Members<'a> {
         reporter: &mut ProgressReporter<'_>,
     ) -> Result<Option<Predictions>, EvaluateError> {
         loop {
-            let attempt = AssertUnwindSafe(|| self.attempt(run, weights, reporter));
-            // A panic is what failures inside of burn are; nothing of the attempt is used.
-            let panic = match catch_unwind(attempt) {
+            let message = match within_memory(|| self.attempt(run, weights, reporter)) {
                 Ok(computed) => {
                     self.left -= 1;
                     return computed;
                 }
-                Err(panic) => panic,
+                // Nothing of the attempt is used.
+                Err(message) => message,
             };
-            let message = panic_message(&*panic);
-            if !is_out_of_memory(message) {
-                resume_unwind(panic);
-            }
             if self.input.take().is_some_and(|input| input.keeps()) {
                 self.compute = self.compute.clone().with_device_data_limit(0);
                 tracing::warn!("the GPU no longer keeps images: {message}");
@@ -93,10 +86,9 @@ impl<'a> Members<'a> {
                 let batch = self.batch;
                 tracing::warn!("evaluated in batches of {batch} images: {message}");
             } else {
-                let (free, name, size) = (was_free(message), &run.name, run.image_size);
-                return Err(EvaluateError::OutOfMemory(format!(
-                    "out of memory on the GPU{free}: {name} with one image of {size}x{size}"
-                )));
+                let (name, size) = (&run.name, run.image_size);
+                let what = format_args!("{name} with one image of {size}x{size}");
+                return Err(EvaluateError::OutOfMemory(description(&message, what)));
             }
             self.begin(reporter);
         }

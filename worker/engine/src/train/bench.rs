@@ -11,10 +11,12 @@ use quartet_shared::ids::Epoch;
 use quartet_shared::spec::{Augmentation, ExperimentSpec, RunSpec};
 
 use super::error::TrainError;
+use super::memory::out_of_memory;
 use super::prepare::prepare;
 use super::train_loop::step_once;
 use crate::batches::Classifier;
 use crate::compute::Compute;
+use crate::memory::{description, within_memory};
 use crate::metrics::{MetricAccumulator, cross_entropy, statistics};
 use crate::repeat::Repeated;
 
@@ -34,6 +36,17 @@ pub struct StepCost {
     pub gpu_bytes: Option<u64>,
     /// Whether steps were recorded and replayed.
     pub recorded: bool,
+}
+
+/// Why a step cannot be measured.
+#[derive(Debug, thiserror::Error)]
+pub enum MeasureError {
+    /// It fails.
+    #[error(transparent)]
+    Failed(#[from] TrainError),
+    /// It does not fit onto the device; with what would fit, if that was looked for.
+    #[error("{0}")]
+    OutOfMemory(String),
 }
 
 /// Why images can be read.
@@ -58,16 +71,43 @@ pub struct Work {
 /// Classifies one batch again and again, as a validation does. Backward pass and optimizer take no time.
 ///
 /// # Errors
-/// A precision that the device does not have.
-pub fn measure_inference(work: Work, compute: &Compute) -> Result<StepCost, TrainError> {
+/// A precision that the device does not have, or no memory.
+pub fn measure_inference(work: Work, compute: &Compute) -> Result<StepCost, MeasureError> {
     let task = task(&work);
-    let (state, _) = prepare(&task, &compute.device)?;
+    within_memory(|| inference(&work, &task, compute)).map_or_else(
+        |message| {
+            let (batch, size) = (work.experiment.batch_size, work.run.image_size);
+            let backbone = work.run.backbone;
+            let what = format_args!("{backbone} with {batch} images of {size}x{size}");
+            Err(MeasureError::OutOfMemory(description(&message, what)))
+        },
+        |cost| Ok(cost?),
+    )
+}
+
+/// Trains the run on made-up images.
+///
+/// # Errors
+/// A loss that is not finite, a precision that the device does not have, or no memory.
+pub fn measure(work: Work, compute: &Compute) -> Result<StepCost, MeasureError> {
+    let task = task(&work);
+    within_memory(|| training(&work, &task, compute)).map_or_else(
+        |message| {
+            let why = out_of_memory(&task, compute, &message);
+            Err(MeasureError::OutOfMemory(why.to_string()))
+        },
+        |cost| Ok(cost?),
+    )
+}
+
+fn inference(work: &Work, task: &TrainTask, compute: &Compute) -> Result<StepCost, TrainError> {
+    let (state, _) = prepare(task, &compute.device)?;
     let network = compute.arranged(state.network.valid());
     let input = compute.input(&task.dataset, &[Split::Train], task.run.image_size)?;
     let mut classifier = Classifier::new(compute, compute.family());
     let images = task.dataset.split(Split::Train);
     let mut accumulator = MetricAccumulator::default();
-    let times = timed(&work, &compute.device, |_, lap| {
+    let times = timed(work, &compute.device, |_, lap| {
         let host = input
             .host_evaluation(images, Split::Train, 0..images.labels.len())
             .expect(IN_MEMORY);
@@ -88,13 +128,8 @@ pub fn measure_inference(work: Work, compute: &Compute) -> Result<StepCost, Trai
     })
 }
 
-/// Trains the run on made-up images.
-///
-/// # Errors
-/// A loss that is not finite, or a precision that the device does not have.
-pub fn measure(work: Work, compute: &Compute) -> Result<StepCost, TrainError> {
-    let task = task(&work);
-    let (state, _) = prepare(&task, &compute.device)?;
+fn training(work: &Work, task: &TrainTask, compute: &Compute) -> Result<StepCost, TrainError> {
+    let (state, _) = prepare(task, &compute.device)?;
     let input = compute.input(&task.dataset, &[Split::Train], task.run.image_size)?;
     let mut steps = Repeated::new(compute, compute.family());
     // What is timed in parts is not recorded.
@@ -105,7 +140,7 @@ pub fn measure(work: Work, compute: &Compute) -> Result<StepCost, TrainError> {
     let indices: Vec<usize> = (0..work.experiment.batch_size as usize).collect();
     let mut accumulator = MetricAccumulator::default();
     let mut state = Some(state);
-    let times = timed(&work, &compute.device, |step, lap| {
+    let times = timed(work, &compute.device, |step, lap| {
         let batch = input
             .host_training(
                 task.dataset.split(Split::Train),
@@ -285,6 +320,7 @@ fn patterns(n: usize) -> Dataset {
         height: 48,
         channels: Channels::Gray,
         classes,
-        splits: [train, Images::default(), Images::default()],
+        // A training wants something to validate on.
+        splits: [train.clone(), train, Images::default()],
     }
 }

@@ -1,29 +1,42 @@
 //! A training that does not fit into the memory of its device.
 
+use std::cell::Cell;
+use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use quartet_agent::executor::TrainTask;
+use quartet_agent::executor::{Callbacks, Checkpoint, Stop, TrainTask};
 use quartet_kernels::panic_message;
-use quartet_shared::dataset::Split;
-use quartet_shared::ids::Epoch;
+use quartet_shared::ids::RunName;
+use quartet_shared::predictions::Predictions;
+use quartet_shared::progress::Progress;
 
-use super::error::TrainError;
-use super::prepare::prepare;
+use super::train;
 use crate::compute::Compute;
-use crate::memory::{is_out_of_memory, release_forward_passes, was_free};
+use crate::memory::{description, is_out_of_memory, release_forward_passes};
 
-/// What became of a training for which there was no memory.
+/// Steps that are tried: the second one finds the memory in the pieces that the first has left.
+const FIRST_STEPS: u32 = 3;
+
+/// Why there was no memory for a training, for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OutOfMemory {
-    /// There is enough for steps that are not recorded: recorded ones, which keep memory of their own, or
-    /// somebody else had it.
+    /// There is enough for steps that are not recorded; recorded ones keep memory of their own.
+    Recorded(String),
+    /// There is enough now: somebody else had it.
     Taken(String),
     /// It is never enough; with what would be.
     TooLarge(String),
 }
 
-/// What did not fit, and what would have: `message` is LibTorch's. Training steps of this size and of smaller
-/// ones are tried on the device, for up to a minute, without CUDA graphs.
+impl fmt::Display for OutOfMemory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Self::Recorded(reason) | Self::Taken(reason) | Self::TooLarge(reason)) = self;
+        f.write_str(reason)
+    }
+}
+
+/// What did not fit, and what would have: `message` is LibTorch's. A few training steps with batches of this
+/// size and of smaller ones are tried on the device, for up to a minute, without CUDA graphs.
 #[must_use]
 pub fn out_of_memory(task: &TrainTask, compute: &Compute, message: &str) -> OutOfMemory {
     let batch = task.experiment.batch_size;
@@ -31,13 +44,11 @@ pub fn out_of_memory(task: &TrainTask, compute: &Compute, message: &str) -> OutO
     release_forward_passes(&compute.device);
     let fits = |batch| fits(task, compute, batch);
     let found = match fits(batch) {
-        Ok(true) => {
-            let advice = match compute.records_steps() {
-                true => "it fits now without recorded steps (--cuda-graphs off)",
-                false => "it fits now",
-            };
-            return OutOfMemory::Taken(description(task, message, advice));
+        Ok(true) if compute.records_steps() => {
+            let advice = "it fits now without recorded steps";
+            return OutOfMemory::Recorded(described(task, message, advice));
         }
+        Ok(true) => return OutOfMemory::Taken(described(task, message, "it fits now")),
         Ok(false) => search(batch, fits),
         Err(reason) => Err(reason),
     };
@@ -46,16 +57,17 @@ pub fn out_of_memory(task: &TrainTask, compute: &Compute, message: &str) -> OutO
         Ok(None) => "not even one image fits".to_owned(),
         Err(reason) => format!("what would fit could not be found out: {reason}"),
     };
-    OutOfMemory::TooLarge(description(task, message, &advice))
+    OutOfMemory::TooLarge(described(task, message, &advice))
 }
 
-fn description(task: &TrainTask, message: &str, advice: &str) -> String {
+fn described(task: &TrainTask, message: &str, advice: &str) -> String {
     let (run, size) = (&task.run, task.run.image_size);
-    let free = was_free(message);
-    format!(
-        "out of memory on the GPU{free}: {} with batches of {} images of {size}x{size}; {advice}",
-        run.backbone, task.experiment.batch_size
-    )
+    let batch = task.experiment.batch_size;
+    let what = format_args!(
+        "{} with batches of {batch} images of {size}x{size}; {advice}",
+        run.backbone
+    );
+    description(message, what)
 }
 
 /// The largest batch below `batch` that fits, to an eighth of it: half as large each time, and then between.
@@ -81,39 +93,54 @@ fn search<E>(batch: u32, mut fits: impl FnMut(u32) -> Result<bool, E>) -> Result
     Ok(Some(largest))
 }
 
-/// Whether a training step of so many images fits.
+/// Whether the first steps of a training with so many images in a batch fit.
 fn fits(task: &TrainTask, compute: &Compute, batch: u32) -> Result<bool, String> {
-    let images = task.dataset.split(Split::Train);
-    let indices: Vec<usize> = (0..batch as usize)
-        .map(|index| index % images.labels.len())
-        .collect();
-    let step = || {
-        let fresh = TrainTask {
-            resume: None,
-            weights: None,
-            ..task.clone()
-        };
-        let (state, _) = prepare(&fresh, &compute.device)?;
-        let input = compute.input(&task.dataset, &[Split::Train], task.run.image_size)?;
-        let augmentation = &task.experiment.augmentation;
-        let batch = input.training(images, &indices, augmentation, 0, Epoch(1))?;
-        let (loss, _) = state.forward(batch, Epoch(1), 0);
-        let state = state.update(loss.backward(), None);
-        let done = compute.device.sync();
-        drop(state);
-        done.map_err(|error| TrainError::Images(std::io::Error::other(error.to_string())))
+    let mut fresh = TrainTask {
+        resume: None,
+        weights: None,
+        checkpoint_interval: None,
+        ..task.clone()
     };
-    // A panic is what failures inside of burn are; nothing of the step is used.
-    let tried = catch_unwind(AssertUnwindSafe(step));
+    fresh.experiment.batch_size = batch;
+    let steps = || {
+        let launched = compute.clone().with_graphs(false);
+        train(&fresh, launched, &mut FirstSteps::default())
+    };
+    // A panic is what failures inside of burn are; nothing of the steps is used.
+    let tried = catch_unwind(AssertUnwindSafe(steps));
     release_forward_passes(&compute.device);
     match tried {
-        Ok(Ok(())) => Ok(true),
+        Ok(Ok(_)) => Ok(true),
         Ok(Err(error)) => Err(error.to_string()),
         Err(panic) => match panic_message(&*panic) {
             message if is_out_of_memory(message) => Ok(false),
             message => Err(message.to_owned()),
         },
     }
+}
+
+/// Ends a training after its first steps.
+#[derive(Debug, Default)]
+struct FirstSteps(Cell<u32>);
+
+impl Callbacks for FirstSteps {
+    fn on_progress(&mut self, _: Progress) {}
+
+    fn stop(&self) -> Option<Stop> {
+        let done = self.0.get() + 1;
+        self.0.set(done);
+        (done >= FIRST_STEPS).then_some(Stop::Drop)
+    }
+
+    fn wants_mid_epoch_checkpoint(&self) -> bool {
+        false
+    }
+
+    fn on_checkpoint(&mut self, _: Checkpoint) -> Option<Stop> {
+        Some(Stop::Drop)
+    }
+
+    fn on_predictions(&mut self, _: &RunName, _: &Predictions) {}
 }
 
 #[cfg(test)]

@@ -23,7 +23,9 @@ use torch_sys::C_tensor;
 pub(super) use fused::{
     Tail, Unbiased, conv2d_combined, fused_norm, fused_norm_backward, fused_suits, part,
 };
-pub(super) use gpu::{Family, Graph, is_idle, peak_bytes, set_gpu_arithmetic, to_gpu};
+pub(super) use gpu::{
+    Family, Graph, is_idle, peak_bytes, release_memory, set_gpu_arithmetic, to_gpu,
+};
 pub(super) use images::{Pictures, images, makes_images};
 pub(super) use norm::{Normalised, batch_norm_backward};
 pub(super) use weights::{TorchAdam, adam, bf16_weights, flat};
@@ -190,6 +192,7 @@ unsafe extern "C" {
     fn quartet_observe_end(lines: *mut *mut c_char, message: *mut *mut c_char) -> i32;
     fn quartet_is_idle(gpu: i64, out: *mut bool, message: *mut *mut c_char) -> i32;
     fn quartet_peak_bytes(gpu: i64, out: *mut i64, message: *mut *mut c_char) -> i32;
+    fn quartet_release_gpu_memory(gpu: i64, out: *mut i64, message: *mut *mut c_char) -> i32;
     fn quartet_set_gpu_arithmetic(
         tf32: bool,
         deterministic: bool,

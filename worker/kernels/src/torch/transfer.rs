@@ -111,6 +111,12 @@ pub(crate) fn peak_bytes(gpu: usize) -> u64 {
     done(ffi::peak_bytes(gpu))
 }
 
+/// Gives the memory of GPUs that no tensor and no graph has back to the system.
+pub(crate) fn release_memory(gpu: usize) {
+    // A GPU that has failed fails here, too, which was told already.
+    let _ = ffi::release_memory(gpu);
+}
+
 pub(super) fn primitive<const D: usize>(tensor: Tensor<D>) -> TchTensor {
     let tensor = tensor.try_into_primitive::<LibTorch>();
     tensor.expect("it is LibTorch's, without autodiff")

@@ -1,5 +1,6 @@
 //! GPUs: copies to them, their graphs, and how they compute.
 
+use std::ffi::c_char;
 use std::ptr::{NonNull, null_mut};
 
 use tch::Tensor;
@@ -7,7 +8,7 @@ use tch::Tensor;
 use super::{
     Opaque, TorchError, call, one, quartet_graph_available, quartet_graph_begin, quartet_graph_end,
     quartet_graph_family, quartet_graph_free, quartet_graph_replay, quartet_is_idle,
-    quartet_peak_bytes, quartet_set_gpu_arithmetic, quartet_to_gpu,
+    quartet_peak_bytes, quartet_release_gpu_memory, quartet_set_gpu_arithmetic, quartet_to_gpu,
 };
 use crate::GpuArithmetic;
 
@@ -99,11 +100,25 @@ pub(in crate::torch) fn is_idle(gpu: usize) -> Result<bool, TorchError> {
 
 /// The most bytes of tensors that there have been on a GPU since the last call.
 pub(in crate::torch) fn peak_bytes(gpu: usize) -> Result<u64, TorchError> {
+    bytes(gpu, quartet_peak_bytes)
+}
+
+/// Gives the memory of GPUs that no tensor and no graph has back to the system; how many bytes LibTorch still
+/// has of this one.
+pub(in crate::torch) fn release_memory(gpu: usize) -> Result<u64, TorchError> {
+    bytes(gpu, quartet_release_gpu_memory)
+}
+
+/// What a call says of a GPU's memory.
+fn bytes(
+    gpu: usize,
+    ask: unsafe extern "C" fn(i64, *mut i64, *mut *mut c_char) -> i32,
+) -> Result<u64, TorchError> {
     let gpu = i64::try_from(gpu).expect("few GPUs");
     let mut bytes = 0;
     call("memory of a GPU", |message| {
         // SAFETY: `bytes` has room for the one number that the call writes.
-        unsafe { quartet_peak_bytes(gpu, &mut bytes, message) }
+        unsafe { ask(gpu, &mut bytes, message) }
     })?;
     Ok(u64::try_from(bytes).unwrap_or(0))
 }

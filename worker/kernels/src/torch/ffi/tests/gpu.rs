@@ -316,3 +316,16 @@ fn a_graph_does_again_what_was_recorded() {
     assert_eq!(sum(&total), 24.0);
     assert!(peak_bytes(0).unwrap() > 0);
 }
+
+#[test]
+fn memory_that_nobody_has_is_given_back() {
+    if !has_gpu() || !Graph::available() {
+        return;
+    }
+    let before = release_memory(0).unwrap();
+    let bytes = 64 << 20;
+    let kept = Tensor::zeros([bytes], (Kind::Uint8, Device::Cuda(0)));
+    assert_eq!(release_memory(0).unwrap(), before + bytes as u64);
+    drop(kept);
+    assert_eq!(release_memory(0).unwrap(), before);
+}
