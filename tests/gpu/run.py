@@ -22,16 +22,13 @@ import tempfile
 import time
 from pathlib import Path
 
+from fleet import Fleet, experiment, say
+from memory import little_memory
+
 BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
 BACKBONES = ["resnet50", "vgg16", "inception_v3", "inception_resnet_v2"]
 # Of a rehearsal.
 SMALL = ["--size", "75", "--batch", "4", "--width", "0.1", "--warm-up", "4", "--steps", "10"]
-STARTED = time.monotonic()
-
-
-def say(text):
-    """A line with the time."""
-    print(f"== {time.monotonic() - STARTED:.0f} s: {text}", flush=True)
 
 
 class Job:
@@ -151,72 +148,6 @@ def together(job):
     say(f"four workers together do {share:.2f} of what one after the other would do")
 
 
-def experiment(job, name, lines, runs):
-    """A file that says what to train."""
-    path = job.work / f"{name}.toml"
-    path.write_text("\n".join([f'name = "{name}"', *lines, *runs]) + "\n")
-    return path
-
-
-class Fleet:
-    """A coordinator with workers."""
-
-    def __init__(self, job, store, arguments, workers):
-        self.job, self.log = job, open(job.work / f"{store.name}.log", "a", encoding="utf-8")
-        command = [job.program("coordinator"), "--workers", str(workers), "--listen", "127.0.0.1:0"]
-        command += ["--store", str(store), *arguments]
-        self.coordinator = subprocess.Popen(command, stdout=self.log, stderr=subprocess.STDOUT)
-        self.workers = []
-        try:
-            self.address = self.wait_for(r"127\.0\.0\.1:(?!0\b)\d+", 120)
-            self.workers += [self.start() for _ in range(workers)]
-        except BaseException:
-            self.kill()
-            raise
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.kill()
-
-    def kill(self):
-        """Leaves nothing behind."""
-        for process in [*self.workers, self.coordinator]:
-            process.kill()
-            process.wait()
-        self.log.close()
-
-    def text(self):
-        """The log so far."""
-        return Path(self.log.name).read_text(encoding="utf-8")
-
-    def wait_for(self, pattern, seconds):
-        """What the log says."""
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            if found := re.search(pattern, self.text()):
-                return found.group(0)
-            if self.coordinator.poll() is not None:
-                break
-            time.sleep(0.1)
-        raise RuntimeError(f"no {pattern} in {self.text()[-1500:]}")
-
-    def start(self):
-        """Another worker."""
-        command = [self.job.program("worker"), "--coordinator", self.address, *self.job.device]
-        command += ["--cache-dir", str(self.job.work / "cache")]
-        return subprocess.Popen(command, stdout=self.log, stderr=subprocess.STDOUT)
-
-    def end(self, seconds):
-        """Waits for the end; the coordinator's status, or None if time is over."""
-        try:
-            return self.coordinator.wait(seconds)
-        except subprocess.TimeoutExpired:
-            self.coordinator.send_signal(signal.SIGINT)
-            return None
-
-
 def weights(store):
     """The hashes of the committed weights, by run and epoch."""
     found = {}
@@ -300,7 +231,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
     parser.add_argument("--programs", type=Path, default=Path("target/release"))
     parser.add_argument("--tests", type=Path)
-    parser.add_argument("--only", nargs="+", choices=["tests", "speed", "together", "exact", "training"])
+    parser.add_argument("--only", nargs="+", choices=["tests", "speed", "together", "exact", "memory", "training"])
     parser.add_argument("--graphs", nargs="+", default=["on", "off"])
     parser.add_argument("--mode", nargs="*", default=["eager", "graph"])
     parser.add_argument("--data", type=Path)
@@ -316,6 +247,9 @@ def main():
     options.small |= options.cpu
     job = Job(options)
     parts = {"exact": exact_resume, "speed": speed, "together": together}
+    # Minutes on a GPU, of which a rehearsal shows as much.
+    if not options.cpu and (options.small or "memory" in (options.only or [])):
+        parts["memory"] = little_memory
     if options.tests:
         parts = {"tests": unit_tests, **parts}
     if options.data:
