@@ -12,11 +12,13 @@ def limited(mebibytes):
         return {"EMULATOR_MEMORY_MIB": str(mebibytes)}
     query = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits", "--id=0"]
     part = mebibytes / float(subprocess.check_output(query, text=True))
+    # From LibTorch 2.10 on.
     return {"PYTORCH_CUDA_ALLOC_CONF": f"per_process_memory_fraction:{part:.6f}"}
 
 
 def outcome(job, mebibytes):
-    """What becomes of a training: it is done with recorded steps, again without them, or is too large."""
+    """What becomes of a training: it is done with recorded steps, with launched ones as the recording failed,
+    or again without recording; or it is too large."""
     width = 0.1 if job.options.small else 1
     lines = ["epochs = 1", "batch_size = 32"]
     run = ["[[run]]", 'name = "a"', 'backbone = "resnet50"', "image_size = 75", f"width = {width}"]
@@ -27,7 +29,8 @@ def outcome(job, mebibytes):
     attempts = len(list(store.glob("*/runs/*/attempts/*")))
     begins_again = "so it begins again" in text
     if status == 0 and attempts == 1:
-        return "again" if begins_again else "recorded"
+        launched = "launched operation by operation" in text
+        return "again" if begins_again else "launched" if launched else "recorded"
     says = "the largest batch that fits is" in text or "not even one image fits" in text
     # What fails in the same way each time is tried once more.
     if status == 1 and says and not begins_again and attempts <= 2:
@@ -36,7 +39,7 @@ def outcome(job, mebibytes):
 
 
 def little_memory(job):
-    """The least memory that a training is done with is not enough to record its steps."""
+    """The least memory that a training is done with is enough only without recorded steps."""
     too_little, enough, step = (20, 300, 10) if job.options.small else (200, 8000, 50)
     found = {limit: outcome(job, limit) for limit in [too_little, enough]}
     if list(found.values()) != ["too large", "recorded"]:

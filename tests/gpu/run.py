@@ -5,7 +5,7 @@ this machine's LibTorch (deploy/libtorch.sh --pytorch), and a Python with torch,
 the comparison. --tests is a folder with the unit tests of quartet-kernels as a program. With --data and
 --weights (what the coordinator's --data takes, and a folder with NAME.h5) the main job's recipe is trained
 on a real data set for as long as --minutes allows. --small rehearses all of it with small networks, --cpu
-does so on a CPU.
+does so on a CPU. A training with ever less memory is a part of --small and of --only memory.
 
 Prints its conclusions last, and leaves them as JSON in --out. Ends with 1 if something is wrong.
 """
@@ -15,7 +15,6 @@ import concurrent.futures
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 import tempfile
@@ -231,7 +230,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
     parser.add_argument("--programs", type=Path, default=Path("target/release"))
     parser.add_argument("--tests", type=Path)
-    parser.add_argument("--only", nargs="+", choices=["tests", "speed", "together", "exact", "memory", "training"])
+    names = ["tests", "speed", "together", "exact", "memory", "training"]
+    parser.add_argument("--only", nargs="+", choices=names)
     parser.add_argument("--graphs", nargs="+", default=["on", "off"])
     parser.add_argument("--mode", nargs="*", default=["eager", "graph"])
     parser.add_argument("--data", type=Path)
@@ -245,15 +245,17 @@ def main():
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     options.small |= options.cpu
-    job = Job(options)
     parts = {"exact": exact_resume, "speed": speed, "together": together}
-    # Minutes on a GPU, of which a rehearsal shows as much.
+    # It takes minutes on a GPU, and shows no more there than in a rehearsal.
     if not options.cpu and (options.small or "memory" in (options.only or [])):
         parts["memory"] = little_memory
     if options.tests:
         parts = {"tests": unit_tests, **parts}
     if options.data:
         parts["training"] = training
+    if missing := set(options.only or []) - set(parts):
+        parser.error(f"--only {' '.join(missing)}: needs --tests, --data or a GPU")
+    job = Job(options)
     for name, part in parts.items():
         if options.only and name not in options.only:
             continue

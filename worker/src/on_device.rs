@@ -90,7 +90,7 @@ impl Executor for OnDevice {
 }
 
 /// Runs `compute` on a thread of its own; a panic becomes a failure. What it took of the device's
-/// memory is given back.
+/// memory is given back, but for checkpoints that are on their way.
 async fn on_thread<T: Send + 'static>(
     name: &str,
     device: Device,

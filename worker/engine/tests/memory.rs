@@ -24,7 +24,7 @@ fn what_a_forward_pass_without_a_backward_pass_has_saved_is_released() {
         };
         let before = taken();
         let x = Tensor::<1>::ones([BYTES / 4], &device.clone().autodiff()).require_grad();
-        // Its gradient needs its result.
+        // Its gradient needs what it was computed from.
         drop(x.exp());
         let kept = taken();
         assert!(kept > before + BYTES / 2, "{device:?}: {before} {kept}");

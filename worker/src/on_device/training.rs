@@ -3,7 +3,7 @@
 use quartet_agent::executor::{Callbacks, Checkpoint, ExecutorError, Stop, TrainTask, Trained};
 use quartet_engine::compute::Compute;
 use quartet_engine::memory::within_memory;
-use quartet_engine::train::memory::{OutOfMemory, out_of_memory};
+use quartet_engine::train::memory::{Ask, OutOfMemory, out_of_memory};
 use quartet_engine::train::{TrainError, train};
 use quartet_shared::ids::RunName;
 use quartet_shared::predictions::Predictions;
@@ -26,7 +26,7 @@ pub(super) fn train_within_memory(
         !task.experiment.deterministic,
         link,
         |steps, link| train(task, how(steps).clone(), link).map_err(|e| failure(task, e)),
-        |steps, message| out_of_memory(task, how(steps), message),
+        |steps, message, stop| out_of_memory(task, how(steps), message, stop),
     )
 }
 
@@ -40,12 +40,12 @@ enum Steps {
 }
 
 /// Trains with recorded steps and, if there is no memory for them and `again` allows it, without. `why` takes
-/// what LibTorch says of it.
+/// what LibTorch says of it, and may be told to stop.
 fn once_or_twice(
     again: bool,
     link: &mut dyn Callbacks,
     train: impl Fn(Steps, &mut dyn Callbacks) -> Result<Trained, ExecutorError>,
-    why: impl Fn(Steps, &str) -> OutOfMemory,
+    why: impl Fn(Steps, &str, &mut Ask<'_>) -> OutOfMemory,
 ) -> Result<Trained, ExecutorError> {
     let mut link = Watched {
         link,
@@ -58,7 +58,12 @@ fn once_or_twice(
             Err(message) => message,
         };
         tracing::warn!("out of memory on the GPU; looking for what fits: {message}");
-        match why(steps, &message) {
+        let asked = &mut link;
+        let why = why(steps, &message, &mut move || asked.stop().is_some());
+        if link.stop().is_some() {
+            return Ok(Trained::Stopped);
+        }
+        match why {
             OutOfMemory::Recorded(reason)
                 if again && !link.has_checkpoint && steps == Steps::Recorded =>
             {

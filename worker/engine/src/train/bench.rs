@@ -91,9 +91,14 @@ pub fn measure_inference(work: Work, compute: &Compute) -> Result<StepCost, Meas
 /// A loss that is not finite, a precision that the device does not have, or no memory.
 pub fn measure(work: Work, compute: &Compute) -> Result<StepCost, MeasureError> {
     let task = task(&work);
+    // What is timed in parts is not recorded.
+    let compute = match work.parts {
+        true => &compute.clone().with_graphs(false),
+        false => compute,
+    };
     within_memory(|| training(&work, &task, compute)).map_or_else(
         |message| {
-            let why = out_of_memory(&task, compute, &message);
+            let why = out_of_memory(&task, compute, &message, &mut || false);
             Err(MeasureError::OutOfMemory(why.to_string()))
         },
         |cost| Ok(cost?),
@@ -132,11 +137,7 @@ fn training(work: &Work, task: &TrainTask, compute: &Compute) -> Result<StepCost
     let (state, _) = prepare(task, &compute.device)?;
     let input = compute.input(&task.dataset, &[Split::Train], task.run.image_size)?;
     let mut steps = Repeated::new(compute, compute.family());
-    // What is timed in parts is not recorded.
-    let state = match work.parts {
-        true => state,
-        false => state.placed(compute),
-    };
+    let state = state.placed(compute);
     let indices: Vec<usize> = (0..work.experiment.batch_size as usize).collect();
     let mut accumulator = MetricAccumulator::default();
     let mut state = Some(state);

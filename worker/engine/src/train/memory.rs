@@ -1,20 +1,22 @@
 //! A training that does not fit into the memory of its device.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use burn::tensor::Device;
 use quartet_agent::executor::{Callbacks, Checkpoint, Stop, TrainTask};
-use quartet_kernels::panic_message;
+use quartet_kernels::{panic_message, release_memory};
 use quartet_shared::ids::RunName;
 use quartet_shared::predictions::Predictions;
 use quartet_shared::progress::Progress;
 
-use super::train;
+use super::{TrainError, train};
 use crate::compute::Compute;
 use crate::memory::{description, is_out_of_memory, release_forward_passes};
 
-/// Steps that are tried: the second one finds the memory in the pieces that the first has left.
+/// Steps that are tried, of training or, where there are fewer in an epoch, of validation: the second one finds
+/// the memory in the pieces that the first has left.
 const FIRST_STEPS: u32 = 3;
 
 /// Why there was no memory for a training, for people.
@@ -35,14 +37,22 @@ impl fmt::Display for OutOfMemory {
     }
 }
 
+/// Whether to stop.
+pub type Ask<'a> = dyn FnMut() -> bool + Send + 'a;
+
 /// What did not fit, and what would have: `message` is LibTorch's. A few training steps with batches of this
-/// size and of smaller ones are tried on the device, for up to a minute, without CUDA graphs.
+/// size and of smaller ones are tried on the device, without CUDA graphs, unless `stop` says to stop.
 #[must_use]
-pub fn out_of_memory(task: &TrainTask, compute: &Compute, message: &str) -> OutOfMemory {
+pub fn out_of_memory(
+    task: &TrainTask,
+    compute: &Compute,
+    message: &str,
+    stop: &mut Ask<'_>,
+) -> OutOfMemory {
     let batch = task.experiment.batch_size;
     // Of the training.
-    release_forward_passes(&compute.device);
-    let fits = |batch| fits(task, compute, batch);
+    release(&compute.device);
+    let mut fits = |batch| fits(task, compute, batch, stop);
     let found = match fits(batch) {
         Ok(true) if compute.records_steps() => {
             let advice = "it fits now without recorded steps";
@@ -94,7 +104,12 @@ fn search<E>(batch: u32, mut fits: impl FnMut(u32) -> Result<bool, E>) -> Result
 }
 
 /// Whether the first steps of a training with so many images in a batch fit.
-fn fits(task: &TrainTask, compute: &Compute, batch: u32) -> Result<bool, String> {
+fn fits(
+    task: &TrainTask,
+    compute: &Compute,
+    batch: u32,
+    stop: &mut Ask<'_>,
+) -> Result<bool, String> {
     let mut fresh = TrainTask {
         resume: None,
         weights: None,
@@ -102,15 +117,23 @@ fn fits(task: &TrainTask, compute: &Compute, batch: u32) -> Result<bool, String>
         ..task.clone()
     };
     fresh.experiment.batch_size = batch;
+    let mut first = FirstSteps {
+        stop: RefCell::new(stop),
+        done: Cell::new(0),
+    };
     let steps = || {
         let launched = compute.clone().with_graphs(false);
-        train(&fresh, launched, &mut FirstSteps::default())
+        train(&fresh, launched, &mut first)
     };
     // A panic is what failures inside of burn are; nothing of the steps is used.
     let tried = catch_unwind(AssertUnwindSafe(steps));
-    release_forward_passes(&compute.device);
+    release(&compute.device);
+    if stop() {
+        return Err("it was told to stop".to_owned());
+    }
     match tried {
-        Ok(Ok(_)) => Ok(true),
+        // Random weights may have any loss.
+        Ok(Ok(_) | Err(TrainError::Diverged { .. })) => Ok(true),
         Ok(Err(error)) => Err(error.to_string()),
         Err(panic) => match panic_message(&*panic) {
             message if is_out_of_memory(message) => Ok(false),
@@ -119,17 +142,25 @@ fn fits(task: &TrainTask, compute: &Compute, batch: u32) -> Result<bool, String>
     }
 }
 
-/// Ends a training after its first steps.
-#[derive(Debug, Default)]
-struct FirstSteps(Cell<u32>);
+/// So that the next attempt finds the memory as a new process does.
+fn release(device: &Device) {
+    release_forward_passes(device);
+    release_memory(device);
+}
 
-impl Callbacks for FirstSteps {
+/// Ends a training after its first steps, or when it is told to stop.
+struct FirstSteps<'a, 'b> {
+    stop: RefCell<&'a mut Ask<'b>>,
+    done: Cell<u32>,
+}
+
+impl Callbacks for FirstSteps<'_, '_> {
     fn on_progress(&mut self, _: Progress) {}
 
     fn stop(&self) -> Option<Stop> {
-        let done = self.0.get() + 1;
-        self.0.set(done);
-        (done >= FIRST_STEPS).then_some(Stop::Drop)
+        self.done.set(self.done.get() + 1);
+        let told = self.stop.borrow_mut()().then_some(Stop::Drop);
+        told.or_else(|| self.is_over())
     }
 
     fn wants_mid_epoch_checkpoint(&self) -> bool {
@@ -137,10 +168,16 @@ impl Callbacks for FirstSteps {
     }
 
     fn on_checkpoint(&mut self, _: Checkpoint) -> Option<Stop> {
-        Some(Stop::Drop)
+        self.is_over()
     }
 
     fn on_predictions(&mut self, _: &RunName, _: &Predictions) {}
+}
+
+impl FirstSteps<'_, '_> {
+    fn is_over(&self) -> Option<Stop> {
+        (self.done.get() >= FIRST_STEPS).then_some(Stop::Drop)
+    }
 }
 
 #[cfg(test)]
@@ -183,15 +220,48 @@ mod tests {
     fn what_fits_is_tried() {
         for device in crate::devices::cpus() {
             let compute = Compute::from(&device);
-            let task = crate::train::tests::task(16, 0.05, 1);
-            let expected = "out of memory on the GPU, of which 1.06 GiB was free: vgg16 with batches of 8 \
-                            images of 32x32; it fits now";
-            let found = out_of_memory(&task, &compute, MESSAGE);
-            assert_eq!(found, OutOfMemory::Taken(expected.to_owned()));
+            // Of an epoch the first steps; and one of training, two of validation.
+            for (images, asked) in [(64, 3), (8, 3)] {
+                let task = crate::train::tests::task(images, 0.05, 1000);
+                let mut times = 0;
+                let mut stop = || {
+                    times += 1;
+                    false
+                };
+                let expected = "out of memory on the GPU, of which 1.06 GiB was free: vgg16 with batches of \
+                                8 images of 32x32; it fits now";
+                let found = out_of_memory(&task, &compute, MESSAGE, &mut stop);
+                assert_eq!(found, OutOfMemory::Taken(expected.to_owned()));
+                assert_eq!(times, asked + 1, "{images} images");
+            }
+            let mut task = crate::train::tests::task(16, 0.05, 1);
+            // An epoch of two steps, the second of which has a loss that is no number.
+            task.run.learning_rate = f64::NAN;
+            assert_eq!(fits(&task, &compute, 8, &mut || false), Ok(true));
             // It fails, but not for want of memory.
-            let mut wrong = task.clone();
-            wrong.run.image_size = 0;
-            assert!(fits(&wrong, &compute, 3).is_err(), "{device:?}");
+            task.run.image_size = 0;
+            assert!(
+                fits(&task, &compute, 3, &mut || false).is_err(),
+                "{device:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn who_is_told_to_stop_looks_no_further() {
+        for device in crate::devices::cpus() {
+            let task = crate::train::tests::task(64, 0.05, 1);
+            let mut times = 0;
+            let mut stop = || {
+                times += 1;
+                true
+            };
+            let found = out_of_memory(&task, &Compute::from(&device), MESSAGE, &mut stop);
+            assert_eq!(times, 2, "after one step");
+            let OutOfMemory::TooLarge(reason) = found else {
+                panic!("{found:?}")
+            };
+            assert!(reason.ends_with("it was told to stop"), "{reason}");
         }
     }
 }

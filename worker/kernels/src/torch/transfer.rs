@@ -113,7 +113,7 @@ pub(crate) fn peak_bytes(gpu: usize) -> u64 {
 
 /// Gives the memory of GPUs that no tensor and no graph has back to the system.
 pub(crate) fn release_memory(gpu: usize) {
-    // A GPU that has failed fails here, too, which was told already.
+    // A GPU that has failed fails here, too, which was told already; and one that has done nothing.
     let _ = ffi::release_memory(gpu);
 }
 

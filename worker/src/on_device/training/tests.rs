@@ -9,15 +9,15 @@ use quartet_shared::position::Position;
 
 use super::*;
 
-/// How often it got a checkpoint.
+/// How often it got a checkpoint; and whether it wants to stop.
 #[derive(Default)]
-struct Count(u32);
+struct Count(u32, Option<Stop>);
 
 impl Callbacks for Count {
     fn on_progress(&mut self, _: Progress) {}
 
     fn stop(&self) -> Option<Stop> {
-        None
+        self.1
     }
 
     fn wants_mid_epoch_checkpoint(&self) -> bool {
@@ -68,7 +68,7 @@ fn trained(
             Steps::Launched => Ok(Trained::Stopped),
         }
     };
-    let result = once_or_twice(again, &mut link, train, |_, message| {
+    let result = once_or_twice(again, &mut link, train, |_, message, _| {
         assert_eq!(message, MESSAGE);
         why.clone()
     });
@@ -96,10 +96,7 @@ fn what_fits_without_recorded_steps_begins_again_without_them() {
     for (again, checkpoints) in [(true, 1), (false, 0)] {
         let (result, tried) = trained(again, checkpoints, &recorded);
         assert_eq!(tried, [Steps::Recorded]);
-        assert_eq!(
-            format!("{result:?}"),
-            format!("{:?}", failed("recorded (--cuda-graphs off)"))
-        );
+        assert_eq!(result, failed("recorded (--cuda-graphs off)"));
     }
 }
 
@@ -107,15 +104,12 @@ fn what_fits_without_recorded_steps_begins_again_without_them() {
 fn what_does_not_fit_is_not_tried_again() {
     let (result, tried) = trained(true, 0, &OutOfMemory::Taken("taken".to_owned()));
     assert_eq!(tried, [Steps::Recorded]);
-    assert_eq!(format!("{result:?}"), format!("{:?}", failed("taken")));
+    assert_eq!(result, failed("taken"));
 
     let (result, tried) = trained(true, 0, &OutOfMemory::TooLarge("large".to_owned()));
     assert_eq!(tried, [Steps::Recorded]);
-    let repeatable = ExecutorError::Repeatable("large".to_owned());
-    assert_eq!(
-        format!("{:?}", result.unwrap_err()),
-        format!("{repeatable:?}")
-    );
+    let large = ExecutorError::Repeatable("large".to_owned());
+    assert_eq!(result, Err(large));
 }
 
 #[test]
@@ -125,19 +119,25 @@ fn it_begins_again_once_only() {
         *tried.borrow_mut() += 1;
         panic!("{MESSAGE}")
     };
-    let why = |_, _: &str| OutOfMemory::Recorded("recorded".to_owned());
+    let why = |_, _: &str, _: &mut Ask<'_>| OutOfMemory::Recorded("recorded".to_owned());
     let result = once_or_twice(true, &mut Count::default(), train, why);
-    assert_eq!(
-        format!("{result:?}"),
-        format!("{:?}", failed("recorded (--cuda-graphs off)"))
-    );
+    assert_eq!(result, failed("recorded (--cuda-graphs off)"));
     assert_eq!(tried.into_inner(), 2);
+}
+
+#[test]
+fn who_is_told_to_stop_does_not_begin_again() {
+    let train = |_, _: &mut dyn Callbacks| panic!("{MESSAGE}");
+    let why = |_, _: &str, _: &mut Ask<'_>| OutOfMemory::Recorded("recorded".to_owned());
+    let mut link = Count(0, Some(Stop::Drain));
+    let result = once_or_twice(true, &mut link, train, why);
+    assert_eq!(result, Ok(Trained::Stopped));
 }
 
 #[test]
 fn another_panic_goes_on() {
     let train = |_, _: &mut dyn Callbacks| panic!("channels do not match");
-    let why = |_, _: &str| unreachable!("there is memory");
+    let why = |_, _: &str, _: &mut Ask<'_>| unreachable!("there is memory");
     let mut link = Count::default();
     let training = AssertUnwindSafe(|| once_or_twice(true, &mut link, train, why));
     let panic = catch_unwind(training).unwrap_err();

@@ -117,7 +117,7 @@ fn bytes(
     let gpu = i64::try_from(gpu).expect("few GPUs");
     let mut bytes = 0;
     call("memory of a GPU", |message| {
-        // SAFETY: `bytes` has room for the one number that the call writes.
+        // SAFETY: `ask` is one of the shim's calls that write one number, for which `bytes` has room.
         unsafe { ask(gpu, &mut bytes, message) }
     })?;
     Ok(u64::try_from(bytes).unwrap_or(0))
