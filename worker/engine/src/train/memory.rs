@@ -15,8 +15,8 @@ use super::{TrainError, train};
 use crate::compute::Compute;
 use crate::memory::{description, is_out_of_memory, release_forward_passes};
 
-/// Steps that are tried, of training or, where there are fewer in an epoch, of validation: the second one finds
-/// the memory in the pieces that the first has left.
+/// Steps that are tried, of training or, where an epoch has fewer, of validation: the second one finds the
+/// memory in the pieces that the first has left.
 const FIRST_STEPS: u32 = 3;
 
 /// Why there was no memory for a training, for people.
@@ -221,7 +221,7 @@ mod tests {
         for device in crate::devices::cpus() {
             let compute = Compute::from(&device);
             // Of an epoch the first steps; and one of training, two of validation.
-            for (images, asked) in [(64, 3), (8, 3)] {
+            for images in [64, 8] {
                 let task = crate::train::tests::task(images, 0.05, 1000);
                 let mut times = 0;
                 let mut stop = || {
@@ -232,7 +232,7 @@ mod tests {
                                 8 images of 32x32; it fits now";
                 let found = out_of_memory(&task, &compute, MESSAGE, &mut stop);
                 assert_eq!(found, OutOfMemory::Taken(expected.to_owned()));
-                assert_eq!(times, asked + 1, "{images} images");
+                assert_eq!(times, FIRST_STEPS + 1, "{images} images");
             }
             let mut task = crate::train::tests::task(16, 0.05, 1);
             // An epoch of two steps, the second of which has a loss that is no number.
