@@ -20,6 +20,7 @@ use quartet_ingest::data::{Source, SyntheticSpec};
 use quartet_ingest::weights::DownloadProgress;
 use quartet_proto::channel::Connector;
 use quartet_shared::address::Address;
+use quartet_shared::chunks::CHUNK_SIZE;
 use quartet_shared::secret::Secret;
 use quartet_shared::shutdown::Shutdown;
 use quartet_shared::terminal::Mode;
@@ -40,8 +41,8 @@ pub(super) const COORDINATORS: [&str; 2] = ["a", "b"];
 /// Hosts of workers: one more than there are runs.
 pub(super) const WORKERS: [&str; 3] = ["w0", "w1", "w2"];
 const PORT: u16 = 9000;
-/// Bytes of a run's weights: more than one message.
-pub(super) const WEIGHTS: usize = 40_000 * 32;
+/// Bytes of a run's weights: a few messages, the last of which is not full.
+pub(super) const WEIGHTS: usize = 3 * CHUNK_SIZE + 32;
 /// How long a supervisor waits before it starts a program again.
 const RESTART: Duration = Duration::from_secs(1);
 
