@@ -77,6 +77,22 @@ pub fn run_with_a_broken_run(seed: u64) -> Result<Played, String> {
     play(&stage, FaultPlan::with_restarts(&stage.dice))
 }
 
+/// The same in which nothing goes wrong but, once the ensemble is evaluated, one call of the store in three:
+/// what the coordinator has to say of the end is not lost.
+///
+/// # Errors
+/// What is not as it must be.
+pub fn run_with_a_broken_run_in_a_flaky_store(seed: u64) -> Result<Played, String> {
+    let stage = Stage::new(seed, Cast::Broken)?;
+    let mut is_flaky = false;
+    stage.play(Duration::ZERO, |_, _| {
+        if !is_flaky && stage.has_evaluation() {
+            stage.set(Mood::Flaky);
+            is_flaky = true;
+        }
+    })
+}
+
 /// Simulates a fleet of two coordinators of one queue, to which three experiments are submitted, of which one
 /// may be cancelled and come again.
 ///

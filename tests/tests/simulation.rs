@@ -47,6 +47,8 @@ fn simulate_all(seeds: Range<u64>) {
         revisions: _,
         cancelled: _,
         partial: _,
+        begun_again: _,
+        untold: _,
     } = coverage;
     for fired in [
         further_attempts,
@@ -94,6 +96,16 @@ fn a_run_that_fails_for_good_changes_nothing_of_the_others() {
         coverage.is_none_or(|coverage| {
             coverage.further_terms > 200 && coverage.predicted_before > 0 && coverage.partial > 150
         }),
+        "{coverage:?}"
+    );
+}
+
+#[test]
+fn what_has_happened_is_told_although_the_store_fails_at_the_end() {
+    let run = simulation::run_with_a_broken_run_in_a_flaky_store;
+    let coverage = simulate(0..100, run);
+    assert!(
+        coverage.is_none_or(|coverage| coverage.store_failures > 0 && coverage.untold == 0),
         "{coverage:?}"
     );
 }

@@ -134,19 +134,10 @@ pub async fn read_before(
         (run.epochs, run.outcome) = (epochs, outcome);
     }
     record.events = events;
-    record.report = report;
-    // A coordinator that is started again tries what had failed again: what was evaluated without it is of
-    // the past.
-    let is_partial = record
-        .report
-        .as_ref()
-        .is_some_and(|report| report.partial.is_some());
-    if is_partial && record.evaluated_at().is_none() {
-        record.report = None;
-    }
-    forget_fleet(&mut record.events, MAX_EVENTS);
     record.term = newest;
     record.closed = newest.is_some() && closed == newest;
+    record.set_report(report);
+    forget_fleet(&mut record.events, MAX_EVENTS);
     Ok(record)
 }
 

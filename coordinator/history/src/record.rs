@@ -12,12 +12,15 @@ use quartet_shared::outcome::Outcome;
 use quartet_shared::position::Position;
 use quartet_shared::progress::EpochMetrics;
 use quartet_shared::provenance::Provenance;
-use quartet_shared::report::EvaluationReport;
+use quartet_shared::report::{EvaluationReport, Partial};
 use quartet_shared::spec::{Ensemble, RunSpec};
 use quartet_shared::state::TaskState;
 use quartet_shared::task::Task;
 use quartet_store::manifest::{Manifest, StoredSpec};
 use serde::Serialize;
+
+/// Why a run failed whose coordinator did not come to record it.
+const UNKNOWN_FAILURE: &str = "its coordinator ended before it could record why";
 
 /// All that a store says of an experiment.
 #[derive(Clone, Debug)]
@@ -196,6 +199,28 @@ impl ExperimentRecord {
             && self.evaluation_failure.is_none()
             && self.spec.experiment.ensemble == Ensemble::Finished
             && self.runs.iter().any(finished)
+    }
+
+    /// Takes the newest report of the store. One that lacks runs counts if the present or last coordinator
+    /// had it made: one that is started again tries what had failed again.
+    pub(crate) fn set_report(&mut self, report: Option<EvaluationReport>) {
+        let is_of_last = |partial: &Partial| {
+            let mut attempts = self.evaluation_attempts.iter();
+            match attempts.find(|attempt| attempt.attempt == partial.attempt) {
+                // Objects say more than events, of which the last may be missing.
+                Some(attempt) if self.term.is_some() => self.term == Some(attempt.term),
+                _ => self.evaluated_at().is_some(),
+            }
+        };
+        let report = report.filter(|report| report.partial.as_ref().is_none_or(is_of_last));
+        let missing = report.as_ref().map_or(&[][..], EvaluationReport::missing);
+        for run in &mut self.runs {
+            if run.outcome.is_none() && missing.contains(&run.spec.name) {
+                run.failure
+                    .get_or_insert_with(|| UNKNOWN_FAILURE.to_owned());
+            }
+        }
+        self.report = report;
     }
 
     /// When the ensemble was evaluated, if the present or last coordinator did that.

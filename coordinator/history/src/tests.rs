@@ -69,6 +69,10 @@ impl Written {
     }
 
     async fn attempt(&self, run: usize, attempt: u32, resume: Position) {
+        self.attempt_at(self.task(run), attempt, resume).await;
+    }
+
+    async fn attempt_at(&self, task: Task, attempt: u32, resume: Position) {
         let record = AttemptRecord {
             attempt: Attempt(attempt),
             worker: worker().id,
@@ -80,7 +84,6 @@ impl Written {
             granted_at: BEGIN + u64::from(attempt),
             provenance: Provenance::default(),
         };
-        let task = Task::Train(self.runs[run].clone());
         let key = self.layout.attempt(&task, record.attempt);
         self.put(&key, &record).await;
     }
@@ -160,6 +163,17 @@ fn outcome() -> Outcome {
         best_epoch: Epoch(2),
         best_valid_accuracy: 0.5,
         stop_reason: StopReason::Epochs,
+    }
+}
+
+fn report(partial: Option<Partial>) -> EvaluationReport {
+    EvaluationReport {
+        experiment: "e".parse().unwrap(),
+        classes: Vec::new(),
+        members: Vec::new(),
+        splits: Vec::new(),
+        partial,
+        revision: quartet_shared::ids::Revision::FIRST,
     }
 }
 
@@ -300,14 +314,6 @@ async fn an_evaluation_that_lacks_runs_is_that_of_the_last_coordinator() {
     // The evaluation of the other is to come.
     assert_eq!(written.read().await.standing(), Standing::Unfinished);
 
-    let report = |partial| EvaluationReport {
-        experiment: "e".parse().unwrap(),
-        classes: Vec::new(),
-        members: Vec::new(),
-        splits: Vec::new(),
-        partial,
-        revision: quartet_shared::ids::Revision::FIRST,
-    };
     let lacks_first = |attempt| Partial {
         missing: vec![written.runs[0].clone()],
         attempt: Attempt(attempt),
@@ -340,6 +346,38 @@ async fn an_evaluation_that_lacks_runs_is_that_of_the_last_coordinator() {
     assert_eq!(record.standing(), Standing::Finished);
     assert_eq!(record.report, Some(report(None)));
     assert_eq!(record.missing(), "");
+}
+
+/// A coordinator whose last events the store did not take has said by its report which runs failed.
+#[tokio::test]
+async fn an_evaluation_that_lacks_runs_needs_no_event() {
+    let written = Written::new().await;
+    written.outcome(1).await;
+    written.attempt(0, 1, Position::default()).await;
+    let evaluation = Task::Evaluate;
+    written.attempt_at(evaluation, 1, Position::default()).await;
+    let claims = written.layout.claims();
+    written.put(&claims.claim(Term(1)), &1).await;
+    let partial = Partial {
+        missing: vec![written.runs[0].clone()],
+        attempt: Attempt(1),
+    };
+    let key = written.layout.results(Some(Attempt(1))).evaluation();
+    written.put(&key, &report(Some(partial))).await;
+    let record = written.read().await;
+    assert_eq!(record.standing(), Standing::Failed);
+    let failed = [(
+        written.runs[0].to_string(),
+        "its coordinator ended before it could record why",
+    )];
+    assert_eq!(record.failures().collect::<Vec<_>>(), failed);
+
+    // The next coordinator tries it again, even if nothing of it is told yet.
+    written.put(&claims.claim(Term(2)), &1).await;
+    let record = written.read().await;
+    assert_eq!(record.standing(), Standing::Unfinished);
+    assert_eq!(record.report, None);
+    assert_eq!(record.failures().next(), None);
 }
 
 #[tokio::test]

@@ -14,11 +14,12 @@ use tokio::sync::watch;
 
 use super::clock::PULSE;
 use super::driver;
-use super::recorder::Recorder;
+use super::recorder::{LAST_PAUSE, Recorder};
 use super::registry::Registry;
 use super::shell::Shell;
 use super::timing::Timing;
 use crate::experiment::{self, Experiment};
+use crate::leadership::LeadershipError;
 use crate::scheduler::{Config, DrainCause, RunSettings, Scheduler};
 
 /// How long workers may take to leave after the experiment has ended.
@@ -119,10 +120,11 @@ impl Leader {
             self.farewell().await;
         }
         self.shell.connections.close();
+        // The next coordinator, which may begin when the term is closed, reads what is written here.
+        recorder.finish().await;
         if error.is_none() {
             self.close_term().await;
         }
-        recorder.finish().await;
         match error {
             Some(error) => Err(error),
             None if interrupted => Ok(ExperimentEnd::Interrupted),
@@ -196,13 +198,20 @@ impl Leader {
         {
             return;
         }
-        let closed = self.shell.experiment.close_term();
+        let mut reason = "the store is too slow".to_owned();
+        let closed = async {
+            loop {
+                match self.shell.experiment.close_term().await {
+                    Err(LeadershipError::Store(error)) => reason = error.to_string(),
+                    other => return other,
+                }
+                tokio::time::sleep(LAST_PAUSE).await;
+            }
+        };
         match tokio::time::timeout(LAST_CALLS, closed).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::warn!(%error, "cannot record that this term has ended"),
-            Err(_) => {
-                tracing::warn!("the store is too slow to record that this term has ended")
-            }
+            Err(_) => tracing::warn!(reason, "cannot record that this term has ended"),
         }
     }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use quartet_shared::event::{Event, Occurrence};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::shell::Shell;
@@ -23,6 +24,10 @@ const GATHER_FLEET: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_secs(5);
 /// How long the last writes may take.
 const LAST_WRITES: Duration = Duration::from_secs(5);
+/// How long they are tried again when they fail.
+const LAST_TRIES: Duration = Duration::from_secs(4);
+/// Wait after a failure of theirs.
+pub(super) const LAST_PAUSE: Duration = Duration::from_millis(250);
 /// The same once the ensemble is evaluated: its predictions are read and written.
 const LAST_RESULTS: Duration = Duration::from_secs(60);
 
@@ -30,7 +35,7 @@ const LAST_RESULTS: Duration = Duration::from_secs(60);
 pub(super) struct Recorder {
     shell: Arc<Shell>,
     stop: CancellationToken,
-    task: JoinHandle<()>,
+    task: JoinHandle<Result<(), StoreError>>,
 }
 
 impl Recorder {
@@ -64,13 +69,20 @@ impl Recorder {
             Some(_) => LAST_RESULTS,
             None => LAST_WRITES,
         };
-        if tokio::time::timeout(limit, &mut self.task).await.is_err() {
-            self.task.abort();
-            tracing::warn!(
-                "the store is too slow to take all of the history; event files and predictions.csv come with \
-                 the next start, and `status report` makes the report"
-            );
-        }
+        let reason = match tokio::time::timeout(limit, &mut self.task).await {
+            Ok(Ok(Ok(()))) => return,
+            Ok(Ok(Err(error))) => error.to_string(),
+            Ok(Err(panic)) => panic.to_string(),
+            Err(_) => {
+                self.task.abort();
+                "it is too slow".to_owned()
+            }
+        };
+        tracing::warn!(
+            %reason,
+            "the store does not take all of the history; event files and predictions.csv come with the next \
+             start, and `status report` makes the report"
+        );
     }
 }
 
@@ -88,22 +100,31 @@ struct Writer {
 }
 
 impl Writer {
-    async fn run(mut self) {
+    /// Writes until it is told to stop, and then what is left.
+    ///
+    /// # Errors
+    /// The store does not take what is left.
+    async fn run(mut self) -> Result<(), StoreError> {
         self.read().await;
         let mut failed = false;
-        loop {
+        while !self.stop.is_cancelled() {
             if !failed {
                 self.gather().await;
             }
-            let stopping = self.stop.is_cancelled();
             let written = self.write().await;
             failed = written.is_err();
             if let Err(error) = written {
                 tracing::debug!(%error, "the store does not take the history; trying again");
                 self.pause(PAUSE).await;
             }
-            if stopping && (failed || self.is_written()) {
-                break;
+        }
+        let stopped = Instant::now();
+        loop {
+            match self.write().await {
+                Err(error) if stopped.elapsed() > LAST_TRIES => return Err(error),
+                Err(_) => tokio::time::sleep(LAST_PAUSE).await,
+                Ok(()) if self.is_written() => return Ok(()),
+                Ok(()) => {}
             }
         }
     }

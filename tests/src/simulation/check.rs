@@ -49,6 +49,10 @@ pub struct Coverage {
     pub cancelled: u64,
     /// Evaluations of ensembles that lack a run.
     pub partial: u64,
+    /// Experiments that another coordinator had begun again when the one that ended them was gone.
+    pub begun_again: u64,
+    /// Evaluations that lack a run, and that no event tells of.
+    pub untold: u64,
 }
 
 impl AddAssign for Coverage {
@@ -64,6 +68,8 @@ impl AddAssign for Coverage {
         self.revisions += other.revisions;
         self.cancelled += other.cancelled;
         self.partial += other.partial;
+        self.begun_again += other.begun_again;
+        self.untold += other.untold;
     }
 }
 
@@ -92,13 +98,22 @@ pub(super) async fn check(experiment: &Simulated) -> Result<Coverage, String> {
         cancelled: cancelled(objects, spec).await?,
         ..Coverage::default()
     };
-    let history = history(experiment).await?;
     let key = newest_evaluation(&objects.healthy(), &layout).await;
     let key = key
         .map_err(|e| e.to_string())?
         .ok_or("there is no evaluation")?;
     let report: EvaluationReport = read(objects, &key).await?;
     report.validate().map_err(|e| e.to_string())?;
+    let history = history(experiment).await?;
+    let is_begun_again = is_begun_again(&history, &report);
+    coverage.begun_again = u64::from(is_begun_again);
+    coverage.untold = u64::from(report.partial.is_some() && !tells_of_evaluation(&history));
+    let expected = match (is_begun_again, experiment.ending()) {
+        (true, _) => Standing::Unfinished,
+        (false, Some(Ending::Partial(_))) => Standing::Failed,
+        (false, _) => Standing::Finished,
+    };
+    equal(&history.standing(), &expected, || "standing".to_owned())?;
     coverage.partial = objects.keys(&layout.partial_results()).await.len() as u64 / 4;
     for run in &spec.runs {
         if is_broken(run) {
@@ -165,11 +180,6 @@ async fn cancelled(objects: &FaultyStore, spec: &ExperimentSpec) -> Result<u64, 
 async fn history(experiment: &Simulated) -> Result<ExperimentRecord, String> {
     let read = quartet_history::read(&experiment.objects.healthy(), &experiment.spec.name).await;
     let record = read.map_err(|e| e.to_string())?;
-    let expected = match experiment.ending() {
-        Some(Ending::Partial(_)) => Standing::Failed,
-        _ => Standing::Finished,
-    };
-    equal(&record.standing(), &expected, || "standing".to_owned())?;
     equal(&record.unreadable, &Vec::new(), || {
         "unreadable objects".to_owned()
     })?;
@@ -178,6 +188,22 @@ async fn history(experiment: &Simulated) -> Result<ExperimentRecord, String> {
         Some(_) => Ok(record),
         None => Err("the history has no coordinator".to_owned()),
     }
+}
+
+/// Whether a coordinator has claimed it after the one that had this report made, which lacks a run. It
+/// begins again what had failed.
+fn is_begun_again(record: &ExperimentRecord, report: &EvaluationReport) -> bool {
+    let Some(partial) = &report.partial else {
+        return false;
+    };
+    let mut attempts = record.evaluation_attempts.iter();
+    let evaluated = attempts.find(|attempt| attempt.attempt == partial.attempt);
+    evaluated.is_none_or(|evaluated| record.term > Some(evaluated.term))
+}
+
+fn tells_of_evaluation(record: &ExperimentRecord) -> bool {
+    let is_evaluated = |event: &Event| matches!(event.what, Occurrence::Evaluated { .. });
+    record.events.iter().any(is_evaluated)
 }
 
 /// The history of a run is that of the undisturbed one.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quartet_shared::outcome::Outcome;
+use quartet_store::evaluation::newest_evaluation;
 use quartet_store::layout::Layout;
 use quartet_store::manifest::Manifest;
 use tokio::runtime::Runtime;
@@ -84,6 +85,14 @@ impl Stage {
         for experiment in &self.world.experiments {
             experiment.objects.set(mood);
         }
+    }
+
+    /// Whether an ensemble is evaluated.
+    pub(super) fn has_evaluation(&self) -> bool {
+        let Simulated { spec, objects, .. } = &self.world.experiments[0];
+        let (store, layout) = (objects.healthy(), Layout::new(spec.name.clone()));
+        let newest = newest_evaluation(&store, &layout);
+        matches!(self.outside.block_on(newest), Ok(Some(_)))
     }
 
     /// Changes a byte of the first run's best weights, if all runs have finished.
