@@ -4,7 +4,7 @@
 //! - `timing`: the fleet's timers
 //! - `access`: who may call what
 //! - `registry`: the experiments that this process leads, and which of them a worker works for
-//! - `leader`: what it does for one of them; `queue_runner`: for a queue of them
+//! - `leader`: what it does for one of them; `queue_runner`: for a queue of them; `last_calls`: at their end
 //! - `shell`: what the services and the driver share: `scheduler_handle` (the lock, with the `clock`),
 //!   `connections` (the workers' streams) and `conclusion` (how the work ends)
 //! - `driver`: carries the scheduler's decisions out
@@ -30,6 +30,7 @@ mod driver;
 mod exits;
 mod fleet_service;
 mod history;
+mod last_calls;
 mod leader;
 mod logs;
 mod objects;

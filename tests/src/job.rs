@@ -39,7 +39,8 @@ impl Job {
         self.folder.path().join(name)
     }
 
-    /// The command that puts the experiment under this name into the queue of the coordinator at this address.
+    /// The command that puts the experiment under this name into the queue of the coordinator at this
+    /// address.
     #[must_use]
     pub fn submit(&self, name: &str, coordinator: &str) -> Command {
         let mut command = command("status");

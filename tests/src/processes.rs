@@ -260,8 +260,8 @@ impl Watch {
         }
     }
 
-    /// The next snapshot for which `found` gives something. Once the experiment has ended, its last snapshot is
-    /// looked at again.
+    /// The next snapshot for which `found` gives something. Once the experiment has ended, its last snapshot
+    /// is looked at again.
     pub fn until<T>(&mut self, mut found: impl FnMut(&Value) -> Option<T>) -> T {
         let started = Instant::now();
         let mut again = false;

@@ -1,21 +1,17 @@
 //! A thousand fleets in which things go wrong, each from its seed. `QUARTET_SEED=17 cargo test --workspace
-//! --test simulation` plays one again, with its log on standard error.
+//! --test simulation` plays one again, with its log on standard error; `QUARTET_SEEDS=1000..5000` plays
+//! others.
 
 use std::env;
 use std::ops::Range;
 
 use quartet_tests::simulation::{self, Coverage, Played};
 
-/// Simulates a fleet for each seed; what they went through together, or `None` where one is played again.
+/// Simulates a fleet for each seed; what they went through together, or `None` where others are asked for.
 fn simulate(seeds: Range<u64>, run: fn(u64) -> Result<Played, String>) -> Option<Coverage> {
-    let again = env::var("QUARTET_SEED").ok();
-    let again: Option<u64> = again.map(|seed| seed.parse().expect("QUARTET_SEED is a number"));
-    if again.is_some() {
-        // The second test's is refused.
-        let _ = quartet_shared::telemetry::init("debug");
-    }
+    let asked = asked();
     let (mut total, mut problems) = (Coverage::default(), Vec::new());
-    for seed in seeds.filter(|seed| again.is_none_or(|again| *seed == again)) {
+    for seed in asked.clone().unwrap_or(seeds) {
         match run(seed) {
             Ok(played) => total += played.coverage,
             Err(problem) => problems.push(format!("seed {seed}: {problem}")),
@@ -27,7 +23,21 @@ fn simulate(seeds: Range<u64>, run: fn(u64) -> Result<Played, String>) -> Option
         problems.len(),
         problems.join("\n")
     );
-    again.is_none().then_some(total)
+    asked.is_none().then_some(total)
+}
+
+/// The seeds that the environment asks for.
+fn asked() -> Option<Range<u64>> {
+    if let Ok(seed) = env::var("QUARTET_SEED") {
+        // The second test's is refused.
+        let _ = quartet_shared::telemetry::init("debug");
+        let seed = seed.parse().expect("QUARTET_SEED is a number");
+        return Some(seed..seed + 1);
+    }
+    let seeds = env::var("QUARTET_SEEDS").ok()?;
+    let (first, end) = seeds.split_once("..").expect("QUARTET_SEEDS is A..B");
+    let number = |text: &str| text.parse().expect("QUARTET_SEEDS is of numbers");
+    Some(number(first)..number(end))
 }
 
 /// Each kind of fault must have fired.

@@ -14,8 +14,8 @@ const DEEPEST: usize = 8;
 
 /// A checksum over the options, and of each file its path, its size in bytes and the nanosecond of its last
 /// change: of all files of a folder, and of a table also those of the tables beside it. Where two are equal,
-/// the same would be packed, unless a file was replaced by one of the same size, and of the same time, as some
-/// programs that copy keep it. Blocks, but reads no file.
+/// the same would be packed, unless a file was replaced by one of the same size, and of the same time, as
+/// some programs that copy keep it. Blocks, but reads no file.
 ///
 /// # Errors
 /// A file or folder cannot be looked at.

@@ -95,8 +95,8 @@ pub struct StoredWeights {
 
 impl WeightSources {
     /// Finds the sources of the runs' weights and looks at those that are files of this machine or
-    /// checkpoints of other runs, in `store` or another. Without a store those of it are left out: whoever has
-    /// it finds them. Quick.
+    /// checkpoints of other runs, in `store` or another. Without a store those of it are left out: whoever
+    /// has it finds them. Quick.
     ///
     /// # Errors
     /// A file is not there or cannot be weights, or a checkpoint is not there or does not fit.

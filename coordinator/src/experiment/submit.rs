@@ -54,8 +54,8 @@ pub(crate) enum SubmitError {
 }
 
 impl Submission {
-    /// Puts the experiment into the store, unless it has it already. Returns what is to be said of the weights
-    /// that were found there.
+    /// Puts the experiment into the store, unless it has it already. Returns what is to be said of the
+    /// weights that were found there.
     ///
     /// # Errors
     /// See [`SubmitError`].

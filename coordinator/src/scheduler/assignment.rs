@@ -32,7 +32,8 @@ pub struct Grant {
 impl Scheduler {
     /// Leases ready tasks to idle workers: the run with the most expected work left first, the
     /// evaluation when all runs have ended. A task goes to a worker on which it failed only if no
-    /// other is idle; what another try can only repeat waits for another, if there is one. Workers that are left over stay idle as warm spares.
+    /// other is idle; what another try can only repeat waits for another, if there is one. Workers that are
+    /// left over stay idle as warm spares.
     ///
     /// Each lease is pinned until the shell says with [`end_grant`](Self::end_grant) whether it is
     /// recorded.

@@ -11,7 +11,8 @@ use super::worker::{Worker, WorkerStage};
 /// Why a worker is asked to hand its task back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DrainCause {
-    /// This coordinator stops, or trains the experiment no further. A worker that stays looks for the next one.
+    /// This coordinator stops, or trains the experiment no further. A worker that stays looks for the next
+    /// one.
     CoordinatorStops,
     /// The worker, which stays, has nothing to do here, and there is another experiment.
     SentOn,

@@ -14,12 +14,12 @@ use tokio::sync::watch;
 
 use super::clock::PULSE;
 use super::driver;
-use super::recorder::{LAST_PAUSE, Recorder};
+use super::last_calls::close_term;
+use super::recorder::Recorder;
 use super::registry::Registry;
 use super::shell::Shell;
 use super::timing::Timing;
 use crate::experiment::{self, Experiment};
-use crate::leadership::LeadershipError;
 use crate::scheduler::{Config, DrainCause, RunSettings, Scheduler};
 
 /// How long workers may take to leave after the experiment has ended.
@@ -28,8 +28,6 @@ const FAREWELL: Duration = Duration::from_secs(5);
 pub(super) const LEADERSHIP_INTERVAL: Duration = Duration::from_secs(5);
 /// How long the store may take to answer until people hear of it: its client tries for minutes.
 const SILENCE: Duration = Duration::from_secs(5);
-/// How long the store may take to record the end of a term.
-const LAST_CALLS: Duration = Duration::from_secs(2);
 
 /// People are told of a task without progress after this fraction of the progress timeout.
 const STALLS_BEFORE_TIMEOUT: u32 = 10;
@@ -198,21 +196,7 @@ impl Leader {
         {
             return;
         }
-        let mut reason = "the store is too slow".to_owned();
-        let closed = async {
-            loop {
-                match self.shell.experiment.close_term().await {
-                    Err(LeadershipError::Store(error)) => reason = error.to_string(),
-                    other => return other,
-                }
-                tokio::time::sleep(LAST_PAUSE).await;
-            }
-        };
-        match tokio::time::timeout(LAST_CALLS, closed).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(%error, "cannot record that this term has ended"),
-            Err(_) => tracing::warn!(reason, "cannot record that this term has ended"),
-        }
+        close_term(|| self.shell.experiment.close_term()).await;
     }
 
     fn result(&self) -> anyhow::Result<ExperimentEnd> {

@@ -63,8 +63,8 @@ pub(super) enum DownloadError {
     Unread,
 }
 
-/// The memory that all downloads of a process share. They get it a piece at a time, in the order in which they ask, so
-/// that slow readers keep nobody from reading.
+/// The memory that all downloads of a process share. They get it a piece at a time, in the order in which
+/// they ask, so that slow readers keep nobody from reading.
 #[derive(Clone)]
 pub(super) struct Downloads {
     memory: Arc<Semaphore>,

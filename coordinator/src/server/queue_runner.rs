@@ -25,6 +25,7 @@ use tonic::transport::server::Connected;
 
 use super::access::Policy;
 use super::exits::Exits;
+use super::last_calls::close_term;
 use super::leader::LEADERSHIP_INTERVAL;
 use super::queue_service::QueueService;
 use super::registry::{Registry, computes};
@@ -37,8 +38,6 @@ use crate::queue::{Entry, How, Queue};
 const SETTLE: Duration = Duration::from_millis(50);
 /// Wait after a failure of the store.
 const PAUSE: Duration = Duration::from_secs(5);
-/// How long the store may take to record the end of a term.
-const LAST_CALLS: Duration = Duration::from_secs(2);
 
 /// How this coordinator can be reached, and how it reaches others.
 #[derive(Clone, Debug)]
@@ -107,7 +106,8 @@ pub struct QueueRunner {
 struct Led {
     /// Those that are being opened for the first time: others begin after them.
     opening: BTreeSet<u32>,
-    /// Those that an earlier coordinator had begun, and that are not open yet: workers may hold leases of them.
+    /// Those that an earlier coordinator had begun, and that are not open yet: workers may hold leases of
+    /// them.
     awaited: BTreeSet<u32>,
     /// The experiment of each, and what ends it.
     all: BTreeMap<u32, (ExperimentName, Shutdown)>,
@@ -122,7 +122,8 @@ impl Led {
 }
 
 impl QueueRunner {
-    /// A coordinator of this queue, and what is to be told of it. Browsers need a session where keys are used.
+    /// A coordinator of this queue, and what is to be told of it. Browsers need a session where keys are
+    /// used.
     #[must_use]
     pub fn new(
         queue: Queue,
@@ -218,13 +219,7 @@ impl QueueRunner {
             }
         }
         if ruled.is_ok() {
-            match tokio::time::timeout(LAST_CALLS, self.queue.close_term()).await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => tracing::warn!(%error, "cannot record that this term has ended"),
-                Err(_) => {
-                    tracing::warn!("the store is too slow to record that this term has ended");
-                }
-            }
+            close_term(|| self.queue.close_term()).await;
         }
         services.stop().await;
         ruled
@@ -361,8 +356,8 @@ impl QueueRunner {
         });
     }
 
-    /// Takes an experiment out of the queue. Returns whether it was being trained; `None` if it neither waited
-    /// nor was trained.
+    /// Takes an experiment out of the queue. Returns whether it was being trained; `None` if it neither
+    /// waited nor was trained.
     ///
     /// # Errors
     /// A newer coordinator rules the queue, or the store fails.

@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::last_calls::LAST_PAUSE;
 use super::shell::Shell;
 use projections::{Written, write_results};
 use quartet_history::{ExperimentRecord, HistoryError};
@@ -26,8 +27,6 @@ const PAUSE: Duration = Duration::from_secs(5);
 const LAST_WRITES: Duration = Duration::from_secs(5);
 /// How long they are tried again when they fail.
 const LAST_TRIES: Duration = Duration::from_secs(4);
-/// Wait after a failure of theirs.
-pub(super) const LAST_PAUSE: Duration = Duration::from_millis(250);
 /// The same once the ensemble is evaluated: its predictions are read and written.
 const LAST_RESULTS: Duration = Duration::from_secs(60);
 
@@ -121,7 +120,9 @@ impl Writer {
         let stopped = Instant::now();
         loop {
             match self.write().await {
-                Err(error) if stopped.elapsed() > LAST_TRIES => return Err(error),
+                Err(error) if error.is_permanent() || stopped.elapsed() > LAST_TRIES => {
+                    return Err(error);
+                }
                 Err(_) => tokio::time::sleep(LAST_PAUSE).await,
                 Ok(()) if self.is_written() => return Ok(()),
                 Ok(()) => {}

@@ -194,7 +194,8 @@ impl Console {
 
     /// Writes above what is drawn, if it would be written over it otherwise.
     fn beside<T>(&self, on_drawing: bool, write: impl FnOnce() -> T) -> T {
-        // Without a drawing, nobody waits for anybody: a stream whose reader stalls must not hold up the other.
+        // Without a drawing, nobody waits for anybody: a stream whose reader stalls must not hold up the
+        // other.
         if !on_drawing || matches!(self.streams.mode, Mode::Lines) {
             return write();
         }

@@ -224,8 +224,8 @@ impl Session {
     ) -> Result<Parted, SessionError> {
         let ended = self.exchange(&mut inbox, &outbox, interval, shutdown).await;
         if ended.is_ok() {
-            // The coordinator is to see the end of the stream, before the process may exit: else it would see a
-            // broken connection, and take the worker for lost.
+            // The coordinator is to see the end of the stream, before the process may exit: else it would see
+            // a broken connection, and take the worker for lost.
             drop(outbox);
             let closed = async { while let Ok(Some(_)) = inbox.message().await {} };
             let _ = tokio::time::timeout(CLOSE_TIMEOUT, closed).await;

@@ -161,8 +161,8 @@ impl Adam {
     }
 }
 
-/// The elements of a moment, `[elements]`, for a parameter of this shape in another format, in memory of their
-/// own.
+/// The elements of a moment, `[elements]`, for a parameter of this shape in another format, in memory of
+/// their own.
 fn reordered(
     moment: &Tensor<1>,
     shape: &[usize],

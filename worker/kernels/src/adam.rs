@@ -30,8 +30,8 @@ impl AdamUpdate {
     }
 }
 
-/// A parameter with its moments, which are flat. On LibTorch their elements are in the order in which those of
-/// the parameter lie in memory.
+/// A parameter with its moments, which are flat. On LibTorch their elements are in the order in which those
+/// of the parameter lie in memory.
 #[derive(Clone, Debug)]
 pub struct AdamState<const D: usize> {
     /// The parameter, without autodiff.

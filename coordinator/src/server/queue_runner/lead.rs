@@ -11,10 +11,11 @@ use quartet_store::layout::Layout;
 use quartet_store::spec::newest_spec;
 use quartet_store::{Store, StoreError};
 
-use super::{Contact, LAST_CALLS, News, PAUSE, QueueRunner};
+use super::{Contact, News, PAUSE, QueueRunner};
 use crate::experiment::{self, Experiment, Request};
 use crate::leadership::{LeadershipError, OtherLeader, Replaced};
 use crate::queue::How;
+use crate::server::last_calls::LAST_CALLS;
 use crate::server::leader::{ExperimentEnd, Leader};
 
 /// What came of an attempt to lead an experiment.
@@ -46,7 +47,8 @@ impl QueueRunner {
                     // The others need not wait for that. Workers do that may hold its leases.
                     self.led().opening.remove(&number);
                 }
-                // It steps down once it hears of this one; or it is of this experiment alone, and ends with it.
+                // It steps down once it hears of this one; or it is of this experiment alone, and ends with
+                // it.
                 Err(error) if error.is::<OtherLeader>() || error.is::<Replaced>() => {
                     let shown = error.to_string();
                     tracing::warn!(%experiment, error = shown, "waiting until it ends");

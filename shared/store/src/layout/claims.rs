@@ -25,7 +25,8 @@ impl Claims {
         format!("{}/closed", self.0)
     }
 
-    /// A coordinator's word that its term has ended in order; of an experiment, that nobody held a lease then.
+    /// A coordinator's word that its term has ended in order; of an experiment, that nobody held a lease
+    /// then.
     #[must_use]
     pub fn closed(&self, term: Term) -> String {
         format!("{}/{:06}.json", self.all_closed(), term.0)

@@ -20,8 +20,8 @@ use crate::models::parameters::{Parameter, parameters};
 
 /// Writes the whole of `network` for `load_weights` of the notebook's model in Keras 3: the layers of
 /// `base = keras.applications.X(include_top=False)`, then BatchNormalization, GlobalAveragePooling2D, and
-/// twice Dropout, Dense, BatchNormalization, then Dropout and Dense. Where Keras has no gamma, it becomes part of
-/// the convolution before.
+/// twice Dropout, Dense, BatchNormalization, then Dropout and Dense. Where Keras has no gamma, it becomes
+/// part of the convolution before.
 ///
 /// # Errors
 /// The file is there already or cannot be written, or the network is a ResNet50 that today's Keras has not:
