@@ -202,15 +202,17 @@ impl ExperimentRecord {
     }
 
     /// Takes the newest report of the store. One that lacks runs counts if the present or last coordinator
-    /// had it made: one that is started again tries what had failed again.
+    /// had it made, by an event, or by the newest attempt, which objects tell of, too: the last events may be
+    /// missing. A coordinator that is started again tries what had failed again.
     pub(crate) fn set_report(&mut self, report: Option<EvaluationReport>) {
         let is_of_last = |partial: &Partial| {
-            let mut attempts = self.evaluation_attempts.iter();
-            match attempts.find(|attempt| attempt.attempt == partial.attempt) {
-                // Objects say more than events, of which the last may be missing.
-                Some(attempt) if self.term.is_some() => self.term == Some(attempt.term),
-                _ => self.evaluated_at().is_some(),
-            }
+            let last = self.evaluation_attempts.last();
+            let is_newest = last.is_some_and(|last| {
+                // One whose answer was lost may have ended otherwise.
+                let has_failed = last.result.as_ref().is_some_and(|end| end.how.is_some());
+                last.attempt == partial.attempt && self.term == Some(last.term) && !has_failed
+            });
+            is_newest || self.evaluated_at().is_some()
         };
         let report = report.filter(|report| report.partial.as_ref().is_none_or(is_of_last));
         let missing = report.as_ref().map_or(&[][..], EvaluationReport::missing);

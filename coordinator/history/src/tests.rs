@@ -351,7 +351,7 @@ async fn an_evaluation_that_lacks_runs_is_that_of_the_last_coordinator() {
 /// A coordinator whose last events the store did not take has said by its report which runs failed.
 #[tokio::test]
 async fn an_evaluation_that_lacks_runs_needs_no_event() {
-    let written = Written::new().await;
+    let mut written = Written::new().await;
     written.outcome(1).await;
     written.attempt(0, 1, Position::default()).await;
     let evaluation = Task::Evaluate;
@@ -372,7 +372,41 @@ async fn an_evaluation_that_lacks_runs_needs_no_event() {
     )];
     assert_eq!(record.failures().collect::<Vec<_>>(), failed);
 
-    // The next coordinator tries it again, even if nothing of it is told yet.
+    // It was written, but that answer was lost, and the run is tried again.
+    let ended = Occurrence::AttemptEnded {
+        task: Task::Evaluate,
+        attempt: Attempt(1),
+        worker: worker(),
+        how: AttemptEnd::HandedBack,
+        reason: None,
+    };
+    let retried = Occurrence::Retried {
+        task: written.task(0),
+    };
+    written.events(vec![started(), ended, retried]).await;
+    let record = written.read().await;
+    assert_eq!(record.standing(), Standing::Unfinished);
+    assert_eq!(record.report, None);
+    assert_eq!(record.failures().next(), None);
+}
+
+/// The next coordinator tries it again, even if nothing of it is told yet.
+#[tokio::test]
+async fn an_evaluation_that_lacks_runs_is_not_that_of_a_later_term() {
+    let written = Written::new().await;
+    written.outcome(1).await;
+    let evaluation = Task::Evaluate;
+    written.attempt_at(evaluation, 1, Position::default()).await;
+    let partial = Partial {
+        missing: vec![written.runs[0].clone()],
+        attempt: Attempt(1),
+    };
+    let key = written.layout.results(Some(Attempt(1))).evaluation();
+    written.put(&key, &report(Some(partial))).await;
+    let claims = written.layout.claims();
+    written.put(&claims.claim(Term(1)), &1).await;
+    assert_eq!(written.read().await.standing(), Standing::Failed);
+
     written.put(&claims.claim(Term(2)), &1).await;
     let record = written.read().await;
     assert_eq!(record.standing(), Standing::Unfinished);

@@ -25,7 +25,7 @@ const GATHER_FLEET: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_secs(5);
 /// How long the last writes may take.
 const LAST_WRITES: Duration = Duration::from_secs(5);
-/// How long they are tried again when they fail.
+/// How long a write that fails is tried again then.
 const LAST_TRIES: Duration = Duration::from_secs(4);
 /// The same once the ensemble is evaluated: its predictions are read and written.
 const LAST_RESULTS: Duration = Duration::from_secs(60);
@@ -34,7 +34,7 @@ const LAST_RESULTS: Duration = Duration::from_secs(60);
 pub(super) struct Recorder {
     shell: Arc<Shell>,
     stop: CancellationToken,
-    task: JoinHandle<Result<(), StoreError>>,
+    task: JoinHandle<Result<(), HistoryError>>,
 }
 
 impl Recorder {
@@ -78,9 +78,9 @@ impl Recorder {
             }
         };
         tracing::warn!(
-            %reason,
-            "the store does not take all of the history; event files and predictions.csv come with the next \
-             start, and `status report` makes the report"
+            reason,
+            "the store does not take all of the history: its last events, event files or predictions.csv may \
+             be missing; `status report` makes the report"
         );
     }
 }
@@ -103,12 +103,15 @@ impl Writer {
     ///
     /// # Errors
     /// The store does not take what is left.
-    async fn run(mut self) -> Result<(), StoreError> {
+    async fn run(mut self) -> Result<(), HistoryError> {
         self.read().await;
         let mut failed = false;
-        while !self.stop.is_cancelled() {
+        loop {
             if !failed {
                 self.gather().await;
+            }
+            if self.stop.is_cancelled() {
+                return self.write_last().await;
             }
             let written = self.write().await;
             failed = written.is_err();
@@ -117,16 +120,37 @@ impl Writer {
                 self.pause(PAUSE).await;
             }
         }
-        let stopped = Instant::now();
+    }
+
+    /// Writes what is left. A store that fails is asked again for a moment.
+    ///
+    /// # Errors
+    /// It fails for longer, or for good.
+    async fn write_last(&mut self) -> Result<(), HistoryError> {
+        let mut failing: Option<Instant> = None;
         loop {
-            match self.write().await {
-                Err(error) if error.is_permanent() || stopped.elapsed() > LAST_TRIES => {
-                    return Err(error);
-                }
-                Err(_) => tokio::time::sleep(LAST_PAUSE).await,
+            match self.try_last().await {
                 Ok(()) if self.is_written() => return Ok(()),
-                Ok(()) => {}
+                Ok(()) => failing = None,
+                Err(error) => {
+                    let since = *failing.get_or_insert_with(Instant::now);
+                    let is_passing =
+                        matches!(&error, HistoryError::Store(error) if !error.is_permanent());
+                    if !is_passing || since.elapsed() > LAST_TRIES {
+                        return Err(error);
+                    }
+                    tokio::time::sleep(LAST_PAUSE).await;
+                }
             }
+        }
+    }
+
+    /// Writes what is left, and reads the record if there was no time for that.
+    async fn try_last(&mut self) -> Result<(), HistoryError> {
+        self.write().await?;
+        match self.shell.history.record() {
+            Some(_) => Ok(()),
+            None => self.try_read().await,
         }
     }
 
@@ -137,18 +161,9 @@ impl Writer {
 
     /// Reads the record, however often it takes.
     async fn read(&mut self) {
-        let experiment = &self.shell.experiment;
-        let (name, term) = (&experiment.spec.experiment.name, experiment.term);
         loop {
-            match quartet_history::read_before(&experiment.store, name, Some(term)).await {
-                Ok(record) => {
-                    for reason in &record.unreadable {
-                        tracing::warn!("missing in the history: {reason}");
-                    }
-                    // The coordinator that has changed it may have been killed before it told.
-                    self.tell_revision(&record);
-                    return self.shell.history.set(record);
-                }
+            match self.try_read().await {
+                Ok(()) => return,
                 Err(HistoryError::Store(error)) => {
                     tracing::debug!(%error, "the history cannot be read; trying again");
                 }
@@ -159,6 +174,19 @@ impl Writer {
             }
             self.pause(PAUSE).await;
         }
+    }
+
+    async fn try_read(&self) -> Result<(), HistoryError> {
+        let experiment = &self.shell.experiment;
+        let (name, term) = (&experiment.spec.experiment.name, experiment.term);
+        let record = quartet_history::read_before(&experiment.store, name, Some(term)).await?;
+        for reason in &record.unreadable {
+            tracing::warn!("missing in the history: {reason}");
+        }
+        // The coordinator that has changed it may have been killed before it told.
+        self.tell_revision(&record);
+        self.shell.history.set(record);
+        Ok(())
     }
 
     /// Notes the change that has made the experiment what it is, unless the history has it.

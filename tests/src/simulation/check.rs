@@ -53,6 +53,8 @@ pub struct Coverage {
     pub begun_again: u64,
     /// Evaluations that lack a run, and that no event tells of.
     pub untold: u64,
+    /// Last terms that nobody has closed.
+    pub unclosed: u64,
 }
 
 impl AddAssign for Coverage {
@@ -70,6 +72,7 @@ impl AddAssign for Coverage {
         self.partial += other.partial;
         self.begun_again += other.begun_again;
         self.untold += other.untold;
+        self.unclosed += other.unclosed;
     }
 }
 
@@ -105,13 +108,15 @@ pub(super) async fn check(experiment: &Simulated) -> Result<Coverage, String> {
     let report: EvaluationReport = read(objects, &key).await?;
     report.validate().map_err(|e| e.to_string())?;
     let history = history(experiment).await?;
-    let is_begun_again = is_begun_again(&history, &report);
+    let is_begun_again = is_begun_again(&history, &report)?;
     coverage.begun_again = u64::from(is_begun_again);
+    coverage.unclosed = u64::from(!history.closed);
     coverage.untold = u64::from(report.partial.is_some() && !tells_of_evaluation(&history));
-    let expected = match (is_begun_again, experiment.ending()) {
-        (true, _) => Standing::Unfinished,
-        (false, Some(Ending::Partial(_))) => Standing::Failed,
-        (false, _) => Standing::Finished,
+    let expected = match experiment.ending() {
+        // Whether that is told already depends on the moment.
+        Some(Ending::Partial(_)) if is_begun_again => history.standing(),
+        Some(Ending::Partial(_)) => Standing::Failed,
+        _ => Standing::Finished,
     };
     equal(&history.standing(), &expected, || "standing".to_owned())?;
     coverage.partial = objects.keys(&layout.partial_results()).await.len() as u64 / 4;
@@ -192,13 +197,14 @@ async fn history(experiment: &Simulated) -> Result<ExperimentRecord, String> {
 
 /// Whether a coordinator has claimed it after the one that had this report made, which lacks a run. It
 /// begins again what had failed.
-fn is_begun_again(record: &ExperimentRecord, report: &EvaluationReport) -> bool {
+fn is_begun_again(record: &ExperimentRecord, report: &EvaluationReport) -> Result<bool, String> {
     let Some(partial) = &report.partial else {
-        return false;
+        return Ok(false);
     };
     let mut attempts = record.evaluation_attempts.iter();
     let evaluated = attempts.find(|attempt| attempt.attempt == partial.attempt);
-    evaluated.is_none_or(|evaluated| record.term > Some(evaluated.term))
+    let evaluated = evaluated.ok_or("the evaluation has no attempt")?;
+    Ok(record.term > Some(evaluated.term))
 }
 
 fn tells_of_evaluation(record: &ExperimentRecord) -> bool {

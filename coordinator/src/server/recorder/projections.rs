@@ -106,8 +106,12 @@ pub(super) async fn write_results(
         Err(LeadershipError::Store(error)) => return Err(error),
     }
     let written = write_predictions(shell, record, &results).await;
-    if let Err(error) = &written {
-        tracing::warn!(%error, "there is no predictions.csv, and the report lacks what they tell");
+    match written {
+        Err(PredictionsError::Store(error)) if !error.is_permanent() => return Err(error),
+        Err(ref error) => {
+            tracing::warn!(%error, "there is no predictions.csv, and the report lacks what they tell");
+        }
+        Ok(_) => {}
     }
     let mut record = record.clone();
     let findings = or_missing(written, &mut record);

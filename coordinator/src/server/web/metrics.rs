@@ -1,5 +1,5 @@
-//! Metrics for Prometheus, named by its rules: base units, `_total` for counters, `_ratio` for fractions of
-//! 1. What may go back, as a rollback has it, is a gauge.
+//! Metrics for Prometheus, named by its rules: base units, `_total` for counters, `_ratio` for fractions
+//! of 1. What may go back, as a rollback has it, is a gauge.
 
 use std::fmt;
 use std::sync::atomic::AtomicU64;
