@@ -118,6 +118,17 @@ impl Written {
             .await;
     }
 
+    /// An evaluation that lacks the first run.
+    async fn evaluation_without_first(&self, attempt: u32) {
+        let attempt = Attempt(attempt);
+        let partial = Partial {
+            missing: vec![self.runs[0].clone()],
+            attempt,
+        };
+        let key = self.layout.results(Some(attempt)).evaluation();
+        self.put(&key, &report(Some(partial))).await;
+    }
+
     /// Things that happen one after the other, each a second later.
     async fn events(&mut self, what: Vec<Occurrence>) {
         self.lists += 1;
@@ -314,13 +325,8 @@ async fn an_evaluation_that_lacks_runs_is_that_of_the_last_coordinator() {
     // The evaluation of the other is to come.
     assert_eq!(written.read().await.standing(), Standing::Unfinished);
 
-    let lacks_first = |attempt| Partial {
-        missing: vec![written.runs[0].clone()],
-        attempt: Attempt(attempt),
-    };
     for attempt in [1, 2] {
-        let key = written.layout.results(Some(Attempt(attempt))).evaluation();
-        written.put(&key, &report(Some(lacks_first(attempt)))).await;
+        written.evaluation_without_first(attempt).await;
     }
     let missing = written.runs[0].to_string();
     let evaluated = Occurrence::Evaluated {
@@ -358,12 +364,7 @@ async fn an_evaluation_that_lacks_runs_needs_no_event() {
     written.attempt_at(evaluation, 1, Position::default()).await;
     let claims = written.layout.claims();
     written.put(&claims.claim(Term(1)), &1).await;
-    let partial = Partial {
-        missing: vec![written.runs[0].clone()],
-        attempt: Attempt(1),
-    };
-    let key = written.layout.results(Some(Attempt(1))).evaluation();
-    written.put(&key, &report(Some(partial))).await;
+    written.evaluation_without_first(1).await;
     let record = written.read().await;
     assert_eq!(record.standing(), Standing::Failed);
     let failed = [(
@@ -397,12 +398,7 @@ async fn an_evaluation_that_lacks_runs_is_not_that_of_a_later_term() {
     written.outcome(1).await;
     let evaluation = Task::Evaluate;
     written.attempt_at(evaluation, 1, Position::default()).await;
-    let partial = Partial {
-        missing: vec![written.runs[0].clone()],
-        attempt: Attempt(1),
-    };
-    let key = written.layout.results(Some(Attempt(1))).evaluation();
-    written.put(&key, &report(Some(partial))).await;
+    written.evaluation_without_first(1).await;
     let claims = written.layout.claims();
     written.put(&claims.claim(Term(1)), &1).await;
     assert_eq!(written.read().await.standing(), Standing::Failed);

@@ -25,10 +25,10 @@ const GATHER_FLEET: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_secs(5);
 /// How long the last writes may take.
 const LAST_WRITES: Duration = Duration::from_secs(5);
-/// How long a write that fails is tried again then.
-const LAST_TRIES: Duration = Duration::from_secs(4);
 /// The same once the ensemble is evaluated: its predictions are read and written.
 const LAST_RESULTS: Duration = Duration::from_secs(60);
+/// How long one of them that fails is tried again.
+const LAST_TRIES: Duration = Duration::from_secs(4);
 
 /// Writes what is new of the history to the store, until it is told to finish.
 pub(super) struct Recorder {
